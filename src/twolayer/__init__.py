@@ -1,0 +1,1 @@
+"""Two-layer networks: one interface, many implementations, verified and measured."""

@@ -1,13 +1,35 @@
-"""Elementary functions that one formula can use on floats, on arrays and in jitted code."""
+"""Elementary functions that one formula can use on floats, on arrays and in jitted code.
+
+Each takes a Python float (exact, by ``math``), a NumPy array (``np``) or, in jitted code, a float32
+or float64. The jitted forms have neither branches, tables nor calls, so that LLVM vectorizes a loop
+around them; ``ULP`` bounds their errors.
+"""
 
 import math
 
 import numpy as np
-from numba.extending import overload
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, overload
 
-__all__ = ["erfc", "exp", "expm1", "like", "log1p", "select", "tanh"]
+from .elementary_tables import FLOAT32, FLOAT64, Table
 
+__all__ = ["ULP", "erfc", "exp", "expm1", "like", "log1p", "select", "tanh"]
+
+ULP = {
+    "exp": {"float32": 2.0, "float64": 2.0},
+    "expm1": {"float32": 2.0, "float64": 2.0},
+    "log1p": {"float32": 2.0, "float64": 2.0},
+    "tanh": {"float32": 2.0, "float64": 2.0},
+    "erfc": {"float32": 2.0, "float64": 2.0},
+}
+
+# Stated for each overload: a callee inherits its caller's flags otherwise, and ``reassoc`` would
+# cancel the compensated steps. Nothing may assume the absence of NaN or infinity.
 _JIT = {"fastmath": {"contract"}, "error_model": "numpy"}
+
+_TABLES = {types.float32: FLOAT32, types.float64: FLOAT64}
 
 
 def exp(x):
@@ -21,7 +43,7 @@ def exp(x):
 
 
 def expm1(x):
-    """e**x - 1."""
+    """e**x - 1, without the cancellation near 0."""
     if not isinstance(x, float):
         return np.expm1(x)
     try:
@@ -31,7 +53,7 @@ def expm1(x):
 
 
 def log1p(x):
-    """log(1 + x)."""
+    """log(1 + x), without the cancellation near 0; -inf at -1 and NaN below."""
     if not isinstance(x, float):
         return np.log1p(x)
     if x <= -1.0:
@@ -45,7 +67,7 @@ def tanh(x):
 
 
 def erfc(x):
-    """1 - erf(x)."""
+    """1 - erf(x), without the cancellation for large x."""
     if isinstance(x, float):
         return math.erfc(x)
     from scipy.special import erfc as array_erfc
@@ -54,47 +76,233 @@ def erfc(x):
 
 
 def select(condition, x, y):
-    """Return x where the condition holds and y elsewhere."""
+    """Return x where the condition holds and y elsewhere; both are evaluated."""
     if isinstance(condition, bool | np.bool_):
         return x if condition else y
     return np.where(condition, x, y)
 
 
 def like(x, value):
-    """Return the constant in the precision of x."""
+    """Return the constant in the precision of x, which a literal in jitted code would widen."""
     return float(value)
 
 
-@overload(exp, jit_options=_JIT)
-def _exp(x):
-    return lambda x: math.exp(x)
+def _table(x: types.Type) -> Table | None:
+    """Return the constants for a jitted argument's type; None refuses it."""
+    return _TABLES.get(x)
 
 
-@overload(expm1, jit_options=_JIT)
-def _expm1(x):
-    return lambda x: math.expm1(x)
+def _integer(table: Table) -> ir.IntType:
+    return ir.IntType(table.mantissa + 1 + (8 if table.dtype is np.float32 else 11))
 
 
-@overload(log1p, jit_options=_JIT)
-def _log1p(x):
-    return lambda x: math.log1p(x)
+def _polynomial(coefficients):
+    """Return an intrinsic that evaluates the polynomial by Horner's rule."""
+
+    @intrinsic
+    def evaluate(typingctx, x):
+        def codegen(context, builder, signature, args):
+            real = args[0].type
+            value = ir.Constant(real, coefficients[-1])
+            for coefficient in coefficients[-2::-1]:
+                product = builder.fmul(value, args[0], flags=("contract",))
+                value = builder.fadd(product, ir.Constant(real, coefficient), flags=("contract",))
+            return value
+
+        return x(x), codegen
+
+    return evaluate
 
 
-@overload(tanh, jit_options=_JIT)
-def _tanh(x):
-    return lambda x: math.tanh(x)
+_POLYNOMIALS = {
+    (kind, name): _polynomial([float(table.dtype(c)) for c in getattr(table, name)])
+    for kind, table in _TABLES.items()
+    for name in ("exp", "log")
+}
 
 
-@overload(erfc, jit_options=_JIT)
-def _erfc(x):
-    return lambda x: math.erfc(x)
+@intrinsic
+def _select(typingctx, condition, x, y):
+    kind = typingctx.unify_types(x, y)
+
+    def codegen(context, builder, signature, args):
+        truth = context.is_true(builder, condition, args[0])
+        chosen = [context.cast(builder, a, t, kind) for a, t in zip(args[1:], (x, y), strict=True)]
+        return builder.select(truth, *chosen)
+
+    return kind(condition, x, y), codegen
+
+
+@intrinsic
+def _powers(typingctx, shifted):
+    """Return 2**i, 2**j and 2**-j, i + j = n, for n in the low bits of ``shifted``.
+
+    Two factors, because 2**n itself may be too large or too small where the product is not.
+    """
+    table = _TABLES[shifted]
+    magic_bits = int(table.dtype(1.5 * 2.0**table.mantissa).view(f"i{table.dtype().nbytes}"))
+
+    def codegen(context, builder, signature, args):
+        integer = _integer(table)
+
+        def power(biased):
+            bits = builder.shl(biased, integer(table.mantissa))
+            return builder.bitcast(bits, args[0].type)
+
+        # n + 2 bias is positive: a logical shift halves it, and every vector unit has one.
+        biased = builder.add(
+            builder.bitcast(args[0], integer), integer(2 * table.bias - magic_bits)
+        )
+        i = builder.lshr(biased, integer(1))
+        j = builder.sub(biased, i)
+        results = power(i), power(j), power(builder.sub(integer(2 * table.bias), j))
+        return context.make_tuple(builder, signature.return_type, results)
+
+    return types.UniTuple(shifted, 3)(shifted), codegen
+
+
+@intrinsic
+def _split(typingctx, u):
+    """Return n and 2**(2 - n) such that u * 2**-n lies between sqrt(1/2) and sqrt(2), u > 0."""
+    table = _TABLES[u]
+    view = f"i{table.dtype().nbytes}"
+    magic = table.dtype(1.5 * 2.0**table.mantissa)
+    start = int(table.dtype(math.sqrt(0.5)).view(view))
+    one = table.bias << table.mantissa
+
+    def codegen(context, builder, signature, args):
+        integer = _integer(table)
+        real = args[0].type
+        bits = builder.add(builder.bitcast(args[0], integer), integer(one - start))
+        biased = builder.lshr(bits, integer(table.mantissa))
+        # Integers of 64 bits have no vector conversion before AVX-512: the magic number serves.
+        shifted = builder.add(biased, integer(int(magic.view(view)) - table.bias))
+        n = builder.fsub(builder.bitcast(shifted, real), real(float(magic)))
+        opposite = builder.sub(integer(2 * table.bias + 2), biased)
+        power = builder.bitcast(builder.shl(opposite, integer(table.mantissa)), real)
+        return context.make_tuple(builder, signature.return_type, (n, power))
+
+    return types.UniTuple(u, 2)(u), codegen
+
+
+@intrinsic
+def _copysign(typingctx, x, sign):
+    table = _TABLES[x]
+
+    def codegen(context, builder, signature, args):
+        integer = _integer(table)
+        magnitude, signed = (builder.bitcast(a, integer) for a in args)
+        sign_bit = integer(1 << (integer.width - 1))
+        bits = builder.or_(
+            builder.and_(magnitude, builder.not_(sign_bit)), builder.and_(signed, sign_bit)
+        )
+        return builder.bitcast(bits, args[0].type)
+
+    return x(x, sign), codegen
 
 
 @overload(select, jit_options=_JIT)
-def _select(condition, x, y):
-    return lambda condition, x, y: x if condition else y
+def _overload_select(condition, x, y):
+    return lambda condition, x, y: _select(condition, x, y)
 
 
 @overload(like, jit_options=_JIT)
-def _like(x, value):
+def _overload_like(x, value):
     return lambda x, value: type(x)(value)
+
+
+def _reduced(x):
+    """Return e**r - 1 and the powers of 2 such that e**x = (1 + p) * 2**i * 2**j."""
+    raise NotImplementedError("only jitted code calls this")
+
+
+@overload(_reduced, jit_options=_JIT)
+def _overload_reduced(x):
+    table = _TABLES[x]
+    low, high = table.dtype(table.exp_low), table.dtype(table.exp_high)
+    log2e, magic = table.dtype(1 / math.log(2)), table.dtype(1.5 * 2.0**table.mantissa)
+    ln2_high, ln2_low = table.dtype(table.ln2_high), table.dtype(table.ln2_low)
+    tail = _POLYNOMIALS[x, "exp"]
+
+    def reduced(x):
+        x = _select(x > high, high, x)
+        x = _select(x < low, low, x)
+        shifted = x * log2e + magic
+        n = shifted - magic
+        s = x - n * ln2_high
+        r = s - n * ln2_low
+        correction = (s - r) - n * ln2_low
+        p = r + (r * r * tail(r) + correction)
+        return p, _powers(shifted)
+
+    return reduced
+
+
+@overload(exp, jit_options=_JIT)
+def _overload_exp(x):
+    if _table(x) is None:
+        return None
+
+    def jitted(x):
+        p, (first, second, _) = _reduced(x)
+        return (first + first * p) * second
+
+    return jitted
+
+
+@overload(expm1, jit_options=_JIT)
+def _overload_expm1(x):
+    if _table(x) is None:
+        return None
+
+    def jitted(x):
+        p, (first, second, inverse) = _reduced(x)
+        return _copysign((first * p + (first - inverse)) * second, x)
+
+    return jitted
+
+
+@overload(log1p, jit_options=_JIT)
+def _overload_log1p(x):
+    table = _table(x)
+    if table is None:
+        return None
+    zero, quarter, half, one, two = (table.dtype(c) for c in (0.0, 0.25, 0.5, 1.0, 2.0))
+    infinity, nan = table.dtype(math.inf), table.dtype(math.nan)
+    ln2_high, ln2_low = table.dtype(table.ln2_high), table.dtype(table.ln2_low)
+    tail = _POLYNOMIALS[x, "log"]
+
+    def jitted(x):
+        u = one + x
+        n, power = _split(u)
+        f = x * power * quarter + (power * quarter - one)
+        s = f / (two + f)
+        square = s * s
+        half_square = half * f * f
+        y = n * ln2_low + s * (half_square + square * tail(square))
+        y = n * ln2_high + (f - (half_square - y))
+        y = _copysign(y, x)
+        y = _select(x < infinity, y, x)
+        y = _select(u > zero, y, _select(u == zero, -infinity, nan))
+        return y
+
+    return jitted
+
+
+@overload(tanh, jit_options=_JIT)
+def _overload_tanh(x):
+    table = _table(x)
+    if table is None:
+        return None
+    minus_two, two = table.dtype(-2.0), table.dtype(2.0)
+
+    def jitted(x):
+        t = expm1(minus_two * abs(x))
+        return _copysign(t / (two + t), x)
+
+    return jitted
+
+
+@overload(erfc, jit_options=_JIT)
+def _overload_erfc(x):
+    return lambda x: math.erfc(x)

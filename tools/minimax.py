@@ -1,0 +1,119 @@
+"""Print the minimax coefficients used by ``kernels/elementary.py``.
+
+Run ``python tools/minimax.py [name ...]``; needs mpmath. Each row of ``FITS`` asks for the
+polynomial p of the given degree that minimizes ``max |weight(x) * (f(x) - p(x))|`` over the
+interval; the weight turns the error of p into the relative error of the function it serves.
+Coefficients are printed lowest power first, rounded to the named precision, with the error that
+is left after rounding.
+"""
+
+import sys
+from collections.abc import Callable
+from typing import NamedTuple
+
+import mpmath
+import numpy as np
+from mpmath import mp, mpf
+
+mp.dps = 60
+
+Function = Callable[[mpf], mpf]
+
+
+class Fit(NamedTuple):
+    """One polynomial to compute."""
+
+    f: Function
+    weight: Function
+    low: mpf
+    high: mpf
+    degree: int
+    dtype: type
+
+
+def remez(fit: Fit, points: int = 1500, sweeps: int = 30) -> list[mpf]:
+    """Return the minimax coefficients, lowest power first, by the second algorithm of Remez."""
+    n = fit.degree
+    half, middle = (fit.high - fit.low) / 2, (fit.high + fit.low) / 2
+    grid = [middle - half * mp.cos(mp.pi * (i + mpf("0.5")) / points) for i in range(points)]
+    values, weights = [fit.f(x) for x in grid], [fit.weight(x) for x in grid]
+    reference = [(points - 1) * (2 * i + 1) // (2 * n + 4) for i in range(n + 2)]
+    for _ in range(sweeps):
+        rows = [
+            [grid[j] ** i for i in range(n + 1)] + [(-1) ** row / weights[j]]
+            for row, j in enumerate(reference)
+        ]
+        solution = mp.lu_solve(mp.matrix(rows), mp.matrix([values[j] for j in reference]))
+        coefficients = list(solution[: n + 1])
+        error = [
+            w * (v - mp.polyval(coefficients[::-1], x))
+            for x, v, w in zip(grid, values, weights, strict=True)
+        ]
+        exchanged = alternation(error, n + 2)
+        if max(map(abs, error)) <= abs(solution[n + 1]) * mpf("1.0001"):
+            break
+        reference = exchanged
+    return coefficients
+
+
+def alternation(error: list[mpf], count: int) -> list[int]:
+    """Return ``count`` indices where the error is largest between its changes of sign."""
+    peaks = [0]
+    for i, e in enumerate(error):
+        if e * error[peaks[-1]] < 0:
+            peaks.append(i)
+        elif abs(e) > abs(error[peaks[-1]]):
+            peaks[-1] = i
+    if len(peaks) < count:
+        raise ArithmeticError(f"the error has {len(peaks)} alternations; {count} are needed")
+    while len(peaks) > count:
+        peaks.pop(0 if abs(error[peaks[0]]) < abs(error[peaks[-1]]) else -1)
+    return peaks
+
+
+def expm1_tail(r: mpf) -> mpf:
+    """(e**r - 1 - r) / r**2."""
+    return (mp.expm1(r) - r) / r**2
+
+
+def atanh_tail(z: mpf) -> mpf:
+    """(2 atanh(s) / s - 2) / s**2 at z = s**2."""
+    s = mp.sqrt(z)
+    return (2 * mp.atanh(s) / s - 2) / z
+
+
+HALF_LN2 = mp.log(2) / 2
+S2 = ((mp.sqrt(2) - 1) / (mp.sqrt(2) + 1)) ** 2
+
+FITS = {
+    f"{name}_{np.dtype(dtype).name}": Fit(f, weight, mpf(low), mpf(high), degree, dtype)
+    for name, f, weight, low, high, degrees in (
+        ("EXP", expm1_tail, lambda r: r**2 / mp.expm1(r), -HALF_LN2, HALF_LN2, (5, 10)),
+        ("LOG", atanh_tail, lambda z: z / 2, 0, S2, (3, 6)),
+    )
+    for degree, dtype in zip(degrees, (np.float32, np.float64), strict=True)
+}
+
+
+def rounded(value: mpf, dtype: type) -> float:
+    """Return the value rounded to the dtype, as a Python float."""
+    return float(dtype(mpmath.nstr(value, 40)))
+
+
+def main(names: list[str]) -> None:
+    """Print the named fits, or all of them."""
+    for name in names or FITS:
+        fit = FITS[name]
+        coefficients = [rounded(c, fit.dtype) for c in remez(fit)]
+        xs = [fit.low + (fit.high - fit.low) * (i + mpf("0.5")) / 4000 for i in range(4000)]
+        error = max(
+            abs(fit.weight(x) * (fit.f(x) - mp.polyval([mpf(c) for c in coefficients[::-1]], x)))
+            for x in xs
+        )
+        print(f"{name}  # error 2**{mpmath.nstr(mp.log(error, 2), 4)}")
+        for c in coefficients:
+            print(f"    {np.format_float_scientific(fit.dtype(c), unique=True)},")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,214 @@
+"""The losses: the link h, the loss ℓ of one sample and δ = ∂ℓ/∂u, each formula written once.
+
+u (K,) are a sample's outputs before h, f = h(u) its outputs, y (K,) its targets. A loss comes in two
+forms made from the same scalar formulas:
+
+- rows, for code that walks through samples: `link_row(u, f)` and `loss_row(u, y, delta) -> ℓ`;
+  f and delta may be u itself. Plain Python on any sequences, or compiled.
+- batches, for NumPy: `link_batch(U)` and `loss_batch(U, Y) -> Σ ℓ`; both overwrite U, with F and Δ.
+
+Where `coupled` is False, ℓ is a sum over k of terms that do not depend on each other, and a block of
+samples may be passed to the row form as one long row. Sums of ℓ are accumulated in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba.extending import register_jitable
+
+from .activations import sigmoid, sigmoid_slope, softplus
+from .elementary import exp, like, log1p
+
+
+class Loss(NamedTuple):
+    """A loss in its row and batch forms; `targets` says which Y it takes.
+
+    `targets` is "real", "sign" (±1, K = 1) or "distribution" (rows of non-negative numbers that sum
+    to 1). `coupled` says whether h mixes the outputs of a sample.
+    """
+
+    name: str
+    targets: str
+    coupled: bool
+    link_row: Callable[..., Any]
+    loss_row: Callable[..., Any]
+    link_batch: Callable[..., Any]
+    loss_batch: Callable[..., Any]
+
+
+@register_jitable
+def identity_link(u):
+    """h(u) = u."""
+    return u
+
+
+@register_jitable
+def squared_loss(u, y):
+    """ℓ = (u − y)², not halved."""
+    return (u - y) * (u - y)
+
+
+@register_jitable
+def squared_delta(u, y):
+    """δ = 2 (u − y)."""
+    return like(u, 2.0) * (u - y)
+
+
+@register_jitable
+def squared_logistic_loss(u, y):
+    """ℓ = (f − y)², f = h(u) the logistic function of u."""
+    return squared_loss(sigmoid(u), y)
+
+
+@register_jitable
+def squared_logistic_delta(u, y):
+    """δ = 2 (f − y) h′(u)."""
+    return squared_delta(sigmoid(u), y) * sigmoid_slope(u)
+
+
+@register_jitable
+def logistic_loss(u, y):
+    """ℓ = −log h(y u) = log(1 + e^(−y u)), y = ±1."""
+    return softplus(-y * u)
+
+
+@register_jitable
+def logistic_delta(u, y):
+    """δ = −y h(−y u)."""
+    return -y * sigmoid(-y * u)
+
+
+@register_jitable
+def shifted_exponential(u, m):
+    """e^(u − m), with m = max u so that no logit overflows and one term is 1."""
+    return exp(u - m)
+
+
+@register_jitable
+def cross_entropy(weight, s, dot):
+    """ℓ = −yᵀ log f = (Σ y) log s − yᵀ(u − m), s = Σ e^(u − m); both terms are non-negative."""
+    return weight * log1p(s - like(s, 1.0)) - dot
+
+
+@register_jitable
+def softmax_delta(e, s, y):
+    """δ = f − y, f = e / s."""
+    return e / s - y
+
+
+@register_jitable
+def softmax_link_row(u, f):
+    """f = e^(u − m) / Σ e^(u − m), m = max u."""
+    m = u[0]
+    for k in range(1, len(u)):
+        m = max(m, u[k])
+    s = like(u[0], 0.0)
+    for k in range(len(u)):
+        f[k] = shifted_exponential(u[k], m)
+        s += f[k]
+    for k in range(len(u)):
+        f[k] /= s
+
+
+@register_jitable
+def softmax_loss_row(u, y, delta):
+    """ℓ = −yᵀ log f, δ = f − y, f the softmax of u."""
+    m = u[0]
+    for k in range(1, len(u)):
+        m = max(m, u[k])
+    s = like(u[0], 0.0)
+    dot = like(u[0], 0.0)
+    weight = like(u[0], 0.0)
+    for k in range(len(u)):
+        dot += y[k] * (u[k] - m)
+        weight += y[k]
+        delta[k] = shifted_exponential(u[k], m)
+        s += delta[k]
+    for k in range(len(u)):
+        delta[k] = softmax_delta(delta[k], s, y[k])
+    return cross_entropy(weight, s, dot)
+
+
+def softmax_link_batch(U):
+    """F = softmax of each row of U (n, K), in place."""
+    U -= U.max(axis=1, keepdims=True)
+    np.exp(U, out=U)
+    U /= U.sum(axis=1, keepdims=True)
+
+
+def softmax_loss_batch(U, Y):
+    """Σ ℓ over the rows of U and Y (n, K); U becomes Δ."""
+    m = U.max(axis=1, keepdims=True)  # (n, 1)
+    dot = np.einsum("ik,ik->i", Y, U - m)  # (n,)
+    weight = Y.sum(axis=1)  # (n,)
+    U[...] = shifted_exponential(U, m)
+    s = U.sum(axis=1)  # (n,)
+    U[...] = softmax_delta(U, s[:, None], Y)
+    return float(cross_entropy(weight, s, dot).sum(dtype=np.float64))
+
+
+def _forms(name, link, loss, delta):
+    """The row and batch forms of a loss whose terms do not depend on each other."""
+
+    def link_row(u, f):
+        for k in range(len(u)):
+            f[k] = link(u[k])
+
+    def loss_row(u, y, delta_out):
+        total = 0.0
+        for k in range(len(u)):
+            total += loss(u[k], y[k])
+            delta_out[k] = delta(u[k], y[k])
+        return total
+
+    def link_batch(U):
+        U[...] = link(U)
+
+    def loss_batch(U, Y):
+        total = float(loss(U, Y).sum(dtype=np.float64))
+        U[...] = delta(U, Y)
+        return total
+
+    # Numba keys its files by the pickles of the functions that a kernel closes over. A function that
+    # its module knows by name is pickled as that name, the same in every process.
+    for form in (link_row, loss_row):
+        form.__qualname__ = f"{name}_{form.__name__}"
+        globals()[form.__qualname__] = register_jitable(form)
+    return link_row, loss_row, link_batch, loss_batch
+
+
+LOSSES: dict[str, Loss] = {
+    entry.name: entry
+    for entry in (
+        Loss(
+            "squared",
+            "real",
+            False,
+            *_forms("squared", identity_link, squared_loss, squared_delta),
+        ),
+        Loss(
+            "squared_logistic",
+            "real",
+            False,
+            *_forms("squared_logistic", sigmoid, squared_logistic_loss, squared_logistic_delta),
+        ),
+        Loss(
+            "logistic",
+            "sign",
+            False,
+            *_forms("logistic", sigmoid, logistic_loss, logistic_delta),
+        ),
+        Loss(
+            "softmax",
+            "distribution",
+            True,
+            softmax_link_row,
+            softmax_loss_row,
+            softmax_link_batch,
+            softmax_loss_batch,
+        ),
+    )
+}

@@ -1,0 +1,191 @@
+"""The interface between an implementation and everybody who runs one: `Variant` and `Plan`.
+
+A variant is a descriptor. Its plan is made once for a network, a data set and parameters; making it
+pays for checks, compiling, buffers and copies. What is left for every epoch is `step`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import checks
+from .machine import cpu_count
+from .network import Network, Parameters, Shape, enough_memory, positive_integer
+
+
+class Problem(NamedTuple):
+    """A checked problem: C-contiguous arrays of one dtype. θ is a copy that the plan may change."""
+
+    net: Network
+    X: np.ndarray  # (n, d), never written to
+    Y: np.ndarray  # (n, K), never written to
+    theta: Parameters  # V (M, d), W (K, M)
+    threads: int
+
+    @property
+    def shape(self) -> Shape:
+        """The sizes n, d, M, K."""
+        return Shape(*self.X.shape, *self.theta.W.shape[::-1])
+
+
+class Plan:
+    """An implementation at work on one problem.
+
+    A subclass gives `_backpropagate` and `_forward`, and allocates what they need in `__init__`; it
+    may give `_step` where one pass can do more than the two. Rows handed to it are C-contiguous.
+    Calls from several Python threads take turns.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self.net, self.X, self.Y, (self.V, self.W), self.threads = problem
+        self.shape = problem.shape
+        self.dtype = self.X.dtype
+        self._gradient = Parameters(np.empty_like(self.V), np.empty_like(self.W))
+        self._turn = threading.Lock()
+
+    def _backpropagate(self, X: np.ndarray, Y: np.ndarray, gradient: Parameters) -> float:
+        """Return L over the rows of X and Y and write ∇L into `gradient`."""
+        raise NotImplementedError
+
+    def _forward(self, X: np.ndarray, F: np.ndarray) -> None:
+        """Write F = h(σ(X Vᵀ) Wᵀ) for the rows of X."""
+        raise NotImplementedError
+
+    def _step(self, mu: float) -> float:
+        loss = self._backpropagate(self.X, self.Y, self._gradient)
+        for weights, slope in zip((self.V, self.W), self._gradient, strict=True):
+            slope *= mu
+            weights -= slope
+        return loss
+
+    def step(self, mu: float) -> float:
+        """One epoch of gradient descent, θ ← θ − μ ∇L(θ); returns L at the θ it started from.
+
+        Arguments: mu, the step size. Raises ValueError unless it is finite.
+        """
+        mu = checks.check_step_size(mu)
+        with self._turn:
+            return float(self._step(mu))
+
+    def gradient(self, rows: slice | None = None) -> tuple[float, Parameters]:
+        """L and ∇L at the current θ over all rows of X and Y, or a slice of them.
+
+        Returns L and Parameters(∂L/∂V (M, d), ∂L/∂W (K, M)), arrays of the caller's own. Raises
+        ValueError for rows out of range.
+        """
+        rows = checks.check_rows(rows, self.shape.n)
+        gradient = Parameters(np.empty_like(self.V), np.empty_like(self.W))
+        with self._turn:
+            loss = self._backpropagate(self.X[rows], self.Y[rows], gradient)
+        return float(loss), gradient
+
+    def predict(self, X_new: Any) -> np.ndarray:
+        """F = h(σ(X_new Vᵀ) Wᵀ) (n_new, K) for X_new (n_new, d) of the plan's dtype."""
+        X = checks.check_inputs(X_new, "X_new")
+        checks.same_type("X_new", X.dtype, "X", self.dtype)
+        if X.shape[1] != self.shape.d:
+            raise ValueError(f"X_new: expected shape (n, {self.shape.d}), got {X.shape}")
+        F = np.empty((len(X), self.shape.K), self.dtype)
+        with self._turn:
+            self._forward(X, F)
+        return F
+
+    @property
+    def theta(self) -> Parameters:
+        """The current parameters, copied; assigning sets them."""
+        with self._turn:
+            return Parameters(self.V.copy(), self.W.copy())
+
+    @theta.setter
+    def theta(self, theta: Parameters) -> None:
+        new = checks.check_parameters(self.net, theta)
+        for name, old, value in zip(new._fields, (self.V, self.W), new, strict=True):
+            checks.same_type(f"theta.{name}", value.dtype, "X", self.dtype)
+            if value.shape != old.shape:
+                raise ValueError(f"theta.{name}: expected shape {old.shape}, got {value.shape}")
+        with self._turn:
+            self.V[...], self.W[...] = new
+
+
+def _no_workspace(shape: Shape, itemsize: int, threads: int) -> int:
+    return 0
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One interchangeable implementation.
+
+    Arguments: name; device, "cpu", "cuda" or "cluster"; summary, one line; make, the Plan class;
+    workspace(shape, itemsize, threads), the bytes of its buffers beyond X, Y and two copies of θ;
+    requires, the modules without which it cannot run; parallel, whether it uses `threads`.
+    """
+
+    name: str
+    device: str
+    summary: str
+    make: Callable[[Problem], Plan] = field(repr=False)
+    workspace: Callable[[Shape, int, int], int] = field(default=_no_workspace, repr=False)
+    requires: tuple[str, ...] = ()
+    parallel: bool = True
+
+    def unavailable(self) -> str | None:
+        """None, or why the variant cannot run here."""
+        missing = [name for name in self.requires if importlib.util.find_spec(name) is None]
+        return f"needs the package {', '.join(missing)}" if missing else None
+
+    def plan(
+        self, net: Network, X: Any, Y: Any, theta: Parameters, threads: int | None = None
+    ) -> Plan:
+        """Check everything once and make the plan that runs.
+
+        Arguments: net; X (n, d) and theta, V (M, d) and W (K, M), all float32 or all float64; Y
+        (n, K) of any real dtype, or (n,) integer labels for softmax and (n,) labels ±1 for logistic;
+        threads, at most and by default the CPUs that this process may use. None of the arrays is
+        ever written to. Raises ValueError, TypeError or MemoryError in a sentence that names the
+        argument, RuntimeError where the variant cannot run here.
+        """
+        reason = self.unavailable()
+        if reason:
+            raise RuntimeError(f"variant {self.name} cannot run here: {reason}")
+        if not isinstance(net, Network):
+            raise TypeError(f"net: expected a Network, got {type(net).__name__}")
+        threads = check_threads(threads)
+        theta = checks.check_parameters(net, theta)
+        X_shape = np.shape(X)
+        if len(X_shape) == 2:  # a wrong rank is reported by the check below
+            shape = Shape(*X_shape, *theta.W.shape[::-1])
+            itemsize = theta.V.dtype.itemsize
+            buffers = self.workspace(shape, itemsize, threads)
+            enough_memory(f"variant {self.name} with {shape}", buffers + _copies(X, Y, shape, itemsize))
+        X = checks.check_inputs(X)
+        checks.same_type("theta.V", theta.V.dtype, "X", X.dtype)
+        if theta.V.shape[1] != X.shape[1]:
+            raise ValueError(
+                f"theta.V: expected shape (M, {X.shape[1]}) to fit X {X.shape}, got {theta.V.shape}"
+            )
+        Y = checks.check_targets(net, Y, shape, X.dtype)
+        return self.make(Problem(net, X, Y, theta, threads))
+
+
+def check_threads(threads: int | None) -> int:
+    """`threads`, or the number of CPUs that this process may use where it is None."""
+    limit = cpu_count()
+    if threads is None:
+        return limit
+    value = positive_integer("threads", threads)
+    if value > limit:
+        raise ValueError(f"threads: expected 1 to {limit}, the CPUs available here, got {value}")
+    return value
+
+
+def _copies(X: Any, Y: Any, shape: Shape, itemsize: int) -> int:
+    """Bytes that X and Y cost when they cannot be used as they are."""
+    X_copied = not (isinstance(X, np.ndarray) and X.flags.c_contiguous)
+    Y_copied = not (isinstance(Y, np.ndarray) and Y.flags.c_contiguous and Y.dtype.itemsize == itemsize)
+    return itemsize * shape.n * (shape.d * X_copied + shape.K * Y_copied)

@@ -1,0 +1,126 @@
+"""The network f(x) = h(W σ(V x)): its names, its parameters and the size of a problem."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .kernels.activations import ACTIVATIONS, Activation
+from .kernels.losses import LOSSES, Loss
+from .machine import available_memory
+
+DTYPES = ("float32", "float64")
+
+
+class Parameters(NamedTuple):
+    """θ = (V, W): V (M, d) the first layer's weights, W (K, M) the second's. Also a gradient ∇L."""
+
+    V: np.ndarray
+    W: np.ndarray
+
+
+class Shape(NamedTuple):
+    """The size of a problem: n samples, d inputs, M hidden units, K outputs."""
+
+    n: int
+    d: int
+    M: int
+    K: int
+
+    def flops(self) -> int:
+        """Floating-point operations of one epoch's products, 4ndM + 6nMK."""
+        return self.n * self.M * (4 * self.d + 6 * self.K)
+
+    def bytes(self, dtype: Any) -> int:
+        """Bytes that one epoch must read, X and Y once."""
+        return self.n * (self.d + self.K) * np.dtype(dtype).itemsize
+
+    def __str__(self) -> str:
+        return f"n={self.n} d={self.d} M={self.M} K={self.K}"
+
+
+@dataclass(frozen=True)
+class Network:
+    """The network f(x) = h(W σ(V x)) with its loss.
+
+    Arguments: activation, the name of σ; loss, the name of ℓ, which decides h.
+    Raises ValueError for an unknown name. Source: the lecture's two-layer network.
+    """
+
+    activation: str = "tanh"
+    loss: str = "squared"
+
+    def __post_init__(self) -> None:
+        one_of("activation", self.activation, ACTIVATIONS)
+        one_of("loss", self.loss, LOSSES)
+
+    @property
+    def sigma(self) -> Activation:
+        """σ and σ′."""
+        return ACTIVATIONS[self.activation]
+
+    @property
+    def objective(self) -> Loss:
+        """h, ℓ and δ."""
+        return LOSSES[self.loss]
+
+    def init(
+        self, d: int, M: int, K: int, dtype: Any = "float32", seed: int | None = 0
+    ) -> Parameters:
+        """Random parameters: V ~ N(0, 1/d), W ~ N(0, 1/M), so that A and U are of order 1.
+
+        Arguments: d inputs, M hidden units, K outputs; dtype float32 or float64; seed for NumPy's
+        default generator. Raises ValueError for a bad size, MemoryError for one that can't fit.
+        Source: LeCun, Bottou, Orr, Müller, Efficient BackProp (1998), section 4.6.
+        """
+        dtype = float_type("dtype", dtype)
+        d, M, K = (positive_integer(name, v) for name, v in (("d", d), ("M", M), ("K", K)))
+        if self.objective.targets == "sign" and K != 1:
+            raise ValueError(f"K: the {self.loss} loss has one output, K = 1, got {K}")
+        enough_memory(f"parameters with d={d}, M={M}, K={K}", 3 * M * (d + K) * dtype.itemsize)
+        random = np.random.default_rng(seed)
+        V = random.standard_normal((M, d), dtype=dtype)
+        V /= math.sqrt(d)
+        W = random.standard_normal((K, M), dtype=dtype)
+        W /= math.sqrt(M)
+        return Parameters(V, W)
+
+
+def one_of(argument: str, name: Any, known: Iterable[str]) -> None:
+    """Raise ValueError with the list of known names unless `name` is one of them."""
+    known = list(known)
+    if name not in known:
+        raise ValueError(f"{argument}: expected one of {', '.join(known)}, got {name!r}")
+
+
+def float_type(argument: str, dtype: Any) -> np.dtype:
+    """The NumPy dtype, float32 or float64 in native byte order; TypeError for another."""
+    try:
+        result = np.dtype(dtype)
+    except TypeError:
+        result = None
+    if result is None or result not in [np.dtype(name) for name in DTYPES]:
+        raise TypeError(f"{argument}: expected dtype {' or '.join(DTYPES)}, got {dtype}")
+    return result
+
+
+def positive_integer(argument: str, value: Any) -> int:
+    """The value as an int of at least 1; TypeError or ValueError otherwise."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{argument}: expected a positive integer, got {value!r}")
+    if int(value) < 1:
+        raise ValueError(f"{argument}: expected a positive integer, got {int(value)}")
+    return int(value)
+
+
+def enough_memory(what: str, needed: int) -> None:
+    """Raise MemoryError, before anything is allocated, if `needed` bytes are not available."""
+    free = available_memory()
+    if needed > free:
+        raise MemoryError(
+            f"{what}: needs {needed / 2**30:.2f} GiB of memory, {free / 2**30:.2f} GiB are available"
+        )

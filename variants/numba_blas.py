@@ -1,0 +1,62 @@
+"""Blocks of samples that fit in the cache, on several threads: BLAS for the products, the rest fused."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..interface import Plan, Problem, Variant
+from ..kernels import blas, loops
+from ..machine import cache_sizes
+from ..network import Parameters, Shape
+from ..threads import numba_threads, single_threaded_blas
+
+
+def block_rows(shape: Shape, itemsize: int) -> int:
+    """Rows of a block: X, A, Z, G and U of it take half of the second-level cache, 16 to 512 rows."""
+    row = itemsize * (shape.d + 3 * shape.M + shape.K)
+    return min(shape.n, max(16, min(512, cache_sizes()[2] // 2 // row)))
+
+
+class NumbaBlas(Plan):
+    """One chunk of blocks a thread; no array grows with n."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        M, K = self.shape.M, self.shape.K
+        self._kernel = blas.gradient(self.net.sigma, self.net.objective)
+        self._predict = blas.predict(self.net.sigma, self.net.objective)
+        self._gemm = blas.gemm_address(self.dtype)
+        self._rows = block_rows(self.shape, self.dtype.itemsize)
+        chunks = len(loops.chunk_bounds(self.shape.n, self.threads)) - 1
+        self._work = np.empty((chunks, 3, self._rows, M), self.dtype)
+        self._u = np.empty((chunks, self._rows, K), self.dtype)
+        self._gV = np.empty((chunks, *self.V.shape), self.dtype)
+        self._gW = np.empty((chunks, *self.W.shape), self.dtype)
+        self._losses = np.empty(chunks)
+
+    def _backpropagate(self, X: np.ndarray, Y: np.ndarray, gradient: Parameters) -> float:
+        bounds = loops.chunk_bounds(len(X), len(self._work))
+        with single_threaded_blas(), numba_threads(len(bounds) - 1):
+            return self._kernel(
+                self._gemm, X, Y, self.V, self.W, bounds, self._work, self._u, self._gV, self._gW,
+                self._losses, gradient.V, gradient.W,
+            )  # fmt: skip
+
+    def _forward(self, X: np.ndarray, F: np.ndarray) -> None:
+        bounds = loops.chunk_bounds(len(X), len(self._work))
+        with single_threaded_blas(), numba_threads(len(bounds) - 1):
+            self._predict(self._gemm, X, self.V, self.W, bounds, self._work, F)
+
+
+def _workspace(shape, itemsize, threads):
+    rows = block_rows(shape, itemsize)
+    return itemsize * threads * (rows * (3 * shape.M + shape.K) + shape.M * (shape.d + shape.K))
+
+
+VARIANT = Variant(
+    "numba-blas",
+    "cpu",
+    "cache-sized blocks of samples under prange, BLAS for the products, everything else fused",
+    NumbaBlas,
+    _workspace,
+)

@@ -1,0 +1,52 @@
+"""Per-sample loops on several threads: each chunk of samples adds into a gradient of its own."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..interface import Plan, Problem, Variant
+from ..kernels import loops
+from ..network import Parameters
+from ..threads import numba_threads
+
+
+class NumbaParallel(Plan):
+    """One chunk a thread; the sums of the chunks are added in the order of their numbers."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        M, K = self.shape.M, self.shape.K
+        self._kernel = loops.parallel(self.net.sigma, self.net.objective)
+        self._predict = loops.parallel_predict(self.net.sigma, self.net.objective)
+        chunks = len(loops.chunk_bounds(self.shape.n, self.threads)) - 1
+        self._work = np.empty((chunks, 3, M), self.dtype)
+        self._u = np.empty((chunks, K), self.dtype)
+        self._gV = np.empty((chunks, *self.V.shape), self.dtype)
+        self._gW = np.empty((chunks, *self.W.shape), self.dtype)
+        self._losses = np.empty(chunks)
+
+    def _backpropagate(self, X: np.ndarray, Y: np.ndarray, gradient: Parameters) -> float:
+        bounds = loops.chunk_bounds(len(X), len(self._work))
+        with numba_threads(len(bounds) - 1):
+            return self._kernel(
+                X, Y, self.V, self.W, bounds, self._work, self._u, self._gV, self._gW,
+                self._losses, gradient.V, gradient.W,
+            )  # fmt: skip
+
+    def _forward(self, X: np.ndarray, F: np.ndarray) -> None:
+        bounds = loops.chunk_bounds(len(X), len(self._work))
+        with numba_threads(len(bounds) - 1):
+            self._predict(X, self.V, self.W, bounds, self._work, F)
+
+
+def _workspace(shape, itemsize, threads):
+    return itemsize * threads * (shape.M * (shape.d + shape.K + 3) + shape.K)
+
+
+VARIANT = Variant(
+    "numba-parallel",
+    "cpu",
+    "per-sample loops under prange, a gradient buffer a chunk",
+    NumbaParallel,
+    _workspace,
+)

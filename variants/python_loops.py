@@ -1,0 +1,57 @@
+"""The lecture, scalar by scalar, in plain Python floats: the oracle of every other variant."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..interface import Plan, Problem, Variant
+from ..kernels.loops import backpropagate_rows, forward_sample
+from ..network import Parameters
+
+
+class PythonLoops(Plan):
+    """Python lists of Python floats, so that everything between input and result is float64."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        M, K = self.shape.M, self.shape.K
+        self._work = [[0.0] * M for _ in range(3)]
+        self._u = [0.0] * K
+
+    def _backpropagate(self, X: np.ndarray, Y: np.ndarray, gradient: Parameters) -> float:
+        a, z, g = self._work
+        V, W = self.V.tolist(), self.W.tolist()
+        gV = [[0.0] * len(row) for row in V]
+        gW = [[0.0] * len(row) for row in W]
+        sigma, loss_row = self.net.sigma, self.net.objective.loss_row
+        total = 0.0
+        for x, y in zip(X, Y, strict=True):
+            total += backpropagate_rows(
+                [x.tolist()], [y.tolist()], V, W, a, z, g, self._u, gV, gW,
+                sigma.value, sigma.slope, loss_row,
+            )  # fmt: skip
+        gradient.V[...] = [[entry / len(X) for entry in row] for row in gV]
+        gradient.W[...] = [[entry / len(X) for entry in row] for row in gW]
+        return total / len(X)
+
+    def _forward(self, X: np.ndarray, F: np.ndarray) -> None:
+        a, z, _ = self._work
+        V, W = self.V.tolist(), self.W.tolist()
+        for x, f in zip(X, F, strict=True):
+            forward_sample(x.tolist(), V, W, a, z, self._u, self.net.sigma.value)
+            self.net.objective.link_row(self._u, self._u)
+            f[...] = self._u
+
+
+def _workspace(shape, itemsize, threads):
+    return 64 * shape.M * (shape.d + shape.K + 3)  # a float in a list: 8 bytes and an object of 24
+
+
+VARIANT = Variant(
+    "python-loops",
+    "cpu",
+    "the lecture, scalar by scalar, in plain Python: the oracle, in float64",
+    PythonLoops,
+    _workspace,
+    parallel=False,
+)

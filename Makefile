@@ -1,0 +1,63 @@
+# Each target sets up .venv by itself: a Python from 3.11 on and `make` are all it takes.
+# PYTHON=python3.13  the interpreter that .venv is made with
+# ARGS="-k softmax"  further arguments for pytest, `twolayer bench` or asv
+# GPU=               leaves the CUDA packages out where an NVIDIA driver was found
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+GPU := $(if $(shell command -v nvidia-smi 2>/dev/null),$(VENV)/.cuda)
+BIN := $(VENV)/bin
+PYTEST = $(BIN)/python -m pytest -n logical --maxprocesses=4 --dist=worksteal $(ARGS)
+INTERPRETED ?= not slow and not cuda
+
+.PHONY: help test coverage lint format bench asv clean
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make test | coverage | lint | format | bench | asv | clean"
+
+test: $(VENV)/.test $(GPU)
+	$(PYTEST)
+
+# Compiled code is invisible to coverage: the second run interprets it.
+coverage: $(VENV)/.test $(GPU)
+	$(PYTEST) --cov --cov-report=
+	NUMBA_DISABLE_JIT=1 $(PYTEST) -m "$(INTERPRETED)" --cov --cov-append --cov-report=
+	$(BIN)/python -m coverage report --skip-covered --show-missing
+
+lint: $(VENV)/.lint
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.lint
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(VENV)/.bench $(GPU)
+	$(BIN)/twolayer bench --readme README.md --plot docs/bench.svg $(ARGS)
+
+asv: $(VENV)/.bench $(GPU)
+	$(BIN)/asv machine --yes
+	$(BIN)/asv run $(ARGS)
+
+clean:
+	rm -rf $(VENV) build dist src/*.egg-info .coverage .coverage.* .asv/env
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# One stamp an extra, so that only a change of pyproject.toml installs again.
+$(VENV)/.%: pyproject.toml | $(BIN)/python
+	@echo "Installing twolayer[$*] into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@touch $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo 'twolayer needs Python 3.11 or later: make PYTHON=/path/to/python' >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo 'This Python cannot make virtual environments. On Debian and Ubuntu: apt install' \
+	    'python3-venv; elsewhere: make PYTHON=/path/to/another/python' >&2; exit 1; }

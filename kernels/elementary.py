@@ -117,7 +117,7 @@ def _polynomial(coefficients):
 _POLYNOMIALS = {
     (kind, name): _polynomial([float(table.dtype(c)) for c in getattr(table, name)])
     for kind, table in _TABLES.items()
-    for name in ("exp", "log")
+    for name in ("exp", "log", "tanh")
 }
 
 
@@ -294,11 +294,16 @@ def _overload_tanh(x):
     table = _table(x)
     if table is None:
         return None
-    minus_two, two = table.dtype(-2.0), table.dtype(2.0)
+    one, two = table.dtype(1.0), table.dtype(2.0)
+    half_reached = table.dtype(math.log(3) / 2)
+    tail = _POLYNOMIALS[x, "tanh"]
 
     def jitted(x):
-        t = expm1(minus_two * abs(x))
-        return _copysign(t / (two + t), x)
+        a = abs(x)
+        e = exp(-two * a)
+        square = x * x
+        near = a + a * square * tail(square)
+        return _copysign(_select(a < half_reached, near, one - two * e / (one + e)), x)
 
     return jitted
 

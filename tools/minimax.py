@@ -82,14 +82,32 @@ def atanh_tail(z: mpf) -> mpf:
     return (2 * mp.atanh(s) / s - 2) / z
 
 
+def tanh_tail(z: mpf) -> mpf:
+    """(tanh(x) / x - 1) / x**2 at z = x**2."""
+    x = mp.sqrt(z)
+    return (mp.tanh(x) / x - 1) / z
+
+
+def scaled_erfc(t: mpf) -> mpf:
+    """(1 + a) e**(a**2) erfc(a) at t = (a - ERFC_CENTER) / (a + ERFC_CENTER)."""
+    a = ERFC_CENTER * (1 + t) / (1 - t)
+    return (1 + a) * mp.exp(a * a) * mp.erfc(a)
+
+
 HALF_LN2 = mp.log(2) / 2
 S2 = ((mp.sqrt(2) - 1) / (mp.sqrt(2) + 1)) ** 2
+# tanh is 1/2 at log(3) / 2, which is rounded up.
+TANH_END = mpf("0.5494") ** 2
+ERFC_CENTER = mpf(3)
+ERFC_END = (mpf("27.3") - ERFC_CENTER) / (mpf("27.3") + ERFC_CENTER)
 
 FITS = {
     f"{name}_{np.dtype(dtype).name}": Fit(f, weight, mpf(low), mpf(high), degree, dtype)
     for name, f, weight, low, high, degrees in (
         ("EXP", expm1_tail, lambda r: r**2 / mp.expm1(r), -HALF_LN2, HALF_LN2, (5, 10)),
         ("LOG", atanh_tail, lambda z: z / 2, 0, S2, (3, 6)),
+        ("TANH", tanh_tail, lambda z: z * mp.sqrt(z) / mp.tanh(mp.sqrt(z)), 0, TANH_END, (4, 9)),
+        ("ERFC", scaled_erfc, lambda t: 1 / scaled_erfc(t), -1, ERFC_END, (9, 22)),
     )
     for degree, dtype in zip(degrees, (np.float32, np.float64), strict=True)
 }

@@ -9,7 +9,7 @@ ARGS ?=
 GPU := $(if $(shell command -v nvidia-smi 2>/dev/null),$(VENV)/.cuda)
 BIN := $(VENV)/bin
 PYTEST = $(BIN)/python -m pytest -n logical --maxprocesses=4 --dist=worksteal $(ARGS)
-INTERPRETED ?= not slow and not cuda
+INTERPRETED = not slow and not compiled and not cuda
 
 .PHONY: help test coverage lint format bench asv clean
 .NOTPARALLEL:
@@ -21,7 +21,7 @@ help:
 test: $(VENV)/.test $(GPU)
 	$(PYTEST)
 
-# Compiled code is invisible to coverage: the second run interprets it.
+# Coverage does not see compiled code: the second run interprets what can be interpreted.
 coverage: $(VENV)/.test $(GPU)
 	$(PYTEST) --cov --cov-report=
 	NUMBA_DISABLE_JIT=1 $(PYTEST) -m "$(INTERPRETED)" --cov --cov-append --cov-report=

@@ -26,8 +26,9 @@ ULP = {
 }
 
 # Stated for each overload: a callee inherits its caller's flags otherwise, and ``reassoc`` would
-# cancel the compensated steps. Nothing may assume the absence of NaN or infinity.
-_JIT = {"fastmath": {"contract"}, "error_model": "numpy"}
+# cancel the compensated steps. Nothing may assume the absence of NaN or infinity. A call that LLVM
+# finds too long to inline would keep the loop around it scalar.
+_JIT = {"fastmath": {"contract"}, "error_model": "numpy", "forceinline": True}
 
 _TABLES = {types.float32: FLOAT32, types.float64: FLOAT64}
 
@@ -117,7 +118,7 @@ def _polynomial(coefficients):
 _POLYNOMIALS = {
     (kind, name): _polynomial([float(table.dtype(c)) for c in getattr(table, name)])
     for kind, table in _TABLES.items()
-    for name in ("exp", "log", "tanh")
+    for name in ("exp", "log", "tanh", "erfc_tail")
 }
 
 
@@ -186,6 +187,42 @@ def _split(typingctx, u):
 
 
 @intrinsic
+def _square(typingctx, x):
+    """Return x * x rounded, and what the rounding lost."""
+    table = _TABLES[x]
+    low = (1 << (table.mantissa + 2) // 2) - 1
+
+    def codegen(context, builder, signature, args):
+        (x,) = args
+        integer = _integer(table)
+        # No flags: the rounded square may not be fused away where it is used.
+        square = builder.fmul(x, x)
+        head = builder.and_(builder.bitcast(x, integer), integer(~low))
+        head = builder.bitcast(head, x.type)
+        rest = builder.fsub(x, head)
+        lost = builder.fsub(builder.fmul(head, head), square)
+        lost = builder.fadd(lost, builder.fmul(builder.fadd(head, head), rest))
+        lost = builder.fadd(lost, builder.fmul(rest, rest))
+        return context.make_tuple(builder, signature.return_type, (square, lost))
+
+    return types.UniTuple(x, 2)(x), codegen
+
+
+@intrinsic
+def _rough_reciprocal(typingctx, x):
+    """Return 1 / x for x > 0, up to 1/8 too large: the bits are nearly a logarithm."""
+    table = _TABLES[x]
+
+    def codegen(context, builder, signature, args):
+        integer = _integer(table)
+        ones = integer(2 * table.bias << table.mantissa)
+        bits = builder.sub(ones, builder.bitcast(args[0], integer))
+        return builder.bitcast(bits, args[0].type)
+
+    return x(x), codegen
+
+
+@intrinsic
 def _copysign(typingctx, x, sign):
     table = _TABLES[x]
 
@@ -211,29 +248,48 @@ def _overload_like(x, value):
     return lambda x, value: type(x)(value)
 
 
-def _reduced(x):
-    """Return e**r - 1 and the powers of 2 such that e**x = (1 + p) * 2**i * 2**j."""
+def _clamped(x):
+    """Return x, moved to where e**x has just overflowed or just rounded to 0 if it is beyond."""
     raise NotImplementedError("only jitted code calls this")
 
 
-@overload(_reduced, jit_options=_JIT)
-def _overload_reduced(x):
+def _reduced(x, rest):
+    """Return p, q, (2**i, 2**j, 2**-j) such that e**(x + rest) = (1 + p + q) * 2**i * 2**j.
+
+    q is what the rounding of p lost.
+    """
+    raise NotImplementedError("only jitted code calls this")
+
+
+@overload(_clamped, jit_options=_JIT)
+def _overload_clamped(x):
     table = _TABLES[x]
     low, high = table.dtype(table.exp_low), table.dtype(table.exp_high)
+
+    def clamped(x):
+        x = _select(x > high, high, x)
+        return _select(x < low, low, x)
+
+    return clamped
+
+
+@overload(_reduced, jit_options=_JIT)
+def _overload_reduced(x, rest):
+    table = _TABLES[x]
     log2e, magic = table.dtype(1 / math.log(2)), table.dtype(1.5 * 2.0**table.mantissa)
     ln2_high, ln2_low = table.dtype(table.ln2_high), table.dtype(table.ln2_low)
     tail = _POLYNOMIALS[x, "exp"]
 
-    def reduced(x):
-        x = _select(x > high, high, x)
-        x = _select(x < low, low, x)
+    def reduced(x, rest):
         shifted = x * log2e + magic
         n = shifted - magic
-        s = x - n * ln2_high
-        r = s - n * ln2_low
-        correction = (s - r) - n * ln2_low
-        p = r + (r * r * tail(r) + correction)
-        return p, _powers(shifted)
+        head = x - n * ln2_high
+        small = n * ln2_low - rest
+        r = head - small
+        lost = (head - r) - small
+        addend = r * r * tail(r) + lost
+        p = r + addend
+        return p, addend - (p - r), _powers(shifted)
 
     return reduced
 
@@ -242,9 +298,10 @@ def _overload_reduced(x):
 def _overload_exp(x):
     if _table(x) is None:
         return None
+    zero = _TABLES[x].dtype(0.0)
 
     def jitted(x):
-        p, (first, second, _) = _reduced(x)
+        p, _, (first, second, _) = _reduced(_clamped(x), zero)
         return (first + first * p) * second
 
     return jitted
@@ -254,9 +311,10 @@ def _overload_exp(x):
 def _overload_expm1(x):
     if _table(x) is None:
         return None
+    zero = _TABLES[x].dtype(0.0)
 
     def jitted(x):
-        p, (first, second, inverse) = _reduced(x)
+        p, _, (first, second, inverse) = _reduced(_clamped(x), zero)
         return _copysign((first * p + (first - inverse)) * second, x)
 
     return jitted
@@ -310,4 +368,25 @@ def _overload_tanh(x):
 
 @overload(erfc, jit_options=_JIT)
 def _overload_erfc(x):
-    return lambda x: math.erfc(x)
+    table = _table(x)
+    if table is None:
+        return None
+    zero, one, two = (table.dtype(c) for c in (0.0, 1.0, 2.0))
+    end, center = table.dtype(table.erfc_end), table.dtype(table.erfc_center)
+    scaled, tail = table.dtype(table.erfc_center_value), _POLYNOMIALS[x, "erfc_tail"]
+
+    def jitted(x):
+        a = abs(x)
+        a = _select(a > end, end, a)
+        square, rest = _square(a)
+        p, q, (first, second, _) = _reduced(-square, -rest)
+        t = (a - center) / (a + center)
+        offset = t * tail(t)
+        y = scaled + offset
+        d = one + a
+        lost = a - (d - one)  # in the rounding of d
+        small = (offset - (y - scaled)) - y * (lost * _rough_reciprocal(d))
+        y = (y + (y * p + (y * q + (small + small * p)))) / d * first * second
+        return _select(x < zero, two - y, y)
+
+    return jitted

@@ -88,18 +88,26 @@ def tanh_tail(z: mpf) -> mpf:
     return (mp.tanh(x) / x - 1) / z
 
 
-def scaled_erfc(t: mpf) -> mpf:
-    """(1 + a) e**(a**2) erfc(a) at t = (a - ERFC_CENTER) / (a + ERFC_CENTER)."""
-    a = ERFC_CENTER * (1 + t) / (1 - t)
-    return (1 + a) * mp.exp(a * a) * mp.erfc(a)
+def scaled_erfc(center: mpf) -> Function:
+    """(1 + a) e**(a**2) erfc(a) at t = (a - center) / (a + center)."""
+
+    def f(t: mpf) -> mpf:
+        a = center * (1 + t) / (1 - t)
+        return (1 + a) * mp.exp(a * a) * mp.erfc(a)
+
+    return f
+
+
+def erfc_fit(center: str, end: str, degree: int, dtype: type) -> Fit:
+    """Fit for 0 <= a <= end; the center is one whose lowest coefficient hardly needs rounding."""
+    f = scaled_erfc(mpf(center))
+    high = (mpf(end) - mpf(center)) / (mpf(end) + mpf(center))
+    return Fit(f, lambda t: 1 / f(t), mpf(-1), high, degree, dtype)
 
 
 HALF_LN2 = mp.log(2) / 2
 S2 = ((mp.sqrt(2) - 1) / (mp.sqrt(2) + 1)) ** 2
-# tanh is 1/2 at log(3) / 2, which is rounded up.
-TANH_END = mpf("0.5494") ** 2
-ERFC_CENTER = mpf(3)
-ERFC_END = (mpf("27.3") - ERFC_CENTER) / (mpf("27.3") + ERFC_CENTER)
+TANH_END = (mp.log(3) / 2 + mpf("1e-6")) ** 2  # tanh is 1/2 at log(3) / 2
 
 FITS = {
     f"{name}_{np.dtype(dtype).name}": Fit(f, weight, mpf(low), mpf(high), degree, dtype)
@@ -107,10 +115,11 @@ FITS = {
         ("EXP", expm1_tail, lambda r: r**2 / mp.expm1(r), -HALF_LN2, HALF_LN2, (5, 10)),
         ("LOG", atanh_tail, lambda z: z / 2, 0, S2, (3, 6)),
         ("TANH", tanh_tail, lambda z: z * mp.sqrt(z) / mp.tanh(mp.sqrt(z)), 0, TANH_END, (4, 9)),
-        ("ERFC", scaled_erfc, lambda t: 1 / scaled_erfc(t), -1, ERFC_END, (9, 22)),
     )
     for degree, dtype in zip(degrees, (np.float32, np.float64), strict=True)
 }
+FITS["ERFC_float32"] = erfc_fit("1.9375", "10.1", 9, np.float32)
+FITS["ERFC_float64"] = erfc_fit("2.75", "27.3", 22, np.float64)
 
 
 def rounded(value: mpf, dtype: type) -> float:

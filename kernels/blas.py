@@ -1,12 +1,12 @@
-"""Epochs in cache-sized blocks of samples: BLAS for the products, everything else fused around them.
+"""Epochs in cache-sized blocks of samples: BLAS for the products, everything else fused.
 
-The products call the gemm of SciPy's BLAS from compiled code, through its address: unlike `np.dot` it
-can add to what is there. BLAS must run on one thread meanwhile.
+The products call the gemm of SciPy's BLAS from compiled code, through its address: unlike `np.dot`
+it can add to what is there. BLAS must run on one thread meanwhile.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from .loops import reduce_chunks
 from .losses import Loss
 
 
-@lru_cache(maxsize=None)
+@cache
 def gemm_address(dtype: np.dtype) -> int:
     """The address of BLAS's sgemm or dgemm in this process."""
     name = {"float32": "sgemm", "float64": "dgemm"}[dtype.name]
@@ -30,7 +30,7 @@ def gemm_address(dtype: np.dtype) -> int:
 
 @intrinsic
 def _call_gemm(typingctx, address, kind, trans_a, trans_b, m, n, k, a, lda, b, ldb, beta, c, ldc):
-    """gemm(trans_a, trans_b, m, n, k, 1, a, lda, b, ldb, beta, c, ldc) in BLAS's column-major terms.
+    """gemm(trans_a, trans_b, m, n, k, 1, a, lda, b, ldb, beta, c, ldc), column-major as in BLAS.
 
     Pointers are integers; `kind` is a number of the dtype.
     """
@@ -100,12 +100,13 @@ def forward_block(gemm, X, V, W, A, Z, U, value):
     product(gemm, Z, False, W, True, zero, U)
 
 
-@lru_cache(maxsize=None)
+@cache
 def gradient(activation: Activation, loss: Loss) -> Any:
     """Compiled gradient(gemm, X, Y, V, W, bounds, work, u, gVs, gWs, losses, gV, gW) -> L.
 
-    gemm, BLAS's address; chunk c takes the rows bounds[c] to bounds[c + 1] in blocks of as many rows
-    as work[c] (3, rows, M) and u[c] (rows, K) hold, and adds into gVs[c] (M, d) and gWs[c] (K, M).
+    gemm, BLAS's address; chunk c takes the rows bounds[c] to bounds[c + 1] in blocks of as many
+    rows as work[c] (3, rows, M) and u[c] (rows, K) hold, and adds into gVs[c] (M, d) and gWs[c]
+    (K, M).
     """
     value, slope = activation.value, activation.slope
     loss_row, coupled = loss.loss_row, loss.coupled
@@ -141,7 +142,7 @@ def gradient(activation: Activation, loss: Loss) -> Any:
     return gradient
 
 
-@lru_cache(maxsize=None)
+@cache
 def predict(activation: Activation, loss: Loss) -> Any:
     """Compiled predict(gemm, X, V, W, bounds, work, F), in chunks and blocks as in `gradient`."""
     value, link_row, coupled = activation.value, loss.link_row, loss.coupled

@@ -1,9 +1,10 @@
 """One place for the compile options, and for where compiled code is kept.
 
-Numba's key of a file on disk holds neither the options nor the sources of the functions that a kernel
-calls, nor the version of LLVM. Here each recipe of options has a folder of its own, inside a folder
-named after the digest of this package's kernels and of the versions of the compilers: an edit in any
-file, an upgrade, or two recipes that share a function never meet each other's machine code.
+Numba's key of a file on disk holds neither the options nor the sources of the functions that a
+kernel calls, nor the version of LLVM. Here each recipe of options has a folder of its own, inside a
+folder named after the digest of this package's kernels and of the versions of the compilers: an
+edit in any file, an upgrade, or two recipes that share a function never meet each other's machine
+code.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """The lecture's backpropagation, sample by sample and scalar by scalar.
 
-`forward_sample` and `backward_sample` are plain functions: they run in Python on lists, and compiled.
-`value`, `slope` and `loss_row` are the formulas of a network, passed in.
+`forward_sample` and `backward_sample` are plain functions: they run in Python on lists, and
+compiled. `value`, `slope` and `loss_row` are the formulas of a network, passed in.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from .jit import SUMS, jit
 from .losses import Loss
 
 _LEAST_ROWS = 16
+
 
 @register_jitable
 def forward_sample(x, V, W, a, z, u, value):
@@ -72,7 +73,7 @@ def backpropagate_rows(X, Y, V, W, a, z, g, u, gV, gW, value, slope, loss_row):
     return total
 
 
-@lru_cache(maxsize=None)
+@cache
 def serial(activation: Activation, loss: Loss) -> Any:
     """Compiled step(X, Y, V, W, work (3, M), u (K,), gV, gW, mu, update) -> L on one thread.
 
@@ -104,7 +105,7 @@ def serial(activation: Activation, loss: Loss) -> Any:
     return step
 
 
-@lru_cache(maxsize=None)
+@cache
 def parallel(activation: Activation, loss: Loss) -> Any:
     """Compiled gradient(X, Y, V, W, bounds, work, u, gVs, gWs, losses, gV, gW) -> L on all threads.
 
@@ -168,7 +169,7 @@ def predict_rows(X, V, W, a, z, F, value, link_row):
         link_row(F[i], F[i])
 
 
-@lru_cache(maxsize=None)
+@cache
 def serial_predict(activation: Activation, loss: Loss) -> Any:
     """Compiled predict(X, V, W, work (3, M), F) on one thread."""
     value, link_row = activation.value, loss.link_row
@@ -180,7 +181,7 @@ def serial_predict(activation: Activation, loss: Loss) -> Any:
     return predict
 
 
-@lru_cache(maxsize=None)
+@cache
 def parallel_predict(activation: Activation, loss: Loss) -> Any:
     """Compiled predict(X, V, W, bounds, work, F) on all threads, in chunks as in `parallel`."""
     value, link_row = activation.value, loss.link_row
@@ -197,7 +198,8 @@ def parallel_predict(activation: Activation, loss: Loss) -> Any:
 def chunk_bounds(n: int, threads: int) -> np.ndarray:
     """Bounds (chunks + 1,) of a run of rows for each thread; the runs differ by one row at most.
 
-    Fewer runs than threads where a run would be so short that launching it costs more than it saves.
+    Fewer runs than threads where a run would be so short that launching it costs more than it
+    saves.
     """
     chunks = max(1, min(threads, n // _LEAST_ROWS))
     return np.arange(chunks + 1, dtype=np.int64) * n // chunks

@@ -1,14 +1,14 @@
 """The losses: the link h, the loss ℓ of one sample and δ = ∂ℓ/∂u, each formula written once.
 
-u (K,) are a sample's outputs before h, f = h(u) its outputs, y (K,) its targets. A loss comes in two
-forms made from the same scalar formulas:
+u (K,) are a sample's outputs before h, f = h(u) its outputs, y (K,) its targets. A loss comes in
+two forms made from the same scalar formulas:
 
 - rows, for code that walks through samples: `link_row(u, f)` and `loss_row(u, y, delta) -> ℓ`;
   f and delta may be u itself. Plain Python on any sequences, or compiled.
 - batches, for NumPy: `link_batch(U)` and `loss_batch(U, Y) -> Σ ℓ`; both overwrite U, with F and Δ.
 
-Where `coupled` is False, ℓ is a sum over k of terms that do not depend on each other, and a block of
-samples may be passed to the row form as one long row. Sums of ℓ are accumulated in float64.
+Where `coupled` is False, ℓ is a sum over k of terms that do not depend on each other, and a block
+of samples may be passed to the row form as one long row. Sums of ℓ are accumulated in float64.
 """
 
 from __future__ import annotations
@@ -172,8 +172,8 @@ def _forms(name, link, loss, delta):
         U[...] = delta(U, Y)
         return total
 
-    # Numba keys its files by the pickles of the functions that a kernel closes over. A function that
-    # its module knows by name is pickled as that name, the same in every process.
+    # Numba keys its files by the pickles of the functions that a kernel closes over. A function
+    # that its module knows by name is pickled as that name, the same in every process.
     for form in (link_row, loss_row):
         form.__qualname__ = f"{name}_{form.__name__}"
         globals()[form.__qualname__] = register_jitable(form)

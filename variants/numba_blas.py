@@ -1,4 +1,4 @@
-"""Blocks of samples that fit in the cache, on several threads: BLAS for the products, the rest fused."""
+"""Cache-sized blocks of samples on several threads: BLAS for the products, the rest fused."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..threads import numba_threads, single_threaded_blas
 
 
 def block_rows(shape: Shape, itemsize: int) -> int:
-    """Rows of a block: X, A, Z, G and U of it take half of the second-level cache, 16 to 512 rows."""
+    """Rows of a block, 16 to 512: its X, A, Z, G and U take half of the second-level cache."""
     row = itemsize * (shape.d + 3 * shape.M + shape.K)
     return min(shape.n, max(16, min(512, cache_sizes()[2] // 2 // row)))
 

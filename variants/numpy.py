@@ -14,7 +14,7 @@ from ..interface import Plan, Problem, Variant
 from ..network import Parameters
 from ..threads import blas_threads
 
-_BLOCK = 1 << 14  # elements a block of rows holds: 64 to 128 KiB, a fraction of any second-level cache
+_BLOCK = 1 << 14  # elements of a block of rows: 64 to 128 KiB, a part of any second-level cache
 
 
 def _blocks(A: np.ndarray) -> Iterator[slice]:

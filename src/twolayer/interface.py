@@ -145,8 +145,8 @@ class Variant:
         """Check everything once and make the plan that runs.
 
         Arguments: net; X (n, d) and theta, V (M, d) and W (K, M), all float32 or all float64; Y
-        (n, K) of any real dtype, or (n,) integer labels for softmax and (n,) labels ±1 for logistic;
-        threads, at most and by default the CPUs that this process may use. None of the arrays is
+        (n, K) of any real dtype, or (n,) integer labels for softmax and (n,) labels ±1 for
+        logistic; threads, at most and by default the CPUs that this process may use. None of the arrays is
         ever written to. Raises ValueError, TypeError or MemoryError in a sentence that names the
         argument, RuntimeError where the variant cannot run here.
         """
@@ -162,7 +162,9 @@ class Variant:
             shape = Shape(*X_shape, *theta.W.shape[::-1])
             itemsize = theta.V.dtype.itemsize
             buffers = self.workspace(shape, itemsize, threads)
-            enough_memory(f"variant {self.name} with {shape}", buffers + _copies(X, Y, shape, itemsize))
+            enough_memory(
+                f"variant {self.name} with {shape}", buffers + _copies(X, Y, shape, itemsize)
+            )
         X = checks.check_inputs(X)
         checks.same_type("theta.V", theta.V.dtype, "X", X.dtype)
         if theta.V.shape[1] != X.shape[1]:
@@ -187,5 +189,7 @@ def check_threads(threads: int | None) -> int:
 def _copies(X: Any, Y: Any, shape: Shape, itemsize: int) -> int:
     """Bytes that X and Y cost when they cannot be used as they are."""
     X_copied = not (isinstance(X, np.ndarray) and X.flags.c_contiguous)
-    Y_copied = not (isinstance(Y, np.ndarray) and Y.flags.c_contiguous and Y.dtype.itemsize == itemsize)
+    Y_copied = not (
+        isinstance(Y, np.ndarray) and Y.flags.c_contiguous and Y.dtype.itemsize == itemsize
+    )
     return itemsize * shape.n * (shape.d * X_copied + shape.K * Y_copied)

@@ -122,5 +122,5 @@ def enough_memory(what: str, needed: int) -> None:
     free = available_memory()
     if needed > free:
         raise MemoryError(
-            f"{what}: needs {needed / 2**30:.2f} GiB of memory, {free / 2**30:.2f} GiB are available"
+            f"{what}: needs {needed / 2**30:.2f} GiB of memory, {free / 2**30:.2f} GiB are free"
         )

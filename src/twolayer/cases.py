@@ -1,0 +1,103 @@
+"""Small problems that make mistakes show: odd shapes, and inputs that break careless formulas."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from .network import Network, Parameters, Shape
+
+
+class Case(NamedTuple):
+    """A named problem: X (n, d), Y (n, K) and θ of one dtype."""
+
+    name: str
+    net: Network
+    X: np.ndarray
+    Y: np.ndarray
+    theta: Parameters
+
+    @property
+    def shape(self) -> Shape:
+        """The sizes n, d, M, K."""
+        return Shape(*self.X.shape, *self.theta.W.shape[::-1])
+
+
+# 1s, primes, one more and one less than powers of two; the last has more rows than any block.
+SHAPES = (
+    Shape(1, 1, 1, 1),
+    Shape(2, 1, 3, 2),
+    Shape(7, 5, 1, 3),
+    Shape(33, 17, 13, 1),
+    Shape(61, 7, 31, 9),
+    Shape(1031, 3, 5, 2),
+)
+
+
+def problem(net: Network, shape: Shape, dtype: str, seed: int = 0, name: str = "") -> Case:
+    """A random problem of that shape: X, Y and θ of order 1. The logistic loss has K = 1."""
+    if net.objective.targets == "sign":
+        shape = shape._replace(K=1)
+    random = np.random.default_rng(seed)
+    X = random.standard_normal((shape.n, shape.d)).astype(dtype)
+    V = random.standard_normal((shape.M, shape.d)).astype(dtype) / np.sqrt(shape.d).astype(dtype)
+    W = random.standard_normal((shape.K, shape.M)).astype(dtype) / np.sqrt(shape.M).astype(dtype)
+    Y = targets(net, shape, random).astype(dtype)
+    return Case(name or str(shape), net, X, Y, Parameters(V, W))
+
+
+def targets(net: Network, shape: Shape, random: np.random.Generator) -> np.ndarray:
+    """Random targets (n, K) in float64: real numbers, ±1, or one-hot and some mixed rows."""
+    if net.objective.targets == "sign":
+        return random.choice([-1.0, 1.0], (shape.n, 1))
+    if net.objective.targets == "real":
+        return random.standard_normal((shape.n, shape.K))
+    Y = np.eye(shape.K)[random.integers(0, shape.K, shape.n)]
+    Y[::5] = random.choice([0.25, 0.75], (len(Y[::5]), 1)) * Y[::5]
+    Y[::5, 0] += 1 - Y[::5].sum(axis=1)  # sums to 1 exactly, in both dtypes
+    return Y
+
+
+def shaped(net: Network, dtype: str) -> Iterator[Case]:
+    """A random problem for each of `SHAPES`."""
+    for seed, shape in enumerate(SHAPES):
+        yield problem(net, shape, dtype, seed)
+
+
+def adversarial(net: Network, dtype: str) -> Iterator[Case]:
+    """Problems on which a formula that is right for tame inputs only overflows or loses digits."""
+    shape = Shape(19, 6, 9, 4)
+
+    def base(name: str, seed: int) -> Case:
+        return problem(net, shape, dtype, seed, name)
+
+    case = base("logits of 1e4 in both signs", 11)
+    yield case._replace(theta=_logits_of(case, 1e4))
+    case = base("large offsets common to a row's outputs", 12)
+    W = case.theta.W + np.asarray(1e3, dtype)
+    yield case._replace(theta=case.theta._replace(W=W))
+    case = base("saturated units", 13)
+    yield case._replace(theta=case.theta._replace(V=case.theta.V * np.asarray(300, dtype)))
+    case = base("dead units", 14)
+    yield case._replace(X=abs(case.X), theta=case.theta._replace(V=-abs(case.theta.V)))
+    case = base("one target only", 15)
+    yield case._replace(Y=np.repeat(case.Y[1:2], shape.n, axis=0))
+    case = base("duplicated rows", 16)
+    again = np.maximum(np.arange(shape.n) - shape.n // 2, 0)  # the first row ten times
+    yield case._replace(X=case.X[again], Y=case.Y[again])
+
+
+def _logits_of(case: Case, size: float) -> Parameters:
+    """θ with W scaled so that the largest output before h is `size`."""
+    with np.errstate(all="ignore"):
+        U = case.net.sigma.value(case.X @ case.theta.V.T) @ case.theta.W.T
+    scale = np.asarray(size / max(float(abs(U).max()), 1e-3), case.X.dtype)
+    return case.theta._replace(W=case.theta.W * scale)
+
+
+def all_cases(net: Network, dtype: str) -> Iterator[Case]:
+    """Every case for a network and dtype."""
+    yield from shaped(net, dtype)
+    yield from adversarial(net, dtype)

@@ -1,0 +1,225 @@
+"""Whether a variant agrees with the oracle, within a bound that is derived, not tuned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import bounds, cases, checks, variants
+from .interface import Plan, Variant
+from .network import Network, Parameters, Shape
+
+ORACLE = "python-loops"
+STEPS = 25
+
+
+class Agreement(NamedTuple):
+    """The worst of a variant's errors on one problem, in units of the bound, and where it is."""
+
+    variant: str
+    net: Network
+    case: str
+    shape: Shape
+    dtype: str
+    ratio: float  # |value − expected| / bound, at most 1 where the variant agrees
+    quantity: str = ""
+    at: tuple[int, ...] = ()
+    value: float = np.nan
+    expected: float = np.nan
+    failure: str = ""
+
+    @property
+    def agrees(self) -> bool:
+        """Whether every error was within its bound."""
+        return self.ratio <= 1
+
+    def __str__(self) -> str:
+        where = (
+            f"{self.variant}: {self.net.activation}, {self.net.loss}, {self.dtype}, {self.shape} "
+            f"({self.case})"
+        )
+        if self.failure:
+            return f"{where}: {self.failure}"
+        at = f"[{', '.join(map(str, self.at))}]" if self.at else ""
+        return (
+            f"{where}: {self.quantity}{at} = {self.value:.9g}, expected {self.expected:.9g}: "
+            f"{self.ratio:.3g} times the bound"
+        )
+
+
+class _Expected(NamedTuple):
+    """One quantity as it should be."""
+
+    quantity: str
+    value: Any
+    bound: Any
+
+
+class _Reference(NamedTuple):
+    """What every variant must find on a case."""
+
+    half: slice
+    initial: list[_Expected]  # L, ∇L and F at θ, and L and ∇L over half of the rows
+    steps: int
+    mu: float
+    losses: list[_Expected]  # what each step returns
+    final: list[_Expected]  # θ after the steps
+
+
+def agreement(variant: Variant, case: cases.Case, threads: int | None = None) -> Agreement:
+    """The worst error of a variant on a case: losses, gradients, predictions and θ after steps.
+
+    A variant that raises, or that returns another shape or dtype than it should, disagrees.
+    """
+    reference = _reference(_Key(case))
+    about = (variant.name, case.net, case.name, case.shape, case.X.dtype.name)
+    try:
+        plan = variant.plan(case.net, case.X, case.Y, case.theta, threads)
+        found = list(_compare(plan, case, reference))
+    except Exception as error:
+        return Agreement(*about, np.inf, failure=f"{type(error).__name__}: {error}")
+    return max(
+        (Agreement(*about, *worst) for worst in found),
+        key=lambda one: np.inf if np.isnan(one.ratio) else one.ratio,
+    )
+
+
+def verify(
+    variant: Variant, net: Network, dtype: str, threads: int | None = None
+) -> Iterator[Agreement]:
+    """The agreement of a variant on every case of a network and dtype."""
+    for case in cases.all_cases(net, dtype):
+        yield agreement(variant, case, threads)
+
+
+def _compare(plan: Plan, case: cases.Case, reference: _Reference) -> Iterator[tuple]:
+    loss, gradient = plan.gradient()
+    half_loss, half_gradient = plan.gradient(reference.half)
+    F = plan.predict(case.X)
+    values = [loss, *gradient, half_loss, *half_gradient, F]
+    for expected, value in zip(reference.initial, values, strict=True):
+        yield _worst(expected, value, case.X.dtype)
+    for name, before, after in zip(("theta.V", "theta.W"), case.theta, plan.theta, strict=True):
+        yield _worst(_Expected(f"{name} after gradient", before, 0.0), after, case.X.dtype)
+    for expected in reference.losses:
+        yield _worst(expected, plan.step(reference.mu), case.X.dtype)
+    for expected, value in zip(reference.final, plan.theta, strict=True):
+        yield _worst(expected, value, case.X.dtype)
+    yield _worst(
+        _Expected("predict after the steps", *_forward(plan, case)), plan.predict(case.X), F.dtype
+    )
+
+
+def _forward(plan: Plan, case: cases.Case) -> tuple[np.ndarray, np.ndarray]:
+    """F and its bound at the plan's own parameters."""
+    now = bounds.evaluate(case.net, plan.theta, case.X, case.Y, case.X.dtype)
+    return now.F, now.F_bound
+
+
+def _worst(expected: _Expected, value: Any, dtype: np.dtype) -> tuple:
+    """Ratio, quantity, index, value and expected value of the largest error."""
+    quantity, reference, bound = expected
+    reference = np.asarray(reference, np.float64)
+    if isinstance(value, np.ndarray) and value.dtype != dtype:
+        raise TypeError(f"{quantity} has dtype {value.dtype} instead of {dtype}")
+    if np.shape(value) != reference.shape:
+        raise ValueError(f"{quantity} has shape {np.shape(value)} instead of {reference.shape}")
+    value = np.asarray(value, np.float64)
+    if not np.isfinite(bound).all():
+        raise ValueError(f"{quantity}: the case is so ill-conditioned that no error can be bounded")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error = abs(value - reference)
+        ratio = np.where(error == 0, 0.0, error / bound)
+    ratio = np.where(np.isnan(ratio), np.inf, ratio)
+    at = np.unravel_index(int(np.argmax(ratio)), ratio.shape) if ratio.ndim else ()
+    index = tuple(int(i) for i in at)
+    return float(ratio[at]), quantity, index, float(value[at]), float(reference[at])
+
+
+class _Key:
+    """A case as a key of the cache of references: equal where all its numbers are."""
+
+    def __init__(self, case: cases.Case) -> None:
+        self.case = case
+        arrays = (case.X, case.Y, *case.theta)
+        self._content = (case.net, *((a.shape, a.dtype.str, a.tobytes()) for a in arrays))
+        self._hash = hash(self._content)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Key) and self._content == other._content
+
+
+# What the oracle may cost: beyond this many operations the reference is the float64 evaluation that
+# comes with the bound, which the tests hold to the oracle, and the steps are fewer.
+_ORACLE_FLOPS = 3e5
+
+
+@lru_cache(maxsize=1024)
+def _reference(key: _Key) -> _Reference:
+    case = key.case
+    dtype = case.X.dtype
+    Y = checks.check_targets(case.net, case.Y, case.shape, dtype)
+    X, Y = case.X.astype(np.float64), Y.astype(np.float64)
+    theta = Parameters(*(array.astype(np.float64) for array in case.theta))
+    small = case.shape.flops() <= _ORACLE_FLOPS
+    oracle = variants.get(ORACLE).plan(case.net, X, Y, theta) if small else None
+    at_start = bounds.evaluate(case.net, theta, X, Y, dtype)
+
+    def exact(evaluation: bounds.Evaluation, rows: slice | None = None) -> tuple[float, Parameters]:
+        if oracle is None:
+            return evaluation.loss, evaluation.gradient
+        return oracle.gradient(rows)
+
+    n = case.shape.n
+    half = slice(n // 3, n // 3 + (n + 1) // 2)
+    at_half = bounds.evaluate(case.net, theta, X[half], Y[half], dtype)
+    initial = []
+    for label, evaluation, rows in (("", at_start, None), (" of rows", at_half, half)):
+        loss, gradient = exact(evaluation, rows)
+        initial += [
+            _Expected(f"L{label}", loss, evaluation.loss_bound),
+            _Expected(f"dL/dV{label}", gradient.V, evaluation.gradient_bound.V),
+            _Expected(f"dL/dW{label}", gradient.W, evaluation.gradient_bound.W),
+        ]
+    F = at_start.F if oracle is None else oracle.predict(X)
+    initial.append(_Expected("F", F, at_start.F_bound))
+
+    mu = _step_size(case.net, theta, X, Y, at_start, dtype)
+    steps = STEPS if small else 2
+    error = Parameters(*(np.zeros_like(array) for array in theta))
+    losses = []
+    for _ in range(steps):
+        evaluation = bounds.evaluate(case.net, theta, X, Y, dtype, error)
+        loss, gradient = exact(evaluation)
+        losses.append(_Expected("L returned by step", loss, evaluation.loss_bound))
+        theta = Parameters(theta.V - mu * gradient.V, theta.W - mu * gradient.W)
+        error = bounds.step_bound(theta, evaluation, mu, dtype, error)
+        if oracle is not None:
+            oracle.theta = theta
+    final = [
+        _Expected(f"V after {steps} steps", theta.V, error.V),
+        _Expected(f"W after {steps} steps", theta.W, error.W),
+    ]
+    return _Reference(half, initial, steps, mu, losses, final)
+
+
+def _step_size(
+    net: Network, theta: Parameters, X: Any, Y: Any, at_start: bounds.Evaluation, dtype: Any
+) -> float:
+    """A μ for which a step enlarges the bound on the error of θ by a tenth at most.
+
+    An error as large as the bound of one step is put into θ, and the bound on ∇L is looked at.
+    """
+    unit = float(np.finfo(dtype).eps)
+    error = Parameters(*(unit * (abs(a) + abs(a).max()) for a in theta))
+    with_error = bounds.evaluate(net, theta, X, Y, dtype, error)
+    growth = 0.0
+    for new, old, e in zip(with_error.gradient_bound, at_start.gradient_bound, error, strict=True):
+        growth = max(growth, float(((new - old) / e.max()).max()))
+    return min(0.1, 0.1 / growth) if growth > 0 else 0.1

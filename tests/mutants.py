@@ -1,0 +1,393 @@
+"""Deliberately wrong implementations. Each makes one mistake that somebody has made before.
+
+`Batch` is right. A mutant overrides one of its pieces; the names of the functions below are the
+names under which the agreement tests must catch them.
+"""
+
+import numpy as np
+
+from twolayer import Parameters, Plan, Variant
+
+MUTANTS: dict[str, Variant] = {}
+
+
+class Batch(Plan):
+    """The whole batch with plain NumPy expressions, in pieces that a mutant can replace."""
+
+    def rows(self, X, Y):
+        return X, Y
+
+    def value(self, A):
+        return self.net.sigma.value(A)
+
+    def slope(self, A):
+        return self.net.sigma.slope(A)
+
+    def loss_and_delta(self, U, Y):
+        Delta = U.copy()
+        return self.net.objective.loss_batch(Delta, Y), Delta
+
+    def link(self, U):
+        F = U.copy()
+        self.net.objective.link_batch(F)
+        return F
+
+    def combine(self, total, gV, gW, n):
+        return total / n, gV / n, gW / n
+
+    def second_layer(self, W):
+        return W
+
+    def _backpropagate(self, X, Y, gradient):
+        with np.errstate(all="ignore"):
+            X, Y = self.rows(X, Y)
+            A = X @ self.V.T
+            Z = self.value(A)
+            total, Delta = self.loss_and_delta(Z @ self.W.T, Y)
+            gW = Delta.T @ Z
+            G = (Delta @ self.second_layer(self.W)) * self.slope(A)
+            loss, gradient.V[...], gradient.W[...] = self.combine(total, G.T @ X, gW, len(X))
+        return loss
+
+    def _forward(self, X, F):
+        with np.errstate(all="ignore"):
+            F[...] = self.link(self.value(X @ self.V.T) @ self.W.T)
+
+
+def mutant(cls):
+    name = cls.__name__
+    MUTANTS[name] = Variant(name, "cpu", cls.__doc__ or name, cls)
+    return cls
+
+
+def only(loss):
+    """Replace loss_and_delta for one loss and leave the others right."""
+
+    def decorate(wrong):
+        def loss_and_delta(self, U, Y):
+            if self.net.loss == loss:
+                return wrong(self, U, Y)
+            return Batch.loss_and_delta(self, U, Y)
+
+        return loss_and_delta
+
+    return decorate
+
+
+def _softmax(U, Y, shift):
+    e = np.exp(U - shift)
+    s = e.sum(axis=1, keepdims=True)
+    loss = (Y * (np.log(s) - (U - shift))).sum(dtype=np.float64)
+    return float(loss), e / s - Y
+
+
+@mutant
+class dropped_factor_2(Batch):
+    """δ = u − y."""
+
+    @only("squared")
+    def loss_and_delta(self, U, Y):
+        return float(((U - Y) ** 2).sum(dtype=np.float64)), U - Y
+
+
+@mutant
+class missing_link_slope(Batch):
+    """δ = 2 (f − y) without h′."""
+
+    @only("squared_logistic")
+    def loss_and_delta(self, U, Y):
+        total, _ = Batch.loss_and_delta(self, U, Y)
+        return total, 2 * (self.link(U) - Y)
+
+
+@mutant
+class maximum_of_the_whole_batch(Batch):
+    @only("softmax")
+    def loss_and_delta(self, U, Y):
+        return _softmax(U, Y, U.max())
+
+
+@mutant
+class maximum_of_the_column(Batch):
+    @only("softmax")
+    def loss_and_delta(self, U, Y):
+        return _softmax(U, Y, U.max(axis=0))
+
+
+@mutant
+class no_maximum(Batch):
+    @only("softmax")
+    def loss_and_delta(self, U, Y):
+        return _softmax(U, Y, 0)
+
+
+@mutant
+class ragged_tail_left_out(Batch):
+    def rows(self, X, Y):
+        whole = max(8, len(X) // 8 * 8)
+        return X[:whole], Y[:whole]
+
+
+@mutant
+class lost_block(Batch):
+    """The second block of 512 rows is lost; the mean is still taken over all."""
+
+    def _backpropagate(self, X, Y, gradient):
+        keep = np.r_[0 : min(512, len(X)), min(1024, len(X)) : len(X)]
+        loss = super()._backpropagate(X[keep], Y[keep], gradient)
+        for part in gradient:
+            part *= len(keep) / len(X)
+        return loss * len(keep) / len(X)
+
+
+@mutant
+class block_counted_twice(Batch):
+    def rows(self, X, Y):
+        again = np.r_[0 : len(X), 0 : len(X) % 16]
+        return X[again], Y[again]
+
+
+@mutant
+class activation_in_place_of_slope(Batch):
+    def slope(self, A):
+        return self.value(A)
+
+
+@mutant
+class slope_of_the_features(Batch):
+    """σ′(Z) in place of σ′(A)."""
+
+    def slope(self, A):
+        return self.net.sigma.slope(self.value(A))
+
+
+@mutant
+class missing_slope(Batch):
+    def slope(self, A):
+        return np.ones_like(A)
+
+
+@mutant
+class sum_in_place_of_the_mean(Batch):
+    def combine(self, total, gV, gW, n):
+        return total / n, gV, gW
+
+
+@mutant
+class loss_summed(Batch):
+    def combine(self, total, gV, gW, n):
+        return total, gV / n, gW / n
+
+
+@mutant
+class mean_over_outputs_too(Batch):
+    def combine(self, total, gV, gW, n):
+        K = self.shape.K
+        return total / (n * K), gV / (n * K), gW / (n * K)
+
+
+@mutant
+class loss_halved(Batch):
+    def combine(self, total, gV, gW, n):
+        return total / (2 * n), gV / n, gW / n
+
+
+@mutant
+class single_output_forgets_the_sign(Batch):
+    """A K = 1 path that takes δ for |δ|."""
+
+    def loss_and_delta(self, U, Y):
+        total, Delta = super().loss_and_delta(U, Y)
+        return total, abs(Delta) if self.shape.K == 1 else Delta
+
+
+@mutant
+class labels_taken_for_0_and_1(Batch):
+    @only("logistic")
+    def loss_and_delta(self, U, Y):
+        total, _ = Batch.loss_and_delta(self, U, Y)
+        return total, self.link(U) - Y
+
+
+@mutant
+class update_with_stale_parameters(Batch):
+    """V's gradient is taken where W already is, after W's update."""
+
+    def _step(self, mu):
+        loss = self._backpropagate(self.X, self.Y, self._gradient)
+        self.W -= mu * self._gradient.W
+        self._backpropagate(self.X, self.Y, self._gradient)
+        self.V -= mu * self._gradient.V
+        return loss
+
+
+@mutant
+class gradient_of_the_first_step_for_ever(Batch):
+    _first = None
+
+    def _step(self, mu):
+        loss = self._backpropagate(self.X, self.Y, self._gradient)
+        self._first = self._first or Parameters(*(part.copy() for part in self._gradient))
+        self.V -= mu * self._first.V
+        self.W -= mu * self._first.W
+        return loss
+
+
+@mutant
+class gradient_not_cleared(Batch):
+    """The buffer of the last epoch's gradient is added to."""
+
+    def _step(self, mu):
+        if not hasattr(self, "_sum"):
+            self._sum = Parameters(np.zeros_like(self.V), np.zeros_like(self.W))
+        loss = self._backpropagate(self.X, self.Y, self._gradient)
+        for total, part, weights in zip(self._sum, self._gradient, (self.V, self.W), strict=True):
+            total += part
+            weights -= mu * total
+        return loss
+
+
+@mutant
+class step_uphill(Batch):
+    def _step(self, mu):
+        return super()._step(-mu)
+
+
+@mutant
+class loss_after_the_step(Batch):
+    def _step(self, mu):
+        super()._step(mu)
+        return self._backpropagate(self.X, self.Y, self._gradient)
+
+
+@mutant
+class gradient_changes_parameters(Batch):
+    def _backpropagate(self, X, Y, gradient):
+        loss = super()._backpropagate(X, Y, gradient)
+        if gradient is not self._gradient:
+            self.W -= 1e-3 * gradient.W
+        return loss
+
+
+@mutant
+class float32_sums_in_float64(Batch):
+    def combine(self, total, gV, gW, n):
+        return total / n, gV.astype(np.float32) / n, gW.astype(np.float32) / n
+
+
+@mutant
+class float32_loss_in_float64(Batch):
+    def combine(self, total, gV, gW, n):
+        return float(np.float32(total / n)), gV / n, gW / n
+
+
+@mutant
+class half_precision_inputs(Batch):
+    def rows(self, X, Y):
+        return X.astype(np.float16).astype(self.dtype), Y
+
+
+@mutant
+class last_hidden_unit_lost(Batch):
+    """A loop over pairs of hidden units."""
+
+    def value(self, A):
+        Z = super().value(A)
+        if A.shape[1] % 2 and A.shape[1] > 1:
+            Z[:, -1] = 0
+        return Z
+
+
+@mutant
+class last_inputs_lost(Batch):
+    """A loop over four inputs at a time."""
+
+    def rows(self, X, Y):
+        X = X.copy()
+        if X.shape[1] > 4:
+            X[:, X.shape[1] // 4 * 4 :] = 0
+        return X, Y
+
+
+@mutant
+class rows_ignored(Batch):
+    def _backpropagate(self, X, Y, gradient):
+        return super()._backpropagate(self.X, self.Y, gradient)
+
+
+@mutant
+class rows_divided_by_all(Batch):
+    def combine(self, total, gV, gW, n):
+        return super().combine(total, gV, gW, self.shape.n)
+
+
+@mutant
+class predict_without_link(Batch):
+    def link(self, U):
+        return U
+
+
+@mutant
+class predict_with_the_first_parameters(Batch):
+    def __init__(self, problem):
+        super().__init__(problem)
+        self._first = problem.theta.V.copy(), problem.theta.W.copy()
+
+    def _forward(self, X, F):
+        now = self.V, self.W
+        self.V, self.W = self._first
+        super()._forward(X, F)
+        self.V, self.W = now
+
+
+@mutant
+class gelu_by_tanh(Batch):
+    """The approximation ½ a (1 + tanh(√(2/π) (a + 0.044715 a³)))."""
+
+    def value(self, A):
+        if self.net.activation != "gelu":
+            return super().value(A)
+        return A * (1 + np.tanh(0.7978845608028654 * (A + 0.044715 * A**3))) / 2
+
+
+@mutant
+class leaky_slope_of_relu(Batch):
+    def slope(self, A):
+        S = super().slope(A)
+        return np.where(A > 0, S, 0.01).astype(self.dtype) if self.net.activation == "relu" else S
+
+
+@mutant
+class softplus_that_overflows(Batch):
+    def value(self, A):
+        return np.log1p(np.exp(A)) if self.net.activation == "softplus" else super().value(A)
+
+
+@mutant
+class elu_slope_of_its_value(Batch):
+    """σ′ = σ, where σ′ = σ + 1."""
+
+    def slope(self, A):
+        S = super().slope(A)
+        return np.where(A > 0, 1, S - 1).astype(self.dtype) if self.net.activation == "elu" else S
+
+
+@mutant
+class second_layer_transposed(Batch):
+    """W read in the wrong order; its shape is right."""
+
+    def second_layer(self, W):
+        return np.ascontiguousarray(W.T).reshape(W.shape)
+
+
+@mutant
+class duplicated_rows_counted_once(Batch):
+    def rows(self, X, Y):
+        _, first = np.unique(np.hstack([X, Y]), axis=0, return_index=True)
+        return X[first], Y[first]
+
+
+@mutant
+class returns_another_dtype(Batch):
+    def predict(self, X_new):
+        return super().predict(X_new).astype(np.float64 if self.dtype == np.float32 else "f4")

@@ -1,0 +1,170 @@
+"""σ and σ′ over their whole range, in ULP of extended precision."""
+
+import math
+
+import mpmath
+import numpy as np
+import pytest
+from numba import njit
+from test_oracle import SIGMA
+
+from twolayer.kernels.activations import ACTIVATIONS
+from twolayer.network import DTYPES
+
+mp = mpmath.mp
+
+
+def normal_distribution(a):
+    return mp.erfc(-a / mp.sqrt(2)) / 2
+
+
+def logistic(a):
+    e = mp.exp(-abs(a))
+    return (1 if a >= 0 else e) / (1 + e)
+
+
+def logistic_slope(a):
+    e = mp.exp(-abs(a))
+    return e / (1 + e) ** 2
+
+
+# σ and σ′ as lists of the terms that are added; |terms| is what the accuracy is measured against.
+# Written so that 60 digits suffice in the tails as well.
+TERMS = {
+    "identity": (lambda a: [a], lambda a: [1]),
+    "sigmoid": (lambda a: [logistic(a)], lambda a: [logistic_slope(a)]),
+    "tanh": (lambda a: [mp.tanh(a)], lambda a: [4 * logistic_slope(2 * a)]),
+    "relu": (lambda a: [max(a, 0)], lambda a: [1 if a > 0 else 0]),
+    "leaky_relu": (
+        lambda a: [a if a > 0 else a / 100],
+        lambda a: [1 if a > 0 else mp.mpf(1) / 100],
+    ),
+    "silu": (
+        lambda a: [a * logistic(a)],
+        lambda a: [logistic(a), a * logistic_slope(a)],
+    ),
+    "gelu": (
+        lambda a: [a * normal_distribution(a)],
+        lambda a: [normal_distribution(a), a * mp.exp(-a * a / 2) / mp.sqrt(2 * mp.pi)],
+    ),
+    "softplus": (lambda a: [max(a, 0) + mp.log1p(mp.exp(-abs(a)))], lambda a: [logistic(a)]),
+    "elu": (
+        lambda a: [a if a > 0 else mp.expm1(a)],
+        lambda a: [1 if a > 0 else mp.exp(a)],
+    ),
+}
+
+
+def points(dtype):
+    """Every exponent, both signs, three mantissas; subnormals and the largest number with them."""
+    info = np.finfo(dtype)
+    step = 1 if dtype == "float32" else 4
+    near = set(range(-60, 15))  # every exponent where anything happens
+    exponents = sorted(set(range(int(info.minexp) - info.nmant, info.maxexp, step)) | near)
+    mantissas = [1.0, 1.2345, 1.789] if dtype == "float32" else [1.0, 1.6789]
+    positive = [math.ldexp(m, e) for e in exponents for m in mantissas]
+    positive += [float(info.max), float(info.smallest_subnormal), float(info.tiny)]
+    values = np.unique(np.array(positive, np.float64).astype(dtype))
+    dense = np.linspace(0.01, 110, 700).astype(dtype)  # the tails, up to underflow
+    values = np.concatenate([values[np.isfinite(values)], dense])
+    return np.concatenate([-values[::-1], [0], values]).astype(dtype)
+
+
+def jitted(formula, dtype):
+    @njit(error_model="numpy", fastmath={"contract"})
+    def apply(a, out):
+        for i in range(len(a)):
+            out[i] = formula(a[i])
+
+    def run(a):
+        out = np.empty_like(a)
+        apply(a, out)
+        return out
+
+    return run
+
+
+def python_floats(formula, dtype):
+    return lambda a: np.array([formula(float(entry)) for entry in a], dtype)
+
+
+def arrays(formula, dtype):
+    def run(a):
+        with np.errstate(all="ignore"):
+            return formula(a)
+
+    return run
+
+
+_exact = {}
+
+
+def exact(name, which, dtype):
+    """The values and the sizes of the largest terms at `points`, once for each."""
+    key = name, which, dtype
+    if key not in _exact:
+        with mp.workdps(60):
+            terms = [TERMS[name][which](mp.mpf(float(a))) for a in points(dtype)]
+            values = np.array([sum(t) for t in terms], object)
+            _exact[key] = values, np.array([max(map(abs, t)) for t in terms], object)
+    return _exact[key]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("form", [jitted, python_floats, arrays], ids=lambda form: form.__name__)
+@pytest.mark.parametrize("which", [0, 1], ids=["value", "slope"])
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_accuracy_over_the_whole_range(name, which, form, dtype):
+    if form is python_floats and dtype == "float32":
+        pytest.skip("Python floats are float64")
+    entry = ACTIVATIONS[name]
+    formula = (entry.value, entry.slope)[which]
+    a = points(dtype)
+    found = form(formula, dtype)(a)
+    assert found.dtype == dtype
+    values, sizes = exact(name, which, dtype)
+    info = np.finfo(dtype)
+    tiny = float(info.smallest_subnormal)
+    for x, got, value, size in zip(a, found, values, sizes, strict=True):
+        assert math.isfinite(got), x
+        size = abs(float(size))
+        ulp = max(math.ldexp(float(info.eps), math.frexp(size)[1] - 1), tiny) if size else tiny
+        x = abs(float(x))
+        allowed = entry.ulp[which] * ulp
+        if name in ("silu", "gelu") or size < float(info.tiny):
+            allowed += tiny * (1 + min(x, 1e4))  # where an exponential underflowed
+        if name == "gelu" and x < 60:
+            allowed += x * x * ulp
+        if name == "gelu" and size < 64 * float(info.tiny):
+            allowed += size  # the C library's and SciPy's erfc have no subnormal results
+        error = abs(float(mp.mpf(float(got)) - value))
+        assert error <= allowed, (x, got, float(value), error / ulp)
+
+
+LIMITS = {  # at −inf and +inf
+    "identity": ((-math.inf, math.inf), (1, 1)),
+    "sigmoid": ((0, 1), (0, 0)),
+    "tanh": ((-1, 1), (0, 0)),
+    "relu": ((0, math.inf), (0, 1)),
+    "leaky_relu": ((-math.inf, math.inf), (0.01, 1)),
+    "silu": ((0, math.inf), (0, 1)),
+    "gelu": ((0, math.inf), (0, 1)),
+    "softplus": ((0, math.inf), (0, 1)),
+    "elu": ((-1, math.inf), (0, 1)),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("form", [jitted, python_floats, arrays], ids=lambda form: form.__name__)
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_infinities_and_nan(name, form, dtype):
+    entry = ACTIVATIONS[name]
+    a = np.array([-np.inf, np.inf, np.nan], dtype)
+    for formula, limits in zip((entry.value, entry.slope), LIMITS[name], strict=True):
+        found = form(formula, dtype)(a)
+        assert found[:2].tolist() == np.array(limits, dtype).tolist()
+        assert np.isnan(found[2])
+
+
+def test_every_registered_activation_is_covered():
+    assert set(TERMS) == set(LIMITS) == set(SIGMA) == set(ACTIVATIONS)

@@ -1,0 +1,39 @@
+"""The agreement tests can fail: every deliberately wrong variant is caught, by name."""
+
+import pytest
+from mutants import MUTANTS, Batch
+
+from twolayer import Network, Variant
+from twolayer.kernels.activations import ACTIVATIONS
+from twolayer.kernels.losses import LOSSES
+from twolayer.verify import verify
+
+# One network for each loss, and one for each activation: a mistake shows in some of them.
+NETWORKS = [Network("tanh", loss) for loss in LOSSES] + [
+    Network(activation, "squared") for activation in ACTIVATIONS if activation != "tanh"
+]
+
+
+def disagreements(variant):
+    for dtype in ("float64", "float32"):
+        for net in NETWORKS:
+            yield from (result for result in verify(variant, net, dtype) if not result.agrees)
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_every_mutant_is_caught(name):
+    found = next(disagreements(MUTANTS[name]), None)
+    assert found is not None, f"{name} was not caught"
+    assert str(found).startswith(name)
+
+
+def test_there_are_many_mutants():
+    assert len(MUTANTS) >= 20
+
+
+@pytest.mark.parametrize("net", NETWORKS, ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_the_mutants_are_made_from_is_right(net, dtype):
+    right = Variant("batch", "cpu", "right", Batch)
+    for result in verify(right, net, dtype):
+        assert result.agrees, result

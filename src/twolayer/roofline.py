@@ -12,9 +12,9 @@ from numpy.typing import DTypeLike
 
 from . import machine
 
-# Multiply-adds a chain and block: some milliseconds on any machine, for a step of all chains takes
+# Multiply-adds a chain and block: about a millisecond on any machine, for a step of all takes
 # about as many cycles anywhere. Long beside a launch, short beside what disturbs a shared machine.
-_STEPS = 1 << 21
+_STEPS = 1 << 18
 _LEAST_BLOCKS = 3
 
 

@@ -118,7 +118,7 @@ FITS = {
     )
     for degree, dtype in zip(degrees, (np.float32, np.float64), strict=True)
 }
-FITS["ERFC_float32"] = erfc_fit("1.9375", "10.1", 9, np.float32)
+FITS["ERFC_float32"] = erfc_fit("2.8125", "10.1", 10, np.float32)
 FITS["ERFC_float64"] = erfc_fit("2.75", "27.3", 22, np.float64)
 
 

@@ -2,7 +2,8 @@
 
 Each takes a Python float (exact, by ``math``), a NumPy array (``np``) or, in jitted code, a float32
 or float64. The jitted forms have neither branches, tables nor calls, so that LLVM vectorizes a loop
-around them; ``ULP`` bounds their errors.
+around them. ``ULP`` bounds their errors in units of the last place. The docstrings state the
+largest error met: in float32 over all inputs, in float64 over samples of 10**5 or more.
 """
 
 import math
@@ -35,7 +36,7 @@ _JIT = {"fastmath": {"contract"}, "error_model": "numpy", "forceinline": True}
 
 
 def exp(x):
-    """e**x."""
+    """e**x; jitted 0.86 ULP in float32, 0.93 in float64."""
     if not isinstance(x, float):
         return np.exp(x)
     try:
@@ -45,7 +46,7 @@ def exp(x):
 
 
 def expm1(x):
-    """e**x - 1, without the cancellation near 0."""
+    """e**x - 1, without the cancellation near 0; jitted EXPM1 ULP in float32, 1.96 in float64."""
     if not isinstance(x, float):
         return np.expm1(x)
     try:
@@ -55,7 +56,10 @@ def expm1(x):
 
 
 def log1p(x):
-    """log(1 + x), without the cancellation near 0; -inf at -1 and NaN below."""
+    """log(1 + x), without the cancellation near 0; -inf at -1 and NaN below.
+
+    Jitted LOG1P ULP in float32, 1.40 in float64.
+    """
     if not isinstance(x, float):
         return np.log1p(x)
     if x <= -1.0:
@@ -64,12 +68,16 @@ def log1p(x):
 
 
 def tanh(x):
-    """Hyperbolic tangent."""
+    """Hyperbolic tangent; jitted TANH ULP in float32, 1.49 in float64."""
     return math.tanh(x) if isinstance(x, float) else np.tanh(x)
 
 
 def erfc(x):
-    """1 - erf(x), without the cancellation for large x."""
+    """1 - erf(x), without the cancellation for large x.
+
+    Jitted ERFC ULP in float32, 1.94 in float64. On arrays SciPy's, which loses x**2 ULP for large x
+    and is 0 from 26.7 on.
+    """
     if isinstance(x, float):
         return math.erfc(x)
     from scipy.special import erfc as array_erfc
@@ -132,6 +140,7 @@ def _overload_reduced(x, rest):
     tail = POLYNOMIALS[x, "exp"]
 
     def reduced(x, rest):
+        # x = n log(2) + r, with n * ln2_high exact and r carried as r + lost
         shifted = x * log2e + magic
         n = shifted - magic
         head = x - n * ln2_high
@@ -152,6 +161,7 @@ def _overload_exp(x):
     zero = TABLES[x].dtype(0.0)
 
     def jitted(x):
+        # Rounded before the last factor, a power of 2, which alone may overflow or underflow
         p, _, (first, second, _) = _reduced(_clamped(x), zero)
         return (first + first * p) * second
 
@@ -182,8 +192,10 @@ def _overload_log1p(x):
     tail = POLYNOMIALS[x, "log"]
 
     def jitted(x):
+        # 1 + x = 2**n (1 + f); f comes from x itself, since u has lost the low bits of a small x.
+        # log(1 + f) = f - f**2 / 2 + s (f**2 / 2 + R(s**2)), s = f / (2 + f), as in fdlibm's log.
         u = one + x
-        n, power = _split(u)
+        n, power = _split(u)  # power = 2**(2 - n), which never underflows
         f = x * power * quarter + (power * quarter - one)
         s = f / (two + f)
         square = s * s
@@ -208,6 +220,7 @@ def _overload_tanh(x):
     tail = POLYNOMIALS[x, "tanh"]
 
     def jitted(x):
+        # Above 1/2 the error of the quotient counts less the nearer tanh is to 1.
         a = abs(x)
         e = exp(-two * a)
         square = x * x
@@ -227,6 +240,8 @@ def _overload_erfc(x):
     scaled, tail = table.dtype(table.erfc_center_value), POLYNOMIALS[x, "erfc_tail"]
 
     def jitted(x):
+        # erfc(a) = e**(-a**2) h(t) / (1 + a): what each rounding of h, 1 + a and e**r loses is
+        # gathered in ``small`` and q, since the three together would cost more than 1 ULP.
         a = abs(x)
         a = _select(a > end, end, a)
         square, rest = _square(a)

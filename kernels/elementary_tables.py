@@ -15,7 +15,7 @@ class Table(NamedTuple):
     exp_high: float  # above this both overflow
     ln2_high: float  # so few bits that its product with any exponent is exact
     ln2_low: float
-    exp: tuple[float, ...]  # (e**r - 1 - r) / r**2 for |r| <= log(2) / 2
+    exp: tuple[float, ...]  # (e**r - 1 - r) / r**2 for |r| <= log(2) / 2; the lowest is set to 1/2
     tanh: tuple[float, ...]  # (tanh(x) / x - 1) / x**2 in x**2, for tanh(x) below 1/2
     erfc_end: float  # beyond this erfc rounds to 0
     erfc_center: float

@@ -22,7 +22,7 @@ from .elementary_intrinsics import square as _square
 __all__ = ["ULP", "erfc", "exp", "expm1", "like", "log1p", "select", "tanh"]
 
 ULP = {
-    "exp": {"float32": 2.0, "float64": 2.0},
+    "exp": {"float32": 1.0, "float64": 1.0},
     "expm1": {"float32": 2.0, "float64": 2.0},
     "log1p": {"float32": 2.0, "float64": 2.0},
     "tanh": {"float32": 2.0, "float64": 2.0},
@@ -36,7 +36,7 @@ _JIT = {"fastmath": {"contract"}, "error_model": "numpy", "forceinline": True}
 
 
 def exp(x):
-    """e**x; jitted 0.86 ULP in float32, 0.93 in float64."""
+    """e**x; jitted 0.86 ULP in float32, 0.84 in float64."""
     if not isinstance(x, float):
         return np.exp(x)
     try:
@@ -46,7 +46,7 @@ def exp(x):
 
 
 def expm1(x):
-    """e**x - 1, without the cancellation near 0; jitted EXPM1 ULP in float32, 1.96 in float64."""
+    """e**x - 1, without the cancellation near 0; jitted 1.37 ULP in float32, 1.60 in float64."""
     if not isinstance(x, float):
         return np.expm1(x)
     try:
@@ -58,7 +58,7 @@ def expm1(x):
 def log1p(x):
     """log(1 + x), without the cancellation near 0; -inf at -1 and NaN below.
 
-    Jitted LOG1P ULP in float32, 1.40 in float64.
+    Jitted 1.40 ULP in float32, 1.40 in float64.
     """
     if not isinstance(x, float):
         return np.log1p(x)
@@ -68,14 +68,14 @@ def log1p(x):
 
 
 def tanh(x):
-    """Hyperbolic tangent; jitted TANH ULP in float32, 1.49 in float64."""
+    """Hyperbolic tangent; jitted 1.50 ULP in float32, 1.50 in float64."""
     return math.tanh(x) if isinstance(x, float) else np.tanh(x)
 
 
 def erfc(x):
     """1 - erf(x), without the cancellation for large x.
 
-    Jitted ERFC ULP in float32, 1.94 in float64. On arrays SciPy's, which loses x**2 ULP for large x
+    Jitted 2.05 ULP in float32, 1.97 in float64. On arrays SciPy's, which loses x**2 ULP for large x
     and is 0 from 26.7 on.
     """
     if isinstance(x, float):

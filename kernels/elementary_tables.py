@@ -15,7 +15,7 @@ class Table(NamedTuple):
     exp_high: float  # above this both overflow
     ln2_high: float  # so few bits that its product with any exponent is exact
     ln2_low: float
-    exp: tuple[float, ...]  # (e**r - 1 - r) / r**2 for |r| <= log(2) / 2; the lowest is set to 1/2
+    exp: tuple[float, ...]  # (e**r - 1 - r) / r**2 for |r| <= log(2) / 2; 1/2 is exact
     tanh: tuple[float, ...]  # (tanh(x) / x - 1) / x**2 in x**2, for tanh(x) below 1/2
     erfc_end: float  # beyond this erfc rounds to 0
     erfc_center: float
@@ -63,16 +63,16 @@ FLOAT64 = Table(
     ln2_low=2.8235290563031577e-13,
     exp=(
         0.5,
-        0.1666666666666667,
-        0.0416666666666523,
-        0.00833333333332616,
-        0.0013888888895593106,
-        0.0001984126987474495,
-        2.4801574543211277e-05,
-        2.755725548743022e-06,
-        2.7567925056102806e-07,
-        2.510518354520322e-08,
-        1.7687723268769863e-09,
+        0.16666666666666677,
+        0.04166666666666658,
+        0.008333333333322167,
+        0.0013888888888942616,
+        0.00019841269884918512,
+        2.480158719829726e-05,
+        2.7557245321399783e-06,
+        2.755738700507527e-07,
+        2.5108676009825955e-08,
+        2.0878915401382787e-09,
     ),
     log=(
         0.6666666666666734,

@@ -76,6 +76,11 @@ def expm1_tail(r: mpf) -> mpf:
     return (mp.expm1(r) - r) / r**2
 
 
+def expm1_second_tail(r: mpf) -> mpf:
+    """((e**r - 1 - r) / r**2 - 1/2) / r, where the 1/2 is wanted exact."""
+    return (expm1_tail(r) - mpf(0.5)) / r
+
+
 def atanh_tail(z: mpf) -> mpf:
     """(2 atanh(s) / s - 2) / s**2 at z = s**2."""
     s = mp.sqrt(z)
@@ -118,6 +123,9 @@ FITS = {
     )
     for degree, dtype in zip(degrees, (np.float32, np.float64), strict=True)
 }
+FITS["EXP_float64"] = FITS["EXP_float64"]._replace(
+    f=expm1_second_tail, weight=lambda r: r**3 / mp.expm1(r), degree=9
+)
 FITS["ERFC_float32"] = erfc_fit("2.8125", "10.1", 10, np.float32)
 FITS["ERFC_float64"] = erfc_fit("2.75", "27.3", 22, np.float64)
 

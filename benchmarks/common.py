@@ -1,0 +1,178 @@
+"""What all benchmarks share: the names of the variants, the problems, plans made once a process.
+
+The suite of the present checkout also measures old commits. It therefore uses nothing of twolayer
+but the public interface, and brings its own data.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+import twolayer
+
+# The same on every machine and for every commit, or asv would start new series: what cannot run
+# shows as n/a. `auto` and `dask` are not here, because they run one of the others.
+VARIANTS = [
+    "python-loops",
+    "numpy-samples",
+    "numpy",
+    "numba-loops",
+    "numba-parallel",
+    "numba-blas",
+    "numba-fused",
+    "cuda-samples",
+    "cuda-tiled",
+    "cuda-fused",
+    "cuda-tensor",
+    "torch",
+    "torch-compile",
+    "jax",
+    "cupy",
+]
+DATA_SETS = ["diabetes", "linnerud", "breast_cancer", "digits"]
+
+BASE = twolayer.Shape(n=4096, d=64, M=64, K=8)
+HIDDEN = 32  # M on the data sets
+DTYPE = np.float32
+
+# So small that thousands of epochs do not move θ: every sample times the same work.
+MU = 1e-6
+
+# Beyond these an epoch takes more than about half a second.
+_MOST_FLOPS = {"python-loops": 2.5e7}
+_MOST_SAMPLES = {"numpy-samples": 10_000}
+
+_FIRST_EPOCH = """
+import sys, time
+start = time.perf_counter()
+import twolayer
+imported = time.perf_counter()
+import numpy as np
+name, *sizes = sys.argv[1:]
+n, d, M, K = map(int, sizes)
+net = twolayer.Network("tanh", "squared")
+theta = net.init(d, M, K)
+X, Y = np.ones((n, d), np.float32), np.ones((n, K), np.float32)
+before = time.perf_counter()
+twolayer.variants.get(name).plan(net, X, Y, theta).step(0.0)
+print(imported - start, time.perf_counter() - before)
+"""
+
+
+class Problem(NamedTuple):
+    """A network, X (n, d), Y (n, K) and the parameters to start from, all float32."""
+
+    net: twolayer.Network
+    X: np.ndarray
+    Y: np.ndarray
+    theta: twolayer.Parameters
+
+
+class Timed:
+    """What timed benchmarks have in common.
+
+    Samples of one process resemble each other, so there are many processes with one sample each.
+    """
+
+    version = "1"
+    rounds = int(os.environ.get("TWOLAYER_ASV_ROUNDS", 10))
+    repeat = 1
+    number = 0  # as many calls as fill sample_time
+    sample_time = 0.05  # seconds
+    warmup_time = 0.15  # seconds until thread pools are steady
+    min_run_count = 2
+    timeout = 120  # seconds
+
+
+def variant(name: str) -> twolayer.Variant:
+    """The variant. Raises NotImplementedError, asv's n/a, where it is unknown or cannot run."""
+    if name not in twolayer.variants.names():
+        raise NotImplementedError(f"this revision has no variant {name}")
+    found = twolayer.variants.get(name)
+    reason = found.unavailable()
+    if reason:
+        raise NotImplementedError(f"{name}: {reason}")
+    return found
+
+
+@lru_cache
+def plan(name: str, key: twolayer.Shape | str) -> twolayer.Plan:
+    """The variant's plan for a shape or data set, made once: asv calls setup before every sample.
+
+    Raises NotImplementedError where the variant cannot run, or is too slow for the problem.
+    """
+    if isinstance(key, twolayer.Shape):
+        affordable(name, key)
+    net, X, Y, theta = problem(key)
+    made = variant(name).plan(net, X, Y, theta)
+    # A first call that compiles would fill sample_time, and asv time single calls from then on.
+    made.step(MU)
+    made.gradient()
+    made.predict(X)
+    return made
+
+
+@lru_cache
+def problem(key: twolayer.Shape | str) -> Problem:
+    """A random problem of a shape, or a data set by its name."""
+    if isinstance(key, str):
+        return _data_set(key)
+    net = twolayer.Network("tanh", "squared")
+    random = np.random.default_rng(0)
+    X = random.standard_normal((key.n, key.d), dtype=DTYPE)
+    Y = random.standard_normal((key.n, key.K), dtype=DTYPE)
+    return Problem(net, X, Y, net.init(key.d, key.M, key.K))
+
+
+def first_epoch(name: str, cache: str | None = None) -> tuple[float, float]:
+    """Seconds of `import twolayer`, and of plan and first epoch after it, in a fresh process.
+
+    Arguments: name, of the variant; cache, the folder for compiled code if not the usual one.
+    """
+    environment = dict(os.environ)
+    if cache is not None:
+        environment["NUMBA_CACHE_DIR"] = cache
+    result = subprocess.run(
+        [sys.executable, "-c", _FIRST_EPOCH, name, *map(str, BASE._replace(n=256))],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode:
+        raise RuntimeError(result.stderr)
+    importing, running = map(float, result.stdout.split())
+    return importing, running
+
+
+def affordable(name: str, shape: twolayer.Shape) -> None:
+    """Raise NotImplementedError, asv's n/a, where an epoch would take too long."""
+    slow = shape.flops() > _MOST_FLOPS.get(name, np.inf)
+    if slow or shape.n > _MOST_SAMPLES.get(name, np.inf):
+        raise NotImplementedError(f"{name} would take too long for {shape}")
+
+
+def _data_set(name: str) -> Problem:
+    from sklearn import datasets
+
+    X, Y = getattr(datasets, f"load_{name}")(return_X_y=True)
+    if name == "digits":
+        loss, Y = "softmax", np.eye(10)[Y]
+    elif name == "breast_cancer":
+        loss, Y = "logistic", 2.0 * Y[:, None] - 1
+    else:
+        loss, Y = "squared", _standardized(Y.reshape(len(X), -1))
+    net = twolayer.Network("tanh", loss)
+    theta = net.init(X.shape[1], HIDDEN, Y.shape[1])
+    return Problem(net, _standardized(X).astype(DTYPE), Y.astype(DTYPE), theta)
+
+
+def _standardized(X: np.ndarray) -> np.ndarray:
+    spread = X.std(axis=0)
+    return (X - X.mean(axis=0)) / np.where(spread > 0, spread, 1)

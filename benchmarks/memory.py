@@ -1,0 +1,25 @@
+"""Peak memory of one epoch over many samples: what grows with n shows."""
+
+from __future__ import annotations
+
+from . import common
+
+
+class Memory:
+    """Of the whole process; interpreter and libraries are about 150 MiB of it, X is 64 MiB."""
+
+    version = "1"
+    timeout = 120
+    params = (common.VARIANTS, [1 << 18])
+    param_names = ("variant", "n")
+
+    def setup(self, variant, n):
+        shape = common.BASE._replace(n=n)
+        common.affordable(variant, shape)
+        self.variant = common.variant(variant)
+        self.problem = common.problem(shape)
+        # Compiling takes more memory than the epoch: it is done in another process.
+        common.first_epoch(variant)
+
+    def peakmem_epoch(self, variant, n):
+        self.variant.plan(*self.problem).step(common.MU)

@@ -8,7 +8,7 @@ from ..interface import Plan, Problem, Variant
 from ..kernels import blas, loops
 from ..machine import cache_sizes
 from ..network import Parameters, Shape
-from ..threads import numba_threads, single_threaded_blas
+from ..threads import blas_threads, numba_threads
 
 
 def block_rows(shape: Shape, itemsize: int) -> int:
@@ -36,7 +36,7 @@ class NumbaBlas(Plan):
 
     def _backpropagate(self, X: np.ndarray, Y: np.ndarray, gradient: Parameters) -> float:
         bounds = loops.chunk_bounds(len(X), len(self._work))
-        with single_threaded_blas(), numba_threads(len(bounds) - 1):
+        with blas_threads(1), numba_threads(len(bounds) - 1):
             return self._kernel(
                 self._gemm, X, Y, self.V, self.W, bounds, self._work, self._u, self._gV, self._gW,
                 self._losses, gradient.V, gradient.W,
@@ -44,7 +44,7 @@ class NumbaBlas(Plan):
 
     def _forward(self, X: np.ndarray, F: np.ndarray) -> None:
         bounds = loops.chunk_bounds(len(X), len(self._work))
-        with single_threaded_blas(), numba_threads(len(bounds) - 1):
+        with blas_threads(1), numba_threads(len(bounds) - 1):
             self._predict(self._gemm, X, self.V, self.W, bounds, self._work, F)
 
 

@@ -1,19 +1,21 @@
 """One place for the compile options, and for where compiled code is kept.
 
-Numba's key of a file on disk holds neither the options nor the sources of the functions that a
-kernel calls, nor the version of LLVM. Here each recipe of options has a folder of its own, inside a
-folder named after the digest of this package's kernels and of the versions of the compilers: an
-edit in any file, an upgrade, or two recipes that share a function never meet each other's machine
-code.
+Numba's own files on disk serve neither several recipes of options, nor edits in a function that a
+kernel calls, nor upgrades of LLVM; two processes that write at once can even swap two kernels'
+code. Here each kernel's code is a file of its own, named after all that it depends on, inside a
+folder named after the digest of this package's kernels and of the versions of the compilers.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
+import pickle
 import platform
 import shutil
-import threading
 import time
+import uuid
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
@@ -24,14 +26,17 @@ import numba
 import numpy as np
 import platformdirs
 from numba.core import config
+from numba.core.caching import FunctionCache
+from numba.core.compiler import CompileResult
+from numba.core.serialize import dumps
 
 # `reassoc` lets sums run in vectors. Never nnan or ninf: NaN must reach the user.
 STRICT = frozenset({"contract"})
 SUMS = frozenset({"contract", "nsz", "reassoc"})
 
 _PACKAGE = Path(__file__).parent.parent
+_DIGEST = hashlib.sha256().digest_size
 _STALE = 30 * 24 * 3600  # seconds after which another digest's folder is removed
-_lock = threading.Lock()
 
 
 def digest(folders: Iterable[Path]) -> str:
@@ -45,18 +50,25 @@ def digest(folders: Iterable[Path]) -> str:
 
 
 @cache
-def cache_folder() -> Path:
-    """The folder of this version's compiled code: beside the package, or in the user's cache."""
+def cache_folder() -> Path | None:
+    """The folder of this version's compiled code, or None where nothing can be written.
+
+    It lies in NUMBA_CACHE_DIR, beside the package or in the user's cache, whichever is there first.
+    """
     versions = (platform.python_version(), numba.__version__, llvmlite.__version__, np.__version__)
     kernels = digest([_PACKAGE / "kernels", _PACKAGE / "variants"])
     name = hashlib.sha256("\0".join((*versions, kernels)).encode()).hexdigest()[:16]
-    root = _cache_root()
-    folder = root / name
-    folder.mkdir(parents=True, exist_ok=True)
-    folder.touch()
+    try:
+        root = _cache_root()
+        folder = root / name
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.touch()
+    except OSError:
+        return None
     for other in root.iterdir():
-        if other.is_dir() and time.time() - other.stat().st_mtime > _STALE:
-            shutil.rmtree(other, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another process may be removing it
+            if other.is_dir() and time.time() - other.stat().st_mtime > _STALE:
+                shutil.rmtree(other, ignore_errors=True)
     return folder
 
 
@@ -81,20 +93,74 @@ def jit(
     Arguments: recipe, a name for this set of options, and of the kernel's factory where two share a
     function; fastmath, LLVM's flags by name; parallel, whether `prange` runs on several threads.
     """
+    flags = sorted(fastmath)
     options = {
         "error_model": "numpy",  # Python's division rule keeps loops from being vectorized
-        "fastmath": set(fastmath),
+        "fastmath": set(flags),
         "parallel": parallel,
         "nogil": True,
-        "cache": True,
     }
 
     def compile_lazily(function: Callable[..., Any]) -> Any:
-        with _lock:  # Numba reads the folder from its global settings, once, right here
-            previous, config.CACHE_DIR = config.CACHE_DIR, str(cache_folder() / recipe)
-            try:
-                return numba.njit(**options)(function)
-            finally:
-                config.CACHE_DIR = previous
+        dispatcher = numba.njit(**options)(function)
+        folder = cache_folder()
+        if folder is not None and not config.DISABLE_JIT:
+            key = f"{recipe} {flags} {parallel}"
+            dispatcher._cache = _Cache(function, folder / recipe, key)
+        return dispatcher
 
     return compile_lazily
+
+
+class _Cache(FunctionCache):  # type: ignore[misc]
+    """Machine code on disk: a file for each signature, closure, processor and set of options.
+
+    A file starts with the digest of what follows: code that was damaged is compiled again.
+    """
+
+    def __init__(self, function: Callable[..., Any], folder: Path, options: str) -> None:
+        self._py_func = function  # from here on what FunctionCache needs for its keys
+        self._cache_path = str(folder)
+        self._options = options
+        self.enable()
+
+    def flush(self) -> None:
+        shutil.rmtree(self._cache_path, ignore_errors=True)
+
+    def load_overload(self, signature: Any, target: Any) -> CompileResult | None:
+        """The compiled function for a signature, or None where there is none to be used."""
+        target.refresh()
+        try:
+            stored = self._file(signature, target.codegen()).read_bytes()
+            data = stored[_DIGEST:]
+            if not self._enabled or stored[:_DIGEST] != hashlib.sha256(data).digest():
+                return None
+            return CompileResult._rebuild(target, *pickle.loads(data))
+        except OSError:
+            return None
+
+    def save_overload(self, signature: Any, compiled: CompileResult) -> None:
+        """Keep a compiled function; whoever reads meanwhile sees all of it or nothing."""
+        if not self._enabled or compiled.lifted or compiled.library.has_dynamic_globals:
+            return
+        data = dumps(compiled._reduce())
+        with contextlib.suppress(OSError):  # a full disk costs time, not the result
+            path = self._file(signature, compiled.codegen)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            unfinished = path.with_suffix(f".{uuid.uuid4().hex}")
+            try:
+                unfinished.write_bytes(hashlib.sha256(data).digest() + data)
+                os.replace(unfinished, path)
+            finally:
+                unfinished.unlink(missing_ok=True)
+
+    def _file(self, signature: Any, codegen: Any) -> Path:
+        code = self._py_func.__code__
+        key = (
+            self._options,
+            code.co_qualname,
+            code.co_firstlineno,
+            Path(code.co_filename).read_bytes(),  # for kernels outside of this package
+            self._index_key(signature, codegen),
+        )
+        return Path(self._cache_path) / f"{hashlib.sha256(repr(key).encode()).hexdigest()}.code"

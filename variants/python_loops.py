@@ -30,8 +30,9 @@ class PythonLoops(Plan):
                 [x.tolist()], [y.tolist()], V, W, a, z, g, self._u, gV, gW,
                 sigma.value, sigma.slope, loss_row,
             )  # fmt: skip
-        gradient.V[...] = [[entry / len(X) for entry in row] for row in gV]
-        gradient.W[...] = [[entry / len(X) for entry in row] for row in gW]
+        with np.errstate(over="ignore"):  # a descent that diverges shows in θ and L
+            gradient.V[...] = [[entry / len(X) for entry in row] for row in gV]
+            gradient.W[...] = [[entry / len(X) for entry in row] for row in gW]
         return total / len(X)
 
     def _forward(self, X: np.ndarray, F: np.ndarray) -> None:
@@ -40,7 +41,8 @@ class PythonLoops(Plan):
         for x, f in zip(X, F, strict=True):
             forward_sample(x.tolist(), V, W, a, z, self._u, self.net.sigma.value)
             self.net.objective.link_row(self._u, self._u)
-            f[...] = self._u
+            with np.errstate(over="ignore"):
+                f[...] = self._u
 
 
 def _workspace(shape, itemsize, threads):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -42,7 +44,7 @@ def check_parameters(net: Network, theta: Any) -> Parameters:
 
 def check_targets(net: Network, Y: Any, shape: Shape, dtype: np.dtype) -> np.ndarray:
     """Y (n, K) as a C-contiguous array of the given dtype; class labels become one-hot rows."""
-    Y = np.asarray(Y)
+    Y = as_array("Y", Y)
     targets = net.objective.targets
     if Y.dtype.kind not in "buif":
         raise TypeError(f"Y: expected a real or integer dtype, got {Y.dtype}")
@@ -79,27 +81,32 @@ def check_rows(rows: Any, n: int) -> slice:
         raise TypeError(f"rows: expected None or a slice, got {type(rows).__name__}")
     if rows.step not in (None, 1):
         raise ValueError(f"rows: expected a slice without a step, got step {rows.step}")
-    start = 0 if rows.start is None else rows.start
-    stop = n if rows.stop is None else rows.stop
+    try:
+        start = 0 if rows.start is None else index(rows.start)
+        stop = n if rows.stop is None else index(rows.stop)
+    except TypeError:
+        raise TypeError(f"rows: expected integers as bounds, got {rows}") from None
     if not 0 <= start < stop <= n:
         raise ValueError(f"rows: expected 0 <= start < stop <= {n}, got slice({start}, {stop})")
-    return slice(int(start), int(stop))
+    return slice(start, stop)
 
 
-def check_step_size(mu: Any) -> float:
-    """μ as a finite float."""
+def check_step_size(mu: Any, dtype: np.dtype) -> float:
+    """μ as a float that is finite in the given dtype."""
+    if not isinstance(mu, Real):
+        raise TypeError(f"mu: expected a finite number, got {mu!r}")
     try:
         value = float(mu)
-    except (TypeError, ValueError):
-        raise TypeError(f"mu: expected a finite number, got {mu!r}") from None
-    if not math.isfinite(value):
-        raise ValueError(f"mu: expected a finite number, got {mu!r}")
+    except OverflowError:
+        value = math.inf
+    if not abs(value) <= float(np.finfo(dtype).max):
+        raise ValueError(f"mu: expected a finite number that {dtype} can hold, got {value!r}")
     return value
 
 
 def matrix(argument: str, value: Any, axes: tuple[str, str]) -> np.ndarray:
     """The value as an array with two axes and at least one row and one column."""
-    array = np.asarray(value)
+    array = as_array(argument, value)
     if array.ndim != 2:
         raise ValueError(
             f"{argument}: expected shape ({', '.join(axes)}), got {array.ndim} axes {array.shape}"
@@ -108,6 +115,14 @@ def matrix(argument: str, value: Any, axes: tuple[str, str]) -> np.ndarray:
         if length == 0:
             raise ValueError(f"{argument}: expected {axis} >= 1, got shape {array.shape}")
     return array
+
+
+def as_array(argument: str, value: Any) -> np.ndarray:
+    """The value as an array; ValueError for rows of different lengths."""
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{argument}: expected an array, got what is none: {error}") from None
 
 
 def same_type(argument: str, dtype: np.dtype, other: str, expected: np.dtype) -> None:

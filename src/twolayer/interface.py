@@ -59,9 +59,10 @@ class Plan:
 
     def _step(self, mu: float) -> float:
         loss = self._backpropagate(self.X, self.Y, self._gradient)
-        for weights, slope in zip((self.V, self.W), self._gradient, strict=True):
-            slope *= mu
-            weights -= slope
+        with np.errstate(all="ignore"):  # a descent that diverges shows in θ and L
+            for weights, slope in zip((self.V, self.W), self._gradient, strict=True):
+                slope *= mu
+                weights -= slope
         return loss
 
     def step(self, mu: float) -> float:
@@ -69,7 +70,7 @@ class Plan:
 
         Arguments: mu, the step size. Raises ValueError unless it is finite.
         """
-        mu = checks.check_step_size(mu)
+        mu = checks.check_step_size(mu, self.dtype)
         with self._turn:
             return float(self._step(mu))
 
@@ -146,9 +147,9 @@ class Variant:
 
         Arguments: net; X (n, d) and theta, V (M, d) and W (K, M), all float32 or all float64; Y
         (n, K) of any real dtype, or (n,) integer labels for softmax and (n,) labels ±1 for
-        logistic; threads, at most and by default the CPUs that this process may use. None of the arrays is
-        ever written to. Raises ValueError, TypeError or MemoryError in a sentence that names the
-        argument, RuntimeError where the variant cannot run here.
+        logistic; threads, at most and by default the CPUs that this process may use. None of the
+        arrays is ever written to. Raises ValueError, TypeError or MemoryError in a sentence that
+        names the argument, RuntimeError where the variant cannot run here.
         """
         reason = self.unavailable()
         if reason:
@@ -157,13 +158,13 @@ class Variant:
             raise TypeError(f"net: expected a Network, got {type(net).__name__}")
         threads = check_threads(threads)
         theta = checks.check_parameters(net, theta)
-        X_shape = np.shape(X)
-        if len(X_shape) == 2:  # a wrong rank is reported by the check below
-            shape = Shape(*X_shape, *theta.W.shape[::-1])
+        X = checks.as_array("X", X)
+        if X.ndim == 2:  # a wrong rank is reported by the check below
+            shape = Shape(*X.shape, *theta.W.shape[::-1])
             itemsize = theta.V.dtype.itemsize
             buffers = self.workspace(shape, itemsize, threads)
             enough_memory(
-                f"variant {self.name} with {shape}", buffers + _copies(X, Y, shape, itemsize)
+                f"variant {self.name} with {shape}", buffers + _copies(X, Y, shape, theta.V.dtype)
             )
         X = checks.check_inputs(X)
         checks.same_type("theta.V", theta.V.dtype, "X", X.dtype)
@@ -172,7 +173,9 @@ class Variant:
                 f"theta.V: expected shape (M, {X.shape[1]}) to fit X {X.shape}, got {theta.V.shape}"
             )
         Y = checks.check_targets(net, Y, shape, X.dtype)
-        return self.make(Problem(net, X, Y, theta, threads))
+        plan = self.make(Problem(net, X, Y, theta, threads))
+        plan.gradient(slice(0, 1))  # compiles, so that no epoch has to
+        return plan
 
 
 def check_threads(threads: int | None) -> int:
@@ -186,10 +189,13 @@ def check_threads(threads: int | None) -> int:
     return value
 
 
-def _copies(X: Any, Y: Any, shape: Shape, itemsize: int) -> int:
+def _copies(X: Any, Y: Any, shape: Shape, dtype: np.dtype) -> int:
     """Bytes that X and Y cost when they cannot be used as they are."""
-    X_copied = not (isinstance(X, np.ndarray) and X.flags.c_contiguous)
-    Y_copied = not (
-        isinstance(Y, np.ndarray) and Y.flags.c_contiguous and Y.dtype.itemsize == itemsize
+    X_used, Y_used = (
+        isinstance(array, np.ndarray)
+        and array.flags.c_contiguous
+        and array.dtype == dtype
+        and array.size == shape.n * columns
+        for array, columns in ((X, shape.d), (Y, shape.K))
     )
-    return itemsize * shape.n * (shape.d * X_copied + shape.K * Y_copied)
+    return dtype.itemsize * shape.n * (shape.d * (not X_used) + shape.K * (not Y_used))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -43,15 +44,20 @@ class Registry:
         spec = importlib.util.spec_from_file_location(f"twolayer_variant_{path.stem}", path)
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # dataclasses and pickles look it up there
         try:
             spec.loader.exec_module(module)
         except Exception as error:
+            del sys.modules[spec.name]
             raise ValueError(
                 f"variant file: {path} failed with {type(error).__name__}: {error}"
             ) from error
-        found = [value for value in vars(module).values() if isinstance(value, Variant)]
+        known = {id(variant) for variant in self}  # that the file itself imported
+        variants = [value for value in vars(module).values() if isinstance(value, Variant)]
+        found = list({id(v): v for v in variants if id(v) not in known}.values())
         if not found:
             raise ValueError(f"variant file: {path} defines no twolayer.Variant at its top level")
+        Registry([*self, *found])  # adds all of them or none
         return [self.add(variant) for variant in found]
 
     def names(self) -> list[str]:

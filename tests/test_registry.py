@@ -1,0 +1,148 @@
+"""The list of variants: names, single files and installed packages."""
+
+import sys
+from importlib.metadata import EntryPoint
+
+import pytest
+
+import twolayer as tl
+from twolayer import cases
+from twolayer.registry import ENTRY_POINTS, Registry
+
+NET, X, Y, THETA = cases.problem(tl.Network(), tl.Shape(7, 3, 4, 2), "float32")[1:]
+
+
+def made_variant(name="mine", **given):
+    return tl.Variant(name, "cpu", "a test's own", tl.variants.get("numpy").make, **given)
+
+
+def test_what_cannot_run_says_why():
+    variant = made_variant(requires=("numpy", "no_such_package"))
+    assert variant.unavailable() == "needs the package no_such_package"
+    with pytest.raises(
+        RuntimeError, match=r"^variant mine cannot run here: needs the package no_such_package$"
+    ):
+        variant.plan(NET, X, Y, THETA)
+
+
+def test_registry_refuses_a_name_that_is_taken():
+    registry = Registry([made_variant()])
+    with pytest.raises(ValueError, match=r"^variant: the name 'mine' is taken$"):
+        registry.add(made_variant())
+    with pytest.raises(TypeError, match=r"^variant: expected a twolayer.Variant, got str$"):
+        registry.add("mine")
+
+
+FILE = """
+from __future__ import annotations
+from dataclasses import dataclass
+import twolayer as tl
+
+@dataclass
+class Settings:
+    size: int = 3
+
+base = tl.variants.get("numpy")
+
+class Mine(base.make):
+    pass
+
+VARIANT = tl.Variant("mine", "cpu", "a test's own", Mine)
+also = VARIANT
+"""
+
+
+def test_a_file_of_ones_own_is_registered(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(FILE)
+    registry = Registry(tl.variants.REGISTRY)
+    (variant,) = registry.add_file(path)
+    assert registry.names()[-1] == "mine"
+    assert registry.get("mine") is variant
+    assert variant.plan(NET, X, Y, THETA).step(0.1) == tl.variants.get("numpy").plan(
+        NET, X, Y, THETA
+    ).step(0.1)
+    with pytest.raises(ValueError, match=r"^variant: the name 'mine' is taken$"):
+        registry.add_file(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1", r"variant file: .*mine\.py defines no twolayer\.Variant at its top level"),
+        ("import no_such", r"variant file: .*mine\.py failed with ModuleNotFoundError: No module"),
+        ("def f(:", r"variant file: .*mine\.py failed with SyntaxError: "),
+        ("raise OSError('no')", r"variant file: .*mine\.py failed with OSError: no"),
+    ],
+)
+def test_wrong_variant_files(text, message, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"^" + message):
+        Registry().add_file(path)
+
+
+@pytest.mark.parametrize("name", ["missing.py", "mine.txt", "folder.py"])
+def test_variant_files_that_are_none(name, tmp_path):
+    (tmp_path / "mine.txt").write_text(FILE)
+    (tmp_path / "folder.py").mkdir()
+    with pytest.raises(
+        ValueError, match=r"^variant file: expected an existing .py file, got '.*'$"
+    ):
+        Registry().add_file(tmp_path / name)
+
+
+def test_a_file_is_registered_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(FILE + 'OTHER = tl.Variant("numpy", "cpu", "takes a name", Mine)\n')
+    registry = Registry(tl.variants.REGISTRY)
+    before = registry.names()
+    with pytest.raises(ValueError, match=r"^variant: the name 'numpy' is taken$"):
+        registry.add_file(path)
+    assert registry.names() == before
+
+
+@pytest.fixture
+def entry_points(tmp_path, monkeypatch):
+    """entry_points(NAME=source line, …): what installed packages offer under the group's name."""
+
+    def offer(**lines):
+        text = "\n".join(f"{name} = {line}" for name, line in lines.items() if line)
+        source = f"import twolayer as tl\nPlan = tl.variants.get('numpy').make\n{text}\n"
+        (tmp_path / "offering.py").write_text(source)
+        monkeypatch.syspath_prepend(tmp_path)
+        points = [EntryPoint(name, f"offering:{name}", ENTRY_POINTS) for name in lines]
+
+        def found(group):
+            assert group == "twolayer.variants"
+            return points
+
+        monkeypatch.setattr("importlib.metadata.entry_points", found)
+
+    yield offer
+
+    sys.modules.pop("offering", None)
+
+
+def test_variants_of_installed_packages_are_found(entry_points):
+    entry_points(MINE="tl.Variant('offered', 'cpu', 'by a package', Plan)")
+    registry = Registry(tl.variants.REGISTRY)
+    assert registry.names()[-1] == "offered"
+    assert Registry().get("offered").summary == "by a package"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("tl.Variant('numpy', 'cpu', '', Plan)", "variant: the name 'numpy' is taken"),
+        ("42", r"variant: expected a twolayer\.Variant, got int"),
+        ("", "module 'offering' has no attribute 'WRONG'"),
+    ],
+)
+def test_a_wrong_variant_of_a_package_is_left_out(entry_points, line, message):
+    entry_points(WRONG=line)
+    registry = Registry(tl.variants.REGISTRY)
+    with pytest.warns(UserWarning, match=f"variant WRONG of offering:WRONG is left out: {message}"):
+        names = registry.names()
+    assert names == list(dict.fromkeys(names))
+    assert set(names) == set(tl.variants.names())

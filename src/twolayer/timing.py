@@ -1,0 +1,125 @@
+"""What a call costs: warmed-up blocks of calls, the first call, and peak memory.
+
+A side-by-side figure is a median over blocks of several rounds. Right after another library's
+threads ran, the first calls take up to some ten times as long as the rest, so every block is warmed
+up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+T = TypeVar("T")
+
+WARM_UP = 0.15  # seconds, longer than another thread pool's idle threads keep spinning
+LEAST_CALLS = 3
+BLOCK = 0.05  # seconds
+_STATUS = Path("/proc/self/status")
+_CLEAR = Path("/proc/self/clear_refs")
+_RESET_PEAK = "5"  # proc(5): set VmHWM to the present VmRSS
+
+
+class Quartiles(NamedTuple):
+    """The quartiles of a figure over its blocks; `high - low` is its spread."""
+
+    low: float
+    median: float
+    high: float
+
+
+def warm_up(
+    call: Callable[[], object], seconds: float = WARM_UP, calls: int = LEAST_CALLS
+) -> float:
+    """Call for so many seconds and at least so many times; return what the fastest call took."""
+    fastest = float("inf")
+    with _no_collection():
+        end = time.perf_counter() + seconds
+        while True:
+            start = time.perf_counter()
+            call()
+            now = time.perf_counter()
+            fastest = min(fastest, now - start)
+            calls -= 1
+            if calls <= 0 and now >= end:
+                return fastest
+
+
+def block(call: Callable[[], object], seconds: float = BLOCK) -> float:
+    """Seconds a call, over one warmed-up block of as many calls as fill `seconds`, at least one."""
+    count = max(1, round(seconds / max(warm_up(call), 1e-9)))
+    with _no_collection():
+        start = time.perf_counter()
+        for _ in range(count):
+            call()
+        return (time.perf_counter() - start) / count
+
+
+def once(call: Callable[[], T]) -> tuple[float, T]:
+    """Seconds of one call, and what it returned."""
+    start = time.perf_counter()
+    result = call()
+    return time.perf_counter() - start, result
+
+
+def quartiles(seconds: Iterable[float]) -> Quartiles:
+    """The quartiles of at least one figure."""
+    figures = sorted(seconds)
+    if len(figures) == 1:
+        return Quartiles(*figures * 3)
+    return Quartiles(*statistics.quantiles(figures, n=4, method="inclusive"))
+
+
+def peak_memory(call: Callable[[], T]) -> tuple[int | None, T]:
+    """Bytes by which the process grew at most during one call, and what the call returned.
+
+    None where the system cannot say: only Linux can, and not in every container.
+    """
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)  # memory that is kept for later would hide what is needed
+    before = _reset_peak()
+    result = call()
+    if before is None:
+        return None, result
+    peak = _status("VmHWM")
+    return None if peak is None else max(peak - before, 0), result
+
+
+def _reset_peak() -> int | None:
+    """Make the present resident memory the peak and return it in bytes; None where that fails."""
+    try:
+        _CLEAR.write_text(_RESET_PEAK)
+    except OSError:
+        return None
+    resident, peak = _status("VmRSS"), _status("VmHWM")
+    if resident is None or peak is None or peak > resident + (1 << 20):
+        return None  # the reset was ignored
+    return resident
+
+
+def _status(name: str) -> int | None:
+    """A line of the process's status in bytes."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in _STATUS.read_text().splitlines():
+            if line.startswith(f"{name}:"):
+                return int(line.split()[1]) << 10
+    return None
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep the garbage collector from falling into a block, as the module `timeit` does."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -1,0 +1,107 @@
+import gc
+import sys
+
+import numpy as np
+import pytest
+
+from twolayer import timing
+
+
+class Clock:
+    """A clock that only moves when the call that is timed moves it."""
+
+    def __init__(self, durations):
+        self.now = 0.0
+        self.calls = 0
+        self.durations = durations  # of the first calls; the last one holds for all others
+
+    def perf_counter(self):
+        return self.now
+
+    def call(self):
+        self.now += self.durations[min(self.calls, len(self.durations) - 1)]
+        self.calls += 1
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    def make(*durations):
+        made = Clock(durations)
+        monkeypatch.setattr(timing, "time", made)
+        return made
+
+    return make
+
+
+@pytest.mark.parametrize(("duration", "calls"), [(0.0625, 3), (0.03125, 5), (1.0, 3)])
+def test_warm_up_lasts_long_enough_and_at_least_three_calls(clock, duration, calls):
+    made = clock(duration)
+    assert timing.warm_up(made.call) == duration
+    assert made.calls == calls
+
+
+def test_block_leaves_the_warm_up_out(clock):
+    made = clock(0.125, 0.125, 0.125, 0.0078125)
+    assert timing.block(made.call) == 0.0078125
+
+
+def test_block_of_a_short_call_has_several_and_of_a_long_one_has_one(clock):
+    made = clock(0.0078125)
+    timing.block(made.call)
+    assert made.calls == 20 + 6  # 0.15 s and 0.05 s
+    made = clock(2.0)
+    assert timing.block(made.call) == 2.0
+    assert made.calls == 3 + 1
+
+
+def test_the_collector_rests_while_a_block_runs():
+    seen = []
+    timing.warm_up(lambda: seen.append(gc.isenabled()), seconds=0)
+    assert seen == [False] * 3
+    assert gc.isenabled()
+
+
+def test_a_collector_that_was_off_stays_off():
+    gc.disable()
+    try:
+        timing.warm_up(lambda: None, seconds=0)
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [([3.0], (3, 3, 3)), ([1.0, 3.0], (1.5, 2, 2.5)), ([5.0, 1.0, 2.0, 4.0, 3.0], (2, 3, 4))],
+)
+def test_quartiles(seconds, expected):
+    assert timing.quartiles(seconds) == expected
+
+
+def test_once_returns_what_the_call_returned(clock):
+    made = clock(0.25)
+    assert timing.once(lambda: made.call() or "result") == (0.25, "result")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says the peak")
+def test_peak_memory_is_that_of_the_call():
+    np.ones(40 << 20, np.uint8)  # an earlier peak does not count
+
+    def call():
+        np.ones(24 << 20, np.uint8)
+        return "result"
+
+    peak, result = timing.peak_memory(call)
+    assert result == "result"
+    if peak is None:
+        pytest.skip("this system does not let a process reset its peak")
+    assert 23 << 20 < peak < 32 << 20  # the kernel counts pages in batches
+    assert timing.peak_memory(lambda: None)[0] < 4 << 20
+
+
+@pytest.mark.parametrize("content", [None, ""])
+def test_peak_memory_is_none_where_it_cannot_be_known(monkeypatch, tmp_path, content):
+    path = tmp_path / "file" if content is not None else tmp_path / "no folder" / "file"
+    monkeypatch.setattr(timing, "_CLEAR", path)
+    monkeypatch.setattr(timing, "_STATUS", path)
+    assert timing.peak_memory(lambda: 7) == (None, 7)

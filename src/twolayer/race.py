@@ -1,0 +1,246 @@
+"""Variants side by side in one process: checked, then timed in blocks whose order alternates."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from . import cases, datasets, timing, verify
+from .checks import check_targets
+from .interface import Plan, Variant
+from .network import Network, Parameters, Shape
+from .roofline import Roofline
+from .store import Measurement, Store
+
+STEP_SIZE = 1e-6  # small, so that parameters stay finite through any number of epochs
+ROUNDS = 5
+LIMIT = 0.1  # seconds an epoch; a slower variant is skipped
+TIME = 4.0  # seconds for the blocks of one workload; rounds beyond the third end with it
+_LEAST_ROUNDS = 3
+_FIRST_ROWS = 8  # even plain Python takes well under a second for so few
+_CHECKED_ROWS = 257  # more than a block of any variant, and odd
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A network to train on data of one shape and dtype: a bundled set, or synthetic data."""
+
+    net: Network
+    shape: Shape
+    dtype: str = "float32"
+    dataset: str = ""
+
+    @classmethod
+    def bundled(
+        cls, dataset: str, M: int, activation: str = "tanh", dtype: str = "float32"
+    ) -> Workload:
+        """A network with M hidden units and the loss that fits a set of `datasets.BUNDLED`."""
+        data = datasets.load(dataset, dtype)
+        n, d = data.X.shape
+        return cls(Network(activation, data.loss), Shape(n, d, M, data.K), dtype, dataset)
+
+    def load(self) -> tuple[np.ndarray, np.ndarray, Parameters]:
+        """X (n, d), Y (n, K) and θ. Raises MemoryError for a shape that cannot fit."""
+        theta = self.net.init(*self.shape[1:], dtype=self.dtype)
+        if self.dataset:
+            data = datasets.load(self.dataset, self.dtype)
+        else:
+            data = datasets.synthetic(self.shape, self.net.loss, self.dtype)
+        return data.X, check_targets(self.net, data.Y, self.shape, data.X.dtype), theta
+
+    def __str__(self) -> str:
+        return f"{self.dataset} {self.shape}".strip()
+
+
+@dataclass
+class Entry:
+    """What is known of one variant on one workload: its figures, or why there are none.
+
+    blocks: seconds an epoch, one figure a block. first_call: seconds of plan and first step,
+    compiling or loading included. peak_memory: bytes that a plan and a step need, None if unknown.
+    """
+
+    variant: Variant
+    skipped: str = ""
+    blocks: list[float] = field(default_factory=list)
+    first_call: float | None = None
+    peak_memory: int | None = None
+
+    @property
+    def seconds(self) -> timing.Quartiles:
+        """Quartiles of the seconds an epoch. Raises ValueError before the first block."""
+        return timing.quartiles(self.blocks)
+
+
+@dataclass
+class Result:
+    """The entries of one race, filled in while it runs."""
+
+    workload: Workload
+    threads: int
+    roof: Roofline
+    entries: list[Entry] = field(default_factory=list)
+
+    @property
+    def ranking(self) -> list[Entry]:
+        """The entries that were timed, fastest first."""
+        return sorted((e for e in self.entries if e.blocks), key=lambda e: e.seconds.median)
+
+    @property
+    def least_seconds(self) -> float:
+        """What the roofline allows for one epoch on the CPU."""
+        shape = self.workload.shape
+        return self.roof.seconds(shape.flops(), shape.bytes(self.workload.dtype))
+
+    def figures(self, entry: Entry) -> dict[str, Any]:
+        """All that is reported of an entry that was timed, in seconds, bytes and GFLOP/s.
+
+        ratio: to the fastest. roofline: the roofline's time over the measured one, CPU only.
+        """
+        low, median, high = entry.seconds
+        return {
+            "seconds": median,
+            "low": low,
+            "high": high,
+            "blocks": entry.blocks,
+            "ratio": median / self.ranking[0].seconds.median,
+            "gflops": self.workload.shape.flops() / median / 1e9,
+            "roofline": self.least_seconds / median if entry.variant.device == "cpu" else None,
+            "first_call": entry.first_call,
+            "peak_memory": entry.peak_memory,
+        }
+
+
+def race(
+    result: Result,
+    field_of: Sequence[Variant],
+    *,
+    rounds: int = ROUNDS,
+    limit: float = LIMIT,
+    store: Store | None = None,
+    progress: Callable[[str, int], None] = lambda name, units: None,
+) -> None:
+    """Fill `result` with an entry for each variant, and keep each that was timed in the store.
+
+    Arguments: result, new; field_of, the variants; rounds, blocks for each; limit, seconds an epoch
+    beyond which a variant is skipped; progress(name, units), called before anything is done for a
+    variant with the units of work done since the last call, at most `rounds + 1` for each variant.
+    What was measured when an exception (KeyboardInterrupt) ends the race is in `result` and store.
+    """
+    result.entries[:] = [Entry(variant) for variant in field_of]
+    running: list[tuple[Entry, Plan]] = []
+    try:
+        X, Y, theta = result.workload.load()
+    except MemoryError as error:
+        for entry in result.entries:
+            entry.skipped = _sentence(error)
+        progress("", len(field_of) * (rounds + 1))
+        return
+    for entry in result.entries:
+        progress(entry.variant.name, 0)
+        plan = _start(entry, result, X, Y, theta, limit)
+        if plan is not None:
+            running.append((entry, plan))
+        progress(entry.variant.name, 1 if plan is not None else rounds + 1)
+    end = time.perf_counter() + TIME
+    try:
+        for number in range(rounds):
+            if number >= _LEAST_ROUNDS and time.perf_counter() > end:
+                break
+            for entry, plan in running[:: -1 if number % 2 else 1]:
+                progress(entry.variant.name, 0)
+                entry.blocks.append(timing.block(lambda plan=plan: plan.step(STEP_SIZE)))  # type: ignore[misc]
+                progress(entry.variant.name, 1)
+    finally:
+        for entry, _ in running:
+            if entry.blocks and store is not None:
+                store.add(_measurement(result, entry))
+
+
+def _start(
+    entry: Entry, result: Result, X: np.ndarray, Y: np.ndarray, theta: Parameters, limit: float
+) -> Plan | None:
+    """The plan of a variant that runs here, fast enough and rightly; None once it is skipped."""
+    variant, net, threads = entry.variant, result.workload.net, result.threads
+
+    def start(rows: int) -> Plan:
+        plan = variant.plan(net, X[:rows], Y[:rows], theta, threads)
+        plan.step(STEP_SIZE)
+        return plan
+
+    try:
+        if reason := variant.unavailable():
+            entry.skipped = reason
+            return None
+        entry.first_call, plan = timing.once(lambda: start(_FIRST_ROWS))
+        estimate = _estimate(start, plan, len(X), limit)
+        if estimate > limit:
+            entry.skipped = f"would take {estimate:.2g} s an epoch, the limit is {limit:g} s"
+            return None
+        if reason := _disagreement(variant, net, X, Y, theta, threads):
+            entry.skipped = f"disagrees with the oracle: {reason}"
+            return None
+        # What the few rows did not compile or load, these do.
+        entry.peak_memory, (seconds, plan) = timing.peak_memory(
+            lambda: timing.once(lambda: start(len(X)))
+        )
+        entry.first_call = max(entry.first_call, seconds)
+        return plan
+    except Exception as error:  # whatever a variant raises is its own affair
+        entry.skipped = _sentence(error)
+        return None
+
+
+def _estimate(start: Callable[[int], Plan], plan: Plan, n: int, limit: float) -> float:
+    """Seconds an epoch, from few rows; from more where what every call costs may have misled."""
+    while True:
+        rows = plan.shape.n
+        seconds = timing.warm_up(lambda plan=plan: plan.step(STEP_SIZE), seconds=0)  # type: ignore[misc]
+        estimate = seconds * n / rows
+        if rows == n or estimate <= limit or seconds > limit / 20:
+            return estimate
+        plan = start(min(n, 8 * rows))
+
+
+def _disagreement(
+    variant: Variant, net: Network, X: np.ndarray, Y: np.ndarray, theta: Parameters, threads: int
+) -> str | None:
+    """None, or by how much a variant is off on the first rows."""
+    rows = slice(0, _CHECKED_ROWS)
+    found = verify.agreement(variant, cases.Case("", net, X[rows], Y[rows], theta), threads)
+    if found.agrees:
+        return None
+    return found.failure or f"{found.quantity} is off by {found.ratio:.3g} times the bound"
+
+
+def _measurement(result: Result, entry: Entry) -> Measurement:
+    workload, variant = result.workload, entry.variant
+    metrics = {
+        "seconds": statistics.median(entry.blocks),
+        "blocks": entry.blocks,
+        "first_call": entry.first_call,
+        "peak_memory": entry.peak_memory,
+        "data": workload.dataset or "synthetic",
+    }
+    return Measurement(
+        kind="epoch",
+        metrics=metrics,
+        variant=variant.name,
+        device=variant.device,
+        activation=workload.net.activation,
+        loss=workload.net.loss,
+        dtype=workload.dtype,
+        threads=result.threads,
+        **workload.shape._asdict(),
+    )
+
+
+def _sentence(error: Exception) -> str:
+    text = str(error) or "no reason given"
+    told = isinstance(error, MemoryError | ValueError | TypeError | RuntimeError)
+    return text if told else f"{type(error).__name__}: {text}"

@@ -1,0 +1,95 @@
+import sys
+import xml.etree.ElementTree as ET
+
+import pytest
+
+import twolayer as tl
+from twolayer import plot as plots
+from twolayer.race import Entry, Result, Workload
+from twolayer.roofline import Roofline
+
+pytest.importorskip("matplotlib")
+
+
+def result(seconds, n=100, dataset="", **changes):
+    """A result with one figure for each variant by name; None is a skipped one."""
+    workload = Workload(tl.Network(), tl.Shape(n, 4, 8, 2), dataset=dataset)
+    made = Result(workload, 2, Roofline(1e11, 1e10))
+    for name, value in seconds.items():
+        entry = Entry(tl.Variant(name, "cpu", "", None))
+        if value is None:
+            entry.skipped = "slow"
+        else:
+            entry.blocks = [0.9 * value, value, 1.2 * value]
+        made.entries.append(entry)
+    return made
+
+
+MANY = {f"variant-{i}": 1e-5 * 3**i for i in range(11)}
+GROUPS = {
+    "data": [
+        result(MANY, 20, "linnerud"),
+        result(MANY | {"variant-3": None}, 442, "breast_cancer"),
+    ],
+    "n": [result(MANY, 100), result({name: 9 * t for name, t in MANY.items()}, 1000)],
+}
+
+
+@pytest.mark.parametrize("suffix", [".svg", ".png"])
+def test_the_same_results_make_the_same_file(tmp_path, suffix):
+    paths = [tmp_path / f"{i}{suffix}" for i in range(2)]
+    for path in paths:
+        plots.plot(GROUPS, path, "a machine")
+    first, second = (path.read_bytes() for path in paths)
+    assert first == second
+    if suffix == ".svg":
+        assert ET.fromstring(first).tag.endswith("svg")
+        assert b"<dc:date>" not in first
+    else:
+        assert first.startswith(b"\x89PNG")
+
+
+def test_all_figures_and_the_roofline_are_within_the_axes():
+    panels = plots.figure(GROUPS).axes
+    for panel, results in zip(panels, GROUPS.values(), strict=False):
+        bottom, top = panel.get_ylim()
+        assert bottom < min(r.least_seconds for r in results)
+        for entry in (entry for r in results for entry in r.ranking):
+            assert bottom < entry.seconds.low
+            assert entry.seconds.high < top
+
+
+def test_the_legend_has_each_variant_once_the_fastest_first():
+    legend = plots.figure(GROUPS).axes[len(GROUPS)].get_legend()
+    names = [text.get_text() for text in legend.get_texts()]
+    assert names == [*MANY, "ruled out by the roofline"]
+
+
+def test_no_two_variants_look_the_same():
+    lines = plots.figure({"n": GROUPS["n"]}).axes[1].get_legend().get_lines()
+    looks = {(line.get_color(), line.get_marker(), line.get_linestyle()) for line in lines}
+    assert len(looks) == len(MANY)
+
+
+def test_a_line_has_a_point_for_each_size_at_which_it_was_timed():
+    groups = {"n": [result({"a": 1e-3, "b": 1e-2}, 10), result({"a": 1e-2, "b": None}, 100)]}
+    panel = plots.figure(groups).axes[0]
+    drawn = sorted(tuple(line.get_xdata()) for line in panel.get_lines())
+    assert drawn == [(10,), (10, 100), (10, 100)]  # b, a and the roofline
+
+
+@pytest.mark.parametrize("name", ["figure.pdf", "figure"])
+def test_another_kind_of_file_is_refused(tmp_path, name):
+    with pytest.raises(ValueError, match=r"plot: expected a file ending in \.svg or \.png"):
+        plots.plot(GROUPS, tmp_path / name)
+
+
+def test_nothing_timed_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="at least one was timed"):
+        plots.plot({"n": [result({"a": None})]}, tmp_path / "figure.svg")
+
+
+def test_without_matplotlib_the_extra_is_named(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(RuntimeError, match=r"pip install 'twolayer\[bench\]'"):
+        plots.plot(GROUPS, tmp_path / "figure.svg")

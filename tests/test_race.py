@@ -1,0 +1,198 @@
+import time
+
+import numpy as np
+import pytest
+
+import twolayer as tl
+from twolayer import race as races
+from twolayer import timing
+from twolayer.race import Entry, Result, Workload, race
+from twolayer.roofline import Roofline
+from twolayer.store import Store
+
+NUMPY = tl.variants.get("numpy")
+ROOF = Roofline(flops=1e9, bandwidth=1e6)
+WORKLOAD = Workload(tl.Network(), tl.Shape(300, 3, 5, 2))
+called = []
+
+
+class Recording(NUMPY.make):
+    """NumPy, telling each step over all rows."""
+
+    name = ""
+
+    def _step(self, mu):
+        if self.shape.n == WORKLOAD.shape.n:
+            called.append(self.name)
+        return super()._step(mu)
+
+
+class Wrong(NUMPY.make):
+    def _backpropagate(self, X, Y, gradient):
+        loss = super()._backpropagate(X, Y, gradient)
+        gradient.V[0, 0] += 1e-3
+        return loss
+
+
+class Slow(NUMPY.make):
+    def _step(self, mu):
+        time.sleep(1e-3 * self.shape.n)
+        return super()._step(mu)
+
+
+class Interrupted(NUMPY.make):
+    """Interrupted in the second round: a plan makes a first step, and four in each round."""
+
+    steps = 0
+
+    def _step(self, mu):
+        self.steps += self.shape.n == WORKLOAD.shape.n
+        if self.steps == 8:
+            raise KeyboardInterrupt
+        return super()._step(mu)
+
+
+def variant(name, plan=NUMPY.make, **changes):
+    return tl.Variant(name, "cpu", "for a test", plan, **changes)
+
+
+def recording(name):
+    return variant(name, type(name, (Recording,), {"name": name}))
+
+
+@pytest.fixture(autouse=True)
+def _brief(monkeypatch):
+    monkeypatch.setattr(timing.block, "__defaults__", (0,))
+    monkeypatch.setattr(timing.warm_up, "__defaults__", (0, 3))
+
+
+@pytest.fixture
+def store(tmp_path):
+    with Store(tmp_path / "store.sqlite") as made:
+        yield made
+
+
+def run(*field, workload=WORKLOAD, **options):
+    result = Result(workload, 1, ROOF)
+    race(result, field, **options)
+    return result
+
+
+def test_each_variant_gets_its_figures(store):
+    result = run(NUMPY, tl.variants.get("numpy-samples"), rounds=3, store=store)
+    assert [entry.variant.name for entry in result.entries] == ["numpy", "numpy-samples"]
+    for entry in result.entries:
+        assert not entry.skipped
+        assert len(entry.blocks) == 3
+        assert entry.first_call > 0
+    kept = store.select(kind="epoch", variant="numpy", n=300, d=3, M=5, K=2, threads=1)
+    assert len(kept) == 1
+    assert kept[0].metrics["blocks"] == result.entries[0].blocks
+    assert (kept[0].activation, kept[0].loss, kept[0].dtype) == ("tanh", "squared", "float32")
+
+
+def test_the_order_alternates_between_rounds():
+    called.clear()
+    run(*map(recording, "abc"), rounds=4)
+    order = [name for i, name in enumerate(called) if i == 0 or called[i - 1] != name]
+    # The first steps; then abc cba abc cba, of which two that meet show as one.
+    assert "".join(order) == "abc" + "abcbabcba"
+
+
+def test_a_wrong_variant_is_not_timed(store):
+    result = run(NUMPY, variant("wrong", Wrong), rounds=1, store=store)
+    right, wrong = result.entries
+    assert right.blocks
+    assert wrong.skipped.startswith("disagrees with the oracle: dL/dV")
+    assert wrong.blocks == []
+    assert [kept.variant for kept in store.select()] == ["numpy"]
+
+
+def test_a_slow_variant_is_skipped_with_its_estimate():
+    result = run(NUMPY, variant("slow", Slow), rounds=1, limit=0.1)
+    assert result.entries[0].blocks
+    assert result.entries[1].skipped.startswith("would take 0.3")
+    assert result.entries[1].skipped.endswith(" s an epoch, the limit is 0.1 s")
+
+
+def test_an_estimate_from_few_rows_does_not_mislead():
+    class Constant(NUMPY.make):
+        def _step(self, mu):
+            time.sleep(1e-3)
+            return super()._step(mu)
+
+    # 8 rows in a millisecond would be 37 ms for 300.
+    assert run(variant("constant", Constant), rounds=1, limit=0.025).entries[0].blocks
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (MemoryError("needs 9 GiB"), "needs 9 GiB"),
+        (RuntimeError(), "no reason given"),
+        (ZeroDivisionError("by zero"), "ZeroDivisionError: by zero"),
+    ],
+)
+def test_whatever_a_variant_raises_ends_only_itself(error, reason):
+    class Failing(NUMPY.make):
+        def __init__(self, problem):
+            raise error
+
+    result = run(variant("failing", Failing), NUMPY, rounds=1)
+    assert result.entries[0].skipped == reason
+    assert result.entries[1].blocks
+
+
+def test_an_unavailable_variant_is_skipped_with_its_reason():
+    result = run(variant("absent", requires=("no_such_package",)), rounds=1)
+    assert result.entries[0].skipped == "needs the package no_such_package"
+
+
+def test_data_that_cannot_fit_skip_every_variant():
+    result = run(NUMPY, workload=Workload(tl.Network(), tl.Shape(10**12, 1000, 1, 1)), rounds=1)
+    assert "n=1000000000000" in result.entries[0].skipped
+
+
+def test_an_interrupt_keeps_the_blocks_so_far(store):
+    result = Result(WORKLOAD, 1, ROOF)
+    field = [NUMPY, variant("interrupted", Interrupted)]
+    with pytest.raises(KeyboardInterrupt):
+        race(result, field, rounds=5, store=store)
+    assert [len(entry.blocks) for entry in result.entries] == [1, 1]
+    assert {kept.variant for kept in store.select()} == {"numpy", "interrupted"}
+
+
+def test_progress_counts_to_the_end():
+    units = []
+    field = [NUMPY, variant("wrong", Wrong), variant("absent", requires=("no_such_package",))]
+    run(*field, rounds=2, progress=lambda name, done: units.append(done))
+    assert sum(units) == 3 * (2 + 1)
+
+
+def test_figures_follow_from_the_blocks():
+    fast, slow, gpu = (Entry(NUMPY, blocks=b) for b in ([1.0, 2.0, 3.0], [8.0], [4.0]))
+    gpu.variant = tl.Variant("gpu", "cuda", "", NUMPY.make)
+    shape = WORKLOAD.shape
+    result = Result(WORKLOAD, 1, ROOF, [slow, fast, gpu, Entry(NUMPY, "skipped")])
+    assert result.ranking == [fast, gpu, slow]
+    assert result.least_seconds == shape.bytes("float32") / 1e6  # more than flops / 1e9
+    figures = result.figures(fast)
+    assert (figures["low"], figures["seconds"], figures["high"]) == (1.5, 2.0, 2.5)
+    assert figures["gflops"] == pytest.approx(shape.flops() / 2e9)
+    assert figures["roofline"] == pytest.approx(result.least_seconds / 2)
+    assert result.figures(slow)["ratio"] == 4
+    assert result.figures(gpu)["roofline"] is None
+
+
+@pytest.mark.parametrize("name", ["linnerud", "digits"])
+def test_bundled_data_are_loaded_as_the_workload_says(name):
+    workload = Workload.bundled(name, 6, "relu", "float64")
+    X, Y, theta = workload.load()
+    assert X.dtype == Y.dtype == theta.V.dtype == np.float64
+    assert (*X.shape, *theta.W.shape[::-1]) == workload.shape
+    assert Y.shape == (len(X), workload.shape.K)
+
+
+def test_rounds_end_with_the_time_after_the_third(monkeypatch):
+    monkeypatch.setattr(races, "TIME", 0.0)
+    assert len(run(NUMPY, rounds=9).entries[0].blocks) == 3

@@ -1,0 +1,42 @@
+"""Options that several commands have, and how their texts are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import variants
+from ..interface import Variant
+
+VariantFiles = Annotated[
+    list[Path] | None,
+    typer.Option("--variant-file", help="A Python file with variants of your own; repeatable."),
+]
+VariantNames = Annotated[
+    str | None, typer.Option("--variants", help="Names with commas between; all by default.")
+]
+Dtype = Annotated[str, typer.Option(help="float32 or float64.")]
+Activation = Annotated[str, typer.Option(help="σ by name.")]
+Loss = Annotated[str, typer.Option(help="ℓ by name.")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads, by default all there are.")]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")]
+
+
+def select_variants(names: str | None, files: Sequence[Path] | None) -> list[Variant]:
+    """The variants of those names and those of the files, or all where no names are given.
+
+    The files' variants are registered. Raises ValueError for an unknown name or a bad file.
+    """
+    added = [variant for file in files or () for variant in variants.add_file(file)]
+    if names is None:
+        return list(variants.REGISTRY)
+    named = [variants.get(name) for name in split(names)]
+    return list({variant.name: variant for variant in named + added}.values())
+
+
+def split(text: str) -> list[str]:
+    """The parts between commas, without blanks around them."""
+    return [part.strip() for part in text.split(",")]

@@ -1,0 +1,86 @@
+"""What `twolayer bench` runs on: real data, and shapes swept one axis at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .. import datasets
+from ..network import Network, Shape, positive_integer
+from ..race import Workload
+from .options import split
+from .output import complain
+
+Groups = dict[str, list[Workload]]
+
+_BASE = Shape(n=10_000, d=32, M=64, K=4)
+_SWEEPS = {
+    "n": (100, 1_000, 10_000, 100_000),
+    "d": (4, 32, 128, 512),
+    "M": (8, 64, 256, 1024),
+    "K": (1, 4, 16, 64),
+}
+_QUICK_BASE = Shape(n=2_000, d=32, M=64, K=4)
+_QUICK_SWEEPS = {"n": (100, 2_000, 20_000), "d": (4, 32, 256)}
+_QUICK_DATA = ("digits",)
+_DATA_HIDDEN = 32  # hidden units on real data sets
+
+
+def workloads(
+    net: Network,
+    dtype: str,
+    shapes: Sequence[str] = (),
+    sweeps: Sequence[str] = (),
+    quick: bool = False,
+) -> Groups:
+    """Groups of workloads: the shapes and sweeps asked for, else real data and sweeps of all axes.
+
+    Real data sets that are not installed are left out, which is said on stderr. Raises ValueError
+    for texts that are no shapes or sweeps, and for K > 1 with a loss of one output.
+    """
+    base = _QUICK_BASE if quick else _BASE
+    if net.objective.targets == "sign":
+        base = base._replace(K=1)
+    groups: Groups = {}
+    if shapes:
+        groups["shapes"] = [Workload(net, parse_shape(text), dtype) for text in shapes]
+    chosen: dict[str, list[int]] = {}
+    for text in sweeps:
+        axis, values = parse_sweep(text)
+        chosen[axis] = sorted({*chosen.get(axis, ()), *values})
+    if not groups and not chosen:
+        try:
+            groups["data"] = [
+                Workload.bundled(name, _DATA_HIDDEN, net.activation, dtype)
+                for name in (_QUICK_DATA if quick else datasets.BUNDLED)
+            ]
+        except RuntimeError as error:  # the sweeps need no more than the package itself
+            complain(f"real data sets are left out: {error}")
+        chosen = {axis: [*values] for axis, values in (_QUICK_SWEEPS if quick else _SWEEPS).items()}
+        if net.objective.targets == "sign":  # K = 1 is all there is
+            chosen.pop("K", None)
+    for axis, values in chosen.items():
+        groups[axis] = [Workload(net, base._replace(**{axis: value}), dtype) for value in values]
+    for workload in (workload for group in groups.values() for workload in group):
+        if not workload.dataset:
+            net.init(1, 1, workload.shape.K)
+    return groups
+
+
+def parse_shape(text: str) -> Shape:
+    """Shape of a text like "1000,16,32,4"."""
+    sizes = split(text)
+    if len(sizes) != 4:
+        raise ValueError(f"shape: expected four sizes n,d,M,K, got {text!r}")
+    return Shape(*(_size("shape", size) for size in sizes))
+
+
+def parse_sweep(text: str) -> tuple[str, list[int]]:
+    """Axis and values of a text like "n=100,1000"."""
+    axis, equals, values = text.partition("=")
+    if axis not in Shape._fields or not equals:
+        raise ValueError(f"sweep: expected n, d, M or K = sizes, as in n=100,1000, got {text!r}")
+    return axis, [_size("sweep", value) for value in split(values)]
+
+
+def _size(argument: str, text: str) -> int:
+    return positive_integer(argument, int(text) if text.isdecimal() else text)

@@ -1,0 +1,258 @@
+"""Several Python threads, forked processes, and the thread settings of others."""
+
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from threadpoolctl import ThreadpoolController
+
+import twolayer as tl
+from twolayer import cases, threads
+from twolayer.machine import cpu_count
+
+NET = tl.Network("tanh", "softmax")
+SHAPE = tl.Shape(300, 7, 9, 3)
+two_cpus = pytest.mark.skipif(cpu_count() < 2, reason="needs two CPUs")
+can_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+
+
+def make_plan(variant, count=1, seed=0):
+    _, net, X, Y, theta = cases.problem(NET, SHAPE, "float32", seed)
+    return variant.plan(net, X, Y, theta, count)
+
+
+def bits(plan, steps=4):
+    losses = [plan.step(0.1) for _ in range(steps)]
+    return [losses, *(array.tobytes() for array in (*plan.theta, plan.predict(plan.X[:50])))]
+
+
+def at_once(functions):
+    """The results of functions that start together, each in a Python thread of its own."""
+    start = threading.Barrier(len(functions))
+
+    def run(function):
+        start.wait(60)
+        return function()
+
+    with ThreadPoolExecutor(len(functions)) as pool:
+        return list(pool.map(run, functions))
+
+
+@two_cpus
+def test_different_plans_in_several_python_threads(variant):
+    seeds = range(6)
+    expected = [bits(make_plan(variant, 1 + seed % 2, seed)) for seed in seeds]
+    plans = [make_plan(variant, 1 + seed % 2, seed) for seed in seeds]
+    assert at_once([lambda plan=plan: bits(plan) for plan in plans]) == expected
+
+
+@two_cpus
+def test_plans_made_in_several_python_threads(variant):
+    expected = bits(make_plan(variant, 2))
+    assert at_once([lambda: bits(make_plan(variant, 2))] * 4) == [expected] * 4
+
+
+def test_one_plan_in_several_python_threads(variant):
+    alone, shared = make_plan(variant), make_plan(variant)
+    expected = sorted((alone.step(0.1) for _ in range(12)), reverse=True)
+    X = shared.X.copy()
+
+    def work():
+        losses = []
+        for _ in range(3):
+            losses.append(shared.step(0.1))
+            shared.gradient(slice(5, 60))
+            assert np.isfinite(shared.predict(X)).all()
+        return losses
+
+    losses = sorted((loss for part in at_once([work] * 4) for loss in part), reverse=True)
+    assert losses == expected
+    assert [a.tobytes() for a in shared.theta] == [a.tobytes() for a in alone.theta]
+
+
+def blas_settings():
+    threads._blas_pools()  # loads the libraries
+    return [
+        pool.num_threads for pool in ThreadpoolController().select(user_api="blas").lib_controllers
+    ]
+
+
+@two_cpus
+@pytest.mark.parametrize("outside", [1, 2])
+@pytest.mark.parametrize("count", [1, 2])
+def test_settings_of_blas_are_put_back(variant, count, outside):
+    blas_settings()
+    with ThreadpoolController().limit(limits=outside, user_api="blas"):
+        before = blas_settings()
+        plan = make_plan(variant, count)
+        assert blas_settings() == before
+        for call in (lambda: plan.step(0.1), plan.gradient, lambda: plan.predict(plan.X)):
+            call()
+            assert blas_settings() == before
+        with pytest.raises(ValueError, match="mu"):
+            plan.step(np.nan)
+        assert blas_settings() == before
+
+
+@two_cpus
+def test_settings_of_blas_are_put_back_by_threads_that_overlap():
+    before = blas_settings()
+    inside, leave = threading.Event(), threading.Event()
+    seen = []
+
+    def first():
+        with threads.blas_threads(1):
+            inside.set()
+            leave.wait(60)
+            seen.append(blas_settings())
+
+    def second(count):
+        inside.wait(60)
+        with threads.blas_threads(count):
+            seen.append(blas_settings())
+
+    workers = [threading.Thread(target=first)]
+    workers += [threading.Thread(target=second, args=(count,)) for count in (1, 2)]
+    for worker in workers:
+        worker.start()
+    workers[1].join(60)  # wants the same, and needs not wait
+    assert seen == [[1] * len(before)]
+    leave.set()
+    for worker in workers:
+        worker.join(60)
+    ones, twos = [1] * len(before), [2] * len(before)
+    assert seen == [ones, ones, twos]
+    assert blas_settings() == before
+
+
+@two_cpus
+def test_settings_of_blas_are_put_back_after_an_error():
+    before = blas_settings()
+    with pytest.raises(KeyError), threads.blas_threads(1 if before[0] != 1 else 2):
+        raise KeyError
+    assert blas_settings() == before
+
+
+@two_cpus
+def test_settings_of_numba_are_put_back(variant):
+    import numba
+
+    before = numba.get_num_threads()
+    make_plan(variant, 1).step(0.1)
+    assert numba.get_num_threads() == before
+
+
+FORK = """
+import os, sys, warnings
+import numpy as np
+import twolayer as tl
+from twolayer import cases
+
+warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of forks beside threads
+name, before = sys.argv[1:]
+net = tl.Network("tanh", "softmax")
+_, _, X, Y, theta = cases.problem(net, tl.Shape(300, 7, 9, 3), "float32")
+variant = tl.variants.get(name)
+plan = None
+if before == "plan":
+    plan = variant.plan(net, X, Y, theta, 2)
+    plan.step(0.1)
+elif before == "probe":
+    from twolayer.roofline import probe
+    probe(threads=2, seconds=0.01)
+elif before == "other":
+    import numba
+    @numba.njit(parallel=True)
+    def total(x):
+        s = 0.0
+        for i in numba.prange(x.size):
+            s += x[i]
+        return s
+    total(np.ones(100))
+
+child = os.fork()
+if child == 0:
+    try:
+        if plan is None:
+            plan = variant.plan(net, X, Y, theta, 2)
+        print("loss", plan.step(0.1), flush=True)
+    except RuntimeError as error:
+        print(error, flush=True)
+    os._exit(0)
+print("status", os.waitpid(child, 0)[1])
+"""
+SENTENCE = "was forked from process"
+PARALLEL = ("numba-parallel", "numba-blas", "numba-fused")
+
+
+@two_cpus
+@can_fork
+@pytest.mark.parametrize("before", ["nothing", "plan"])
+def test_forked_process_works_or_says_why_not(variant, before, run_python):
+    if variant.device != "cpu" or not variant.name.startswith(("python", "num")):
+        pytest.skip(f"{variant.name} has threads that others made")
+    output = run_python(FORK, variant.name, before)
+    assert "status 0" in output
+    if before == "plan" and variant.name in PARALLEL:
+        assert SENTENCE in output
+        assert "multiprocessing.get_context('spawn')" in output
+    else:
+        assert "loss 1." in output or "loss 0." in output
+
+
+@two_cpus
+@can_fork
+@pytest.mark.parametrize("before", ["probe", "other"])
+def test_a_pool_that_others_launched_counts(before, run_python):
+    output = run_python(FORK, "numba-parallel", before)
+    assert "status 0" in output
+    assert SENTENCE in output
+
+
+MANY = """
+import sys, threading
+import twolayer as tl
+from twolayer import cases
+
+import numba
+net = tl.Network("tanh", "softmax")
+_, _, X, Y, theta = cases.problem(net, tl.Shape(300, 7, 9, 3), "float32")
+results = []
+
+def work(name):
+    plan = tl.variants.get(name).plan(net, X, Y, theta, 2)
+    results.append([name, *(plan.step(0.1) for _ in range(20))])
+
+names = [n for n in ("numba-parallel", "numba-blas") for _ in range(3)]
+workers = [threading.Thread(target=work, args=(name,)) for name in names]
+for worker in workers: worker.start()
+for worker in workers: worker.join()
+assert len(results) == 6
+assert len(set(map(tuple, results))) == 2, results
+print(numba.threading_layer())
+"""
+
+
+@two_cpus
+@pytest.mark.parametrize("layer", ["default", "workqueue"])
+def test_python_threads_do_not_kill_the_process(layer, run_python):
+    printed = run_python(MANY, NUMBA_THREADING_LAYER=layer).strip()
+    assert printed == layer or layer == "default"
+
+
+FEWER = """
+import twolayer as tl
+from twolayer import cases
+net = tl.Network("tanh", "softmax")
+_, _, X, Y, theta = cases.problem(net, tl.Shape(300, 7, 9, 3), "float32")
+for name in ("numba-parallel", "numba-blas"):
+    plan = tl.variants.get(name).plan(net, X, Y, theta, 2)
+    print(plan.step(0.1), [a.tobytes().hex() for a in plan.theta])
+"""
+
+
+@two_cpus
+def test_fewer_threads_in_numba_give_the_same_bits(run_python):
+    assert run_python(FEWER, NUMBA_NUM_THREADS="1") == run_python(FEWER, NUMBA_NUM_THREADS="2")

@@ -40,9 +40,17 @@ format: $(VENV)/.lint
 bench: $(VENV)/.bench $(GPU)
 	$(BIN)/twolayer bench --readme README.md --plot docs/bench.svg $(ARGS)
 
-asv: $(VENV)/.bench $(GPU)
-	$(BIN)/asv machine --yes
-	$(BIN)/asv run $(ARGS)
+# A quick look at one commit; docs/measuring.md has the full profile. asv builds HEAD in an
+# environment of its own, so that changes which are not committed are never taken for it.
+asv: $(VENV)/.bench
+	@git log -1 --format='Measuring HEAD, %h: %s'
+	@git diff --quiet HEAD || echo 'Changes that are not committed are left out.'
+	@$(BIN)/asv machine --yes --machine local
+	@TWOLAYER_ASV_ROUNDS=1 $(BIN)/asv run --machine local --show-stderr $(ARGS) \
+	  --bench Import --bench "(Samples|First|Memory|Ratio).*'(python|num)" \
+	  --bench "(DataSets|Accuracy).*'(python|num).*'di" --bench "parts.*'(python|num).*'base" 'HEAD^!'
+	@$(BIN)/asv publish
+	@echo 'The pages are $(CURDIR)/.asv/html/index.html; to see them: $(BIN)/asv preview'
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info .coverage .coverage.* .asv/env

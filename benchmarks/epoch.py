@@ -8,6 +8,7 @@ from .common import BASE, DATA_SETS, MU, VARIANTS, Timed, plan
 class _Epoch(Timed):  # the underscore hides it from asv
     def setup(self, variant, value):
         self.plan = plan(variant, BASE._replace(**{self.param_names[1]: value}))
+        self.plan.step(MU)
 
     def time_epoch(self, variant, value):
         self.plan.step(MU)
@@ -49,3 +50,4 @@ class DataSets(_Epoch):
 
     def setup(self, variant, value):
         self.plan = plan(variant, value)
+        self.plan.step(MU)

@@ -20,7 +20,7 @@ import numpy as np
 from numba.extending import register_jitable
 
 from .activations import sigmoid, sigmoid_slope, softplus
-from .elementary import exp, like, log1p
+from .elementary import exp, like, log1p, select
 
 
 class Loss(NamedTuple):
@@ -130,6 +130,64 @@ def softmax_loss_row(u, y, delta):
     for k in range(len(u)):
         delta[k] = softmax_delta(delta[k], s, y[k])
     return cross_entropy(weight, s, dot)
+
+
+@register_jitable
+def softmax_columns(U, m, s):
+    """U becomes e^(U − m) for every column of U (K, rows), m its maxima, s the sums; (rows,)."""
+    for i in range(len(m)):
+        m[i] = U[0, i]
+    for k in range(1, len(U)):
+        u = U[k]
+        for i in range(len(m)):
+            m[i] = select(m[i] > u[i], m[i], u[i])
+    for i in range(len(m)):
+        s[i] = like(m[i], 0.0)
+    for k in range(len(U)):
+        u = U[k]
+        for i in range(len(m)):
+            u[i] = shifted_exponential(u[i], m[i])
+            s[i] += u[i]
+
+
+@register_jitable
+def softmax_link_columns(U, m, s):
+    """F = softmax of every column of U (K, rows), in place; m and s (rows,) are written to."""
+    softmax_columns(U, m, s)
+    for k in range(len(U)):
+        u = U[k]
+        for i in range(len(m)):
+            u[i] /= s[i]
+
+
+@register_jitable
+def softmax_loss_columns(U, Y, m, s, dot, weight):
+    """Σ ℓ over the columns of U and Y (K, rows); U becomes Δ. m, s, dot, weight (rows,) are used.
+
+    As `softmax_loss_row`, with the loop over samples inside, where vectors can run along it.
+    """
+    for i in range(len(m)):
+        m[i] = U[0, i]
+        dot[i] = like(m[i], 0.0)
+        weight[i] = like(m[i], 0.0)
+    for k in range(1, len(U)):
+        u = U[k]
+        for i in range(len(m)):
+            m[i] = select(m[i] > u[i], m[i], u[i])
+    for k in range(len(U)):
+        u, y = U[k], Y[k]
+        for i in range(len(m)):
+            dot[i] += y[i] * (u[i] - m[i])
+            weight[i] += y[i]
+    softmax_columns(U, m, s)
+    for k in range(len(U)):
+        u, y = U[k], Y[k]
+        for i in range(len(m)):
+            u[i] = softmax_delta(u[i], s[i], y[i])
+    total = 0.0
+    for i in range(len(m)):
+        total += cross_entropy(weight[i], s[i], dot[i])
+    return total
 
 
 def softmax_link_batch(U):

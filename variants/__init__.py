@@ -6,7 +6,7 @@ if "." not in __name__:
     )
 
 from ..registry import Registry
-from . import numba_blas, numba_loops, numba_parallel, numpy, numpy_samples, python_loops
+from . import numba_blas, numba_fused, numba_loops, numba_parallel, numpy, numpy_samples, python_loops
 
 REGISTRY = Registry(
     module.VARIANT
@@ -17,6 +17,7 @@ REGISTRY = Registry(
         numba_loops,
         numba_parallel,
         numba_blas,
+        numba_fused,
     )
 )
 

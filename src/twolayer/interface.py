@@ -38,7 +38,8 @@ class Plan:
     """An implementation at work on one problem.
 
     A subclass gives `_backpropagate` and `_forward`, and allocates what they need in `__init__`; it
-    may give `_step` where one pass can do more than the two. Rows handed to it are C-contiguous.
+    may give `_step` where one pass can do more than the two, and `_get_theta` and `_set_theta` where
+    it keeps θ in a form of its own. Rows handed to it are C-contiguous.
     Calls from several Python threads take turns.
     """
 
@@ -64,6 +65,12 @@ class Plan:
                 slope *= mu
                 weights -= slope
         return loss
+
+    def _get_theta(self) -> Parameters:
+        return Parameters(self.V.copy(), self.W.copy())
+
+    def _set_theta(self, theta: Parameters) -> None:
+        self.V[...], self.W[...] = theta
 
     def step(self, mu: float) -> float:
         """One epoch of gradient descent, θ ← θ − μ ∇L(θ); returns L at the θ it started from.
@@ -101,7 +108,7 @@ class Plan:
     def theta(self) -> Parameters:
         """The current parameters, copied; assigning sets them."""
         with self._turn:
-            return Parameters(self.V.copy(), self.W.copy())
+            return self._get_theta()
 
     @theta.setter
     def theta(self, theta: Parameters) -> None:
@@ -111,7 +118,7 @@ class Plan:
             if value.shape != old.shape:
                 raise ValueError(f"theta.{name}: expected shape {old.shape}, got {value.shape}")
         with self._turn:
-            self.V[...], self.W[...] = new
+            self._set_theta(new)
 
 
 def _no_workspace(shape: Shape, itemsize: int, threads: int) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from . import bench, list
+from . import bench, list, train
 from .output import complain
 
 app = typer.Typer(
@@ -37,3 +37,4 @@ def command(name: str, function: Callable[..., None]) -> None:
 
 command("list", list.list_variants)
 command("bench", bench.bench)
+command("train", train.train)

@@ -39,7 +39,7 @@ def cli(monkeypatch):
     """cli(*arguments, code=0): the command's result, its measuring made brief."""
     monkeypatch.setattr(timing.block, "__defaults__", (0,))
     monkeypatch.setattr(timing.warm_up, "__defaults__", (0, 1))
-    monkeypatch.setattr(roofline, "probe", lambda *_: roofline.Roofline(1e11, 1e10))
+    monkeypatch.setattr(roofline, "probe", lambda *_, **__: roofline.Roofline(1e11, 1e10))
     monkeypatch.setattr(tl.variants.REGISTRY, "_variants", dict(tl.variants.REGISTRY._variants))
 
     def run(*arguments, code=0):

@@ -193,6 +193,6 @@ def test_bundled_data_are_loaded_as_the_workload_says(name):
     assert Y.shape == (len(X), workload.shape.K)
 
 
-def test_rounds_end_with_the_time_after_the_third(monkeypatch):
+def test_rounds_end_with_the_time_after_the_second(monkeypatch):
     monkeypatch.setattr(races, "TIME", 0.0)
-    assert len(run(NUMPY, rounds=9).entries[0].blocks) == 3
+    assert len(run(NUMPY, rounds=9).entries[0].blocks) == 2

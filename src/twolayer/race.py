@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,8 @@ from .store import Measurement, Store
 STEP_SIZE = 1e-6  # small, so that parameters stay finite through any number of epochs
 ROUNDS = 5
 LIMIT = 0.1  # seconds an epoch; a slower variant is skipped
-TIME = 4.0  # seconds for the blocks of one workload; rounds beyond the third end with it
-_LEAST_ROUNDS = 3
+TIME = 5.0  # seconds for the blocks of one workload; rounds beyond the second end with it
+_LEAST_ROUNDS = 2  # one in either order
 _FIRST_ROWS = 8  # even plain Python takes well under a second for so few
 _CHECKED_ROWS = 257  # more than a block of any variant, and odd
 
@@ -154,7 +155,7 @@ def race(
                 break
             for entry, plan in running[:: -1 if number % 2 else 1]:
                 progress(entry.variant.name, 0)
-                entry.blocks.append(timing.block(lambda plan=plan: plan.step(STEP_SIZE)))  # type: ignore[misc]
+                entry.blocks.append(timing.block(partial(plan.step, STEP_SIZE)))
                 progress(entry.variant.name, 1)
     finally:
         for entry, _ in running:
@@ -200,11 +201,11 @@ def _estimate(start: Callable[[int], Plan], plan: Plan, n: int, limit: float) ->
     """Seconds an epoch, from few rows; from more where what every call costs may have misled."""
     while True:
         rows = plan.shape.n
-        seconds = timing.warm_up(lambda plan=plan: plan.step(STEP_SIZE), seconds=0)  # type: ignore[misc]
+        seconds = timing.warm_up(partial(plan.step, STEP_SIZE), seconds=0, calls=2)
         estimate = seconds * n / rows
-        if rows == n or estimate <= limit or seconds > limit / 20:
+        if rows == n or estimate <= limit or seconds > limit / 5:
             return estimate
-        plan = start(min(n, 8 * rows))
+        plan = start(min(n, 4 * rows))
 
 
 def _disagreement(

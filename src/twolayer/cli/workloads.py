@@ -20,8 +20,8 @@ _SWEEPS = {
     "K": (1, 4, 16, 64),
 }
 _QUICK_BASE = Shape(n=2_000, d=32, M=64, K=4)
-_QUICK_SWEEPS = {"n": (100, 2_000, 20_000), "d": (4, 32, 256)}
-_QUICK_DATA = ("digits",)
+_QUICK_SWEEPS = {"n": (100, 2_000, 20_000), "d": (32, 256)}
+_QUICK_DATA = ("diabetes",)  # whose loss, and so whose kernels, the sweeps share
 _DATA_HIDDEN = 32  # hidden units on real data sets
 
 

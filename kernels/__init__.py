@@ -1,4 +1,6 @@
 """Number crunching: arrays in, arrays out; no state, no files, no clock, no policy."""
 
 if "." not in __name__:
-    raise ImportError("import twolayer.kernels instead of kernels: this folder is a part of twolayer")
+    raise ImportError(
+        "import twolayer.kernels instead of kernels: this folder is a part of twolayer"
+    )

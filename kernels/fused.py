@@ -255,7 +255,8 @@ def epoch(activation: Activation, loss: Loss, parallel: bool) -> Any:
     lanes) -> L.
 
     simd, `simd.addresses` of the dtype. Chunk c takes the rows bounds[c] to bounds[c + 1] in blocks
-    of `block` rows, with work[c], gVp[c] and gWp[c]. Afterwards gVp[0] and gWp[0] hold ∇L; where `update` is set, θ ← θ − μ ∇L.
+    of `block` rows, with work[c], gVp[c] and gWp[c]. Afterwards gVp[0] and gWp[0] hold ∇L; where
+    `update` is set, θ ← θ − μ ∇L.
     """
     value, slope = activation.value, activation.slope
     loss_row, coupled = loss.loss_row, loss.coupled
@@ -317,8 +318,8 @@ def predict(activation: Activation, loss: Loss) -> Any:
 
 
 @cache
-def packers() -> tuple[Any, Any, Any]:
+def packers() -> tuple[Any, ...]:
     """Compiled pack(matrix, panels, lanes), unpack(panels, matrix, lanes) and transpose_packed."""
     return tuple(
         jit(f"fused-{VECTOR_BYTES}")(function) for function in (pack, unpack, transpose_packed)
-    )  # type: ignore[return-value]
+    )

@@ -112,8 +112,8 @@ def _tile(emit: _Emit, height: int, vectors: int, scaled: bool, arguments: Any, 
         [[cgutils.alloca_once(builder, emit.vector) for _ in range(vectors)] for _ in range(height)]
         for _ in range(unroll)
     ]
-    for part in sums:
-        for row in part:
+    for copy in sums:
+        for row in copy:
             for slot in row:
                 builder.store(emit.zero(), slot)
     a_rows = [emit.address(a, builder.mul(builder.add(r, _number(i)), ra)) for i in range(height)]
@@ -232,8 +232,8 @@ def _dots_function(module: ir.Module, real: ir.Type) -> ir.Function:
     full = builder.select(wide, panels, builder.sub(panels, _number(1)))
 
     def multiply(slot: ir.Value, z_row: ir.Value, w_row: ir.Value, offset: int) -> None:
-        factors = (emit.load(emit.address(base, offset)) for base in (z_row, w_row))
-        builder.store(emit.multiply_add(*factors, builder.load(slot)), slot)
+        z_vector, w_vector = (emit.load(emit.address(base, offset)) for base in (z_row, w_row))
+        builder.store(emit.multiply_add(z_vector, w_vector, builder.load(slot)), slot)
 
     with cgutils.for_range(builder, rows, intp=_INDEX) as row:
         for slot in slots:

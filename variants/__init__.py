@@ -6,7 +6,15 @@ if "." not in __name__:
     )
 
 from ..registry import Registry
-from . import numba_blas, numba_fused, numba_loops, numba_parallel, numpy, numpy_samples, python_loops
+from . import (
+    numba_blas,
+    numba_fused,
+    numba_loops,
+    numba_parallel,
+    numpy,
+    numpy_samples,
+    python_loops,
+)
 
 REGISTRY = Registry(
     module.VARIANT

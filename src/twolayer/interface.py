@@ -38,9 +38,9 @@ class Plan:
     """An implementation at work on one problem.
 
     A subclass gives `_backpropagate` and `_forward`, and allocates what they need in `__init__`; it
-    may give `_step` where one pass can do more than the two, and `_get_theta` and `_set_theta` where
-    it keeps θ in a form of its own. Rows handed to it are C-contiguous.
-    Calls from several Python threads take turns.
+    may give `_step` where one pass can do more than the two, and `_get_theta` and `_set_theta`
+    where it keeps θ in a form of its own. Rows handed to it are C-contiguous. Calls from several
+    Python threads take turns.
     """
 
     def __init__(self, problem: Problem) -> None:

@@ -78,7 +78,8 @@ def agreement(variant: Variant, case: cases.Case, threads: int | None = None) ->
     about = (variant.name, case.net, case.name, case.shape, case.X.dtype.name)
     try:
         plan = variant.plan(case.net, case.X, case.Y, case.theta, threads)
-        found = list(_compare(plan, case, reference))
+        Y = checks.check_targets(case.net, case.Y, case.shape, case.X.dtype)
+        found = list(_compare(plan, case._replace(Y=Y), reference))
     except Exception as error:
         return Agreement(*about, np.inf, failure=f"{type(error).__name__}: {error}")
     return max(

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from . import bench, list, train
+from . import bench, list, train, verify
 from .output import complain
 
 app = typer.Typer(
@@ -36,5 +36,6 @@ def command(name: str, function: Callable[..., None]) -> None:
 
 
 command("list", list.list_variants)
+command("verify", verify.verify)
 command("bench", bench.bench)
 command("train", train.train)

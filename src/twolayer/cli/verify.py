@@ -1,0 +1,121 @@
+"""`twolayer verify`: does every variant agree with the oracle?"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from .. import cases
+from ..interface import Variant, check_threads
+from ..kernels.activations import ACTIVATIONS
+from ..kernels.losses import LOSSES
+from ..network import DTYPES, Network, Shape, float_type
+from ..verify import Agreement, agreement
+from . import output
+from .options import JsonFile, Threads, VariantFiles, VariantNames, select_variants, split
+
+Some = Annotated[str | None, typer.Option(help="Names with commas between; all by default.")]
+
+
+def verify(
+    variants: VariantNames = None,
+    activation: Some = None,
+    loss: Some = None,
+    dtype: Some = None,
+    shape: Annotated[
+        str | None, typer.Option(help="n,d,M,K: one random problem of that shape in place of all.")
+    ] = None,
+    threads: Threads = None,
+    variant_file: VariantFiles = None,
+    json: JsonFile = None,
+) -> None:
+    """Compare variants with the oracle; the exit code is 1 if one disagrees.
+
+    Losses, gradients, predictions and parameters after 25 steps, on inputs that make mistakes show.
+    Errors are given in units of a bound that is derived in docs/math.md: 1 is the limit.
+    """
+    threads = check_threads(threads)
+    chosen = select_variants(variants, variant_file)
+    networks = [
+        Network(a, b)
+        for a in (split(activation) if activation else ACTIVATIONS)
+        for b in (split(loss) if loss else LOSSES)
+    ]
+    dtypes = [float_type("dtype", name).name for name in (split(dtype) if dtype else DTYPES)]
+    size = _shape(shape) if shape else None
+    if json is not None:
+        output.check_writable("--json", json)
+    runnable = [variant for variant in chosen if variant.unavailable() is None]
+    results: dict[str, list[Agreement]] = {variant.name: [] for variant in runnable}
+    columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=output.stderr(), disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task("verifying", total=len(networks) * len(dtypes) * len(runnable))
+        for net in networks:
+            for name in dtypes:
+                problems = (
+                    [cases.problem(net, size, name)] if size else list(cases.all_cases(net, name))
+                )
+                for variant in runnable:
+                    found = [agreement(variant, case, threads) for case in problems]
+                    results[variant.name] += found
+                    progress.advance(task)
+    _report(chosen, results)
+    if json is not None:
+        output.write_json(json, {"results": [_record(r) for rs in results.values() for r in rs]})
+    if any(not result.agrees for found in results.values() for result in found):
+        raise typer.Exit(1)
+
+
+def _shape(text: str) -> Shape:
+    try:
+        numbers = [int(part) for part in split(text)]
+    except ValueError:
+        numbers = []
+    if len(numbers) != 4 or min(numbers) < 1:
+        raise ValueError(f"--shape: expected four positive integers n,d,M,K, got {text!r}")
+    return Shape(*numbers)
+
+
+def _report(chosen: list[Variant], results: dict[str, list[Agreement]]) -> None:
+    table = Table("variant", "cases", "largest error", "where", box=None, pad_edge=False)
+    wrong = []
+    for variant in chosen:
+        found = results.get(variant.name)
+        if not found:
+            table.add_row(variant.name, "", "", f"skipped: {variant.unavailable()}", style="dim")
+            continue
+        worst = max(found, key=lambda result: result.ratio)
+        bad = [result for result in found if not result.agrees]
+        where = f"{worst.quantity}: {worst.net.activation}, {worst.net.loss}, {worst.dtype}"
+        table.add_row(
+            variant.name,
+            str(len(found)),
+            f"{worst.ratio:.2f}",
+            f"{len(bad)} disagree" if bad else f"{where} ({worst.case})",
+            style="red" if bad else None,
+        )
+        wrong += bad[:3]
+    console = output.stdout()
+    console.print(table)
+    console.print("Errors in units of the bound: above 1 a variant is wrong.")
+    for result in wrong:
+        output.complain(str(result))
+
+
+def _record(result: Agreement) -> dict[str, object]:
+    return {
+        "variant": result.variant,
+        "activation": result.net.activation,
+        "loss": result.net.loss,
+        "case": result.case,
+        "shape": list(result.shape),
+        "dtype": result.dtype,
+        "ratio": result.ratio if result.ratio < float("inf") else None,
+        "agrees": result.agrees,
+        "quantity": result.quantity,
+        "failure": result.failure,
+    }

@@ -1,0 +1,70 @@
+"""`twolayer verify`: its table, its exit codes, its figures."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from twolayer.cli import app
+
+runner = CliRunner()
+
+WRONG = """
+from twolayer import Plan, Variant
+
+class Wrong(Plan):
+    def _backpropagate(self, X, Y, gradient):
+        for part in gradient:
+            part[...] = 0
+        return 0.0
+
+    def _forward(self, X, F):
+        F[...] = 0
+
+wrong = Variant("wrong-zero", "cpu", "returns zeros", Wrong)
+"""
+
+
+def run(*arguments):
+    return runner.invoke(app, ["verify", *arguments])
+
+
+def test_right_variants_agree(tmp_path):
+    figures = tmp_path / "figures.json"
+    result = run(
+        "--variants", "numpy,python-loops", "--activation", "tanh", "--loss", "softmax,squared",
+        "--dtype", "float64", "--json", str(figures),
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "python-loops" in result.stdout
+    records = json.loads(figures.read_text())["results"]
+    assert {record["variant"] for record in records} == {"numpy", "python-loops"}
+    assert all(record["agrees"] and record["ratio"] <= 1 for record in records)
+
+
+def test_a_wrong_variant_is_named_and_the_exit_code_is_1(tmp_path):
+    file = tmp_path / "wrong.py"
+    file.write_text(WRONG)
+    result = run("--variants", "numpy", "--variant-file", str(file), "--shape", "5,3,4,2")
+    assert result.exit_code == 1
+    assert "wrong-zero" in result.output
+    assert "times the bound" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--variants", "nump"), "variant: expected one of"),
+        (("--activation", "sine"), "activation: expected one of"),
+        (("--loss", "hinge"), "loss: expected one of"),
+        (("--dtype", "float16"), "dtype: expected dtype float32 or float64"),
+        (("--shape", "5,3"), "--shape: expected four positive integers"),
+        (("--threads", "0"), "threads: expected a positive integer"),
+        (("--json", "/nowhere/x.json"), "--json: expected a file in an existing folder"),
+    ],
+)
+def test_bad_options_are_one_sentence(arguments, sentence):
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert sentence in result.output
+    assert len(result.output.strip().splitlines()) == 1

@@ -15,10 +15,9 @@ from numba import prange, types
 from numba.core import cgutils
 from numba.extending import get_cython_function_address, intrinsic, register_jitable
 
-from .activations import Activation
+from .blocks import apply, evaluate, turn
 from .jit import SUMS, jit
 from .loops import reduce_chunks
-from .losses import Loss
 
 
 @cache
@@ -90,75 +89,80 @@ def product(address, A, trans_a, B, trans_b, beta, C):
 
 
 @register_jitable
-def forward_block(gemm, X, V, W, A, Z, U, value):
-    """A = X Vᵀ, Z = σ(A), U = Z Wᵀ for the rows of a block."""
+def forward_block(gemm, formula, X, V, W, Z, S, U):
+    """Z = X Vᵀ, then the formula's pass over Z and S, U (K, rows) = W Zᵀ."""
     zero = X.dtype.type(0)
-    product(gemm, X, False, V, True, zero, A)
-    a, z = A.ravel(), Z.ravel()
-    for i in range(len(a)):
-        z[i] = value(a[i])
-    product(gemm, Z, False, W, True, zero, U)
+    product(gemm, X, False, V, True, zero, Z)
+    apply(formula, zero, Z.ctypes.data, S.ctypes.data, Z.size)
+    product(gemm, W, False, Z, True, zero, U)
+
+
+@register_jitable
+def split(outputs, rows, K):
+    """U and Y (K, rows) and four sums (4, rows) in a chunk's workspace for outputs."""
+    U = outputs[: K * rows].reshape(K, rows)
+    Y = outputs[K * rows : 2 * K * rows].reshape(K, rows)
+    return U, Y, outputs[2 * K * rows :]
+
+
+def _gradient(gemm, formulas, X, Y, V, W, bounds, work, outputs, gVs, gWs, losses, gV, gW):
+    zero, one = X.dtype.type(0), X.dtype.type(1)
+    K = len(W)
+    for c in prange(len(bounds) - 1):
+        gVs[c] = 0
+        gWs[c] = 0
+        total = 0.0
+        block = work.shape[2]
+        for start in range(bounds[c], bounds[c + 1], block):
+            stop = min(start + block, bounds[c + 1])
+            x, rows = X[start:stop], stop - start
+            Z, S, G = work[c, 0, :rows], work[c, 1, :rows], work[c, 2, :rows]
+            U, y, sums = split(outputs[c], rows, K)
+            forward_block(gemm, formulas[0], x, V, W, Z, S, U)
+            turn(Y[start:stop], y)
+            total += evaluate(
+                formulas[1], zero, U.ctypes.data, y.ctypes.data, sums.ctypes.data, K, rows
+            )
+            Delta = U
+            product(gemm, Delta, False, Z, False, one, gWs[c])
+            product(gemm, Delta, True, W, False, zero, G)
+            g, s = G.ravel(), S.ravel()
+            for i in range(len(g)):
+                g[i] *= s[i]
+            product(gemm, G, True, x, False, one, gVs[c])
+        losses[c] = total
+    return reduce_chunks(len(bounds) - 1, len(X), losses, gVs, gWs, gV, gW)
 
 
 @cache
-def gradient(activation: Activation, loss: Loss) -> Any:
-    """Compiled gradient(gemm, X, Y, V, W, bounds, work, u, gVs, gWs, losses, gV, gW) -> L.
+def gradient() -> Any:
+    """Compiled gradient(gemm, formulas, X, Y, V, W, bounds, work, outputs, gVs, gWs, losses, gV,
+    gW) -> L.
 
-    gemm, BLAS's address; chunk c takes the rows bounds[c] to bounds[c + 1] in blocks of as many
-    rows as work[c] (3, rows, M) and u[c] (rows, K) hold, and adds into gVs[c] (M, d) and gWs[c]
-    (K, M).
+    gemm, BLAS's address; formulas, `blocks.formulas` of the network. Chunk c takes the rows
+    bounds[c] to bounds[c + 1] in blocks of as many rows as work[c] (3, rows, M) and outputs[c]
+    ((2K + 4) rows,) hold, and adds into gVs[c] (M, d) and gWs[c] (K, M).
     """
-    value, slope = activation.value, activation.slope
-    loss_row, coupled = loss.loss_row, loss.coupled
+    return jit("blas", fastmath=SUMS, parallel=True)(_gradient)
 
-    @jit("blas", fastmath=SUMS, parallel=True)
-    def gradient(gemm, X, Y, V, W, bounds, work, u, gVs, gWs, losses, gV, gW):
-        zero, one = X.dtype.type(0), X.dtype.type(1)
-        for c in prange(len(bounds) - 1):
-            gVs[c] = 0
-            gWs[c] = 0
-            total = 0.0
-            rows = work.shape[2]
-            for start in range(bounds[c], bounds[c + 1], rows):
-                stop = min(start + rows, bounds[c + 1])
-                x, y = X[start:stop], Y[start:stop]
-                A, Z, G = work[c, 0, : len(x)], work[c, 1, : len(x)], work[c, 2, : len(x)]
-                U = u[c, : len(x)]
-                forward_block(gemm, x, V, W, A, Z, U, value)
-                if coupled:
-                    for i in range(len(x)):
-                        total += loss_row(U[i], y[i], U[i])  # U holds Δ from here on
-                else:
-                    total += loss_row(U.ravel(), y.ravel(), U.ravel())
-                product(gemm, U, True, Z, False, one, gWs[c])
-                product(gemm, U, False, W, False, zero, G)
-                g, a = G.ravel(), A.ravel()
-                for i in range(len(g)):
-                    g[i] *= slope(a[i])
-                product(gemm, G, True, x, False, one, gVs[c])
-            losses[c] = total
-        return reduce_chunks(len(bounds) - 1, len(X), losses, gVs, gWs, gV, gW)
 
-    return gradient
+def _predict(gemm, formulas, X, V, W, bounds, work, outputs, F):
+    zero = X.dtype.type(0)
+    K = len(W)
+    for c in prange(len(bounds) - 1):
+        block = work.shape[2]
+        for start in range(bounds[c], bounds[c + 1], block):
+            stop = min(start + block, bounds[c + 1])
+            rows = stop - start
+            U, f, sums = split(outputs[c], rows, K)
+            forward_block(
+                gemm, formulas[2], X[start:stop], V, W, work[c, 0, :rows], work[c, 1, :rows], U
+            )
+            evaluate(formulas[3], zero, U.ctypes.data, f.ctypes.data, sums.ctypes.data, K, rows)
+            turn(U, F[start:stop])
 
 
 @cache
-def predict(activation: Activation, loss: Loss) -> Any:
-    """Compiled predict(gemm, X, V, W, bounds, work, F), in chunks and blocks as in `gradient`."""
-    value, link_row, coupled = activation.value, loss.link_row, loss.coupled
-
-    @jit("blas", fastmath=SUMS, parallel=True)
-    def predict(gemm, X, V, W, bounds, work, F):
-        for c in prange(len(bounds) - 1):
-            rows = work.shape[2]
-            for start in range(bounds[c], bounds[c + 1], rows):
-                stop = min(start + rows, bounds[c + 1])
-                x, f = X[start:stop], F[start:stop]
-                forward_block(gemm, x, V, W, work[c, 0, : len(x)], work[c, 1, : len(x)], f, value)
-                if coupled:
-                    for i in range(len(f)):
-                        link_row(f[i], f[i])
-                else:
-                    link_row(f.ravel(), f.ravel())
-
-    return predict
+def predict() -> Any:
+    """Compiled predict(gemm, formulas, X, V, W, bounds, work, outputs, F), as `gradient`."""
+    return jit("blas", fastmath=SUMS, parallel=True)(_predict)

@@ -17,10 +17,9 @@ from typing import Any
 from numba import prange
 from numba.extending import register_jitable
 
-from .activations import Activation
+from .blocks import apply, evaluate, turn
 from .elementary import like
 from .jit import SUMS, jit
-from .losses import Loss, softmax_link_columns, softmax_loss_columns
 from .simd import VECTOR_BYTES, dots, product
 
 _DEPTH = 256  # inputs a product runs over at a time: a panel of V of that many rows fits in L1
@@ -102,8 +101,8 @@ def preactivations(simd, x, Vp, A, d, M, lanes):
 
 
 @register_jitable
-def outputs(simd, Z, Wp, Wt, U, columns, rows, M, K, lanes):
-    """U (K, rows) = W Zᵀ for panels Z (rows, M). `columns` is room for panels (rows, K)."""
+def outputs(simd, Z, Wp, Wt, U, U_rows, rows, M, K, lanes):
+    """U (K, rows) = W Zᵀ for panels Z (rows, M). U_rows is room for panels (rows, K)."""
     item = Z.itemsize
     panels = panel_count(M, lanes)
     last = last_lanes(M, lanes)
@@ -121,7 +120,7 @@ def outputs(simd, Z, Wp, Wt, U, columns, rows, M, K, lanes):
         for p in range(panels):
             product(
                 simd[0], Z[0],
-                columns.ctypes.data + item * (q * rows * lanes), width,
+                U_rows.ctypes.data + item * (q * rows * lanes), width,
                 Z.ctypes.data + item * (p * rows * lanes), lanes if p < panels - 1 else last, 1,
                 Wt.ctypes.data + item * (q * M * lanes + p * lanes * width), width,
                 min(lanes, M - p * lanes), p > 0, rows, width,
@@ -129,7 +128,7 @@ def outputs(simd, Z, Wp, Wt, U, columns, rows, M, K, lanes):
         for k in range(min(width, K - q * lanes)):
             start = q * rows * lanes + k
             for i in range(rows):
-                U[q * lanes + k, i] = columns[start + i * width]
+                U[q * lanes + k, i] = U_rows[start + i * width]
 
 
 @register_jitable
@@ -161,12 +160,23 @@ def gradients(simd, x, Delta, Z, S, Wp, gVp, gWp, d, M, K, lanes, add):
 
 @register_jitable
 def workspace_size(rows, M, K, lanes):
-    """Elements of a chunk's workspace: Z, S, U by columns and by rows, Y by rows, four sums."""
+    """Elements of a chunk's workspace: Z, S, U by rows and by columns, Y by columns, four sums."""
     return 2 * panel_size(rows, M, lanes) + panel_size(rows, K, lanes) + (2 * K + 4) * rows
 
 
 @register_jitable
-def chunk(simd, X, Y, Vp, Wp, Wt, work, gVp, gWp, M, block, lanes, value, slope, loss_row, coupled):
+def split(work, rows, M, K, lanes):
+    """A workspace's Z, S, U by rows, U and Y (K, rows) and four sums, for a block of rows."""
+    size, by_rows = panel_size(rows, M, lanes), panel_size(rows, K, lanes)
+    Z, S, work = work[:size], work[size : 2 * size], work[2 * size :]
+    U_rows, work = work[:by_rows], work[by_rows:]
+    U, work = work[: K * rows].reshape(K, rows), work[K * rows :]
+    Y, work = work[: K * rows].reshape(K, rows), work[K * rows :]
+    return Z, S, U_rows, U, Y, work
+
+
+@register_jitable
+def chunk(simd, formulas, X, Y, Vp, Wp, Wt, work, gVp, gWp, M, block, lanes):
     """Σ ℓ over the rows of X and Y; Σ ∂ℓ/∂V and Σ ∂ℓ/∂W into gVp and gWp."""
     n, d = X.shape
     K = Y.shape[1]
@@ -174,33 +184,14 @@ def chunk(simd, X, Y, Vp, Wp, Wt, work, gVp, gWp, M, block, lanes, value, slope,
     for start in range(0, n, block):
         x, y = X[start : start + block], Y[start : start + block]
         rows = len(x)
-        size = panel_size(rows, M, lanes)
-        Z, S = work[:size], work[size : 2 * size]
-        rest = work[2 * size :]
+        Z, S, U_rows, U, y_columns, sums = split(work, rows, M, K, lanes)
         preactivations(simd, x, Vp, Z, d, M, lanes)
-        for i in range(size):
-            a = Z[i]
-            Z[i] = value(a)
-            S[i] = slope(a)
-        columns = rest[: panel_size(rows, K, lanes)]
-        rest = rest[len(columns) :]
-        flat, rest = rest[: K * rows], rest[K * rows :]
-        U = flat.reshape(K, rows)
-        outputs(simd, Z, Wp, Wt, U, columns, rows, M, K, lanes)
-        y_flat, rest = rest[: K * rows], rest[K * rows :]
-        if K == 1:
-            y_flat = y.reshape(rows)
-        else:
-            for k in range(K):
-                for i in range(rows):
-                    y_flat[k * rows + i] = y[i, k]
-        if coupled:
-            total += softmax_loss_columns(
-                U, y_flat.reshape(K, rows), rest[:rows], rest[rows : 2 * rows],
-                rest[2 * rows : 3 * rows], rest[3 * rows : 4 * rows],
-            )  # fmt: skip
-        else:
-            total += loss_row(flat, y_flat, flat)
+        apply(formulas[0], x[0, 0], Z.ctypes.data, S.ctypes.data, len(Z))
+        outputs(simd, Z, Wp, Wt, U, U_rows, rows, M, K, lanes)
+        turn(y, y_columns)
+        total += evaluate(
+            formulas[1], x[0, 0], U.ctypes.data, y_columns.ctypes.data, sums.ctypes.data, K, rows
+        )
         gradients(simd, x, U, Z, S, Wp, gVp, gWp, d, M, K, lanes, start > 0)
     return total
 
@@ -249,72 +240,58 @@ def transpose_packed(Wp, Wt, M, K, lanes):
                     Wt[place] = like(Wt[0], 0.0)
 
 
-@cache
-def epoch(activation: Activation, loss: Loss, parallel: bool) -> Any:
-    """Compiled epoch(simd, X, Y, Vp, Wp, Wt, bounds, work, gVp, gWp, losses, mu, update, M, block,
-    lanes) -> L.
+def _epoch(
+    simd, formulas, X, Y, Vp, Wp, Wt, bounds, work, gVp, gWp, losses, mu, update, M, block, lanes
+):  # fmt: skip
+    for c in prange(len(bounds) - 1):
+        losses[c] = chunk(
+            simd, formulas, X[bounds[c] : bounds[c + 1]], Y[bounds[c] : bounds[c + 1]], Vp, Wp, Wt,
+            work[c], gVp[c], gWp[c], M, block, lanes,
+        )  # fmt: skip
+    chunks = len(bounds) - 1
+    scale = like(Vp[0], 1.0 / len(X))
+    step = like(Vp[0], mu)
+    for c in prange(chunks):
+        first, last = c * len(Vp) // chunks, (c + 1) * len(Vp) // chunks
+        finish(first, last, scale, step, update, Vp, gVp[:chunks])
+    finish_second_layer(scale, step, update, Wp, Wt, gWp[:chunks], M, Y.shape[1], lanes)
+    total = 0.0
+    for c in range(chunks):
+        total += losses[c]
+    return total / len(X)
 
-    simd, `simd.addresses` of the dtype. Chunk c takes the rows bounds[c] to bounds[c + 1] in blocks
-    of `block` rows, with work[c], gVp[c] and gWp[c]. Afterwards gVp[0] and gWp[0] hold ∇L; where
-    `update` is set, θ ← θ − μ ∇L.
+
+@cache
+def epoch(parallel: bool) -> Any:
+    """Compiled epoch(simd, formulas, X, Y, Vp, Wp, Wt, bounds, work, gVp, gWp, losses, mu, update,
+    M, block, lanes) -> L.
+
+    simd, `simd.addresses` of the dtype; formulas, `blocks.formulas` of the network. Chunk c takes
+    the rows bounds[c] to bounds[c + 1] in blocks of `block` rows, with work[c], gVp[c] and gWp[c].
+    Afterwards gVp[0] and gWp[0] hold ∇L; where `update` is set, θ ← θ − μ ∇L.
     """
-    value, slope = activation.value, activation.slope
-    loss_row, coupled = loss.loss_row, loss.coupled
+    return jit(f"fused-{VECTOR_BYTES}", fastmath=SUMS, parallel=parallel)(_epoch)
 
-    @jit(f"fused-{VECTOR_BYTES}", fastmath=SUMS, parallel=parallel)
-    def epoch(simd, X, Y, Vp, Wp, Wt, bounds, work, gVp, gWp, losses, mu, update, M, block, lanes):
-        for c in prange(len(bounds) - 1):
-            losses[c] = chunk(
-                simd, X[bounds[c] : bounds[c + 1]], Y[bounds[c] : bounds[c + 1]], Vp, Wp, Wt,
-                work[c], gVp[c], gWp[c], M, block, lanes, value, slope, loss_row, coupled,
-            )  # fmt: skip
-        chunks = len(bounds) - 1
-        scale = like(Vp[0], 1.0 / len(X))
-        step = like(Vp[0], mu)
-        for c in prange(chunks):
-            first, last = c * len(Vp) // chunks, (c + 1) * len(Vp) // chunks
-            finish(first, last, scale, step, update, Vp, gVp[:chunks])
-        finish_second_layer(scale, step, update, Wp, Wt, gWp[:chunks], M, Y.shape[1], lanes)
-        total = 0.0
-        for c in range(chunks):
-            total += losses[c]
-        return total / len(X)
 
-    return epoch
+def _predict(simd, formulas, X, Vp, Wp, Wt, bounds, work, F, M, block, lanes):
+    K = F.shape[1]
+    for c in prange(len(bounds) - 1):
+        for start in range(bounds[c], bounds[c + 1], block):
+            stop = min(start + block, bounds[c + 1])
+            x = X[start:stop]
+            rows = len(x)
+            Z, S, U_rows, U, f, sums = split(work[c], rows, M, K, lanes)
+            preactivations(simd, x, Vp, Z, X.shape[1], M, lanes)
+            apply(formulas[2], x[0, 0], Z.ctypes.data, S.ctypes.data, len(Z))
+            outputs(simd, Z, Wp, Wt, U, U_rows, rows, M, K, lanes)
+            evaluate(formulas[3], x[0, 0], U.ctypes.data, f.ctypes.data, sums.ctypes.data, K, rows)
+            turn(U, F[start:stop])
 
 
 @cache
-def predict(activation: Activation, loss: Loss) -> Any:
-    """Compiled predict(simd, X, Vp, Wp, Wt, bounds, work, F, M, block, lanes), as `epoch`."""
-    value, link_row, coupled = activation.value, loss.link_row, loss.coupled
-
-    @jit(f"fused-{VECTOR_BYTES}", fastmath=SUMS, parallel=True)
-    def predict(simd, X, Vp, Wp, Wt, bounds, work, F, M, block, lanes):
-        K = F.shape[1]
-        for c in prange(len(bounds) - 1):
-            for start in range(bounds[c], bounds[c + 1], block):
-                stop = min(start + block, bounds[c + 1])
-                x = X[start:stop]
-                rows = len(x)
-                size = panel_size(rows, M, lanes)
-                Z, rest = work[c, :size], work[c, size:]
-                preactivations(simd, x, Vp, Z, X.shape[1], M, lanes)
-                for i in range(size):
-                    Z[i] = value(Z[i])
-                columns = rest[: panel_size(rows, K, lanes)]
-                rest = rest[len(columns) :]
-                flat, rest = rest[: K * rows], rest[K * rows :]
-                U = flat.reshape(K, rows)
-                outputs(simd, Z, Wp, Wt, U, columns, rows, M, K, lanes)
-                if coupled:
-                    softmax_link_columns(U, rest[:rows], rest[rows : 2 * rows])
-                else:
-                    link_row(flat, flat)
-                for k in range(K):
-                    for i in range(rows):
-                        F[start + i, k] = U[k, i]
-
-    return predict
+def predict(parallel: bool) -> Any:
+    """Compiled predict(simd, formulas, X, Vp, Wp, Wt, bounds, work, F, M, block, lanes)."""
+    return jit(f"fused-{VECTOR_BYTES}", fastmath=SUMS, parallel=parallel)(_predict)
 
 
 @cache

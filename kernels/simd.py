@@ -14,6 +14,7 @@ checked.
 from __future__ import annotations
 
 import os
+from functools import cache
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -269,13 +270,18 @@ def _addresses(typingctx, kind):
     return types.UniTuple(types.int64, 3)(kind), codegen
 
 
-@jit(f"simd-{VECTOR_BYTES}")
-def addresses(kind):
-    """The addresses of product, product_scaled and dots, compiled once for a dtype.
+@cache
+def addresses() -> Any:
+    """Compiled addresses(kind): those of product, product_scaled and dots for a dtype.
 
     Kernels call them through these: tiles are long to compile, and serve every network.
     """
-    return _addresses(kind)
+
+    @jit(f"simd-{VECTOR_BYTES}")
+    def addresses(kind):
+        return _addresses(kind)
+
+    return addresses
 
 
 def _call(kind: Any, arguments: str) -> tuple[Any, Any]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from ..interface import Plan, Problem, Variant
-from ..kernels import blas, loops
+from ..kernels import blas, blocks, loops
 from ..machine import cache_sizes
 from ..network import Parameters, Shape
 from ..threads import blas_threads, numba_threads
 
 
 def block_rows(shape: Shape, itemsize: int) -> int:
-    """Rows of a block, 16 to 512: its X, A, Z, G and U take half of the second-level cache."""
-    row = itemsize * (shape.d + 3 * shape.M + shape.K)
+    """Rows of a block, 16 to 512: its X, Z, S, G, U and Y take half of the second-level cache."""
+    row = itemsize * (shape.d + 3 * shape.M + 2 * shape.K)
     return min(shape.n, max(16, min(512, cache_sizes()[2] // 2 // row)))
 
 
@@ -23,13 +23,14 @@ class NumbaBlas(Plan):
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
         M, K = self.shape.M, self.shape.K
-        self._kernel = blas.gradient(self.net.sigma, self.net.objective)
-        self._predict = blas.predict(self.net.sigma, self.net.objective)
+        self._kernel = blas.gradient()
+        self._predict = blas.predict()
+        self._formulas = blocks.formulas(self.net.sigma, self.net.objective, self.dtype)
         self._gemm = blas.gemm_address(self.dtype)
         self._rows = block_rows(self.shape, self.dtype.itemsize)
         chunks = len(loops.chunk_bounds(self.shape.n, self.threads)) - 1
         self._work = np.empty((chunks, 3, self._rows, M), self.dtype)
-        self._u = np.empty((chunks, self._rows, K), self.dtype)
+        self._outputs = np.empty((chunks, (2 * K + 4) * self._rows), self.dtype)
         self._gV = np.empty((chunks, *self.V.shape), self.dtype)
         self._gW = np.empty((chunks, *self.W.shape), self.dtype)
         self._losses = np.empty(chunks)
@@ -38,19 +39,26 @@ class NumbaBlas(Plan):
         bounds = loops.chunk_bounds(len(X), len(self._work))
         with blas_threads(1), numba_threads(len(bounds) - 1):
             return self._kernel(
-                self._gemm, X, Y, self.V, self.W, bounds, self._work, self._u, self._gV, self._gW,
-                self._losses, gradient.V, gradient.W,
+                self._gemm, self._formulas, X, Y, self.V, self.W, bounds, self._work,
+                self._outputs, self._gV, self._gW, self._losses, gradient.V, gradient.W,
             )  # fmt: skip
 
     def _forward(self, X: np.ndarray, F: np.ndarray) -> None:
         bounds = loops.chunk_bounds(len(X), len(self._work))
         with blas_threads(1), numba_threads(len(bounds) - 1):
-            self._predict(self._gemm, X, self.V, self.W, bounds, self._work, F)
+            self._predict(
+                self._gemm, self._formulas, X, self.V, self.W, bounds, self._work,
+                self._outputs, F,
+            )  # fmt: skip
 
 
 def _workspace(shape, itemsize, threads):
     rows = block_rows(shape, itemsize)
-    return itemsize * threads * (rows * (3 * shape.M + shape.K) + shape.M * (shape.d + shape.K))
+    return (
+        itemsize
+        * threads
+        * (rows * (3 * shape.M + 2 * shape.K + 4) + shape.M * (shape.d + shape.K))
+    )
 
 
 VARIANT = Variant(

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 import numpy as np
 
 from ..interface import Plan, Problem, Variant
-from ..kernels import fused, loops, simd
+from ..kernels import blocks, fused, loops, simd
 from ..machine import cache_sizes
 from ..network import Parameters, Shape
 from ..threads import numba_threads
@@ -55,9 +55,10 @@ class NumbaFused(Plan):
         self._gWp = empty(chunks, len(self._Wp))
         self._work = empty(chunks, fused.workspace_size(self._block, M, K, lanes))
         self._losses = np.empty(chunks)
-        self._epoch = fused.epoch(self.net.sigma, self.net.objective, not self._serial)
-        self._predict = fused.predict(self.net.sigma, self.net.objective)
-        self._simd = simd.addresses(self.dtype.type(0))
+        self._epoch = fused.epoch(not self._serial)
+        self._predict = fused.predict(not self._serial)
+        self._formulas = blocks.formulas(self.net.sigma, self.net.objective, self.dtype)
+        self._simd = simd.addresses()(self.dtype.type(0))
         self._pack, self._unpack, self._transpose = fused.packers()
         self._set_theta(problem.theta)
 
@@ -72,8 +73,8 @@ class NumbaFused(Plan):
     ) -> float:
         with self._team(len(bounds) - 1):
             return self._epoch(
-                self._simd, X, Y, self._Vp, self._Wp, self._Wt, bounds, self._work, self._gVp,
-                self._gWp, self._losses, mu, update, self.shape.M, self._block, self._lanes,
+                self._simd, self._formulas, X, Y, self._Vp, self._Wp, self._Wt, bounds,
+                self._work, self._gVp, self._gWp, self._losses, mu, update, self.shape.M, self._block, self._lanes,
             )  # fmt: skip
 
     def _step(self, mu: float) -> float:
@@ -87,9 +88,9 @@ class NumbaFused(Plan):
 
     def _forward(self, X: np.ndarray, F: np.ndarray) -> None:
         bounds = loops.chunk_bounds(len(X), len(self._work))
-        with numba_threads(len(bounds) - 1):
+        with self._team(len(bounds) - 1):
             self._predict(
-                self._simd, X, self._Vp, self._Wp, self._Wt, bounds, self._work, F,
+                self._simd, self._formulas, X, self._Vp, self._Wp, self._Wt, bounds, self._work, F,
                 self.shape.M, self._block, self._lanes,
             )  # fmt: skip
 

@@ -157,8 +157,9 @@ class _Key:
 
 
 # What the oracle may cost: beyond this many operations the reference is the float64 evaluation that
-# comes with the bound, which the tests hold to the oracle, and the steps are fewer.
-_ORACLE_FLOPS = 3e5
+# comes with the bound, which the tests hold to the oracle; beyond the second the steps are fewer.
+_ORACLE_FLOPS = 5e4
+_STEPS_FLOPS = 2e6
 
 
 @lru_cache(maxsize=1024)
@@ -192,7 +193,7 @@ def _reference(key: _Key) -> _Reference:
     initial.append(_Expected("F", F, at_start.F_bound))
 
     mu = _step_size(case.net, theta, X, Y, at_start, dtype)
-    steps = STEPS if small else 2
+    steps = STEPS if case.shape.flops() <= _STEPS_FLOPS else 2
     error = Parameters(*(np.zeros_like(array) for array in theta))
     losses = []
     for _ in range(steps):

@@ -96,35 +96,54 @@ def test_settings_of_blas_are_put_back(variant, count, outside):
         assert blas_settings() == before
 
 
+OVERLAP = """
+import threading
+from threadpoolctl import ThreadpoolController
+from twolayer import threads
+
+threads._blas_pools()  # loads the libraries
+pools = ThreadpoolController().select(user_api="blas").lib_controllers
+settings = lambda: {pool.num_threads for pool in pools}
+before = settings()
+inside, leave = threading.Event(), threading.Event()
+seen = []
+
+def first():
+    with threads.blas_threads(1):
+        inside.set()
+        leave.wait(60)
+    seen.append(("first left", settings()))
+
+def same():
+    inside.wait(60)
+    with threads.blas_threads(1):
+        seen.append(("same", settings()))
+        leave.set()
+        stay.wait(60)
+        seen.append(("same leaves", settings()))
+
+def other():
+    leave.wait(60)
+    with threads.blas_threads(2):
+        seen.append(("other", settings()))
+
+stay = threading.Event()
+workers = [threading.Thread(target=target) for target in (first, same, other)]
+for worker in workers: worker.start()
+leave.wait(60)
+workers[0].join(0.2)  # gives the two others time to do what they must not do yet
+workers[2].join(0.2)
+stay.set()
+for worker in workers: worker.join(60)
+assert seen[:2] == [("same", {1}), ("same leaves", {1})], seen
+assert sorted(seen[2:]) == [("first left", {2}), ("other", {2})], seen
+assert settings() == before == {2}, settings()
+"""
+
+
 @two_cpus
-def test_settings_of_blas_are_put_back_by_threads_that_overlap():
-    before = blas_settings()
-    inside, leave = threading.Event(), threading.Event()
-    seen = []
-
-    def first():
-        with threads.blas_threads(1):
-            inside.set()
-            leave.wait(60)
-            seen.append(blas_settings())
-
-    def second(count):
-        inside.wait(60)
-        with threads.blas_threads(count):
-            seen.append(blas_settings())
-
-    workers = [threading.Thread(target=first)]
-    workers += [threading.Thread(target=second, args=(count,)) for count in (1, 2)]
-    for worker in workers:
-        worker.start()
-    workers[1].join(60)  # wants the same, and needs not wait
-    assert seen == [[1] * len(before)]
-    leave.set()
-    for worker in workers:
-        worker.join(60)
-    ones, twos = [1] * len(before), [2] * len(before)
-    assert seen == [ones, ones, twos]
-    assert blas_settings() == before
+def test_settings_of_blas_are_put_back_by_threads_that_overlap(run_python):
+    run_python(OVERLAP, OPENBLAS_NUM_THREADS="2")
 
 
 @two_cpus

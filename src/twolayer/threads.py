@@ -63,24 +63,28 @@ def numba_threads(threads: int) -> Iterator[None]:
 _blas = threading.Condition()
 _blas_users = 0  # contexts under way; all of them want `_blas_setting` threads
 _blas_setting = 0
-_blas_before: list[tuple[Any, int]] = []
+_blas_closing = False  # the context that changed the setting is about to put it back
 
 
 @contextmanager
 def blas_threads(threads: int) -> Iterator[None]:
     """Let BLAS use `threads` threads inside the context; put the setting back after.
 
-    The setting is the process's: whoever needs another one waits until it is free.
+    The setting is the process's: whoever needs another one waits until it is free. OpenBLAS 0.3.31
+    listens only to the first thread that set it, as long as that lives: who changed the setting
+    puts it back, and where somebody else did before, BLAS keeps the number of threads it had.
     """
-    global _blas_users, _blas_setting
+    global _blas_users, _blas_setting, _blas_closing
+    changed: list[tuple[Any, int]] = []
     with _blas:
-        _blas.wait_for(lambda: _blas_users == 0 or _blas_setting == threads)
-        if _blas_users == 0:
+        _blas.wait_for(lambda: not _blas_closing and (_blas_users == 0 or _blas_setting == threads))
+        first = _blas_users == 0
+        if first:
             _blas_setting = threads
-            _blas_before[:] = [
+            changed = [
                 (pool, before) for pool in _blas_pools() if (before := pool.num_threads) != threads
             ]
-            for pool, _ in _blas_before:
+            for pool, _ in changed:
                 pool.set_num_threads(threads)
         _blas_users += 1
     try:
@@ -88,10 +92,16 @@ def blas_threads(threads: int) -> Iterator[None]:
     finally:
         with _blas:
             _blas_users -= 1
-            if _blas_users == 0:
-                for pool, before in _blas_before:
-                    pool.set_num_threads(before)
-                _blas.notify_all()
+            _blas.notify_all()
+            if first:
+                _blas_closing = True
+                try:
+                    _blas.wait_for(lambda: _blas_users == 0)
+                finally:
+                    for pool, before in changed:
+                        pool.set_num_threads(before)
+                    _blas_closing = False
+                    _blas.notify_all()
 
 
 @cache

@@ -64,6 +64,8 @@ def test_bounds_are_sharp_enough_to_mean_something(loss, dtype):
     """For inputs of order 1 the bound is within some hundred units of the gradient's size."""
     eps = np.finfo(dtype).eps
     for case in cases.shaped(tl.Network("tanh", loss), dtype):
+        if loss == "softmax" and case.shape.K == 1:
+            continue  # L and ∇L are 0
         found = bounds.evaluate(case.net, case.theta, case.X, case.Y, dtype)
         sums = sum(case.shape)
         for value, bound in zip(found.gradient, found.gradient_bound, strict=True):

@@ -74,7 +74,8 @@ class NumbaFused(Plan):
         with self._team(len(bounds) - 1):
             return self._epoch(
                 self._simd, self._formulas, X, Y, self._Vp, self._Wp, self._Wt, bounds,
-                self._work, self._gVp, self._gWp, self._losses, mu, update, self.shape.M, self._block, self._lanes,
+                self._work, self._gVp, self._gWp, self._losses, mu, update,
+                self.shape.M, self._block, self._lanes,
             )  # fmt: skip
 
     def _step(self, mu: float) -> float:

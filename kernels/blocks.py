@@ -13,29 +13,13 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
-from numba import carray, from_dtype, types
+from numba import from_dtype, types
 from numba.extending import intrinsic, register_jitable
 
 from .activations import Activation
+from .address import address_of, array_at, call_address
 from .jit import SUMS, jit
 from .losses import Loss, softmax_link_columns, softmax_loss_columns
-
-
-@intrinsic
-def _pointer(typingctx, kind, address):
-    """The address as a pointer to numbers like `kind`."""
-
-    def codegen(context, builder, signature, args):
-        return builder.inttoptr(args[1], context.get_value_type(signature.return_type))
-
-    return types.CPointer(kind)(kind, types.int64), codegen
-
-
-@register_jitable
-def array_at(kind, address, size):
-    """The array (size,) of numbers like `kind` at an address."""
-    return carray(_pointer(kind, address), size)
 
 
 @cache
@@ -108,35 +92,11 @@ def formulas(activation: Activation, loss: Loss, dtype: np.dtype) -> tuple[int, 
     """
     kind, i8 = from_dtype(dtype), types.int64
     return (
-        _address(_features(activation), (kind, i8, i8, i8)),
-        _address(_losses(loss), (kind, i8, i8, i8, i8, i8)),
-        _address(_values(activation), (kind, i8, i8, i8)),
-        _address(_links(loss), (kind, i8, i8, i8, i8, i8)),
+        address_of(_features(activation), (kind, i8, i8, i8)),
+        address_of(_losses(loss), (kind, i8, i8, i8, i8, i8)),
+        address_of(_values(activation), (kind, i8, i8, i8)),
+        address_of(_links(loss), (kind, i8, i8, i8, i8, i8)),
     )
-
-
-def _address(function: Any, signature: tuple[Any, ...]) -> int:
-    """The address of a function's machine code, compiled or loaded from disk.
-
-    Whoever calls it keeps to Numba's convention: a place for the result, a place for an exception
-    (there is none here), then the arguments.
-    """
-    function.compile(signature)
-    compiled = function.overloads[signature]
-    return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
-
-
-def _call(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-    """Emit a call of the address args[0] with the other args."""
-    address, *values = args
-    result = context.get_value_type(signature.return_type)
-    byte = ir.IntType(8).as_pointer()
-    place = builder.alloca(result)
-    exception = builder.alloca(byte)
-    kinds = [place.type, exception.type, *(value.type for value in values)]
-    function = ir.FunctionType(ir.IntType(32), kinds).as_pointer()
-    builder.call(builder.inttoptr(address, function), [place, exception, *values])
-    return builder.load(place)
 
 
 @intrinsic
@@ -145,7 +105,7 @@ def apply(typingctx, address, kind, A, S, size):
     i8 = types.int64
 
     def codegen(context, builder, signature, args):
-        _call(context, builder, signature, args)
+        call_address(context, builder, signature, args)
         return context.get_dummy_value()
 
     return types.none(i8, kind, i8, i8, i8), codegen
@@ -155,7 +115,7 @@ def apply(typingctx, address, kind, A, S, size):
 def evaluate(typingctx, address, kind, U, Y, work, K, rows):
     """Call the pass over U and Y (K, rows) at an address, with work (4, rows): see `formulas`."""
     i8 = types.int64
-    return types.float64(i8, kind, i8, i8, i8, i8, i8), _call
+    return types.float64(i8, kind, i8, i8, i8, i8, i8), call_address
 
 
 @register_jitable

@@ -10,10 +10,11 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import prange
-from numba.extending import register_jitable
+from numba import from_dtype, prange, types
+from numba.extending import intrinsic, register_jitable
 
 from .activations import Activation
+from .address import address_of, array_at, call_address
 from .elementary import like
 from .jit import SUMS, jit
 from .losses import Loss
@@ -74,125 +75,150 @@ def backpropagate_rows(X, Y, V, W, a, z, g, u, gV, gW, value, slope, loss_row):
 
 
 @cache
-def serial(activation: Activation, loss: Loss) -> Any:
-    """Compiled step(X, Y, V, W, work (3, M), u (K,), gV, gW, mu, update) -> L on one thread.
-
-    Writes ∇L into gV and gW, and θ ← θ − μ ∇L into V and W where `update` is set.
-    """
+def _gradient_rows(activation: Activation, loss: Loss) -> Any:
     value, slope, loss_row = activation.value, activation.slope, loss.loss_row
 
     @jit("loops", fastmath=SUMS)
-    def step(X, Y, V, W, work, u, gV, gW, mu, update):
-        gV[:] = 0
-        gW[:] = 0
-        total = backpropagate_rows(
-            X, Y, V, W, work[0], work[1], work[2], u, gV, gW, value, slope, loss_row
+    def gradient_rows(kind, X, Y, V, W, work, gV, gW, n, d, M, K):
+        w = array_at(kind, work, 3 * M + K)
+        gv, gw = array_at(kind, gV, M * d).reshape(M, d), array_at(kind, gW, K * M).reshape(K, M)
+        gv[:] = 0
+        gw[:] = 0
+        return backpropagate_rows(
+            array_at(kind, X, n * d).reshape(n, d),
+            array_at(kind, Y, n * K).reshape(n, K),
+            array_at(kind, V, M * d).reshape(M, d),
+            array_at(kind, W, K * M).reshape(K, M),
+            w[:M],
+            w[M : 2 * M],
+            w[2 * M : 3 * M],
+            w[3 * M :],
+            gv,
+            gw,
+            value,
+            slope,
+            loss_row,
         )
-        scale = like(X[0, 0], 1.0 / len(X))
-        factor = like(X[0, 0], mu)
-        for m in range(len(gV)):
-            for j in range(gV.shape[1]):
-                gV[m, j] *= scale
-                if update:
-                    V[m, j] -= factor * gV[m, j]
-        for k in range(len(gW)):
-            for m in range(gW.shape[1]):
-                gW[k, m] *= scale
-                if update:
-                    W[k, m] -= factor * gW[k, m]
-        return total / len(X)
 
-    return step
+    return gradient_rows
 
 
 @cache
-def parallel(activation: Activation, loss: Loss) -> Any:
-    """Compiled gradient(X, Y, V, W, bounds, work, u, gVs, gWs, losses, gV, gW) -> L on all threads.
+def _predict_rows(activation: Activation, loss: Loss) -> Any:
+    value, link_row = activation.value, loss.link_row
 
-    Chunk c takes the rows bounds[c] to bounds[c + 1] with its own work[c] (3, M), u[c] (K,),
-    gVs[c] (M, d) and gWs[c] (K, M); the chunks are added in the order of their numbers.
+    @jit("loops", fastmath=SUMS)
+    def predict_rows(kind, X, F, V, W, work, gV, gW, n, d, M, K):
+        x = array_at(kind, X, n * d).reshape(n, d)
+        f = array_at(kind, F, n * K).reshape(n, K)
+        v, w = array_at(kind, V, M * d).reshape(M, d), array_at(kind, W, K * M).reshape(K, M)
+        a = array_at(kind, work, M)
+        for i in range(n):
+            forward_sample(x[i], v, w, a, a, f[i], value)
+            link_row(f[i], f[i])
+        return 0.0
+
+    return predict_rows
+
+
+@cache
+def formulas(activation: Activation, loss: Loss, dtype: np.dtype) -> tuple[int, int]:
+    """The addresses of a network's loops over samples, for `gradient` and for `predict`.
+
+    Every kernel here calls them: they are the same machine code on one thread and on several.
     """
-    value, slope, loss_row = activation.value, activation.slope, loss.loss_row
+    kind = from_dtype(dtype)
+    signature = (kind, *[types.int64] * 11)
+    return (
+        address_of(_gradient_rows(activation, loss), signature),
+        address_of(_predict_rows(activation, loss), signature),
+    )
 
-    @jit("loops-parallel", fastmath=SUMS, parallel=True)
-    def gradient(X, Y, V, W, bounds, work, u, gVs, gWs, losses, gV, gW):
-        for c in prange(len(bounds) - 1):
-            gVs[c] = 0
-            gWs[c] = 0
-            losses[c] = backpropagate_rows(
-                X[bounds[c] : bounds[c + 1]],
-                Y[bounds[c] : bounds[c + 1]],
-                V,
-                W,
-                work[c, 0],
-                work[c, 1],
-                work[c, 2],
-                u[c],
-                gVs[c],
-                gWs[c],
-                value,
-                slope,
-                loss_row,
-            )
-        return reduce_chunks(len(bounds) - 1, len(X), losses, gVs, gWs, gV, gW)
 
-    return gradient
+@intrinsic
+def _loop(typingctx, address, kind, X, Y, V, W, work, gV, gW, n, d, M, K):
+    """Call one of `formulas` with the addresses of its arrays and their sizes."""
+    i8 = types.int64
+    return types.float64(i8, kind, *[i8] * 11), call_address
+
+
+@register_jitable
+def rows_at(address, X, Y, V, W, work, gV, gW):
+    """Σ ℓ over the rows of X and Y, Σ ∂ℓ/∂V in gV and Σ ∂ℓ/∂W in gW; or F in Y. work (3M + K,)."""
+    n, d = X.shape
+    K, M = W.shape
+    return _loop(
+        address, X[0, 0], X.ctypes.data, Y.ctypes.data, V.ctypes.data, W.ctypes.data,
+        work.ctypes.data, gV.ctypes.data, gW.ctypes.data, n, d, M, K,
+    )  # fmt: skip
+
+
+def _step(formula, X, Y, V, W, work, gV, gW, mu, update):
+    total = rows_at(formula, X, Y, V, W, work, gV, gW)
+    scale = like(X[0, 0], 1.0 / len(X))
+    factor = like(X[0, 0], mu)
+    for weights, slopes in ((V, gV), (W, gW)):
+        for i in range(len(slopes)):
+            for j in range(slopes.shape[1]):
+                slopes[i, j] *= scale
+                if update:
+                    weights[i, j] -= factor * slopes[i, j]
+    return total / len(X)
+
+
+@cache
+def step() -> Any:
+    """Compiled step(formula, X, Y, V, W, work (3M + K,), gV, gW, mu, update) -> L, one thread.
+
+    Writes ∇L into gV and gW, and θ − μ ∇L into V and W where `update` is set.
+    """
+    return jit("loops", fastmath=SUMS)(_step)
+
+
+def _gradient(formula, X, Y, V, W, bounds, work, gVs, gWs, losses, gV, gW):
+    for c in prange(len(bounds) - 1):
+        rows = slice(bounds[c], bounds[c + 1])
+        losses[c] = rows_at(formula, X[rows], Y[rows], V, W, work[c], gVs[c], gWs[c])
+    return reduce_chunks(len(bounds) - 1, len(X), losses, gVs, gWs, gV, gW)
+
+
+@cache
+def gradient() -> Any:
+    """Compiled gradient(formula, X, Y, V, W, bounds, work, gVs, gWs, losses, gV, gW) -> L.
+
+    Chunk c takes the rows bounds[c] to bounds[c + 1] with its own work[c] (3M + K,), gVs[c] (M, d)
+    and gWs[c] (K, M); the chunks are added in the order of their numbers.
+    """
+    return jit("loops", fastmath=SUMS, parallel=True)(_gradient)
+
+
+def _predict(formula, X, V, W, bounds, work, F):
+    for c in prange(len(bounds) - 1):
+        rows = slice(bounds[c], bounds[c + 1])
+        rows_at(formula, X[rows], F[rows], V, W, work[c], V, W)
+
+
+@cache
+def predict(parallel: bool) -> Any:
+    """Compiled predict(formula, X, V, W, bounds, work, F): F = h(σ(X Vᵀ) Wᵀ), in chunks."""
+    return jit("loops", fastmath=SUMS, parallel=parallel)(_predict)
 
 
 @register_jitable
 def reduce_chunks(chunks, n, losses, gVs, gWs, gV, gW):
     """L and ∇L from the sums of the chunks, added in the order of their numbers."""
     scale = like(gV[0, 0], 1.0 / n)
-    for m in range(len(gV)):
-        for j in range(gV.shape[1]):
-            total = gVs[0, m, j]
-            for c in range(1, chunks):
-                total += gVs[c, m, j]
-            gV[m, j] = total * scale
-    for k in range(len(gW)):
-        for m in range(gW.shape[1]):
-            total = gWs[0, k, m]
-            for c in range(1, chunks):
-                total += gWs[c, k, m]
-            gW[k, m] = total * scale
+    for sums, result in ((gVs, gV), (gWs, gW)):
+        for i in range(len(result)):
+            for j in range(result.shape[1]):
+                total = sums[0, i, j]
+                for c in range(1, chunks):
+                    total += sums[c, i, j]
+                result[i, j] = total * scale
     total = 0.0
     for c in range(chunks):
         total += losses[c]
     return total / n
-
-
-@register_jitable
-def predict_rows(X, V, W, a, z, F, value, link_row):
-    """F = h(σ(X Vᵀ) Wᵀ), row by row."""
-    for i in range(len(X)):
-        forward_sample(X[i], V, W, a, z, F[i], value)
-        link_row(F[i], F[i])
-
-
-@cache
-def serial_predict(activation: Activation, loss: Loss) -> Any:
-    """Compiled predict(X, V, W, work (3, M), F) on one thread."""
-    value, link_row = activation.value, loss.link_row
-
-    @jit("loops", fastmath=SUMS)
-    def predict(X, V, W, work, F):
-        predict_rows(X, V, W, work[0], work[1], F, value, link_row)
-
-    return predict
-
-
-@cache
-def parallel_predict(activation: Activation, loss: Loss) -> Any:
-    """Compiled predict(X, V, W, bounds, work, F) on all threads, in chunks as in `parallel`."""
-    value, link_row = activation.value, loss.link_row
-
-    @jit("loops-parallel", fastmath=SUMS, parallel=True)
-    def predict(X, V, W, bounds, work, F):
-        for c in prange(len(bounds) - 1):
-            rows = slice(bounds[c], bounds[c + 1])
-            predict_rows(X[rows], V, W, work[c, 0], work[c, 1], F[rows], value, link_row)
-
-    return predict
 
 
 def chunk_bounds(n: int, threads: int) -> np.ndarray:

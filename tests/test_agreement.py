@@ -20,9 +20,9 @@ def runnable(name):
     return variant
 
 
+@pytest.mark.parametrize("name", tl.variants.names())  # varies first: the oracle is asked once
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("net", NETWORKS, ids=lambda net: f"{net.activation}-{net.loss}")
-@pytest.mark.parametrize("name", tl.variants.names())
 def test_agrees_on_every_case(name, net, dtype):
     variant = runnable(name)
     for result in verify(variant, net, dtype):

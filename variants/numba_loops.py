@@ -14,14 +14,16 @@ class NumbaLoops(Plan):
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
-        self._kernel = loops.serial(self.net.sigma, self.net.objective)
-        self._predict = loops.serial_predict(self.net.sigma, self.net.objective)
-        self._work = np.empty((3, self.shape.M), self.dtype)
-        self._u = np.empty(self.shape.K, self.dtype)
+        self._gradient_rows, self._predict_rows = loops.formulas(
+            self.net.sigma, self.net.objective, self.dtype
+        )
+        self._kernel = loops.step()
+        self._predict = loops.predict(parallel=False)
+        self._work = np.empty(3 * self.shape.M + self.shape.K, self.dtype)
 
     def _pass(self, X, Y, gradient: Parameters, mu: float, update: bool) -> float:
         return self._kernel(
-            X, Y, self.V, self.W, self._work, self._u, gradient.V, gradient.W, mu, update
+            self._gradient_rows, X, Y, self.V, self.W, self._work, *gradient, mu, update
         )
 
     def _step(self, mu: float) -> float:
@@ -31,7 +33,8 @@ class NumbaLoops(Plan):
         return self._pass(X, Y, gradient, 0.0, False)
 
     def _forward(self, X: np.ndarray, F: np.ndarray) -> None:
-        self._predict(X, self.V, self.W, self._work, F)
+        bounds = np.array([0, len(X)])
+        self._predict(self._predict_rows, X, self.V, self.W, bounds, self._work[None], F)
 
 
 def _workspace(shape, itemsize, threads):

@@ -16,11 +16,13 @@ class NumbaParallel(Plan):
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
         M, K = self.shape.M, self.shape.K
-        self._kernel = loops.parallel(self.net.sigma, self.net.objective)
-        self._predict = loops.parallel_predict(self.net.sigma, self.net.objective)
+        self._gradient_rows, self._predict_rows = loops.formulas(
+            self.net.sigma, self.net.objective, self.dtype
+        )
+        self._kernel = loops.gradient()
+        self._predict = loops.predict(parallel=True)
         chunks = len(loops.chunk_bounds(self.shape.n, self.threads)) - 1
-        self._work = np.empty((chunks, 3, M), self.dtype)
-        self._u = np.empty((chunks, K), self.dtype)
+        self._work = np.empty((chunks, 3 * M + K), self.dtype)
         self._gV = np.empty((chunks, *self.V.shape), self.dtype)
         self._gW = np.empty((chunks, *self.W.shape), self.dtype)
         self._losses = np.empty(chunks)
@@ -29,14 +31,14 @@ class NumbaParallel(Plan):
         bounds = loops.chunk_bounds(len(X), len(self._work))
         with numba_threads(len(bounds) - 1):
             return self._kernel(
-                X, Y, self.V, self.W, bounds, self._work, self._u, self._gV, self._gW,
-                self._losses, gradient.V, gradient.W,
+                self._gradient_rows, X, Y, self.V, self.W, bounds, self._work, self._gV, self._gW,
+                self._losses, *gradient,
             )  # fmt: skip
 
     def _forward(self, X: np.ndarray, F: np.ndarray) -> None:
         bounds = loops.chunk_bounds(len(X), len(self._work))
         with numba_threads(len(bounds) - 1):
-            self._predict(X, self.V, self.W, bounds, self._work, F)
+            self._predict(self._predict_rows, X, self.V, self.W, bounds, self._work, F)
 
 
 def _workspace(shape, itemsize, threads):

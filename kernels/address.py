@@ -1,0 +1,54 @@
+"""Calls through the addresses of machine code, so that what is long to compile is compiled once.
+
+A function that serves one network only is compiled by itself, with numbers and addresses of arrays
+for arguments; the kernels that call it are the same for all networks.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import carray, types
+from numba.core import cgutils
+from numba.extending import intrinsic, register_jitable
+
+
+@intrinsic
+def _pointer(typingctx, kind, address):
+    """The address as a pointer to numbers like `kind`."""
+
+    def codegen(context, builder, signature, args):
+        return builder.inttoptr(args[1], context.get_value_type(signature.return_type))
+
+    return types.CPointer(kind)(kind, types.int64), codegen
+
+
+@register_jitable
+def array_at(kind, address, size):
+    """The array (size,) of numbers like `kind` at an address."""
+    return carray(_pointer(kind, address), size)
+
+
+def address_of(function: Any, signature: tuple[Any, ...]) -> int:
+    """The address of a function's machine code, compiled or loaded from disk.
+
+    Whoever calls it keeps to Numba's convention: a place for the result, a place for an exception
+    (there is none here), then the arguments.
+    """
+    function.compile(signature)
+    compiled = function.overloads[signature]
+    return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
+
+
+def call_address(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    """Emit a call of the address args[0] with the other args."""
+    address, *values = args
+    result = context.get_value_type(signature.return_type)
+    byte = ir.IntType(8).as_pointer()
+    place = cgutils.alloca_once(builder, result)  # once a function, not once a loop
+    exception = cgutils.alloca_once(builder, byte)
+    kinds = [place.type, exception.type, *(value.type for value in values)]
+    function = ir.FunctionType(ir.IntType(32), kinds).as_pointer()
+    builder.call(builder.inttoptr(address, function), [place, exception, *values])
+    return builder.load(place)

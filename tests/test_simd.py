@@ -1,0 +1,156 @@
+"""The register tiles: their arithmetic for every height and width, and their machine code."""
+
+import os
+import platform
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from numba import njit
+
+from twolayer.kernels import fused, simd
+from twolayer.network import DTYPES
+
+pytestmark = pytest.mark.compiled
+
+
+@njit
+def multiply(address, C, cs, a, ra, ka, b, accumulate, rows, lanes, length):
+    simd.product(
+        address, C[0], C.ctypes.data, cs, a.ctypes.data, ra, ka, b.ctypes.data, lanes,
+        length, accumulate, rows, lanes,
+    )  # fmt: skip
+
+
+@njit
+def dot_rows(address, out, z, z_step, w, w_step, w_last, panels, lanes, last, rows):
+    simd.dots(
+        address, z[0], out.ctypes.data, z.ctypes.data, z_step, w.ctypes.data, w_step,
+        w.ctypes.data + w.itemsize * w_last, panels, lanes, last, rows,
+    )  # fmt: skip
+
+
+def small_integers(random, *shape, dtype):
+    """Numbers whose products and sums are exact, so that any order gives the same."""
+    return random.integers(-8, 9, shape).astype(dtype)
+
+
+def width(dtype):
+    return simd.VECTOR_BYTES // np.dtype(dtype).itemsize
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("vectors", [1, 2])
+@pytest.mark.parametrize("rows", [1, 2, 3, 5, 7, 12, 13, 27, 40])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_product_for_every_height(dtype, rows, vectors, transposed):
+    random = np.random.default_rng(rows)
+    lanes = vectors * width(dtype)
+    plain, scaled, _ = simd.addresses()(np.dtype(dtype).type(0))
+    for length in (1, 2, 7, 33):
+        a = small_integers(random, rows, length, dtype=dtype)
+        b = small_integers(random, length, lanes, dtype=dtype)
+        C = small_integers(random, rows, lanes, dtype=dtype)
+        held = np.ascontiguousarray(a.T) if transposed else a
+        strides = (1, rows) if transposed else (length, 1)
+        for address, accumulate, expected in (
+            (plain, False, a @ b),
+            (plain, True, C + a @ b),
+            (scaled, False, C * (a @ b)),
+        ):
+            found = C.copy()
+            multiply(
+                address, found.reshape(-1), lanes, held, *strides, b, accumulate, rows, lanes,
+                length,
+            )  # fmt: skip
+            assert (found == expected).all()
+
+
+@pytest.mark.parametrize("M", [1, 15, 16, 17, 32, 33, 48, 100])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_dots_over_panels(dtype, M):
+    random = np.random.default_rng(M)
+    lanes, rows = 2 * width(dtype), 5
+    z = small_integers(random, rows, M, dtype=dtype)
+    w = small_integers(random, 1, M, dtype=dtype)
+    zp = np.zeros(fused.panel_size(rows, M, lanes), dtype)
+    wp = np.zeros(fused.panel_size(1, M, lanes), dtype)
+    fused.pack(z, zp, lanes)
+    fused.pack(w, wp, lanes)
+    panels = fused.panel_count(M, lanes)
+    out = np.empty(rows, dtype)
+    dot_rows(
+        simd.addresses()(np.dtype(dtype).type(0))[2], out, zp, rows * lanes, wp, lanes,
+        (panels - 1) * lanes, panels, lanes, fused.last_lanes(M, lanes), rows,
+    )  # fmt: skip
+    assert (out == (z @ w.T)[:, 0]).all()
+
+
+@pytest.mark.parametrize("columns", [1, 16, 17, 31, 32, 33, 64, 65])
+def test_panels_hold_the_matrix_and_zeros(columns):
+    matrix = np.arange(1.0, 3 * columns + 1).reshape(3, columns)
+    panels = np.full(fused.panel_size(3, columns, 16), np.nan)
+    fused.pack(matrix, panels, 16)
+    back = np.empty_like(matrix)
+    fused.unpack(panels, back, 16)
+    assert (back == matrix).all()
+    assert panels.sum() == matrix.sum()
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="reads x86-64 machine code")
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_inner_loop_keeps_its_sums_in_registers(dtype):
+    kind = np.dtype(dtype).type(0)
+    simd.addresses()(kind)
+    text = next(
+        asm
+        for signature, asm in compiled_addresses().inspect_asm().items()
+        if str(signature[0]) == dtype
+    )
+    loops = re.split(r"\n(?=\.LBB)", text)
+    name = "vfmadd231p" + ("s" if dtype == "float32" else "d")
+    largest = max(loops, key=lambda loop: loop.count(name))
+    assert largest.count(name) == 2 * simd._HEIGHTS[0]
+    assert "rsp" not in largest.split("jne")[0]
+
+
+def compiled_addresses():
+    """`addresses` compiled in this process: code from the disk has no listing."""
+
+    @njit
+    def addresses(kind):
+        return simd._addresses(kind)
+
+    for dtype in DTYPES:
+        addresses(np.dtype(dtype).type(0))
+    return addresses
+
+
+FORCED = """
+import numpy as np
+import twolayer as tl
+from twolayer import verify
+from twolayer.kernels import simd
+
+assert simd.VECTOR_BYTES == {width}
+variant = tl.variants.get("numba-fused")
+for dtype in ("float32", "float64"):
+    for net in (tl.Network("tanh", "softmax"), tl.Network("relu", "logistic")):
+        for result in verify.verify(variant, net, dtype):
+            assert result.agrees, result
+"""
+
+
+@pytest.mark.parametrize("width", [16, 32])
+def test_narrower_vectors_agree_too(width):
+    """AVX2's and NEON's widths, 8 and 4 floats, wherever the tests run."""
+    if width >= simd.VECTOR_BYTES:
+        pytest.skip("this machine's vectors are not wider")
+    environment = dict(os.environ, TWOLAYER_VECTOR_BYTES=str(width))
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", FORCED.format(width=width)],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr

@@ -7,6 +7,7 @@ if "." not in __name__:
 
 from ..registry import Registry
 from . import (
+    jax,
     numba_blas,
     numba_fused,
     numba_loops,
@@ -14,19 +15,21 @@ from . import (
     numpy,
     numpy_samples,
     python_loops,
+    torch,
 )
 
 REGISTRY = Registry(
-    module.VARIANT
-    for module in (
-        python_loops,
-        numpy_samples,
-        numpy,
-        numba_loops,
-        numba_parallel,
-        numba_blas,
-        numba_fused,
-    )
+    [
+        python_loops.VARIANT,
+        numpy_samples.VARIANT,
+        numpy.VARIANT,
+        numba_loops.VARIANT,
+        numba_parallel.VARIANT,
+        numba_blas.VARIANT,
+        numba_fused.VARIANT,
+        *torch.VARIANTS,
+        jax.VARIANT,
+    ]
 )
 
 names = REGISTRY.names

@@ -98,71 +98,75 @@ def forward_block(gemm, formula, X, V, W, Z, S, U):
 
 
 @register_jitable
-def split(outputs, rows, K):
-    """U and Y (K, rows) and four sums (4, rows) in a chunk's workspace for outputs."""
-    U = outputs[: K * rows].reshape(K, rows)
-    Y = outputs[K * rows : 2 * K * rows].reshape(K, rows)
-    return U, Y, outputs[2 * K * rows :]
+def workspace_size(rows, M, K):
+    """Elements of a chunk's workspace: Z, S, G, U and Y by columns, four sums."""
+    return rows * (3 * M + 2 * K + 4)
 
 
-def _gradient(gemm, formulas, X, Y, V, W, bounds, work, outputs, gVs, gWs, losses, gV, gW):
+@register_jitable
+def split(work, rows, M, K):
+    """A workspace's Z, S and G (rows, M), U and Y (K, rows), and four sums, for a block of rows."""
+    size = rows * M
+    Z, S, G = work[:size], work[size : 2 * size], work[2 * size : 3 * size]
+    rest = work[3 * size :]
+    U, Y = rest[: K * rows].reshape(K, rows), rest[K * rows : 2 * K * rows].reshape(K, rows)
+    shape = (rows, M)
+    return Z.reshape(shape), S.reshape(shape), G.reshape(shape), U, Y, rest[2 * K * rows :]
+
+
+def _gradient(gemm, formulas, X, Y, V, W, bounds, block, work, gVs, gWs, losses, gV, gW):
     zero, one = X.dtype.type(0), X.dtype.type(1)
     K = len(W)
     for c in prange(len(bounds) - 1):
-        gVs[c] = 0
-        gWs[c] = 0
+        gv, gw = gVs[c, : gV.size].reshape(gV.shape), gWs[c, : gW.size].reshape(gW.shape)
+        gv[:] = 0
+        gw[:] = 0
         total = 0.0
-        block = work.shape[2]
         for start in range(bounds[c], bounds[c + 1], block):
             stop = min(start + block, bounds[c + 1])
             x, rows = X[start:stop], stop - start
-            Z, S, G = work[c, 0, :rows], work[c, 1, :rows], work[c, 2, :rows]
-            U, y, sums = split(outputs[c], rows, K)
+            Z, S, G, U, y, sums = split(work[c], rows, W.shape[1], K)
             forward_block(gemm, formulas[0], x, V, W, Z, S, U)
             turn(Y[start:stop], y)
             total += evaluate(
                 formulas[1], zero, U.ctypes.data, y.ctypes.data, sums.ctypes.data, K, rows
             )
             Delta = U
-            product(gemm, Delta, False, Z, False, one, gWs[c])
+            product(gemm, Delta, False, Z, False, one, gw)
             product(gemm, Delta, True, W, False, zero, G)
             g, s = G.ravel(), S.ravel()
             for i in range(len(g)):
                 g[i] *= s[i]
-            product(gemm, G, True, x, False, one, gVs[c])
+            product(gemm, G, True, x, False, one, gv)
         losses[c] = total
     return reduce_chunks(len(bounds) - 1, len(X), losses, gVs, gWs, gV, gW)
 
 
 @cache
 def gradient() -> Any:
-    """Compiled gradient(gemm, formulas, X, Y, V, W, bounds, work, outputs, gVs, gWs, losses, gV,
+    """Compiled gradient(gemm, formulas, X, Y, V, W, bounds, block, work, gVs, gWs, losses, gV,
     gW) -> L.
 
     gemm, BLAS's address; formulas, `blocks.formulas` of the network. Chunk c takes the rows
-    bounds[c] to bounds[c + 1] in blocks of as many rows as work[c] (3, rows, M) and outputs[c]
-    ((2K + 4) rows,) hold, and adds into gVs[c] (M, d) and gWs[c] (K, M).
+    bounds[c] to bounds[c + 1] in blocks of `block` rows, with its own work[c], gVs[c] and gWs[c].
     """
     return jit("blas", fastmath=SUMS, parallel=True)(_gradient)
 
 
-def _predict(gemm, formulas, X, V, W, bounds, work, outputs, F):
+def _predict(gemm, formulas, X, V, W, bounds, block, work, F):
     zero = X.dtype.type(0)
     K = len(W)
     for c in prange(len(bounds) - 1):
-        block = work.shape[2]
         for start in range(bounds[c], bounds[c + 1], block):
             stop = min(start + block, bounds[c + 1])
             rows = stop - start
-            U, f, sums = split(outputs[c], rows, K)
-            forward_block(
-                gemm, formulas[2], X[start:stop], V, W, work[c, 0, :rows], work[c, 1, :rows], U
-            )
+            Z, S, _, U, f, sums = split(work[c], rows, W.shape[1], K)
+            forward_block(gemm, formulas[2], X[start:stop], V, W, Z, S, U)
             evaluate(formulas[3], zero, U.ctypes.data, f.ctypes.data, sums.ctypes.data, K, rows)
             turn(U, F[start:stop])
 
 
 @cache
 def predict() -> Any:
-    """Compiled predict(gemm, formulas, X, V, W, bounds, work, outputs, F), as `gradient`."""
+    """Compiled predict(gemm, formulas, X, V, W, bounds, block, work, F), as `gradient`."""
     return jit("blas", fastmath=SUMS, parallel=True)(_predict)

@@ -186,8 +186,9 @@ def _gradient(formula, X, Y, V, W, bounds, work, gVs, gWs, losses, gV, gW):
 def gradient() -> Any:
     """Compiled gradient(formula, X, Y, V, W, bounds, work, gVs, gWs, losses, gV, gW) -> L.
 
-    Chunk c takes the rows bounds[c] to bounds[c + 1] with its own work[c] (3M + K,), gVs[c] (M, d)
-    and gWs[c] (K, M); the chunks are added in the order of their numbers.
+    Chunk c takes the rows bounds[c] to bounds[c + 1] with its own work[c] (3M + K,), gVs[c] (M d,)
+    and gWs[c] (K M,); the chunks are added in the order of their numbers. Rows of these may be
+    longer, to keep threads off each other's lines of the cache.
     """
     return jit("loops", fastmath=SUMS, parallel=True)(_gradient)
 
@@ -206,14 +207,18 @@ def predict(parallel: bool) -> Any:
 
 @register_jitable
 def reduce_chunks(chunks, n, losses, gVs, gWs, gV, gW):
-    """L and ∇L from the sums of the chunks, added in the order of their numbers."""
+    """L and ∇L from the sums of the chunks, added in the order of their numbers.
+
+    gVs (chunks, at least M d) and gWs (chunks, at least K M) hold a gradient a row.
+    """
     scale = like(gV[0, 0], 1.0 / n)
     for sums, result in ((gVs, gV), (gWs, gW)):
         for i in range(len(result)):
             for j in range(result.shape[1]):
-                total = sums[0, i, j]
+                place = i * result.shape[1] + j
+                total = sums[0, place]
                 for c in range(1, chunks):
-                    total += sums[c, i, j]
+                    total += sums[c, place]
                 result[i, j] = total * scale
     total = 0.0
     for c in range(chunks):

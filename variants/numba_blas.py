@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..buffers import per_chunk
 from ..interface import Plan, Problem, Variant
 from ..kernels import blas, blocks, loops
 from ..machine import cache_sizes
@@ -27,38 +28,33 @@ class NumbaBlas(Plan):
         self._predict = blas.predict()
         self._formulas = blocks.formulas(self.net.sigma, self.net.objective, self.dtype)
         self._gemm = blas.gemm_address(self.dtype)
-        self._rows = block_rows(self.shape, self.dtype.itemsize)
+        self._block = block_rows(self.shape, self.dtype.itemsize)
         chunks = len(loops.chunk_bounds(self.shape.n, self.threads)) - 1
-        self._work = np.empty((chunks, 3, self._rows, M), self.dtype)
-        self._outputs = np.empty((chunks, (2 * K + 4) * self._rows), self.dtype)
-        self._gV = np.empty((chunks, *self.V.shape), self.dtype)
-        self._gW = np.empty((chunks, *self.W.shape), self.dtype)
+        self._work = per_chunk(chunks, blas.workspace_size(self._block, M, K), self.dtype)
+        self._gV = per_chunk(chunks, self.V.size, self.dtype)
+        self._gW = per_chunk(chunks, self.W.size, self.dtype)
         self._losses = np.empty(chunks)
 
     def _backpropagate(self, X: np.ndarray, Y: np.ndarray, gradient: Parameters) -> float:
         bounds = loops.chunk_bounds(len(X), len(self._work))
         with blas_threads(1), numba_threads(len(bounds) - 1):
             return self._kernel(
-                self._gemm, self._formulas, X, Y, self.V, self.W, bounds, self._work,
-                self._outputs, self._gV, self._gW, self._losses, gradient.V, gradient.W,
+                self._gemm, self._formulas, X, Y, self.V, self.W, bounds, self._block, self._work,
+                self._gV, self._gW, self._losses, *gradient,
             )  # fmt: skip
 
     def _forward(self, X: np.ndarray, F: np.ndarray) -> None:
         bounds = loops.chunk_bounds(len(X), len(self._work))
         with blas_threads(1), numba_threads(len(bounds) - 1):
             self._predict(
-                self._gemm, self._formulas, X, self.V, self.W, bounds, self._work,
-                self._outputs, F,
+                self._gemm, self._formulas, X, self.V, self.W, bounds, self._block, self._work, F,
             )  # fmt: skip
 
 
 def _workspace(shape, itemsize, threads):
     rows = block_rows(shape, itemsize)
-    return (
-        itemsize
-        * threads
-        * (rows * (3 * shape.M + 2 * shape.K + 4) + shape.M * (shape.d + shape.K))
-    )
+    theta = shape.M * (shape.d + shape.K)
+    return itemsize * threads * (blas.workspace_size(rows, shape.M, shape.K) + theta)
 
 
 VARIANT = Variant(

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 
 import numpy as np
 
+from ..buffers import per_chunk
 from ..interface import Plan, Problem, Variant
 from ..kernels import blocks, fused, loops, simd
 from ..machine import cache_sizes
@@ -45,15 +46,16 @@ class NumbaFused(Plan):
         self._bounds = self._chunks(n)
         chunks = len(self._bounds) - 1
 
-        def empty(*shape: int) -> np.ndarray:
-            return _aligned(shape, self.dtype)
+        def empty(size: int) -> np.ndarray:
+            return per_chunk(1, size, self.dtype)[0, :size]
 
         self._Vp = empty(fused.panel_size(d, M, lanes))
         self._Wp = empty(fused.panel_size(K, M, lanes))
         self._Wt = empty(fused.panel_size(M, K, lanes))
-        self._gVp = empty(chunks, len(self._Vp))
-        self._gWp = empty(chunks, len(self._Wp))
-        self._work = empty(chunks, fused.workspace_size(self._block, M, K, lanes))
+        self._gVp = per_chunk(chunks, len(self._Vp), self.dtype)
+        self._gWp = per_chunk(chunks, len(self._Wp), self.dtype)
+        work = fused.workspace_size(self._block, M, K, lanes)
+        self._work = per_chunk(chunks, work, self.dtype)
         self._losses = np.empty(chunks)
         self._epoch = fused.epoch(not self._serial)
         self._predict = fused.predict(not self._serial)
@@ -105,14 +107,6 @@ class NumbaFused(Plan):
         self._pack(theta.V.T, self._Vp, self._lanes)
         self._pack(theta.W, self._Wp, self._lanes)
         self._transpose(self._Wp, self._Wt, self.shape.M, self.shape.K, self._lanes)
-
-
-def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """An empty array that begins at a multiple of 64 bytes, so that no vector crosses a line."""
-    count = int(np.prod(shape))
-    memory = np.empty(count * dtype.itemsize + 64, np.uint8)
-    start = -memory.ctypes.data % 64
-    return memory[start : start + count * dtype.itemsize].view(dtype).reshape(shape)
 
 
 def _workspace(shape: Shape, itemsize: int, threads: int) -> int:

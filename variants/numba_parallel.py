@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..buffers import per_chunk
 from ..interface import Plan, Problem, Variant
 from ..kernels import loops
 from ..network import Parameters
@@ -22,9 +23,9 @@ class NumbaParallel(Plan):
         self._kernel = loops.gradient()
         self._predict = loops.predict(parallel=True)
         chunks = len(loops.chunk_bounds(self.shape.n, self.threads)) - 1
-        self._work = np.empty((chunks, 3 * M + K), self.dtype)
-        self._gV = np.empty((chunks, *self.V.shape), self.dtype)
-        self._gW = np.empty((chunks, *self.W.shape), self.dtype)
+        self._work = per_chunk(chunks, 3 * M + K, self.dtype)
+        self._gV = per_chunk(chunks, self.V.size, self.dtype)
+        self._gW = per_chunk(chunks, self.W.size, self.dtype)
         self._losses = np.empty(chunks)
 
     def _backpropagate(self, X: np.ndarray, Y: np.ndarray, gradient: Parameters) -> float:

@@ -21,8 +21,9 @@ from .store import Measurement, Store
 STEP_SIZE = 1e-6  # small, so that parameters stay finite through any number of epochs
 ROUNDS = 5
 LIMIT = 0.1  # seconds an epoch; a slower variant is skipped
-TIME = 5.0  # seconds for the blocks of one workload; rounds beyond the second end with it
+TIME = 3.0  # seconds for the blocks of a group on one workload; the first two rounds are done
 _LEAST_ROUNDS = 2  # one in either order
+_WAKE_UP = 1.0  # seconds of all threads before the variants that use them are timed
 _FIRST_ROWS = 8  # even plain Python takes well under a second for so few
 _CHECKED_ROWS = 257  # more than a block of any variant, and odd
 
@@ -148,19 +149,32 @@ def race(
         if plan is not None:
             running.append((entry, plan))
         progress(entry.variant.name, 1 if plan is not None else rounds + 1)
-    end = time.perf_counter() + TIME
     try:
-        for number in range(rounds):
-            if number >= _LEAST_ROUNDS and time.perf_counter() > end:
-                break
-            for entry, plan in running[:: -1 if number % 2 else 1]:
-                progress(entry.variant.name, 0)
-                entry.blocks.append(timing.block(partial(plan.step, STEP_SIZE)))
-                progress(entry.variant.name, 1)
+        # A virtual machine's idle CPUs can take a second to come back at full speed, so variants
+        # that use all of them and variants that use one do not alternate.
+        for parallel in (True, False):
+            group = [pair for pair in running if pair[0].variant.parallel is parallel]
+            if group and parallel and result.threads > 1:
+                timing.warm_up(partial(group[0][1].step, STEP_SIZE), seconds=_WAKE_UP)
+            _rounds(group, rounds, progress)
     finally:
         for entry, _ in running:
             if entry.blocks and store is not None:
                 store.add(_measurement(result, entry))
+
+
+def _rounds(
+    group: list[tuple[Entry, Plan]], rounds: int, progress: Callable[[str, int], None]
+) -> None:
+    """Add blocks to the entries, a block a round, in an order that alternates between rounds."""
+    end = time.perf_counter() + TIME
+    for number in range(rounds):
+        if number >= _LEAST_ROUNDS and time.perf_counter() > end:
+            break
+        for entry, plan in group[:: -1 if number % 2 else 1]:
+            progress(entry.variant.name, 0)
+            entry.blocks.append(timing.block(partial(plan.step, STEP_SIZE)))
+            progress(entry.variant.name, 1)
 
 
 def _start(

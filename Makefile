@@ -8,22 +8,26 @@ VENV ?= .venv
 ARGS ?=
 GPU := $(if $(shell command -v nvidia-smi 2>/dev/null),$(VENV)/.cuda)
 BIN := $(VENV)/bin
-PYTEST = $(BIN)/python -m pytest -n logical --maxprocesses=4 --dist=worksteal $(ARGS)
+PYTEST = $(BIN)/python -m pytest -n logical --maxprocesses=4 --dist=worksteal
 INTERPRETED = not slow and not compiled and not cuda
 
-.PHONY: help test coverage lint format bench asv clean
+.PHONY: help test test-slow coverage lint format bench asv clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make test | coverage | lint | format | bench | asv | clean"
+	@echo "make test | test-slow | coverage | lint | format | bench | asv | clean"
 
 test: $(VENV)/.test $(GPU)
-	$(PYTEST)
+	$(PYTEST) -m "not slow" $(ARGS)
+
+# All 2^32 numbers of float32, and libraries that compile for minutes.
+test-slow: $(VENV)/.test $(GPU)
+	$(PYTEST) -m slow $(ARGS)
 
 # Coverage does not see compiled code: the second run interprets what can be interpreted.
 coverage: $(VENV)/.test $(GPU)
-	$(PYTEST) --cov --cov-report=
+	$(PYTEST) -m "not slow" --cov --cov-report=
 	NUMBA_DISABLE_JIT=1 $(PYTEST) -m "$(INTERPRETED)" --cov --cov-append --cov-report=
 	$(BIN)/python -m coverage report --skip-covered --show-missing
 

@@ -13,6 +13,13 @@ from twolayer.verify import ORACLE, agreement, verify
 NETWORKS = [tl.Network(activation, loss) for activation in ACTIVATIONS for loss in LOSSES]
 
 
+# torch.compile takes seconds for each shape.
+NAMES = [
+    pytest.param(name, marks=pytest.mark.slow) if name == "torch-compile" else name
+    for name in tl.variants.names()
+]
+
+
 def runnable(name):
     variant = tl.variants.get(name)
     if variant.unavailable():
@@ -20,7 +27,7 @@ def runnable(name):
     return variant
 
 
-@pytest.mark.parametrize("name", tl.variants.names())  # varies first: the oracle is asked once
+@pytest.mark.parametrize("name", NAMES)  # varies first: the oracle is asked once
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("net", NETWORKS, ids=lambda net: f"{net.activation}-{net.loss}")
 def test_agrees_on_every_case(name, net, dtype):
@@ -30,7 +37,7 @@ def test_agrees_on_every_case(name, net, dtype):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("name", tl.variants.names())
+@pytest.mark.parametrize("name", NAMES)
 def test_agrees_for_shapes_around_block_sizes(name, threads):
     """More rows than blocks hold, wide layers, and one more or less than multiples of them."""
     variant = runnable(name)

@@ -261,7 +261,6 @@ def factories():
                 yield f"twolayer.kernels.{path.stem}.{node.name}"
 
 
-@pytest.mark.slow
 def test_a_second_process_compiles_nothing(run_python):
     first = run_python(COMPILE).split("\n")
     missing = set(factories()) - set(ast.literal_eval(first[1]))

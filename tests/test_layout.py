@@ -91,7 +91,6 @@ def test_absolute_imports_are_seen(source, lines):
     assert absolute_imports(source) == lines
 
 
-@pytest.mark.slow
 def test_wheel_and_sdist_hold_every_module(tmp_path):
     tree = tmp_path / "tree"
     tree.mkdir()

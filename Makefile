@@ -9,7 +9,6 @@ ARGS ?=
 GPU := $(if $(shell command -v nvidia-smi 2>/dev/null),$(VENV)/.cuda)
 BIN := $(VENV)/bin
 PYTEST = $(BIN)/python -m pytest -n logical --maxprocesses=4 --dist=worksteal
-INTERPRETED = not slow and not compiled and not cuda
 
 .PHONY: help test test-slow coverage lint format bench asv clean
 .NOTPARALLEL:
@@ -25,10 +24,9 @@ test: $(VENV)/.test $(GPU)
 test-slow: $(VENV)/.test $(GPU)
 	$(PYTEST) -m slow $(ARGS)
 
-# Coverage does not see compiled code: the second run interprets what can be interpreted.
+# Coverage does not see compiled code; tests/test_interpreted.py runs it interpreted.
 coverage: $(VENV)/.test $(GPU)
 	$(PYTEST) -m "not slow" --cov --cov-report=
-	NUMBA_DISABLE_JIT=1 $(PYTEST) -m "$(INTERPRETED)" --cov --cov-append --cov-report=
 	$(BIN)/python -m coverage report --skip-covered --show-missing
 
 lint: $(VENV)/.lint

@@ -1,17 +1,19 @@
 """Calls through the addresses of machine code, so that what is long to compile is compiled once.
 
 A function that serves one network only is compiled by itself, with numbers and addresses of arrays
-for arguments; the kernels that call it are the same for all networks.
+for arguments; the kernels that call it are the same for all networks. Whatever is called so has an
+interpreted form too, for NUMBA_DISABLE_JIT.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import carray, types
-from numba.core import cgutils
-from numba.extending import intrinsic, register_jitable
+from numba.core import cgutils, config
+from numba.extending import intrinsic, overload
 
 
 @intrinsic
@@ -24,10 +26,23 @@ def _pointer(typingctx, kind, address):
     return types.CPointer(kind)(kind, types.int64), codegen
 
 
-@register_jitable
 def array_at(kind, address, size):
     """The array (size,) of numbers like `kind` at an address."""
-    return carray(_pointer(kind, address), size)
+    number = np.ctypeslib.as_ctypes_type(kind.dtype)
+    return np.ctypeslib.as_array((number * int(size)).from_address(int(address)))
+
+
+@overload(array_at)
+def _array_at(kind, address, size):
+    return lambda kind, address, size: carray(_pointer(kind, address), size)
+
+
+_interpreted: list[Any] = []  # the functions whose numbers stand for addresses without a compiler
+
+
+def call_interpreted(address: int, *arguments: Any) -> Any:
+    """Call a function by the number that `address_of` gave it where nothing is compiled."""
+    return _interpreted[address](*arguments)
 
 
 def address_of(function: Any, signature: tuple[Any, ...]) -> int:
@@ -36,6 +51,9 @@ def address_of(function: Any, signature: tuple[Any, ...]) -> int:
     Whoever calls it keeps to Numba's convention: a place for the result, a place for an exception
     (there is none here), then the arguments.
     """
+    if config.DISABLE_JIT:
+        _interpreted.append(function)
+        return len(_interpreted) - 1
     function.compile(signature)
     compiled = function.overloads[signature]
     return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))

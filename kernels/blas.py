@@ -13,7 +13,12 @@ import numpy as np
 from llvmlite import ir
 from numba import prange, types
 from numba.core import cgutils
-from numba.extending import get_cython_function_address, intrinsic, register_jitable
+from numba.extending import (
+    get_cython_function_address,
+    intrinsic,
+    overload,
+    register_jitable,
+)
 
 from .blocks import apply, evaluate, turn
 from .jit import SUMS, jit
@@ -74,18 +79,26 @@ def _call_gemm(typingctx, address, kind, trans_a, trans_b, m, n, k, a, lda, b, l
     ), codegen
 
 
-@register_jitable
 def product(address, A, trans_a, B, trans_b, beta, C):
     """C = op(A) op(B) + beta C for C-contiguous A, B and C; op transposes where its flag is set.
 
     beta is 0 or 1, a number of the arrays' dtype.
     """
-    inner = A.shape[0] if trans_a else A.shape[1]
-    # BLAS is column-major: it sees the transposes, and Cᵀ = op(B)ᵀ op(A)ᵀ.
-    _call_gemm(
-        address, beta, trans_b, trans_a, C.shape[1], C.shape[0], inner,
-        B.ctypes.data, B.shape[1], A.ctypes.data, A.shape[1], beta, C.ctypes.data, C.shape[1],
-    )  # fmt: skip
+    total = (A.T if trans_a else A) @ (B.T if trans_b else B)
+    C[...] = C + total if beta else total
+
+
+@overload(product)
+def _product(address, A, trans_a, B, trans_b, beta, C):
+    def gemm(address, A, trans_a, B, trans_b, beta, C):
+        inner = A.shape[0] if trans_a else A.shape[1]
+        # BLAS is column-major: it sees the transposes, and Cᵀ = op(B)ᵀ op(A)ᵀ.
+        _call_gemm(
+            address, beta, trans_b, trans_a, C.shape[1], C.shape[0], inner,
+            B.ctypes.data, B.shape[1], A.ctypes.data, A.shape[1], beta, C.ctypes.data, C.shape[1],
+        )  # fmt: skip
+
+    return gemm
 
 
 @register_jitable

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 from numba import from_dtype, types
-from numba.extending import intrinsic, register_jitable
+from numba.extending import intrinsic, overload, register_jitable
 
 from .activations import Activation
-from .address import address_of, array_at, call_address
+from .address import address_of, array_at, call_address, call_interpreted
 from .jit import SUMS, jit
 from .losses import Loss, softmax_link_columns, softmax_loss_columns
 
@@ -99,9 +99,18 @@ def formulas(activation: Activation, loss: Loss, dtype: np.dtype) -> tuple[int, 
     )
 
 
-@intrinsic
-def apply(typingctx, address, kind, A, S, size):
+def apply(address, kind, A, S, size):
     """Call the pass over A and S (size,) at an address: see `formulas`."""
+    call_interpreted(address, kind, A, S, size)
+
+
+@overload(apply)
+def _overload_apply(address, kind, A, S, size):
+    return lambda address, kind, A, S, size: _apply(address, kind, A, S, size)
+
+
+@intrinsic
+def _apply(typingctx, address, kind, A, S, size):
     i8 = types.int64
 
     def codegen(context, builder, signature, args):
@@ -111,9 +120,18 @@ def apply(typingctx, address, kind, A, S, size):
     return types.none(i8, kind, i8, i8, i8), codegen
 
 
-@intrinsic
-def evaluate(typingctx, address, kind, U, Y, work, K, rows):
+def evaluate(address, kind, U, Y, work, K, rows):
     """Call the pass over U and Y (K, rows) at an address, with work (4, rows): see `formulas`."""
+    return call_interpreted(address, kind, U, Y, work, K, rows)
+
+
+@overload(evaluate)
+def _overload_evaluate(address, kind, U, Y, work, K, rows):
+    return lambda address, kind, U, Y, work, K, rows: _evaluate(address, kind, U, Y, work, K, rows)
+
+
+@intrinsic
+def _evaluate(typingctx, address, kind, U, Y, work, K, rows):
     i8 = types.int64
     return types.float64(i8, kind, i8, i8, i8, i8, i8), call_address
 

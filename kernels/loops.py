@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 from numba import from_dtype, prange, types
-from numba.extending import intrinsic, register_jitable
+from numba.extending import intrinsic, overload, register_jitable
 
 from .activations import Activation
-from .address import address_of, array_at, call_address
+from .address import address_of, array_at, call_address, call_interpreted
 from .elementary import like
 from .jit import SUMS, jit
 from .losses import Loss
@@ -135,9 +135,20 @@ def formulas(activation: Activation, loss: Loss, dtype: np.dtype) -> tuple[int, 
     )
 
 
+def loop(address, kind, X, Y, V, W, work, gV, gW, n, d, M, K):
+    """Call one of `formulas` with the addresses of its arrays and their sizes."""
+    return call_interpreted(address, kind, X, Y, V, W, work, gV, gW, n, d, M, K)
+
+
+@overload(loop)
+def _overload_loop(address, kind, X, Y, V, W, work, gV, gW, n, d, M, K):
+    return lambda address, kind, X, Y, V, W, work, gV, gW, n, d, M, K: _loop(
+        address, kind, X, Y, V, W, work, gV, gW, n, d, M, K
+    )
+
+
 @intrinsic
 def _loop(typingctx, address, kind, X, Y, V, W, work, gV, gW, n, d, M, K):
-    """Call one of `formulas` with the addresses of its arrays and their sizes."""
     i8 = types.int64
     return types.float64(i8, kind, *[i8] * 11), call_address
 
@@ -147,7 +158,7 @@ def rows_at(address, X, Y, V, W, work, gV, gW):
     """Σ ℓ over the rows of X and Y, Σ ∂ℓ/∂V in gV and Σ ∂ℓ/∂W in gW; or F in Y. work (3M + K,)."""
     n, d = X.shape
     K, M = W.shape
-    return _loop(
+    return loop(
         address, X[0, 0], X.ctypes.data, Y.ctypes.data, V.ctypes.data, W.ctypes.data,
         work.ctypes.data, gV.ctypes.data, gW.ctypes.data, n, d, M, K,
     )  # fmt: skip

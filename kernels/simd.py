@@ -18,11 +18,13 @@ from functools import cache
 from typing import Any
 
 import llvmlite.binding as llvm
+import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from numba.core import cgutils, config
+from numba.extending import intrinsic, overload
 
+from .address import array_at
 from .jit import jit
 
 _INDEX = ir.IntType(64)
@@ -46,6 +48,7 @@ if "TWOLAYER_VECTOR_BYTES" in os.environ:
 # Two vectors of b, one of a, the sums: 12 x 2 of 32 registers, 6 x 2 of 16. A dozen independent
 # sums also cover the latency of the multiply-add.
 _HEIGHTS = (12, 8, 4, 2, 1) if _REGISTERS >= 32 else (6, 4, 2, 1)
+_PLAIN, _SCALED = 0, 1  # what stands for the addresses of products where nothing is compiled
 _INDEPENDENT = 8  # sums needed to keep two units of latency 4 busy
 
 
@@ -277,6 +280,9 @@ def addresses() -> Any:
     Kernels call them through these: tiles are long to compile, and serve every network.
     """
 
+    if config.DISABLE_JIT:
+        return lambda kind: (_PLAIN, _SCALED, _PLAIN)
+
     @jit(f"simd-{VECTOR_BYTES}")
     def addresses(kind):
         return _addresses(kind)
@@ -307,23 +313,74 @@ def _call(kind: Any, arguments: str) -> tuple[Any, Any]:
     return types.void(types.int64, kind, *numba_types), codegen
 
 
-@intrinsic
-def product(typingctx, address, kind, c, cs, a, ra, ka, b, bs, length, accumulate, rows, lanes):
+def product(address, kind, c, cs, a, ra, ka, b, bs, length, accumulate, rows, lanes):
     """C[r, :] = [C[r, :] if accumulate] + Σₖ a[r ra + k ka] b[k bs :], r < rows, k < length.
 
     address, of product; or of product_scaled, C[r, :] *= Σₖ a[r ra + k ka] b[k bs :]; kind, any
     number of the arrays' dtype; c, a, b addresses; cs, ra, ka, bs strides in elements; lanes, one
     or two vectors.
     """
-    return _call(kind, "pipiipiifii")
+    C = _strided(kind, c, (rows, lanes), (cs, 1))
+    total = _strided(kind, a, (rows, length), (ra, ka)) @ _strided(
+        kind, b, (length, lanes), (bs, 1)
+    )
+    if address == _SCALED:
+        C *= total
+    elif accumulate:
+        C += total
+    else:
+        C[...] = total
+
+
+@overload(product)
+def _overload_product(
+    address, kind, c, cs, a, ra, ka, b, bs, length, accumulate, rows, lanes
+):  # fmt: skip
+    return lambda address, kind, c, cs, a, ra, ka, b, bs, length, accumulate, rows, lanes: _product(
+        address, kind, c, cs, a, ra, ka, b, bs, length, accumulate, rows, lanes
+    )
 
 
 @intrinsic
-def dots(typingctx, address, kind, out, z, z_step, w, w_step, w_last, panels, lanes, last, rows):
+def _product(typingctx, address, kind, c, cs, a, ra, ka, b, bs, length, accumulate, rows, lanes):
+    return _call(kind, "pipiipiifii")
+
+
+def dots(address, kind, out, z, z_step, w, w_step, w_last, panels, lanes, last, rows):
     """out[i] = Σ over all lanes of z[i, :] w[:], i < rows, for operands split into panels.
 
     address, of dots; kind as for product. Panel p of z (rows, lanes) starts at z + p z_step, of w
     (lanes,) at w + p w_step; the last panel has `last` lanes, and its w is at w_last if that is a
     single vector.
     """
+    total = _strided(kind, out, (rows,), (1,))
+    total[...] = 0
+    for p in range(panels):
+        narrow = p == panels - 1 and last < lanes
+        width = last if narrow else lanes
+        w_row = _strided(kind, w_last if narrow else w + p * w_step * kind.itemsize, (width,), (1,))
+        start = z + p * z_step * kind.itemsize
+        total += _strided(kind, start, (rows, width), (width, 1)) @ w_row
+
+
+@overload(dots)
+def _overload_dots(
+    address, kind, out, z, z_step, w, w_step, w_last, panels, lanes, last, rows
+):  # fmt: skip
+    return lambda address, kind, out, z, z_step, w, w_step, w_last, panels, lanes, last, rows: (
+        _dots(address, kind, out, z, z_step, w, w_step, w_last, panels, lanes, last, rows)
+    )
+
+
+@intrinsic
+def _dots(typingctx, address, kind, out, z, z_step, w, w_step, w_last, panels, lanes, last, rows):
     return _call(kind, "ppipipiiii")
+
+
+def _strided(kind, address, shape, strides):
+    """A view of numbers like `kind` at an address; strides in elements."""
+    size = 1 + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
+    item = kind.itemsize
+    return np.lib.stride_tricks.as_strided(
+        array_at(kind, address, size), shape, [item * s for s in strides]
+    )

@@ -19,7 +19,7 @@ from numba.extending import intrinsic, overload, register_jitable
 from .activations import Activation
 from .address import address_of, array_at, call_address, call_interpreted
 from .jit import SUMS, jit
-from .losses import Loss, softmax_link_columns, softmax_loss_columns
+from .losses import Loss
 
 
 @cache
@@ -52,32 +52,25 @@ def _values(activation: Activation) -> Any:
 
 @cache
 def _losses(loss: Loss) -> Any:
-    loss_row, coupled = loss.loss_row, loss.coupled
+    loss_columns = loss.loss_columns
 
     @jit("blocks", fastmath=SUMS)
     def losses(kind, U, Y, work, K, rows):
         u, y = array_at(kind, U, K * rows), array_at(kind, Y, K * rows)
-        if coupled:
-            w = array_at(kind, work, 4 * rows).reshape(4, rows)
-            shape = (K, rows)
-            return softmax_loss_columns(u.reshape(shape), y.reshape(shape), w[0], w[1], w[2], w[3])
-        return loss_row(u, y, u)
+        sums = array_at(kind, work, 4 * rows).reshape(4, rows)
+        return loss_columns(u.reshape(K, rows), y.reshape(K, rows), sums)
 
     return losses
 
 
 @cache
 def _links(loss: Loss) -> Any:
-    link_row, coupled = loss.link_row, loss.coupled
+    link_columns = loss.link_columns
 
     @jit("blocks", fastmath=SUMS)
     def links(kind, U, Y, work, K, rows):
-        u = array_at(kind, U, K * rows)
-        if coupled:
-            w = array_at(kind, work, 4 * rows).reshape(4, rows)
-            softmax_link_columns(u.reshape(K, rows), w[0], w[1])
-        else:
-            link_row(u, u)
+        sums = array_at(kind, work, 4 * rows).reshape(4, rows)
+        link_columns(array_at(kind, U, K * rows).reshape(K, rows), sums)
         return 0.0
 
     return links

@@ -1,14 +1,17 @@
 """The losses: the link h, the loss ℓ of one sample and δ = ∂ℓ/∂u, each formula written once.
 
 u (K,) are a sample's outputs before h, f = h(u) its outputs, y (K,) its targets. A loss comes in
-two forms made from the same scalar formulas:
+three forms made from the same scalar formulas:
 
 - rows, for code that walks through samples: `link_row(u, f)` and `loss_row(u, y, delta) -> ℓ`;
   f and delta may be u itself. Plain Python on any sequences, or compiled.
 - batches, for NumPy: `link_batch(U)` and `loss_batch(U, Y) -> Σ ℓ`; both overwrite U, with F and Δ.
 
-Where `coupled` is False, ℓ is a sum over k of terms that do not depend on each other, and a block
-of samples may be passed to the row form as one long row. Sums of ℓ are accumulated in float64.
+- columns, for blocks of samples: `link_columns(U, work)` and `loss_columns(U, Y, work) -> Σ ℓ` for
+  contiguous U and Y (K, rows), with work (4, rows) to write to; U becomes F or Δ. Vectors run along
+  the samples, whatever K is. Compiled.
+
+Sums of ℓ are accumulated in float64.
 """
 
 from __future__ import annotations
@@ -24,19 +27,20 @@ from .elementary import exp, like, log1p, select
 
 
 class Loss(NamedTuple):
-    """A loss in its row and batch forms; `targets` says which Y it takes.
+    """A loss in its row, batch and column forms; `targets` says which Y it takes.
 
     `targets` is "real", "sign" (±1, K = 1) or "distribution" (rows of non-negative numbers that sum
-    to 1). `coupled` says whether h mixes the outputs of a sample.
+    to 1).
     """
 
     name: str
     targets: str
-    coupled: bool
     link_row: Callable[..., Any]
     loss_row: Callable[..., Any]
     link_batch: Callable[..., Any]
     loss_batch: Callable[..., Any]
+    link_columns: Callable[..., Any]
+    loss_columns: Callable[..., Any]
 
 
 @register_jitable
@@ -151,8 +155,9 @@ def softmax_columns(U, m, s):
 
 
 @register_jitable
-def softmax_link_columns(U, m, s):
-    """F = softmax of every column of U (K, rows), in place; m and s (rows,) are written to."""
+def softmax_link_columns(U, work):
+    """F = softmax of every column of U (K, rows), in place; work (4, rows) is written to."""
+    m, s = work[0], work[1]
     softmax_columns(U, m, s)
     for k in range(len(U)):
         u = U[k]
@@ -161,11 +166,12 @@ def softmax_link_columns(U, m, s):
 
 
 @register_jitable
-def softmax_loss_columns(U, Y, m, s, dot, weight):
-    """Σ ℓ over the columns of U and Y (K, rows); U becomes Δ. m, s, dot, weight (rows,) are used.
+def softmax_loss_columns(U, Y, work):
+    """Σ ℓ over the columns of U and Y (K, rows); U becomes Δ, work (4, rows) is written to.
 
     As `softmax_loss_row`, with the loop over samples inside, where vectors can run along it.
     """
+    m, s, dot, weight = work[0], work[1], work[2], work[3]
     for i in range(len(m)):
         m[i] = U[0, i]
         dot[i] = like(m[i], 0.0)
@@ -209,7 +215,7 @@ def softmax_loss_batch(U, Y):
 
 
 def _forms(name, link, loss, delta):
-    """The row and batch forms of a loss whose terms do not depend on each other."""
+    """All forms of a loss whose terms do not depend on each other."""
 
     def link_row(u, f):
         for k in range(len(u)):
@@ -230,12 +236,19 @@ def _forms(name, link, loss, delta):
         U[...] = delta(U, Y)
         return total
 
+    def link_columns(U, work):
+        link_row(U.ravel(), U.ravel())
+
+    def loss_columns(U, Y, work):
+        return loss_row(U.ravel(), Y.ravel(), U.ravel())
+
     # Numba keys its files by the pickles of the functions that a kernel closes over. A function
     # that its module knows by name is pickled as that name, the same in every process.
-    for form in (link_row, loss_row):
+    link_row, loss_row = register_jitable(link_row), register_jitable(loss_row)
+    for form in (link_row, loss_row, link_columns, loss_columns):
         form.__qualname__ = f"{name}_{form.__name__}"
         globals()[form.__qualname__] = register_jitable(form)
-    return link_row, loss_row, link_batch, loss_batch
+    return link_row, loss_row, link_batch, loss_batch, link_columns, loss_columns
 
 
 LOSSES: dict[str, Loss] = {
@@ -244,29 +257,27 @@ LOSSES: dict[str, Loss] = {
         Loss(
             "squared",
             "real",
-            False,
             *_forms("squared", identity_link, squared_loss, squared_delta),
         ),
         Loss(
             "squared_logistic",
             "real",
-            False,
             *_forms("squared_logistic", sigmoid, squared_logistic_loss, squared_logistic_delta),
         ),
         Loss(
             "logistic",
             "sign",
-            False,
             *_forms("logistic", sigmoid, logistic_loss, logistic_delta),
         ),
         Loss(
             "softmax",
             "distribution",
-            True,
             softmax_link_row,
             softmax_loss_row,
             softmax_link_batch,
             softmax_loss_batch,
+            softmax_link_columns,
+            softmax_loss_columns,
         ),
     )
 }

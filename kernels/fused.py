@@ -20,9 +20,9 @@ from numba.extending import register_jitable
 from .blocks import apply, evaluate, turn
 from .elementary import like
 from .jit import SUMS, jit
-from .simd import VECTOR_BYTES, dots, product
+from .simd import HEIGHT, VECTOR_BYTES, dots, product, spread
 
-_DEPTH = 256  # inputs a product runs over at a time: a panel of V of that many rows fits in L1
+_SMALL = 1 << 15  # elements of V that one thread updates before a second would have begun
 
 
 @register_jitable
@@ -82,22 +82,41 @@ def by_dots(M, K, lanes):
 
 
 @register_jitable
-def preactivations(simd, x, Vp, A, d, M, lanes):
-    """A = X Vᵀ for a block of rows of X (rows, d), in panels (rows, M)."""
-    rows = len(x)
-    item = x.itemsize
+def features(simd, activation, kind, xp, Vp, Z, S, rows, d, M, lanes, depth):
+    """Z = σ(X Vᵀ) and S = σ′(X Vᵀ) in panels (rows, M), for a block of X: see `operand`."""
+    item = Z.itemsize
+    x, x_rows, x_row, x_inputs, x_input = xp
     panels = panel_count(M, lanes)
-    for start in range(0, d, _DEPTH):
-        depth = min(_DEPTH, d - start)
+    for start in range(0, d, depth):
+        inputs = min(depth, d - start)
         for p in range(panels):
             width = lanes if p < panels - 1 else last_lanes(M, lanes)
+            of_block = item * (p * rows * lanes)
             product(
-                simd[0], x[0, 0],
-                A.ctypes.data + item * (p * rows * lanes), width,
-                x.ctypes.data + item * start, d, 1,
+                simd[0], kind, Z.ctypes.data + of_block, width,
+                x + item * (start // HEIGHT * x_inputs), x_rows, x_row, x_inputs, x_input,
                 Vp.ctypes.data + item * (p * d * lanes + start * width), width,
-                depth, start > 0, rows, width,
+                inputs, start > 0, rows, width,
             )  # fmt: skip
+            if start + inputs == d:
+                apply(
+                    activation, kind, Z.ctypes.data + of_block, S.ctypes.data + of_block,
+                    rows * width,
+                )  # fmt: skip
+
+
+@register_jitable
+def operand(simd, x, Xp, step):
+    """A block x (rows, d) as products read it: address and strides of samples, then of inputs.
+
+    Where `step` is not 0, x is spread to Xp first, one group of inputs every `step` elements: a
+    tile then reads consecutive memory in both products, and x itself is read once and in order.
+    """
+    rows, d = x.shape
+    if step == 0:
+        return x.ctypes.data, HEIGHT * d, d, HEIGHT, 1
+    spread(simd[3], x[0, 0], Xp.ctypes.data, step, x.ctypes.data, d, rows, d)
+    return Xp.ctypes.data, HEIGHT * HEIGHT, HEIGHT, step, 1
 
 
 @register_jitable
@@ -121,7 +140,9 @@ def outputs(simd, Z, Wp, Wt, U, U_rows, rows, M, K, lanes):
             product(
                 simd[0], Z[0],
                 U_rows.ctypes.data + item * (q * rows * lanes), width,
-                Z.ctypes.data + item * (p * rows * lanes), lanes if p < panels - 1 else last, 1,
+                Z.ctypes.data + item * (p * rows * lanes),
+                HEIGHT * (lanes if p < panels - 1 else last),
+                lanes if p < panels - 1 else last, HEIGHT, 1,
                 Wt.ctypes.data + item * (q * M * lanes + p * lanes * width), width,
                 min(lanes, M - p * lanes), p > 0, rows, width,
             )  # fmt: skip
@@ -132,67 +153,74 @@ def outputs(simd, Z, Wp, Wt, U, U_rows, rows, M, K, lanes):
 
 
 @register_jitable
-def gradients(simd, x, Delta, Z, S, Wp, gVp, gWp, d, M, K, lanes, add):
+def gradients(simd, kind, xp, Delta, Z, S, Wp, gVp, gWp, rows, d, M, K, lanes, depth, add):
     """gW [+]= Δᵀ Z, S becomes G = (Δ W) ⊙ S, gV [+]= Gᵀ X, for Δ (K, rows) and panels."""
-    rows = len(x)
-    item = x.itemsize
+    item = Z.itemsize
+    x, x_rows, x_row, x_inputs, x_input = xp
     panels = panel_count(M, lanes)
-    for p in range(panels):
-        width = lanes if p < panels - 1 else last_lanes(M, lanes)
-        of_block = item * (p * rows * lanes)
-        of_W = item * (p * K * lanes)
-        product(
-            simd[0], x[0, 0], gWp.ctypes.data + of_W, width,
-            Delta.ctypes.data, rows, 1,
-            Z.ctypes.data + of_block, width, rows, add, K, width,
-        )  # fmt: skip
-        product(
-            simd[1], x[0, 0], S.ctypes.data + of_block, width,
-            Delta.ctypes.data, 1, rows,
-            Wp.ctypes.data + of_W, width, K, False, rows, width,
-        )  # fmt: skip
-        product(
-            simd[0], x[0, 0], gVp.ctypes.data + item * (p * d * lanes), width,
-            x.ctypes.data, 1, d,
-            S.ctypes.data + of_block, width, rows, add, d, width,
-        )  # fmt: skip
+    for start in range(0, d, depth):
+        inputs = min(depth, d - start)
+        for p in range(panels):
+            width = lanes if p < panels - 1 else last_lanes(M, lanes)
+            of_block = item * (p * rows * lanes)
+            if start == 0:
+                of_W = item * (p * K * lanes)
+                product(
+                    simd[0], kind, gWp.ctypes.data + of_W, width,
+                    Delta.ctypes.data, HEIGHT * rows, rows, HEIGHT, 1,
+                    Z.ctypes.data + of_block, width, rows, add, K, width,
+                )  # fmt: skip
+                product(
+                    simd[1], kind, S.ctypes.data + of_block, width,
+                    Delta.ctypes.data, HEIGHT, 1, HEIGHT * rows, rows,
+                    Wp.ctypes.data + of_W, width, K, False, rows, width,
+                )  # fmt: skip
+            product(
+                simd[0], kind, gVp.ctypes.data + item * (p * d * lanes + start * width), width,
+                x + item * (start // HEIGHT * x_inputs), x_inputs, x_input, x_rows, x_row,
+                S.ctypes.data + of_block, width, rows, add, inputs, width,
+            )  # fmt: skip
 
 
 @register_jitable
-def workspace_size(rows, M, K, lanes):
-    """Elements of a chunk's workspace: Z, S, U by rows and by columns, Y by columns, four sums."""
-    return 2 * panel_size(rows, M, lanes) + panel_size(rows, K, lanes) + (2 * K + 4) * rows
+def workspace_size(rows, d, M, K, lanes, step):
+    """Elements of a chunk's workspace: X, Z, S, U by rows and by columns, Y by columns, sums."""
+    X = (d + HEIGHT - 1) // HEIGHT * step
+    return X + 2 * panel_size(rows, M, lanes) + panel_size(rows, K, lanes) + (2 * K + 4) * rows
 
 
 @register_jitable
-def split(work, rows, M, K, lanes):
-    """A workspace's Z, S, U by rows, U and Y (K, rows) and four sums, for a block of rows."""
+def split(work, rows, d, M, K, lanes, step):
+    """A workspace's X, Z, S, U by rows, U and Y (K, rows) and four sums, for a block of rows."""
     size, by_rows = panel_size(rows, M, lanes), panel_size(rows, K, lanes)
+    X_size = (d + HEIGHT - 1) // HEIGHT * step
+    Xp, work = work[:X_size], work[X_size:]
     Z, S, work = work[:size], work[size : 2 * size], work[2 * size :]
     U_rows, work = work[:by_rows], work[by_rows:]
     U, work = work[: K * rows].reshape(K, rows), work[K * rows :]
     Y, work = work[: K * rows].reshape(K, rows), work[K * rows :]
-    return Z, S, U_rows, U, Y, work
+    return Xp, Z, S, U_rows, U, Y, work
 
 
 @register_jitable
-def chunk(simd, formulas, X, Y, Vp, Wp, Wt, work, gVp, gWp, M, block, lanes):
+def chunk(simd, formulas, X, Y, Vp, Wp, Wt, work, gVp, gWp, M, block, lanes, depth, step):
     """Σ ℓ over the rows of X and Y; Σ ∂ℓ/∂V and Σ ∂ℓ/∂W into gVp and gWp."""
     n, d = X.shape
     K = Y.shape[1]
+    kind = X[0, 0]
     total = 0.0
     for start in range(0, n, block):
         x, y = X[start : start + block], Y[start : start + block]
         rows = len(x)
-        Z, S, U_rows, U, y_columns, sums = split(work, rows, M, K, lanes)
-        preactivations(simd, x, Vp, Z, d, M, lanes)
-        apply(formulas[0], x[0, 0], Z.ctypes.data, S.ctypes.data, len(Z))
+        Xp, Z, S, U_rows, U, y_columns, sums = split(work, rows, d, M, K, lanes, step)
+        xp = operand(simd, x, Xp, step)
+        features(simd, formulas[0], kind, xp, Vp, Z, S, rows, d, M, lanes, depth)
         outputs(simd, Z, Wp, Wt, U, U_rows, rows, M, K, lanes)
         turn(y, y_columns)
         total += evaluate(
-            formulas[1], x[0, 0], U.ctypes.data, y_columns.ctypes.data, sums.ctypes.data, K, rows
+            formulas[1], kind, U.ctypes.data, y_columns.ctypes.data, sums.ctypes.data, K, rows
         )
-        gradients(simd, x, U, Z, S, Wp, gVp, gWp, d, M, K, lanes, start > 0)
+        gradients(simd, kind, xp, U, Z, S, Wp, gVp, gWp, rows, d, M, K, lanes, depth, start > 0)
     return total
 
 
@@ -241,20 +269,25 @@ def transpose_packed(Wp, Wt, M, K, lanes):
 
 
 def _epoch(
-    simd, formulas, X, Y, Vp, Wp, Wt, bounds, work, gVp, gWp, losses, mu, update, M, block, lanes
+    simd, formulas, X, Y, bounds, Vp, Wp, Wt, work, gVp, gWp, losses, M, block, lanes, depth, step,
+    mu, update,
 ):  # fmt: skip
-    for c in prange(len(bounds) - 1):
+    chunks = len(bounds) - 1
+    for c in prange(chunks):
         losses[c] = chunk(
             simd, formulas, X[bounds[c] : bounds[c + 1]], Y[bounds[c] : bounds[c + 1]], Vp, Wp, Wt,
-            work[c], gVp[c], gWp[c], M, block, lanes,
+            work[c], gVp[c], gWp[c], M, block, lanes, depth, step,
         )  # fmt: skip
-    chunks = len(bounds) - 1
     scale = like(Vp[0], 1.0 / len(X))
-    step = like(Vp[0], mu)
-    for c in prange(chunks):
-        first, last = c * len(Vp) // chunks, (c + 1) * len(Vp) // chunks
-        finish(first, last, scale, step, update, Vp, gVp[:chunks])
-    finish_second_layer(scale, step, update, Wp, Wt, gWp[:chunks], M, Y.shape[1], lanes)
+    rate = like(Vp[0], mu)
+    gVp, gWp = gVp[:chunks], gWp[:chunks]
+    if len(Vp) < _SMALL:
+        finish(0, len(Vp), scale, rate, update, Vp, gVp)
+    else:
+        for c in prange(chunks):
+            first, last = c * len(Vp) // chunks, (c + 1) * len(Vp) // chunks
+            finish(first, last, scale, rate, update, Vp, gVp)
+    finish_second_layer(scale, rate, update, Wp, Wt, gWp, M, Y.shape[1], lanes)
     total = 0.0
     for c in range(chunks):
         total += losses[c]
@@ -263,34 +296,34 @@ def _epoch(
 
 @cache
 def epoch(parallel: bool) -> Any:
-    """Compiled epoch(simd, formulas, X, Y, Vp, Wp, Wt, bounds, work, gVp, gWp, losses, mu, update,
-    M, block, lanes) -> L.
+    """Compiled epoch(simd, formulas, X, Y, bounds, Vp, Wp, Wt, work, gVp, gWp, losses, M, block,
+    lanes, depth, step, mu, update) -> L.
 
     simd, `simd.addresses` of the dtype; formulas, `blocks.formulas` of the network. Chunk c takes
-    the rows bounds[c] to bounds[c + 1] in blocks of `block` rows, with work[c], gVp[c] and gWp[c].
-    Afterwards gVp[0] and gWp[0] hold ∇L; where `update` is set, θ ← θ − μ ∇L.
+    the rows bounds[c] to bounds[c + 1] in blocks of `block` rows, with work[c], gVp[c] and gWp[c];
+    step, see `operand`. Afterwards gVp[0] and gWp[0] hold ∇L; where `update` is set, θ ← θ − μ ∇L.
     """
     return jit(f"fused-{VECTOR_BYTES}", fastmath=SUMS, parallel=parallel)(_epoch)
 
 
-def _predict(simd, formulas, X, Vp, Wp, Wt, bounds, work, F, M, block, lanes):
-    K = F.shape[1]
+def _predict(simd, formulas, X, Vp, Wp, Wt, bounds, work, F, M, block, lanes, depth, step):
+    d, K = X.shape[1], F.shape[1]
+    kind = X[0, 0]
     for c in prange(len(bounds) - 1):
         for start in range(bounds[c], bounds[c + 1], block):
             stop = min(start + block, bounds[c + 1])
-            x = X[start:stop]
-            rows = len(x)
-            Z, S, U_rows, U, f, sums = split(work[c], rows, M, K, lanes)
-            preactivations(simd, x, Vp, Z, X.shape[1], M, lanes)
-            apply(formulas[2], x[0, 0], Z.ctypes.data, S.ctypes.data, len(Z))
+            rows = stop - start
+            Xp, Z, S, U_rows, U, f, sums = split(work[c], rows, d, M, K, lanes, step)
+            xp = operand(simd, X[start:stop], Xp, step)
+            features(simd, formulas[2], kind, xp, Vp, Z, S, rows, d, M, lanes, depth)
             outputs(simd, Z, Wp, Wt, U, U_rows, rows, M, K, lanes)
-            evaluate(formulas[3], x[0, 0], U.ctypes.data, f.ctypes.data, sums.ctypes.data, K, rows)
+            evaluate(formulas[3], kind, U.ctypes.data, f.ctypes.data, sums.ctypes.data, K, rows)
             turn(U, F[start:stop])
 
 
 @cache
 def predict(parallel: bool) -> Any:
-    """Compiled predict(simd, formulas, X, Vp, Wp, Wt, bounds, work, F, M, block, lanes)."""
+    """Compiled _predict, over chunks of samples in parallel or not."""
     return jit(f"fused-{VECTOR_BYTES}", fastmath=SUMS, parallel=parallel)(_predict)
 
 

@@ -48,6 +48,7 @@ if "TWOLAYER_VECTOR_BYTES" in os.environ:
 # Two vectors of b, one of a, the sums: 12 x 2 of 32 registers, 6 x 2 of 16. A dozen independent
 # sums also cover the latency of the multiply-add.
 _HEIGHTS = (12, 8, 4, 2, 1) if _REGISTERS >= 32 else (6, 4, 2, 1)
+HEIGHT = _HEIGHTS[0]
 _PLAIN, _SCALED = 0, 1  # what stands for the addresses of products where nothing is compiled
 _INDEPENDENT = 8  # sums needed to keep two units of latency 4 busy
 
@@ -55,11 +56,11 @@ _INDEPENDENT = 8  # sums needed to keep two units of latency 4 busy
 class _Emit:
     """A builder with the few operations that tiles are made of."""
 
-    def __init__(self, builder: ir.IRBuilder, real: ir.Type) -> None:
+    def __init__(self, builder: ir.IRBuilder, real: ir.Type, width: int | None = None) -> None:
         self.builder = builder
         self.real = real
         self.size = 8 if isinstance(real, ir.DoubleType) else 4
-        self.width = VECTOR_BYTES // self.size
+        self.width = width or VECTOR_BYTES // self.size
         self.vector = ir.VectorType(real, self.width)
 
     def address(self, base: ir.Value, *offsets: ir.Value | int) -> ir.Value:
@@ -103,14 +104,21 @@ class _Emit:
         add = self._intrinsic(name, self.real, [self.real, self.vector])
         return self.builder.call(add, [ir.Constant(self.real, 0.0), a], fastmath=("reassoc",))
 
+    def prefetch(self, base: ir.Value) -> None:
+        """Have the line at an address on its way to the first-level cache, to be written to."""
+        byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+        function = self._intrinsic("llvm.prefetch.p0", ir.VoidType(), [byte, flag, flag, flag])
+        place = self.builder.bitcast(base, byte)
+        self.builder.call(function, [place, *(ir.Constant(flag, i) for i in (1, 3, 1))])
+
     def zero(self) -> ir.Value:
         return ir.Constant(self.vector, [0.0] * self.width)
 
 
-def _tile(emit: _Emit, height: int, vectors: int, scaled: bool, arguments: Any, r: Any) -> None:
-    """Emit C[r : r + height] = … for one tile; several sums an entry where the tile is small."""
+def _tile(emit: _Emit, height: int, vectors: int, scaled: bool, a: Any, arguments: Any) -> None:
+    """Emit C[:height] = … for the tile at c and a; several sums an entry where it is small."""
     builder = emit.builder
-    c, cs, a, ra, ka, b, bs, length, accumulate = arguments
+    c, cs, ar, ac, ak, b, bs, length, accumulate = arguments
     unroll = max(1, _INDEPENDENT // (height * vectors))
     sums = [
         [[cgutils.alloca_once(builder, emit.vector) for _ in range(vectors)] for _ in range(height)]
@@ -120,27 +128,37 @@ def _tile(emit: _Emit, height: int, vectors: int, scaled: bool, arguments: Any, 
         for row in copy:
             for slot in row:
                 builder.store(emit.zero(), slot)
-    a_rows = [emit.address(a, builder.mul(builder.add(r, _number(i)), ra)) for i in range(height)]
+    a_rows = [emit.address(a, builder.mul(_number(i), ar)) for i in range(height)]
 
-    def multiply(part: int, k: ir.Value) -> None:
+    def multiply(part: int, offset: ir.Value, k: ir.Value) -> None:
         b_row = emit.address(b, builder.mul(k, bs))
         b_vectors = [emit.load(emit.address(b_row, v * emit.width)) for v in range(vectors)]
-        offset = builder.mul(k, ka)
         for i in range(height):
             a_i = emit.broadcast(emit.address(a_rows[i], offset))
             for v in range(vectors):
                 slot = sums[part][i][v]
                 builder.store(emit.multiply_add(a_i, b_vectors[v], builder.load(slot)), slot)
 
-    whole = builder.udiv(length, _number(unroll))
+    c_rows = [emit.address(c, builder.mul(_number(i), cs)) for i in range(height)]
+    for row in c_rows:
+        for v in range(vectors):
+            emit.prefetch(emit.address(row, v * emit.width))
+    whole = builder.udiv(length, _number(HEIGHT))
     with cgutils.for_range(builder, whole, intp=_INDEX) as loop:
-        for part in range(unroll):
-            multiply(part, builder.add(builder.mul(loop.index, _number(unroll)), _number(part)))
-    if unroll > 1:
-        start = builder.mul(whole, _number(unroll))
-        with cgutils.for_range(builder, builder.sub(length, start), intp=_INDEX) as loop:
-            multiply(0, builder.add(start, loop.index))
-    c_rows = [emit.address(c, builder.mul(builder.add(r, _number(i)), cs)) for i in range(height)]
+        start = builder.mul(loop.index, ac)
+        first = builder.mul(loop.index, _number(HEIGHT))
+        if unroll > 1:
+            for j in range(HEIGHT):
+                offset = builder.add(start, builder.mul(_number(j), ak))
+                multiply(j % unroll, offset, builder.add(first, _number(j)))
+        else:
+            with cgutils.for_range(builder, _number(HEIGHT), intp=_INDEX) as inner:
+                offset = builder.add(start, builder.mul(inner.index, ak))
+                multiply(0, offset, builder.add(first, inner.index))
+    start, first = builder.mul(whole, ac), builder.mul(whole, _number(HEIGHT))
+    with cgutils.for_range(builder, builder.sub(length, first), intp=_INDEX) as loop:
+        offset = builder.add(start, builder.mul(loop.index, ak))
+        multiply(0, offset, builder.add(first, loop.index))
     totals = []
     for i in range(height):
         for v in range(vectors):
@@ -185,21 +203,25 @@ def _function(
 def _panel_product(module: ir.Module, real: ir.Type, vectors: int, scaled: bool) -> ir.Function:
     """The product for panels of one or two vectors."""
     pointer = real.as_pointer()
-    parameters = [pointer, _INDEX, pointer, _INDEX, _INDEX, pointer, _INDEX, _INDEX, _FLAG, _INDEX]
+    parameters = [pointer, _INDEX, pointer, *[_INDEX] * 4, pointer, _INDEX, _INDEX, _FLAG, _INDEX]
     name = f"{'scaled' if scaled else 'product'}_{vectors}"
-    function, builder = _function(module, real, name, parameters, [0, 2, 5])
+    function, builder = _function(module, real, name, parameters, [0, 2, 7])
     if builder is None:
         return function
     emit = _Emit(builder, real)
-    *arguments, rows = function.args
-    done = cgutils.alloca_once_value(builder, _number(0))
+    c, cs, a, at, *arguments, rows = function.args
+    ar = arguments[0]
+    c_place, a_place = (cgutils.alloca_once_value(builder, pointer) for pointer in (c, a))
+    left = rows
     for height in _HEIGHTS:
-        left = builder.sub(rows, builder.load(done))
         count = builder.udiv(left, _number(height))
         with cgutils.for_range(builder, count, intp=_INDEX):
-            r = builder.load(done)
-            _tile(emit, height, vectors, scaled, arguments, r)
-            builder.store(builder.add(r, _number(height)), done)
+            c, a = builder.load(c_place), builder.load(a_place)
+            _tile(emit, height, vectors, scaled, a, (c, cs, *arguments))
+            step = at if height == HEIGHT else builder.mul(_number(height), ar)
+            builder.store(emit.address(a, step), a_place)
+            builder.store(emit.address(c, builder.mul(_number(height), cs)), c_place)
+        left = builder.sub(left, builder.mul(count, _number(height)))
     builder.ret_void()
     return function
 
@@ -208,7 +230,7 @@ def _product_function(module: ir.Module, real: ir.Type, scaled: bool) -> ir.Func
     """The product for panels of any width: the last parameter is the number of lanes."""
     pointer = real.as_pointer()
     parameters = [
-        pointer, _INDEX, pointer, _INDEX, _INDEX, pointer, _INDEX, _INDEX, _FLAG, _INDEX, _INDEX
+        pointer, _INDEX, pointer, *[_INDEX] * 4, pointer, _INDEX, _INDEX, _FLAG, _INDEX, _INDEX
     ]  # fmt: skip
     function, builder = _function(module, real, "scaled" if scaled else "product", parameters, [])
     if builder is None:
@@ -256,6 +278,31 @@ def _dots_function(module: ir.Module, real: ir.Type) -> ir.Function:
     return function
 
 
+def _spread_function(module: ir.Module, real: ir.Type) -> ir.Function:
+    pointer = real.as_pointer()
+    parameters = [pointer, _INDEX, pointer, *[_INDEX] * 3]
+    function, builder = _function(module, real, "spread", parameters, [0, 2])
+    if builder is None:
+        return function
+    out, step, x, xs, rows, columns = function.args
+    group = _Emit(builder, real, HEIGHT)
+    whole = builder.udiv(columns, _number(HEIGHT))
+    first = builder.mul(whole, _number(HEIGHT))
+    with cgutils.for_range(builder, rows, intp=_INDEX) as row:
+        x_row = group.address(x, builder.mul(row.index, xs))
+        out_row = group.address(out, builder.mul(row.index, _number(HEIGHT)))
+        with cgutils.for_range(builder, whole, intp=_INDEX) as part:
+            value = group.load(group.address(x_row, builder.mul(part.index, _number(HEIGHT))))
+            group.store(value, group.address(out_row, builder.mul(part.index, step)))
+        out_row = group.address(out_row, builder.mul(whole, step))
+        x_row = group.address(x_row, first)
+        with cgutils.for_range(builder, builder.sub(columns, first), intp=_INDEX) as column:
+            value = builder.load(group.address(x_row, column.index))
+            builder.store(value, group.address(out_row, column.index))
+    builder.ret_void()
+    return function
+
+
 @intrinsic
 def _addresses(typingctx, kind):
     """The addresses of product, product_scaled and dots for the dtype of the number `kind`."""
@@ -266,11 +313,12 @@ def _addresses(typingctx, kind):
             _product_function(builder.module, real, False),
             _product_function(builder.module, real, True),
             _dots_function(builder.module, real),
+            _spread_function(builder.module, real),
         )
         values = [builder.ptrtoint(function, _INDEX) for function in functions]
         return context.make_tuple(builder, signature.return_type, values)
 
-    return types.UniTuple(types.int64, 3)(kind), codegen
+    return types.UniTuple(types.int64, 4)(kind), codegen
 
 
 @cache
@@ -281,7 +329,7 @@ def addresses() -> Any:
     """
 
     if config.DISABLE_JIT:
-        return lambda kind: (_PLAIN, _SCALED, _PLAIN)
+        return lambda kind: (_PLAIN, _SCALED, _PLAIN, _PLAIN)
 
     @jit(f"simd-{VECTOR_BYTES}")
     def addresses(kind):
@@ -313,15 +361,16 @@ def _call(kind: Any, arguments: str) -> tuple[Any, Any]:
     return types.void(types.int64, kind, *numba_types), codegen
 
 
-def product(address, kind, c, cs, a, ra, ka, b, bs, length, accumulate, rows, lanes):
-    """C[r, :] = [C[r, :] if accumulate] + Σₖ a[r ra + k ka] b[k bs :], r < rows, k < length.
+def product(address, kind, c, cs, a, at, ar, ac, ak, b, bs, length, accumulate, rows, lanes):
+    """C[r, :] = [C[r, :] if accumulate] + Σₖ a(r, k) b[k bs :], r < rows, k < length.
 
-    address, of product; or of product_scaled, C[r, :] *= Σₖ a[r ra + k ka] b[k bs :]; kind, any
-    number of the arrays' dtype; c, a, b addresses; cs, ra, ka, bs strides in elements; lanes, one
-    or two vectors.
+    a(r, k) lies at a + (r // H) at + (r % H) ar + (k // H) ac + (k % H) ak with H = HEIGHT: a
+    matrix as it lies, where at = H ar and ac = H ak, or one that was spread. address, of product;
+    or of product_scaled, C[r, :] *= Σₖ …; kind, any number of the arrays' dtype; c, a, b addresses;
+    strides in elements; lanes, one or two vectors.
     """
     C = _strided(kind, c, (rows, lanes), (cs, 1))
-    total = _strided(kind, a, (rows, length), (ra, ka)) @ _strided(
+    total = _grouped(kind, a, (rows, length), (at, ar), (ac, ak)) @ _strided(
         kind, b, (length, lanes), (bs, 1)
     )
     if address == _SCALED:
@@ -334,16 +383,18 @@ def product(address, kind, c, cs, a, ra, ka, b, bs, length, accumulate, rows, la
 
 @overload(product)
 def _overload_product(
-    address, kind, c, cs, a, ra, ka, b, bs, length, accumulate, rows, lanes
+    address, kind, c, cs, a, at, ar, ac, ak, b, bs, length, accumulate, rows, lanes
 ):  # fmt: skip
-    return lambda address, kind, c, cs, a, ra, ka, b, bs, length, accumulate, rows, lanes: _product(
-        address, kind, c, cs, a, ra, ka, b, bs, length, accumulate, rows, lanes
+    return lambda address, kind, c, cs, a, at, ar, ac, ak, b, bs, length, accumulate, rows, lanes: (
+        _product(address, kind, c, cs, a, at, ar, ac, ak, b, bs, length, accumulate, rows, lanes)
     )
 
 
 @intrinsic
-def _product(typingctx, address, kind, c, cs, a, ra, ka, b, bs, length, accumulate, rows, lanes):
-    return _call(kind, "pipiipiifii")
+def _product(
+    typingctx, address, kind, c, cs, a, at, ar, ac, ak, b, bs, length, accumulate, rows, lanes
+):  # fmt: skip
+    return _call(kind, "pipiiiipiifii")
 
 
 def dots(address, kind, out, z, z_step, w, w_step, w_last, panels, lanes, last, rows):
@@ -375,6 +426,41 @@ def _overload_dots(
 @intrinsic
 def _dots(typingctx, address, kind, out, z, z_step, w, w_step, w_last, panels, lanes, last, rows):
     return _call(kind, "ppipipiiii")
+
+
+def spread(address, kind, out, step, x, xs, rows, columns):
+    """Write x[r, j] to out + (j // H) step + r H + j % H, r < rows, j < columns, H = HEIGHT.
+
+    address, of spread; kind as for product; out and x addresses; xs, the stride of x's rows. Both a
+    tile of H rows over the columns and one of H columns over the rows then read as they lie.
+    """
+    X = _strided(kind, x, (rows, columns), (xs, 1))
+    for j in range(columns):
+        start = out + kind.itemsize * (j // HEIGHT * step + j % HEIGHT)
+        _strided(kind, start, (rows,), (HEIGHT,))[...] = X[:, j]
+
+
+@overload(spread)
+def _overload_spread(address, kind, out, step, x, xs, rows, columns):
+    return lambda address, kind, out, step, x, xs, rows, columns: _spread(
+        address, kind, out, step, x, xs, rows, columns
+    )
+
+
+@intrinsic
+def _spread(typingctx, address, kind, out, step, x, xs, rows, columns):
+    return _call(kind, "pipiii")
+
+
+def _grouped(kind, address, shape, row_strides, column_strides):
+    """A copy of the matrix whose rows and columns lie in groups of HEIGHT; strides in elements."""
+    r, k = (np.arange(n) for n in shape)
+    offsets = [
+        i // HEIGHT * outer + i % HEIGHT * inner
+        for i, (outer, inner) in ((r, row_strides), (k, column_strides))
+    ]
+    places = offsets[0][:, None] + offsets[1]
+    return array_at(kind, address, places.max() + 1)[places]
 
 
 def _strided(kind, address, shape, strides):

@@ -17,11 +17,18 @@ pytestmark = pytest.mark.compiled
 
 
 @njit
-def multiply(address, C, cs, a, ra, ka, b, accumulate, rows, lanes, length):
+def multiply(address, C, cs, a, rows_apart, inputs_apart, b, accumulate, rows, lanes, length):
     simd.product(
-        address, C[0], C.ctypes.data, cs, a.ctypes.data, ra, ka, b.ctypes.data, lanes,
-        length, accumulate, rows, lanes,
+        address, C[0], C.ctypes.data, cs, a.ctypes.data, *rows_apart, *inputs_apart, b.ctypes.data,
+        lanes, length, accumulate, rows, lanes,
     )  # fmt: skip
+
+
+@njit
+def spread(address, out, step, x):
+    simd.spread(
+        address, x[0, 0], out.ctypes.data, step, x.ctypes.data, x.shape[1], x.shape[0], x.shape[1]
+    )
 
 
 @njit
@@ -41,20 +48,30 @@ def width(dtype):
     return simd.VECTOR_BYTES // np.dtype(dtype).itemsize
 
 
-@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("layout", ["rows", "columns", "spread", "spread columns"])
 @pytest.mark.parametrize("vectors", [1, 2])
 @pytest.mark.parametrize("rows", [1, 2, 3, 5, 7, 12, 13, 27, 40])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_product_for_every_height(dtype, rows, vectors, transposed):
+def test_product_for_every_height(dtype, rows, vectors, layout):
     random = np.random.default_rng(rows)
     lanes = vectors * width(dtype)
-    plain, scaled, _ = simd.addresses()(np.dtype(dtype).type(0))
+    H = simd.HEIGHT
+    plain, scaled, _, spreading = simd.addresses()(np.dtype(dtype).type(0))
     for length in (1, 2, 7, 33):
         a = small_integers(random, rows, length, dtype=dtype)
         b = small_integers(random, length, lanes, dtype=dtype)
         C = small_integers(random, rows, lanes, dtype=dtype)
-        held = np.ascontiguousarray(a.T) if transposed else a
-        strides = (1, rows) if transposed else (length, 1)
+        held, strides = a, ((H * length, length), (H, 1))
+        if layout == "columns":
+            held, strides = np.ascontiguousarray(a.T), ((H, 1), (H * rows, rows))
+        elif layout.startswith("spread"):
+            source = a if layout == "spread" else np.ascontiguousarray(a.T)
+            step = H * len(source) + 3
+            held = np.full(step * (source.shape[1] // H + 1), np.nan, dtype)
+            spread(spreading, held, step, source)
+            strides = ((H * H, H), (step, 1))
+            if layout == "spread columns":
+                strides = strides[::-1]
         for address, accumulate, expected in (
             (plain, False, a @ b),
             (plain, True, C + a @ b),
@@ -111,9 +128,9 @@ def test_the_inner_loop_keeps_its_sums_in_registers(dtype):
     )
     loops = re.split(r"\n(?=\.LBB)", text)
     name = "vfmadd231p" + ("s" if dtype == "float32" else "d")
-    largest = max(loops, key=lambda loop: loop.count(name))
-    assert largest.count(name) == 2 * simd._HEIGHTS[0]
-    assert "rsp" not in largest.split("jne")[0]
+    tall = [loop for loop in loops if loop.count(name) == 2 * simd.HEIGHT]
+    assert tall
+    assert not any("rsp" in loop.split("jne")[0] for loop in tall)
 
 
 def compiled_addresses():

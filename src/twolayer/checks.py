@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from .network import Network, Parameters, Shape, float_type
+from .network import DTYPES, Network, Parameters, Shape, float_type
 
+_LARGEST = {np.dtype(name): float(np.finfo(name).max) for name in DTYPES}
 _BLOCK = 1 << 16  # elements looked at in one go, so that a check needs no array as large as X
 
 
@@ -93,13 +94,13 @@ def check_rows(rows: Any, n: int) -> slice:
 
 def check_step_size(mu: Any, dtype: np.dtype) -> float:
     """μ as a float that is finite in the given dtype."""
-    if not isinstance(mu, Real):
+    if type(mu) is not float and not isinstance(mu, Real):
         raise TypeError(f"mu: expected a finite number, got {mu!r}")
     try:
         value = float(mu)
     except OverflowError:
         value = math.inf
-    if not abs(value) <= float(np.finfo(dtype).max):
+    if not abs(value) <= _LARGEST[dtype]:
         raise ValueError(f"mu: expected a finite number that {dtype} can hold, got {value!r}")
     return value
 

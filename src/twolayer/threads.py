@@ -48,14 +48,17 @@ def numba_threads(threads: int) -> Iterator[None]:
             "multiprocessing.get_context('spawn')"
         )
     before = numba.get_num_threads()  # launches the pool, so that its layer is known below
+    wanted = min(threads, numba.config.NUMBA_NUM_THREADS)
     in_turns = numba.threading_layer() == "workqueue"
     if in_turns:
         _one_at_a_time.acquire()
     try:
-        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+        if before != wanted:  # a call takes as long as a small problem's epoch
+            numba.set_num_threads(wanted)
         yield
     finally:
-        numba.set_num_threads(before)
+        if before != wanted:
+            numba.set_num_threads(before)
         if in_turns:
             _one_at_a_time.release()
 

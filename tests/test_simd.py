@@ -5,9 +5,12 @@ import platform
 import re
 import subprocess
 import sys
+from functools import partial
 
+import llvmlite.binding as llvm
 import numpy as np
 import pytest
+from llvmlite import ir
 from numba import njit
 
 from twolayer.kernels import fused, simd
@@ -126,17 +129,66 @@ def test_the_inner_loop_keeps_its_sums_in_registers(dtype):
         for signature, asm in compiled_addresses().inspect_asm().items()
         if str(signature[0]) == dtype
     )
-    loops = re.split(r"\n(?=\.LBB)", text)
-    name = "vfmadd231p" + ("s" if dtype == "float32" else "d")
-    bodies = [loop.split("jne")[0] for loop in loops]
-    sums = [re.findall(rf"{name}\s.*, (%[xyz]mm\d+)\n", body) for body in bodies]
-    tall = [
-        body
-        for body, registers in zip(bodies, sums, strict=True)
-        if len(registers) == len(set(registers)) == 2 * simd.HEIGHT  # one step of a whole tile
-    ]
+    tall = whole_tiles(text, r"vfmadd231p[sd]\s.*, (%[xyz]mm\d+)$", simd.HEIGHT)
     assert tall
     assert not any("rsp" in body for body in tall)
+
+
+def whole_tiles(text, multiply_add, height):
+    """The loops that add one step to each of the sums of a tile, two vectors wide."""
+    loops = re.finditer(r"(\.LBB\w+):((?:(?!\.LBB\w+:).)*?)\n\t(?:j|b\.)\w+\t\1\n", text, re.DOTALL)
+    bodies = [loop[2] for loop in loops]  # what branches back to its own label
+    sums = [re.findall(multiply_add, body, re.MULTILINE) for body in bodies]
+    return [
+        body
+        for body, registers in zip(bodies, sums, strict=True)
+        if len(registers) == len(set(registers)) == 2 * height
+    ]
+
+
+# triple, processor, bytes of a vector, heights, multiply-add with the register of its sum
+OTHERS = {
+    "avx2": ("x86_64-linux-gnu", "haswell", 32, (6, 4, 2, 1), r"vfmadd231p[sd]\s.*, (%ymm\d+)$"),
+    "avx512": (
+        "x86_64-linux-gnu", "skylake-avx512", 64, (12, 8, 4, 2, 1),
+        r"vfmadd231p[sd]\s.*, (%zmm\d+)$",
+    ),
+    "neon": ("aarch64-linux-gnu", "neoverse-n1", 16, (12, 8, 4, 2, 1), r"fmla\s(v\d+)\.[42][sd],"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_machines_keep_their_sums_in_registers_too(name, dtype, monkeypatch):
+    triple, processor, width, heights, multiply_add = OTHERS[name]
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    try:
+        target = llvm.Target.from_triple(triple)
+    except RuntimeError:
+        pytest.skip(f"this LLVM does not compile for {triple}")
+    monkeypatch.setattr(simd, "VECTOR_BYTES", width)
+    monkeypatch.setattr(simd, "_HEIGHTS", heights)
+    monkeypatch.setattr(simd, "HEIGHT", heights[0])
+    module, real = ir.Module(), ir.FloatType() if dtype == "float32" else ir.DoubleType()
+    module.triple = triple
+    for emit in (
+        partial(simd._product_function, scaled=False), partial(simd._product_function, scaled=True),
+        simd._dots_function, simd._spread_function,
+    ):  # fmt: skip
+        emit(module, real)
+    for function in module.functions:
+        if not function.is_declaration:
+            function.linkage = "external"  # nobody here calls them
+    compiled = llvm.parse_assembly(str(module))
+    machine = target.create_target_machine(cpu=processor, opt=3)
+    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    passes = llvm.create_pass_builder(machine, options)
+    passes.getModulePassManager().run(compiled, passes)
+    tall = whole_tiles(machine.emit_assembly(compiled), multiply_add, heights[0])
+    # The product and the scaled one. The loop over the last few k, beside the one over whole groups
+    # of them, may keep a broadcast number on the stack.
+    assert sum(not re.search(r"rsp|\[sp", body) for body in tall) >= 2
 
 
 def compiled_addresses():

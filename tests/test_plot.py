@@ -39,7 +39,7 @@ GROUPS = {
 def test_the_same_results_make_the_same_file(tmp_path, suffix):
     paths = [tmp_path / f"{i}{suffix}" for i in range(2)]
     for path in paths:
-        plots.plot(GROUPS, path, "a machine")
+        plots.plot(plots.figure, GROUPS, path, "a machine")
     first, second = (path.read_bytes() for path in paths)
     assert first == second
     if suffix == ".svg":
@@ -81,15 +81,15 @@ def test_a_line_has_a_point_for_each_size_at_which_it_was_timed():
 @pytest.mark.parametrize("name", ["figure.pdf", "figure"])
 def test_another_kind_of_file_is_refused(tmp_path, name):
     with pytest.raises(ValueError, match=r"plot: expected a file ending in \.svg or \.png"):
-        plots.plot(GROUPS, tmp_path / name)
+        plots.plot(plots.figure, GROUPS, tmp_path / name)
 
 
 def test_nothing_timed_is_refused(tmp_path):
     with pytest.raises(ValueError, match="at least one was timed"):
-        plots.plot({"n": [result({"a": None})]}, tmp_path / "figure.svg")
+        plots.plot(plots.figure, {"n": [result({"a": None})]}, tmp_path / "figure.svg")
 
 
 def test_without_matplotlib_the_extra_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(RuntimeError, match=r"pip install 'twolayer\[bench\]'"):
-        plots.plot(GROUPS, tmp_path / "figure.svg")
+        plots.plot(plots.figure, GROUPS, tmp_path / "figure.svg")

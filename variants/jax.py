@@ -1,21 +1,26 @@
 """JAX on the CPU, as its users write it: jax.value_and_grad under jax.jit, θ donated.
 
-JAX starts its threads once, one for each CPU that the process may use then; nothing changes their
-number later. A plan with fewer threads runs on all of them.
+JAX starts its threads once a process, and nothing changes their number later: the first plan's
+`threads` decides it, and later plans run on as many. Where somebody else started JAX before, it has
+a thread for each CPU.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
+from typing import Any
 
 import numpy as np
 
 from ..interface import Plan, Problem, Variant
 from ..network import Network, Parameters
 
+_THREADS = "PJRT_NPROC"  # read when JAX starts; there is no call that says it
+_starting = threading.Lock()
 _process: int | None = None  # the one that started JAX's threads
 
 
@@ -38,6 +43,22 @@ def _float64() -> Iterator[None]:
         )
     with jax.enable_x64(True):
         yield
+
+
+def _device(threads: int) -> Any:
+    """JAX's CPU, with so many threads if this is what starts it."""
+    import jax
+
+    with _starting:
+        before = os.environ.get(_THREADS)
+        os.environ[_THREADS] = str(threads)
+        try:
+            return jax.devices("cpu")[0]
+        finally:
+            if before is None:
+                del os.environ[_THREADS]
+            else:
+                os.environ[_THREADS] = before
 
 
 @cache  # what is compiled for one plan serves the next
@@ -83,7 +104,7 @@ class Jax(Plan):
         super().__init__(problem)
         import jax
 
-        self._put = partial(jax.device_put, device=jax.devices("cpu")[0])
+        self._put = partial(jax.device_put, device=_device(self.threads))
         self._epoch, self._differentiate, self._predict = _functions(self.net)
         with _float64():
             self._data = self._put(self.X), self._put(self.Y)
@@ -122,9 +143,8 @@ def _workspace(shape, itemsize, threads):
 VARIANT = Variant(
     "jax",
     "cpu",
-    "JAX: value_and_grad under jit, on as many threads as JAX started with",
+    "JAX: value_and_grad under jit",
     Jax,
     _workspace,
     ("jax",),
-    parallel=False,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -22,6 +22,7 @@ STEP_SIZE = 1e-6  # small, so that parameters stay finite through any number of 
 ROUNDS = 5
 LIMIT = 0.1  # seconds an epoch; a slower variant is skipped
 TIME = 3.0  # seconds for the blocks of a group on one workload; the first two rounds are done
+REFERENCE = "numba-fused"  # what others are set against
 _LEAST_ROUNDS = 2  # one in either order
 _WAKE_UP = 1.0  # seconds of all threads before the variants that use them are timed
 _FIRST_ROWS = 8  # even plain Python takes well under a second for so few
@@ -93,6 +94,17 @@ class Result:
         """The entries that were timed, fastest first."""
         return sorted((e for e in self.entries if e.blocks), key=lambda e: e.seconds.median)
 
+    def of(self, name: str) -> Entry | None:
+        """The entry of a variant by name; None unless it was timed."""
+        return next((e for e in self.entries if e.blocks and e.variant.name == name), None)
+
+    @property
+    def lead(self) -> float | None:
+        """Seconds of the fastest other variant over `REFERENCE`'s; None unless both were timed."""
+        reference = self.of(REFERENCE)
+        others = [entry.seconds.median for entry in self.ranking if entry is not reference]
+        return others[0] / reference.seconds.median if reference and others else None
+
     @property
     def least_seconds(self) -> float:
         """What the roofline allows for one epoch on the CPU."""
@@ -118,19 +130,26 @@ class Result:
         }
 
 
+def distinct(groups: Mapping[str, Sequence[Result]]) -> list[Result]:
+    """Each result once, though it may stand in several groups."""
+    return list({id(result): result for results in groups.values() for result in results}.values())
+
+
 def race(
     result: Result,
     field_of: Sequence[Variant],
     *,
     rounds: int = ROUNDS,
     limit: float = LIMIT,
+    seconds: float | None = None,
     store: Store | None = None,
     progress: Callable[[str, int], None] = lambda name, units: None,
 ) -> None:
     """Fill `result` with an entry for each variant, and keep each that was timed in the store.
 
     Arguments: result, new; field_of, the variants; rounds, blocks for each; limit, seconds an epoch
-    beyond which a variant is skipped; progress(name, units), called before anything is done for a
+    beyond which a variant is skipped; seconds, after which blocks end early but for the first two
+    rounds, `TIME` by default; progress(name, units), called before anything is done for a
     variant with the units of work done since the last call, at most `rounds + 1` for each variant.
     What was measured when an exception (KeyboardInterrupt) ends the race is in `result` and store.
     """
@@ -156,7 +175,7 @@ def race(
             group = [pair for pair in running if pair[0].variant.parallel is parallel]
             if group and parallel and result.threads > 1:
                 timing.warm_up(partial(group[0][1].step, STEP_SIZE), seconds=_WAKE_UP)
-            _rounds(group, rounds, progress)
+            _rounds(group, rounds, TIME if seconds is None else seconds, progress)
     finally:
         for entry, _ in running:
             if entry.blocks and store is not None:
@@ -164,10 +183,13 @@ def race(
 
 
 def _rounds(
-    group: list[tuple[Entry, Plan]], rounds: int, progress: Callable[[str, int], None]
+    group: list[tuple[Entry, Plan]],
+    rounds: int,
+    seconds: float,
+    progress: Callable[[str, int], None],
 ) -> None:
     """Add blocks to the entries, a block a round, in an order that alternates between rounds."""
-    end = time.perf_counter() + TIME
+    end = time.perf_counter() + seconds
     for number in range(rounds):
         if number >= _LEAST_ROUNDS and time.perf_counter() > end:
             break

@@ -20,6 +20,8 @@ T = TypeVar("T")
 
 WARM_UP = 0.15  # seconds, longer than another thread pool's idle threads keep spinning
 LEAST_CALLS = 3
+_STEADY = 1.1  # times the fastest call
+_PATIENCE = 4  # times as long to wait for that
 BLOCK = 0.05  # seconds
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
@@ -37,17 +39,22 @@ class Quartiles(NamedTuple):
 def warm_up(
     call: Callable[[], object], seconds: float = WARM_UP, calls: int = LEAST_CALLS
 ) -> float:
-    """Call for so many seconds and at least so many times; return what the fastest call took."""
+    """Call for so many seconds and at least so many times; return what the fastest call took.
+
+    While the last call took far longer than the fastest, it goes on, for four times `seconds` at
+    most.
+    """
     fastest = float("inf")
     with _no_collection():
-        end = time.perf_counter() + seconds
+        begin = time.perf_counter()
         while True:
             start = time.perf_counter()
             call()
             now = time.perf_counter()
             fastest = min(fastest, now - start)
             calls -= 1
-            if calls <= 0 and now >= end:
+            steady = now - start <= _STEADY * fastest or now - begin >= _PATIENCE * seconds
+            if calls <= 0 and now - begin >= seconds and steady:
                 return fastest
 
 

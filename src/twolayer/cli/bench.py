@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import math
 import shlex
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,12 +15,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from .. import plot as plots
 from .. import race as races
-from .. import roofline
+from .. import roofline as rooflines
 from ..interface import Variant, check_threads
 from ..network import Network, float_type
 from ..race import Result, Workload
 from ..store import Store
 from . import options, output, tables
+from . import peers as peers_table
+from .workloads import peers as listed_peers
 from .workloads import workloads
 
 _QUICK_ROUNDS = 3
@@ -36,15 +40,25 @@ def bench(
     variants: options.VariantNames = None,
     variant_file: options.VariantFiles = None,
     dtype: options.Dtype = "float32",
-    activation: options.Activation = "tanh",
-    loss: options.Loss = "squared",
+    activation: options.ActivationOrNone = None,
+    loss: options.LossOrNone = None,
     threads: options.Threads = None,
     limit: Annotated[
-        float, typer.Option(help="Seconds an epoch beyond which a variant is skipped.")
-    ] = races.LIMIT,
+        float | None,
+        typer.Option(
+            help=f"Seconds an epoch beyond which a variant is skipped, by default {races.LIMIT:g}, "
+            f"with --peers {peers_table.LIMIT:g}."
+        ),
+    ] = None,
+    peers: Annotated[
+        bool, typer.Option("--peers", help="PyTorch, JAX and NumPy against numba-fused.")
+    ] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer and smaller problems.")] = False,
     json: options.JsonFile = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the results, .svg or .png.")] = None,
+    roofline: Annotated[
+        Path | None, typer.Option(help="Draw GFLOP/s below the roofline, .svg or .png.")
+    ] = None,
     readme: Annotated[
         Path | None, typer.Option(help="Write the table between the markers in this file.")
     ] = None,
@@ -52,23 +66,42 @@ def bench(
     """Time the variants side by side, each after it was checked.
 
     Without --shape and --sweep: real data sets, and sweeps of n, d, M and K from one base point.
-    Sweeps have the squared loss unless another is named, so that K = 1 is a problem too.
+    Sweeps have the squared loss unless another is named, so that K = 1 is a problem too. With
+    --peers: eight shapes with networks of their own, and one table with a row a shape.
     """
+    listed = peers and not (shape or sweep)
+    if listed and (activation or loss):
+        name = "activation" if activation else "loss"
+        raise ValueError(
+            f"{name}: expected none beside --peers without --shape, whose shapes have networks of "
+            f"their own, got {activation or loss!r}"
+        )
+    if peers and variants is None:
+        variants = peers_table.VARIANTS
     field = options.select_variants(variants, variant_file)
     dtype = float_type("dtype", dtype).name
     threads = check_threads(threads)
+    if limit is None:
+        limit = peers_table.LIMIT if peers else races.LIMIT
     if not limit > 0:
         raise ValueError(f"limit: expected a positive number of seconds, got {limit}")
-    _check_outputs(json, plot, readme)
-    groups = workloads(Network(activation, loss), dtype, shape or (), sweep or (), quick)
-    roof = roofline.probe(dtype, threads)
+    outputs = _Outputs(peers, json, plot, roofline, readme)
+    outputs.check(field)
+    if listed:
+        groups = listed_peers(dtype, quick)
+    else:
+        net = Network(activation or "tanh", loss or "squared")
+        groups = workloads(net, dtype, shape or (), sweep or (), quick)
+    roof = rooflines.probe(dtype, threads)
     results = {
         workload: Result(workload, threads, roof)
         for workload in dict.fromkeys(w for members in groups.values() for w in members)
     }
+    rounds = _QUICK_ROUNDS if quick else races.ROUNDS
+    seconds = math.inf if peers else races.TIME  # slow peers get all of their rounds
     interrupted = False
     try:
-        _run(list(results.values()), field, _QUICK_ROUNDS if quick else races.ROUNDS, limit)
+        _run(list(results.values()), field, rounds, limit, seconds)
     except KeyboardInterrupt:
         interrupted = True
         output.complain("interrupted: what was measured until now follows")
@@ -78,26 +111,87 @@ def bench(
         if (begun := [results[workload] for workload in members if results[workload].entries])
     }
     roof = next(iter(results.values())).roof
-    tables.show(output.stdout(), finished, roof, threads)
-    _write(finished, roof, threads, dtype, interrupted, json, plot, readme)
+    show = peers_table.show if peers else tables.show
+    show(output.stdout(), finished, roof, threads)
+    outputs.write(finished, roof, threads, dtype, interrupted)
     if interrupted:
         raise typer.Exit(_INTERRUPTED)
 
 
-def _check_outputs(json: Path | None, plot: Path | None, readme: Path | None) -> None:
-    """Refuse what could not be written at the end before anything is measured."""
-    for name, path in (("json", json), ("plot", plot), ("readme", readme)):
-        if path is not None:
-            output.check_writable(name, path)
-    if plot is not None:
-        plots.check(plot)
-    if readme is not None:
-        if not readme.is_file():
-            raise ValueError(f"readme: expected an existing file, got {str(readme)!r}")
-        tables.between_markers(readme, readme.read_text(encoding="utf-8"), "")
+@dataclass(frozen=True)
+class _Outputs:
+    """The files asked for."""
+
+    peers: bool
+    json: Path | None
+    plot: Path | None
+    roofline: Path | None
+    readme: Path | None
+
+    @property
+    def _marker(self) -> str:
+        return peers_table.MARKER if self.peers else "bench"
+
+    def check(self, field: list[Variant]) -> None:
+        """Refuse what could not be written at the end before anything is measured."""
+        for name in ("json", "plot", "roofline", "readme"):
+            path = getattr(self, name)
+            if path is not None:
+                output.check_writable(name, path)
+                if name in ("plot", "roofline"):
+                    plots.check(path, name)
+        if self.readme is not None:
+            if not self.readme.is_file():
+                raise ValueError(f"readme: expected an existing file, got {str(self.readme)!r}")
+            text = self.readme.read_text(encoding="utf-8")
+            tables.between_markers(self.readme, text, "", self._marker)
+        names = [variant.name for variant in field]
+        if self.peers and self.plot is not None and races.REFERENCE not in names:
+            raise ValueError(
+                f"plot: expected {races.REFERENCE} among the variants, for times are relative to "
+                f"its own, got {', '.join(names)}"
+            )
+
+    def write(
+        self,
+        groups: tables.Groups,
+        roof: rooflines.Roofline,
+        threads: int,
+        dtype: str,
+        interrupted: bool,
+    ) -> None:
+        """Write them; a run that was interrupted leaves the figures and the README alone."""
+        date = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+        command = shlex.join(["twolayer", *sys.argv[1:]])
+        if self.json is not None:
+            report: dict[str, Any] = {"date": date, "command": command, "interrupted": interrupted}
+            report |= tables.report(groups, roof, threads)
+            if self.peers:
+                report["peers"] = peers_table.report(groups)
+            output.write_json(self.json, report)
+        if interrupted or not (self.plot or self.roofline or self.readme):
+            return
+        if not any(result.ranking for members in groups.values() for result in members):
+            raise ValueError(
+                "nothing was timed, so the figures and the README are left as they are"
+            )
+        machine = tables.describe_machine(threads, dtype)
+        if self.readme is not None:
+            markdown = peers_table.markdown if self.peers else tables.markdown
+            table = markdown(groups, machine, date[:10], command)
+            text = self.readme.read_text(encoding="utf-8")
+            text = tables.between_markers(self.readme, text, table, self._marker)
+            output.write_text(self.readme, text)
+        if self.plot is not None:
+            figure = plots.peers_figure if self.peers else plots.figure
+            plots.plot(figure, groups, self.plot, machine)
+        if self.roofline is not None:
+            plots.plot(plots.roofline_figure, groups, self.roofline, machine)
 
 
-def _run(results: list[Result], field: list[Variant], rounds: int, limit: float) -> None:
+def _run(
+    results: list[Result], field: list[Variant], rounds: int, limit: float, seconds: float
+) -> None:
     """Fill the results in, one race after the other, with a progress bar if somebody looks."""
     console = output.stderr()
     bar = Progress(
@@ -113,7 +207,10 @@ def _run(results: list[Result], field: list[Variant], rounds: int, limit: float)
                 bar.update(task, advance=done, description=f"{workload}  {name}")
 
             _raise_roof(results, result)
-            races.race(result, field, rounds=rounds, limit=limit, store=store, progress=progress)
+            races.race(
+                result, field, rounds=rounds, limit=limit, seconds=seconds, store=store,
+                progress=progress,
+            )  # fmt: skip
             bar.update(task, completed=(number + 1) * units)
             if not console.is_terminal:
                 console.print(f"{number + 1}/{len(results)} {_summary(result)}", soft_wrap=True)
@@ -121,8 +218,8 @@ def _run(results: list[Result], field: list[Variant], rounds: int, limit: float)
 
 def _raise_roof(results: list[Result], current: Result) -> None:
     """Probe again: what disturbs one probe on a shared machine must not hide what it can do."""
-    found = roofline.probe(current.workload.dtype, current.threads, seconds=0.1)
-    best = roofline.Roofline(*map(max, current.roof, found))
+    found = rooflines.probe(current.workload.dtype, current.threads, seconds=0.1)
+    best = rooflines.Roofline(*map(max, current.roof, found))
     for result in results:
         result.roof = best
 
@@ -135,33 +232,3 @@ def _summary(result: Result) -> str:
         f"{result.workload}: {len(result.ranking)} variants timed, the fastest is "
         f"{best.variant.name} with {output.duration(best.seconds.median)} an epoch"
     )
-
-
-def _write(
-    groups: dict[str, list[Result]],
-    roof: roofline.Roofline,
-    threads: int,
-    dtype: str,
-    interrupted: bool,
-    json: Path | None,
-    plot: Path | None,
-    readme: Path | None,
-) -> None:
-    """Write the files asked for; a run that was interrupted leaves the figure and README alone."""
-    date = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-    command = shlex.join(["twolayer", *sys.argv[1:]])
-    if json is not None:
-        head: dict[str, Any] = {"date": date, "command": command, "interrupted": interrupted}
-        output.write_json(json, head | tables.report(groups, roof, threads))
-    if interrupted or not (plot or readme):
-        return
-    if not any(result.ranking for members in groups.values() for result in members):
-        raise ValueError("nothing was timed, so the plot and the README are left as they are")
-    machine = tables.describe_machine(threads, dtype)
-    if plot is not None:
-        plots.plot(groups, plot, machine)
-    if readme is not None:
-        results = {id(result): result for members in groups.values() for result in members}
-        table = tables.markdown(results.values(), machine, date[:10], command)
-        text = readme.read_text(encoding="utf-8")
-        output.write_text(readme, tables.between_markers(readme, text, table))

@@ -21,6 +21,8 @@ VariantNames = Annotated[
 Dtype = Annotated[str, typer.Option(help="float32 or float64.")]
 Activation = Annotated[str, typer.Option(help="σ by name.")]
 Loss = Annotated[str, typer.Option(help="ℓ by name.")]
+ActivationOrNone = Annotated[str | None, typer.Option(help="σ by name, by default tanh.")]
+LossOrNone = Annotated[str | None, typer.Option(help="ℓ by name, by default squared.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads, by default all there are.")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")]
 

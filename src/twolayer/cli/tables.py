@@ -10,13 +10,12 @@ from rich.console import Console
 from rich.table import Table
 
 from ..machine import fingerprint
-from ..race import Entry, Result
+from ..race import Entry, Result, distinct
 from ..roofline import Roofline
 from .output import duration, memory
 
 Groups = Mapping[str, Sequence[Result]]
 
-START, END = "<!-- bench:start -->", "<!-- bench:end -->"
 _TITLES = {"data": "Real data sets", "shapes": "Shapes"}
 
 
@@ -25,13 +24,26 @@ def show(console: Console, groups: Groups, roof: Roofline, threads: int) -> None
     for group, results in groups.items():
         console.print()
         console.print(_table(group, results))
-        for line in _skipped(group, results):
-            console.print(line, style="red" if "disagrees" in line else "dim", soft_wrap=True)
+        show_skipped(console, group, results)
     console.print()
     console.print(
-        f"Roofline, {threads} threads: {roof.flops / 1e9:.0f} GFLOP/s, "
-        f"{roof.bandwidth / 1e9:.1f} GB/s. Times: median over blocks ± interquartile range.",
+        f"{describe_roof(roof, threads)} Times: median over blocks ± interquartile range.",
         style="dim",
+    )
+
+
+def show_skipped(console: Console, group: str, results: Sequence[Result]) -> None:
+    """A line for each variant that was skipped, and why."""
+    for line in skipped(group, results):
+        style = "red" if "disagrees" in line else "dim"
+        console.print(f"skipped: {line}", style=style, soft_wrap=True)
+
+
+def describe_roof(roof: Roofline, threads: int) -> str:
+    """Both roofs in one sentence."""
+    return (
+        f"Roofline, {threads} threads: {roof.flops / 1e9:.0f} GFLOP/s, "
+        f"{roof.bandwidth / 1e9:.1f} GB/s."
     )
 
 
@@ -96,7 +108,7 @@ def _label_lines(group: str, result: Result) -> list[str]:
     ]
 
 
-def _skipped(group: str, results: Sequence[Result]) -> list[str]:
+def skipped(group: str, results: Sequence[Result]) -> list[str]:
     """A line for each variant and reason, with the workloads unless it was so on all of them."""
     found: dict[tuple[str, str], list[str]] = {}
     for result in results:
@@ -107,7 +119,7 @@ def _skipped(group: str, results: Sequence[Result]) -> list[str]:
     lines = []
     for (name, reason), labels in sorted(found.items(), key=lambda item: item[0][0]):
         where = "" if len(labels) == len(results) else f" at {', '.join(labels)}"
-        lines.append(f"skipped: {name}{where}: {reason}")
+        lines.append(f"{name}{where}: {reason}")
     return lines
 
 
@@ -120,45 +132,54 @@ def describe_machine(threads: int, dtype: str) -> str:
     return ", ".join([f"{found['cpu']}", f"{threads} threads", dtype, *versions])
 
 
-def markdown(results: Iterable[Result], machine: str, date: str, command: str) -> str:
+def markdown(groups: Groups, machine: str, date: str, command: str) -> str:
     """The run as a Markdown table: a row a workload, a column a variant, the fastest in bold."""
-    results = [result for result in results if result.ranking]
+    results = [result for result in distinct(groups) if result.ranking]
     names = list(dict.fromkeys(e.variant.name for r in results for e in r.entries if e.blocks))
     heads = ["data", "n", "d", "M", "K", *names, "roofline"]
-    lines = [_markdown_row(heads), _markdown_row(["---"] + ["---:"] * (len(heads) - 1))]
-    for result in results:
-        times = {e.variant.name: duration(e.seconds.median) for e in result.ranking}
-        best = result.ranking[0].variant.name
-        times[best] = f"**{times[best]}**"
-        lines.append(
-            _markdown_row(
-                [
-                    result.workload.dataset or f"synthetic, {result.workload.net.loss}",
-                    *map(str, result.workload.shape),
-                    *(times.get(name, "–") for name in names),
-                    duration(result.least_seconds),
-                ]
-            )
-        )
+    rows = [
+        [
+            result.workload.dataset or f"synthetic, {result.workload.net.loss}",
+            *map(str, result.workload.shape),
+            *times(result, names),
+            duration(result.least_seconds),
+        ]
+        for result in results
+    ]
     note = (
-        f"Time of one epoch: median over warmed-up blocks; – is skipped; the roofline is what the "
-        f"processor's peak and the memory's bandwidth allow at best.\n{machine}. "
-        f"Written on {date} by `{command}`."
+        "Time of one epoch: median over warmed-up blocks; – is skipped; the roofline is what the "
+        "processor's peak and the memory's bandwidth allow at best."
     )
-    return "\n".join([*lines, "", note])
+    return f"{markdown_table(heads, rows)}\n\n{note}\n{origin(machine, date, command)}"
 
 
-def _markdown_row(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def times(result: Result, names: Iterable[str]) -> list[str]:
+    """The time of each variant by name, the fastest in bold, – for one that was not timed."""
+    found = {e.variant.name: duration(e.seconds.median) for e in result.ranking}
+    best = result.ranking[0].variant.name
+    found[best] = f"**{found[best]}**"
+    return [found.get(name, "–") for name in names]
 
 
-def between_markers(path: Path, text: str, content: str) -> str:
+def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table whose first column is text and whose others are figures."""
+    rule = ["---"] + ["---:"] * (len(heads) - 1)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, rule, *rows))
+
+
+def origin(machine: str, date: str, command: str) -> str:
+    """Where a table comes from."""
+    return f"{machine}. Written on {date} by `{command}`."
+
+
+def between_markers(path: Path, text: str, content: str, name: str = "bench") -> str:
     """`text` with `content` between the markers. Raises ValueError unless it has both, in order."""
-    before, start, rest = text.partition(START)
-    _, end, after = rest.partition(END)
+    first, last = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
+    before, start, rest = text.partition(first)
+    _, end, after = rest.partition(last)
     if not start or not end:
-        raise ValueError(f"readme: expected the lines {START} and {END}, in this order, in {path}")
-    return f"{before}{START}\n\n{content}\n\n{END}{after}"
+        raise ValueError(f"readme: expected the lines {first} and {last}, in this order, in {path}")
+    return f"{before}{first}\n\n{content}\n\n{last}{after}"
 
 
 def report(groups: Groups, roof: Roofline, threads: int) -> dict[str, Any]:

@@ -22,6 +22,19 @@ _SWEEPS = {
 _QUICK_BASE = Shape(n=2_000, d=32, M=64, K=4)
 _QUICK_SWEEPS = {"n": (100, 2_000, 20_000), "d": (32, 256)}
 _QUICK_DATA = ("diabetes",)  # whose loss, and so whose kernels, the sweeps share
+# As many pixels as MNIST and scikit-learn's digits have, many samples and few, networks wide and
+# narrow, one output and ten.
+_PEERS = (
+    (Shape(60_000, 784, 128, 10), "tanh", "softmax"),
+    (Shape(1_000_000, 8, 32, 1), "tanh", "squared"),
+    (Shape(100_000, 64, 64, 10), "tanh", "softmax"),
+    (Shape(10_000, 784, 1024, 10), "tanh", "softmax"),
+    (Shape(200_000, 32, 256, 1), "tanh", "squared"),
+    (Shape(1_000, 16, 16, 1), "tanh", "squared"),
+    (Shape(1_797, 64, 32, 10), "relu", "softmax"),
+    (Shape(4_096, 2048, 2048, 10), "tanh", "softmax"),
+)
+_QUICK_FLOPS = 3e9  # of a shape of the peers, about 0.1 s in the slowest of them
 _DATA_HIDDEN = 32  # hidden units on real data sets
 
 
@@ -64,6 +77,17 @@ def workloads(
         if not workload.dataset:
             net.init(1, 1, workload.shape.K)
     return groups
+
+
+def peers(dtype: str, quick: bool = False) -> Groups:
+    """The shapes on which libraries meet, each with a network of its own."""
+    return {
+        "shapes": [
+            Workload(Network(activation, loss), shape, dtype)
+            for shape, activation, loss in _PEERS
+            if not quick or shape.flops() < _QUICK_FLOPS
+        ]
+    }
 
 
 def parse_shape(text: str) -> Shape:

@@ -91,7 +91,8 @@ def main() -> None:
     text = "\n\n".join(lines) + f"\n\nWritten on {date} by `python tools/cpu_parts.py --write`."
     print(text)
     if write:
-        PAGE.write_text(tables.between_markers(PAGE, PAGE.read_text(encoding="utf-8"), text, "parts"))
+        page = PAGE.read_text(encoding="utf-8")
+        PAGE.write_text(tables.between_markers(PAGE, page, text, "parts"), encoding="utf-8")
 
 
 if __name__ == "__main__":

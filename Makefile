@@ -2,20 +2,24 @@
 # PYTHON=python3.13  the interpreter that .venv is made with
 # ARGS="-k softmax"  further arguments for pytest, `twolayer bench` or asv
 # GPU=               leaves the CUDA packages out where an NVIDIA driver was found
+# PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu TORCH="torch==2.13.0+cpu"
+#                    for make peers: PyTorch without CUDA, which Linux's plain wheel brings in GBs
 
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+TORCH ?=
+export PIP_EXTRA_INDEX_URL
 GPU := $(if $(shell command -v nvidia-smi 2>/dev/null),$(VENV)/.cuda)
 BIN := $(VENV)/bin
 PYTEST = $(BIN)/python -m pytest -n logical --maxprocesses=4 --dist=worksteal
 
-.PHONY: help test test-slow coverage lint format bench asv clean
+.PHONY: help test test-slow coverage lint format bench peers asv clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make test | test-slow | coverage | lint | format | bench | asv | clean"
+	@echo "make test | test-slow | coverage | lint | format | bench | peers | asv | clean"
 
 test: $(VENV)/.test $(GPU)
 	$(PYTEST) -m "not slow" $(ARGS)
@@ -42,6 +46,10 @@ format: $(VENV)/.lint
 bench: $(VENV)/.bench $(GPU)
 	$(BIN)/twolayer bench --readme README.md --plot docs/bench.svg $(ARGS)
 
+peers: $(VENV)/.bench $(VENV)/.torch $(VENV)/.peers
+	$(BIN)/twolayer bench --peers --readme README.md --plot docs/peers.svg \
+	  --roofline docs/roofline.svg $(ARGS)
+
 # A quick look at one commit; docs/measuring.md has the full profile. asv builds HEAD in an
 # environment of its own, so that changes which are not committed are never taken for it.
 asv: $(VENV)/.bench
@@ -58,6 +66,11 @@ clean:
 	rm -rf $(VENV) build dist src/*.egg-info .coverage .coverage.* .asv/env
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Before the extra that asks for any PyTorch, so that it finds the one wanted.
+$(VENV)/.torch: | $(BIN)/python
+	@$(if $(TORCH),$(BIN)/python -m pip install --quiet --disable-pip-version-check '$(TORCH)')
+	@touch $@
 
 # One stamp an extra, so that only a change of pyproject.toml installs again.
 $(VENV)/.%: pyproject.toml | $(BIN)/python

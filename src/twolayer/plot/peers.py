@@ -19,10 +19,11 @@ def figure(groups: Groups, caption: str = "") -> Any:
     for row, result in enumerate(results):
         _row(panel, row, result, looks)
     _axes(panel, results)
+    points = {name: look | {"linestyle": "none"} for name, look in looks.items()}
     panel.legend(
-        handles=handles(looks, "ruled out by the roofline"), loc="lower left", frameon=False,
-        bbox_to_anchor=(-0.02, 1.0), ncols=min(6, len(looks) + 1), columnspacing=1.2,
-        handletextpad=0.4, borderaxespad=0.2,
+        handles=handles(points, "out of reach"), loc="lower right", frameon=False,
+        bbox_to_anchor=(1.1, 1.0), ncols=min(6, len(looks) + 1), columnspacing=1.2,
+        handletextpad=0.3, borderaxespad=0.2,
     )  # fmt: skip
     return drawn
 
@@ -69,7 +70,10 @@ def _axes(panel: Any, results: list[Result]) -> None:
             duration(unit), (1, row), xycoords=("axes fraction", "data"), xytext=(6, 0),
             textcoords="offset points", va="center", color=GREY,
         )  # fmt: skip
-    panel.set_title(REFERENCE, loc="right", fontsize=9, fontweight="normal", color=GREY)
+    panel.annotate(
+        REFERENCE, (1, 0), xycoords="axes fraction", xytext=(6, -4), textcoords="offset points",
+        va="top", color=GREY,
+    )  # fmt: skip
 
 
 def _label(result: Result) -> str:

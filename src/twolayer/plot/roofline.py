@@ -5,12 +5,13 @@ Source: Williams, Waterman and Patterson 2009, doi:10.1145/1498765.1498785.
 
 from __future__ import annotations
 
+import statistics
 from typing import Any
 
 from ..race import REFERENCE, Result, distinct
 from .style import EDGE, GREY, GROUND, Groups, canvas, handles, styles, timed
 
-_NEAR = 1.12  # intensities whose ratio is less share a label
+_APART = 1.11  # ratio of intensities at which two problems do not cover each other
 
 
 def figure(groups: Groups, caption: str = "") -> Any:
@@ -18,25 +19,32 @@ def figure(groups: Groups, caption: str = "") -> Any:
 
     Raises ValueError where nothing was timed.
     """
+    from matplotlib.ticker import FuncFormatter
+
     results = distinct(timed(groups))
     looks = styles(results)
     title = "One epoch below the roofline"
     drawn, (panel, key) = canvas(9.6, 5.4, title, caption, 1, 2, widths=(3, 1))
     rates = [_rate(result, entry.seconds.median) for result in results for entry in result.ranking]
-    intensities = [_intensity(result) for result in results]
+    intensities = _places(results)
     roof = results[0].roof
     panel.set_xscale("log")
     panel.set_yscale("log")
     panel.set_xlim(min(*intensities, roof.flops / roof.bandwidth) / 3, max(intensities) * 2)
     panel.set_ylim(min(rates) / 2, roof.flops / 1e9 * 2.2)
     _ceilings(panel, roof.flops / 1e9, roof.bandwidth / 1e9)
-    for result, intensity in zip(results, intensities, strict=True):
+    for number, (result, intensity) in enumerate(zip(results, intensities, strict=True), 1):
         rated = [(e.variant.name, _rate(result, e.seconds.median)) for e in result.ranking]
         panel.vlines(intensity, rated[-1][1], rated[0][1], color=EDGE, linewidth=0.6, zorder=1)
         for name, rate in rated:
             prominent: dict[str, Any] = {"markersize": 10, "zorder": 4} if name == REFERENCE else {}
             panel.plot([intensity], [rate], **looks[name] | {"linestyle": "none"} | prominent)
-    _number(panel, results)
+        panel.annotate(
+            str(number), (intensity, 0), xycoords=("data", "axes fraction"), xytext=(0, 4),
+            textcoords="offset points", ha="center", va="bottom", fontweight="bold",
+        )  # fmt: skip
+    for axis in (panel.xaxis, panel.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     panel.set_xlabel("flop a byte, X and Y read once")
     panel.set_ylabel("GFLOP/s")
     panel.grid(color="#efefef", linewidth=0.8)
@@ -72,19 +80,21 @@ def _ceilings(panel: Any, peak: float, bandwidth: float) -> None:
     )  # fmt: skip
 
 
-def _number(panel: Any, results: list[Result]) -> None:
-    """The numbers of the problems along the lower edge, those of near intensities together."""
-    places: list[tuple[float, list[int]]] = []
-    for intensity, number in sorted((_intensity(r), i) for i, r in enumerate(results, 1)):
-        if places and intensity < places[-1][0] * _NEAR:
-            places[-1][1].append(number)
+def _places(results: list[Result]) -> list[float]:
+    """Where each problem stands: its intensity, moved by some percent where two would coincide."""
+    found: dict[int, float] = {}
+    group: list[int] = []
+    for i in sorted(range(len(results)), key=lambda i: _intensity(results[i])):
+        if group and _intensity(results[i]) >= _intensity(results[group[0]]) * _APART:
+            group = []
+        group.append(i)
+        middle = statistics.geometric_mean(_intensity(results[k]) for k in group)
+        if len(group) == 1:
+            found[i] = middle
         else:
-            places.append((intensity, [number]))
-    for intensity, numbers in places:
-        panel.annotate(
-            " ".join(map(str, sorted(numbers))), (intensity, 0), xycoords=("data", "axes fraction"),
-            xytext=(0, 4), textcoords="offset points", ha="center", va="bottom", fontweight="bold",
-        )  # fmt: skip
+            for rank, k in enumerate(group):
+                found[k] = middle * _APART ** (rank - (len(group) - 1) / 2)
+    return [found[i] for i in range(len(results))]
 
 
 def _legend(panel: Any, results: list[Result], looks: dict[str, dict[str, Any]]) -> None:

@@ -245,6 +245,87 @@ def test_sweeps_of_one_axis_add_up():
     assert [w.shape.d for w in groups["d"]] == [2, 3, 5]
 
 
+PEERS_README = "<!-- bench:start --><!-- bench:end -->\n<!-- peers:start -->\n<!-- peers:end -->\n"
+
+
+def test_peers_are_set_against_numba_fused_in_one_table(cli, tmp_path):
+    readme, path = tmp_path / "README.md", tmp_path / "peers.json"
+    readme.write_text(PEERS_README)
+    absent = tl.Variant("absent", "cpu", "not here", None, requires=("no_such_package",))
+    tl.variants.add(absent)
+    names = ["numpy", "numpy-samples", "absent", "numba-fused"]
+    plot, roof = tmp_path / "peers.svg", tmp_path / "roofline.png"
+    shown = cli(
+        "bench", "--peers", *SHAPES[2:], "--variants", ",".join(names), "--activation", "relu",
+        "--json", path, "--readme", readme, "--plot", plot, "--roofline", roof,
+    ).stdout  # fmt: skip
+    report = json.loads(path.read_text())
+    seconds = [
+        {v["variant"]: v["seconds"] for v in work["variants"] if "seconds" in v}
+        for work in report["workloads"]
+    ]
+    ratios = [min(s["numpy"], s["numpy-samples"]) / s["numba-fused"] for s in seconds]
+    assert report["peers"]["reference"] == "numba-fused"
+    assert report["peers"]["ratios"] == pytest.approx(ratios)
+    mean = report["peers"]["geometric_mean"]
+    assert mean == pytest.approx((ratios[0] * ratios[1]) ** 0.5)
+    assert {work["activation"] for work in report["workloads"]} == {"relu"}
+    text = readme.read_text()
+    assert text.startswith(PEERS_README.partition("\n")[0])  # the other markers' text stays
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert rows[0].startswith("| σ, ℓ | n | d | M | K | numpy | numpy-samples | absent | numba-")
+    assert len(rows) == 4
+    for row, ratio in zip(rows[2:], ratios, strict=True):
+        cells = [cell.strip() for cell in row.strip("|").split("|")]
+        assert cells[0] == "relu, squared"
+        assert cells[7] == "–"
+        assert cells[9] == f"{ratio:.2f}"
+        assert row.count("**") == 2
+    sentence = f"fastest other / numba-fused over 2 shapes: {mean:.2f}."
+    assert sentence in text
+    assert sentence in shown
+    assert "(absent: needs the package no_such_package)" in text
+    assert "skipped: absent: needs the package no_such_package" in shown
+    assert max(map(len, shown.splitlines())) <= 100
+    assert plot.read_text().startswith("<?xml")
+    assert roof.read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_numba_fused_there_is_no_ratio(cli, tmp_path):
+    path = tmp_path / "peers.json"
+    shown = cli("bench", "--peers", *SHAPES, "--json", path).stdout
+    assert "No ratio" in shown
+    peers = json.loads(path.read_text())["peers"]
+    assert (peers["ratios"], peers["geometric_mean"]) == ([None, None], None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--loss", "softmax"], "loss: expected none beside --peers without --shape"),
+        (["--activation", "relu"], "activation: expected none beside --peers without --shape"),
+        (["--variants", "numpy", "--plot", "x.svg"], "plot: expected numba-fused among the"),
+        (["--roofline", "x.gif"], "roofline: expected a file ending in .svg or .png"),
+        (["--roofline", "no folder/x.svg"], "roofline: expected a file in an existing folder"),
+    ],
+)
+def test_an_error_beside_peers_is_one_sentence(cli, monkeypatch, arguments, sentence):
+    monkeypatch.setattr(roofline, "probe", None)
+    result = cli("bench", "--peers", *arguments, code=2)
+    assert result.stderr.startswith(sentence)
+    assert result.stderr.count("\n") == 1
+
+
+def test_peers_have_shapes_and_networks_of_their_own():
+    listed = work.peers("float64")["shapes"]
+    assert len(listed) == 8
+    assert {w.dtype for w in listed} == {"float64"}
+    assert {(w.net.activation, w.net.loss) for w in listed} == {
+        ("tanh", "softmax"), ("tanh", "squared"), ("relu", "softmax"),
+    }  # fmt: skip
+    assert set(work.peers("float64", quick=True)["shapes"]) < set(listed)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT to send")
 def test_ctrl_c_keeps_what_was_measured(tmp_path):
     path, readme = tmp_path / "bench.json", tmp_path / "README.md"

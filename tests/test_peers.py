@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -92,6 +93,51 @@ def test_pytorchs_threads_are_used_and_put_back(name, threads, monkeypatch):
         assert torch.get_num_threads() == 3 - threads
     finally:
         torch.set_num_threads(initial)
+
+
+BUSY = """
+import sys
+import psutil
+import twolayer as tl
+from twolayer import cases
+
+case = cases.problem(tl.Network("tanh", "softmax"), tl.Shape(20000, 64, 128, 10), "float32")
+plan = tl.variants.get(sys.argv[1]).plan(*case[1:5], threads=int(sys.argv[2]))
+plan.step(1e-6)
+
+def used():
+    return {t.id: t.user_time + t.system_time for t in psutil.Process().threads()}
+
+before, total = used(), 0.0
+while total < 0.6:  # seconds of CPUs; the kernel counts them in hundredths
+    plan.step(1e-6)
+    spent = [seconds - before.get(thread, 0.0) for thread, seconds in used().items()]
+    total = sum(spent)
+print(sum(seconds > 0.1 * total for seconds in spent))
+"""
+
+
+@two_cpus
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems count CPU time by process")
+@pytest.mark.parametrize("name", [*PEERS, "numpy", "numba-fused"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_so_many_threads_are_busy_as_were_asked_for(name, threads, run_python):
+    if reason := tl.variants.get(name).unavailable():
+        pytest.skip(reason)
+    assert int(run_python(BUSY, name, threads)) == threads
+
+
+def test_the_environment_is_as_before_once_jax_has_started(run_python):
+    pytest.importorskip("jax")
+    code = (
+        "import os, twolayer as tl\n"
+        "from twolayer import cases\n"
+        "case = cases.problem(tl.Network(), tl.Shape(9, 2, 3, 1), 'float32')\n"
+        "tl.variants.get('jax').plan(*case[1:5], threads=1)\n"
+        "print(os.environ.get('PJRT_NPROC'))"
+    )
+    assert run_python(code).strip() == "None"
+    assert run_python(code, PJRT_NPROC="2").strip() == "2"
 
 
 def test_jax_keeps_its_own_precision():

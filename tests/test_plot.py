@@ -93,3 +93,63 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(RuntimeError, match=r"pip install 'twolayer\[bench\]'"):
         plots.plot(plots.figure, GROUPS, tmp_path / "figure.svg")
+
+
+def peers(**times):
+    """A result of the reference and others, and one in which it was skipped."""
+    return [result({"numba-fused": 1e-3, **times}), result({"numba-fused": None, **times}, 200)]
+
+
+def test_peers_stand_at_their_time_over_the_references():
+    panel = plots.peers_figure({"shapes": peers(jax=4e-3, torch=8e-3)}, "").axes[0]
+    lines = panel.get_lines()
+    places = sorted(float(line.get_xdata()[0]) for line in lines if line.get_marker() != "None")
+    assert places == pytest.approx([1, 4, 8])
+    assert [text.get_text() for text in panel.get_yticklabels()] == [
+        "n=100 d=4 M=8 K=2\ntanh, squared"
+    ]
+    low, high = panel.get_xlim()
+    assert low < 1
+    assert high > 8 * 1.2 / 1
+    names = [text.get_text() for text in panel.get_legend().get_texts()]
+    assert names == ["numba-fused", "jax", "torch", "out of reach"]
+
+
+def test_peers_without_the_reference_are_refused():
+    with pytest.raises(ValueError, match="numba-fused was timed in at least one"):
+        plots.peers_figure({"shapes": peers(jax=1.0)[1:]}, "")
+
+
+def test_points_of_the_roofline_are_flops_over_bytes_and_seconds():
+    made = result({"numba-fused": 1e-3, "jax": 2e-3})
+    panel = plots.roofline_figure({"shapes": [made]}, "").axes[0]
+    points = {
+        (float(line.get_xdata()[0]), float(line.get_ydata()[0]))
+        for line in panel.get_lines()
+        if line.get_marker() != "None"
+    }
+    flops, nbytes = made.workload.shape.flops(), made.workload.shape.bytes("float32")
+    rate = flops / 1e-3 / 1e9
+    assert sorted(points) == [
+        pytest.approx((flops / nbytes, rate / 2)),
+        pytest.approx((flops / nbytes, rate)),
+    ]
+    roof = next(line for line in panel.get_lines() if len(line.get_xdata()) == 3)
+    assert roof.get_xdata()[1] == pytest.approx(1e11 / 1e10)
+    assert list(roof.get_ydata()[1:]) == pytest.approx([100, 100])
+    assert roof.get_ydata()[0] == pytest.approx(10 * roof.get_xdata()[0])
+
+
+def test_problems_of_one_intensity_do_not_cover_each_other():
+    made = [result({"numba-fused": 1e-3}, n) for n in (10, 100, 1000)]
+    lines = plots.roofline_figure({"shapes": made}, "").axes[0].get_lines()
+    places = {float(line.get_xdata()[0]) for line in lines if line.get_marker() != "None"}
+    assert len(places) == 3
+
+
+@pytest.mark.parametrize("figure", [plots.peers_figure, plots.roofline_figure])
+def test_the_other_figures_are_the_same_each_time(tmp_path, figure):
+    paths = [tmp_path / f"{i}.svg" for i in range(2)]
+    for path in paths:
+        plots.plot(figure, {"shapes": peers(jax=4e-3)}, path, "a machine")
+    assert paths[0].read_bytes() == paths[1].read_bytes()

@@ -196,3 +196,25 @@ def test_bundled_data_are_loaded_as_the_workload_says(name):
 def test_rounds_end_with_the_time_after_the_second(monkeypatch):
     monkeypatch.setattr(races, "TIME", 0.0)
     assert len(run(NUMPY, rounds=9).entries[0].blocks) == 2
+
+
+def test_blocks_go_on_where_no_time_ends_them(monkeypatch):
+    monkeypatch.setattr(races, "TIME", 0.0)
+    assert len(run(NUMPY, rounds=4, seconds=float("inf")).entries[0].blocks) == 4
+
+
+def test_the_lead_is_the_fastest_others_time_over_the_references():
+    def entry(name, *blocks):
+        return Entry(variant(name), blocks=list(blocks))
+
+    entries = [entry("torch", 6.0), entry(races.REFERENCE, 2.0), entry("jax", 5.0)]
+    result = Result(WORKLOAD, 1, ROOF, entries)
+    assert result.of("jax") is entries[2]
+    assert result.lead == 2.5
+    assert Result(WORKLOAD, 1, ROOF, entries[1:2]).lead is None
+    assert Result(WORKLOAD, 1, ROOF, [entries[0], entry(races.REFERENCE)]).lead is None
+
+
+def test_a_result_in_two_groups_is_one():
+    one, two = Result(WORKLOAD, 1, ROOF), Result(WORKLOAD, 1, ROOF)
+    assert list(map(id, races.distinct({"n": [one], "d": [one, two]}))) == [id(one), id(two)]

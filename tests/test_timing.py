@@ -40,6 +40,18 @@ def test_warm_up_lasts_long_enough_and_at_least_three_calls(clock, duration, cal
     assert made.calls == calls
 
 
+def test_warm_up_goes_on_until_a_call_is_no_slower_than_before(clock):
+    made = clock(0.125, 0.0625, 0.125, 0.125, 0.0625)
+    assert timing.warm_up(made.call) == 0.0625
+    assert made.calls == 5
+
+
+def test_warm_up_waits_four_times_as_long_at_most(clock):
+    made = clock(0.0625, 0.125)  # 0.6 s are 0.0625 + 5 × 0.125 at the latest
+    assert timing.warm_up(made.call) == 0.0625
+    assert made.calls == 6
+
+
 def test_block_leaves_the_warm_up_out(clock):
     made = clock(0.125, 0.125, 0.125, 0.0078125)
     assert timing.block(made.call) == 0.0078125

@@ -35,12 +35,15 @@ def _row(panel: Any, row: int, result: Result, looks: dict[str, dict[str, Any]])
     least = result.least_seconds / unit
     panel.fill_betweenx([row - 0.4, row + 0.4], 1e-9, least, color=GROUND, linewidth=0, zorder=0.5)
     panel.vlines(least, row - 0.4, row + 0.4, color=EDGE, linewidth=1, zorder=1)
+    names = list(looks)
     for entry in result.ranking:
-        look = looks[entry.variant.name]
+        name = entry.variant.name
+        look = looks[name]
+        place = row + 0.5 * ((names.index(name) + 0.5) / len(names) - 0.5)  # none hides another
         low, median, high = (seconds / unit for seconds in entry.seconds)
-        panel.hlines(row, low, high, color=look["color"], linewidth=1.2, zorder=2)
-        larger = {"markersize": 9 if entry.variant.name == REFERENCE else 7}
-        panel.plot([median], [row], **look | larger)
+        panel.hlines(place, low, high, color=look["color"], linewidth=1.2, zorder=2)
+        larger = {"markersize": 9 if name == REFERENCE else 7}
+        panel.plot([median], [place], **look | larger)
 
 
 def _axes(panel: Any, results: list[Result]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from ..race import REFERENCE, Result, distinct
 from .style import EDGE, GREY, GROUND, Groups, canvas, handles, styles, timed
 
-_APART = 1.11  # ratio of intensities at which two problems do not cover each other
+_APART = 1.18  # ratio of intensities at which two problems do not cover each other
 
 
 def figure(groups: Groups, caption: str = "") -> Any:
@@ -24,7 +24,9 @@ def figure(groups: Groups, caption: str = "") -> Any:
     results = distinct(timed(groups))
     looks = styles(results)
     title = "One epoch below the roofline"
-    drawn, (panel, key) = canvas(9.6, 5.4, title, caption, 1, 2, widths=(3, 1))
+    drawn, (panel, key) = canvas(
+        9.6, max(5.4, 2.6 + 0.3 * len(results)), title, caption, 1, 2, widths=(3, 1)
+    )
     rates = [_rate(result, entry.seconds.median) for result in results for entry in result.ranking]
     intensities = _places(results)
     roof = results[0].roof

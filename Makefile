@@ -2,14 +2,12 @@
 # PYTHON=python3.13  the interpreter that .venv is made with
 # ARGS="-k softmax"  further arguments for pytest, `twolayer bench` or asv
 # GPU=               leaves the CUDA packages out where an NVIDIA driver was found
-# PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu TORCH="torch==2.13.0+cpu"
-#                    for make peers: PyTorch without CUDA, which Linux's plain wheel brings in GBs
+# PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
+#                    for make peers on Linux: PyTorch without gigabytes of CUDA
 
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
-TORCH ?=
-export PIP_EXTRA_INDEX_URL
 GPU := $(if $(shell command -v nvidia-smi 2>/dev/null),$(VENV)/.cuda)
 BIN := $(VENV)/bin
 PYTEST = $(BIN)/python -m pytest -n logical --maxprocesses=4 --dist=worksteal
@@ -46,7 +44,7 @@ format: $(VENV)/.lint
 bench: $(VENV)/.bench $(GPU)
 	$(BIN)/twolayer bench --readme README.md --plot docs/bench.svg $(ARGS)
 
-peers: $(VENV)/.bench $(VENV)/.torch $(VENV)/.peers
+peers: $(VENV)/.bench $(VENV)/.peers
 	$(BIN)/twolayer bench --peers --readme README.md --plot docs/peers.svg \
 	  --roofline docs/roofline.svg $(ARGS)
 
@@ -66,11 +64,6 @@ clean:
 	rm -rf $(VENV) build dist src/*.egg-info .coverage .coverage.* .asv/env
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
-
-# Before the extra that asks for any PyTorch, so that it finds the one wanted.
-$(VENV)/.torch: | $(BIN)/python
-	@$(if $(TORCH),$(BIN)/python -m pip install --quiet --disable-pip-version-check '$(TORCH)')
-	@touch $@
 
 # One stamp an extra, so that only a change of pyproject.toml installs again.
 $(VENV)/.%: pyproject.toml | $(BIN)/python

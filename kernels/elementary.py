@@ -9,24 +9,42 @@ largest error met: in float32 over all inputs, in float64 over samples of 10**5 
 import math
 
 import numpy as np
-from numba.extending import overload
+from numba.extending import overload, register_jitable
 
-from .elementary_intrinsics import POLYNOMIALS, TABLES
+from .elementary_intrinsics import POLYNOMIALS, TABLES, magic
 from .elementary_intrinsics import copysign as _copysign
+from .elementary_intrinsics import power as _power
 from .elementary_intrinsics import powers as _powers
 from .elementary_intrinsics import rough_reciprocal as _rough_reciprocal
 from .elementary_intrinsics import select as _select
 from .elementary_intrinsics import split as _split
 from .elementary_intrinsics import square as _square
 
-__all__ = ["ULP", "erfc", "exp", "expm1", "like", "log1p", "select", "tanh"]
+__all__ = [
+    "ULP",
+    "erf",
+    "erfc",
+    "exp",
+    "exp_neg",
+    "expm1",
+    "expm1_neg",
+    "gaussian",
+    "like",
+    "log1p",
+    "log1p_exp",
+    "logistic",
+    "select",
+    "tanh",
+]
 
 ULP = {
     "exp": {"float32": 1.0, "float64": 1.0},
     "expm1": {"float32": 2.0, "float64": 2.0},
     "log1p": {"float32": 2.0, "float64": 2.0},
     "tanh": {"float32": 2.0, "float64": 2.0},
-    "erfc": {"float32": 2.25, "float64": 2.25},
+    "erf": {"float32": 2.0, "float64": 2.0},
+    "erfc": {"float32": 2.0, "float64": 2.0},
+    "logistic": {"float32": 2.0, "float64": 2.0},
 }
 
 # Stated for each overload: a callee inherits its caller's flags otherwise, and ``reassoc`` would
@@ -67,9 +85,38 @@ def log1p(x):
     return math.log1p(x)
 
 
+def exp_neg(x):
+    """e**x for x <= 0 only, which costs less."""
+    return exp(x)
+
+
+def expm1_neg(x):
+    """e**x - 1 for x <= 0 only, which costs less; the sign of a zero is not kept."""
+    return expm1(x)
+
+
+def log1p_exp(x):
+    """log(1 + e**x) for x <= 0 only."""
+    return log1p(exp(x))
+
+
 def tanh(x):
     """Hyperbolic tangent; jitted 1.50 ULP in float32, 1.50 in float64."""
     return math.tanh(x) if isinstance(x, float) else np.tanh(x)
+
+
+def erf(x):
+    """Error function."""
+    if isinstance(x, float):
+        return math.erf(x)
+    from scipy.special import erf as array_erf
+
+    return array_erf(x)
+
+
+def gaussian(x):
+    """e**(-x**2)."""
+    return exp(-x * x)
 
 
 def erfc(x):
@@ -107,62 +154,55 @@ def _overload_like(x, value):
     return lambda x, value: type(x)(value)
 
 
-def _clamped(x):
-    """Return x, moved to where e**x has just overflowed or just rounded to 0 if it is beyond."""
-    raise NotImplementedError("only jitted code calls this")
+@register_jitable(**_JIT)
+def logistic(x):
+    """1 / (1 + e**-x), from e**-|x| so that neither tail overflows."""
+    e, one = exp_neg(-abs(x)), like(x, 1.0)
+    return select(x < like(x, 0.0), e, one) / (one + e)
 
 
 def _reduced(x, rest):
-    """Return p, q, (2**i, 2**j, 2**-j) such that e**(x + rest) = (1 + p + q) * 2**i * 2**j.
+    """Return p, q, n + magic such that e**(x + rest) = (1 + p + q) * 2**n.
 
     q is what the rounding of p lost.
     """
     raise NotImplementedError("only jitted code calls this")
 
 
-@overload(_clamped, jit_options=_JIT)
-def _overload_clamped(x):
-    table = TABLES[x]
-    low, high = table.dtype(table.exp_low), table.dtype(table.exp_high)
-
-    def clamped(x):
-        x = _select(x > high, high, x)
-        return _select(x < low, low, x)
-
-    return clamped
-
-
 @overload(_reduced, jit_options=_JIT)
 def _overload_reduced(x, rest):
     table = TABLES[x]
-    log2e, magic = table.dtype(1 / math.log(2)), table.dtype(1.5 * 2.0**table.mantissa)
+    log2e, start = table.dtype(1 / math.log(2)), magic(table)
     ln2_high, ln2_low = table.dtype(table.ln2_high), table.dtype(table.ln2_low)
     tail = POLYNOMIALS[x, "exp"]
 
     def reduced(x, rest):
         # x = n log(2) + r, with n * ln2_high exact and r carried as r + lost
-        shifted = x * log2e + magic
-        n = shifted - magic
+        shifted = x * log2e + start
+        n = shifted - start
         head = x - n * ln2_high
         small = n * ln2_low - rest
         r = head - small
         lost = (head - r) - small
         addend = r * r * tail(r) + lost
         p = r + addend
-        return p, addend - (p - r), _powers(shifted)
+        return p, addend - (p - r), shifted
 
     return reduced
 
 
 @overload(exp, jit_options=_JIT)
 def _overload_exp(x):
-    if x not in TABLES:
+    table = TABLES.get(x)
+    if table is None:
         return None
-    zero = TABLES[x].dtype(0.0)
+    zero, low, high = (table.dtype(c) for c in (0.0, table.exp_low, table.exp_high))
 
     def jitted(x):
         # Rounded before the last factor, a power of 2, which alone may overflow or underflow
-        p, _, (first, second, _) = _reduced(_clamped(x), zero)
+        x = _select(x > high, high, x)
+        p, _, shifted = _reduced(_select(x < low, low, x), zero)
+        first, second, _ = _powers(shifted)
         return (first + first * p) * second
 
     return jitted
@@ -170,13 +210,61 @@ def _overload_exp(x):
 
 @overload(expm1, jit_options=_JIT)
 def _overload_expm1(x):
-    if x not in TABLES:
+    table = TABLES.get(x)
+    if table is None:
         return None
-    zero = TABLES[x].dtype(0.0)
+    zero, low, high = (table.dtype(c) for c in (0.0, table.exp_low, table.exp_high))
 
     def jitted(x):
-        p, _, (first, second, inverse) = _reduced(_clamped(x), zero)
+        y = _select(x > high, high, x)
+        p, _, shifted = _reduced(_select(y < low, low, y), zero)
+        first, second, inverse = _powers(shifted)
         return _copysign((first * p + (first - inverse)) * second, x)
+
+    return jitted
+
+
+@overload(exp_neg, jit_options=_JIT)
+def _overload_exp_neg(x):
+    table = TABLES.get(x)
+    if table is None:
+        return None
+    zero, low = table.dtype(0.0), table.dtype(table.exp_low)
+    down = table.dtype(2.0**-table.exp_offset)
+
+    def jitted(x):
+        p, _, shifted = _reduced(_select(x < low, low, x), zero)
+        scale = _power(shifted)
+        return (scale + scale * p) * down
+
+    return jitted
+
+
+@overload(expm1_neg, jit_options=_JIT)
+def _overload_expm1_neg(x):
+    table = TABLES.get(x)
+    if table is None:
+        return None
+    zero, low = table.dtype(0.0), table.dtype(table.exp_low)
+    up, down = table.dtype(2.0**table.exp_offset), table.dtype(2.0**-table.exp_offset)
+
+    def jitted(x):
+        p, _, shifted = _reduced(_select(x < low, low, x), zero)
+        scale = _power(shifted)
+        return (scale * p + (scale - up)) * down
+
+    return jitted
+
+
+@overload(log1p_exp, jit_options=_JIT)
+def _overload_log1p_exp(x):
+    if x not in TABLES:
+        return None
+    tail = POLYNOMIALS[x, "log1p_exp"]
+
+    def jitted(x):
+        e = exp_neg(x)
+        return e + e * (e * tail(e))
 
     return jitted
 
@@ -215,17 +303,54 @@ def _overload_tanh(x):
     table = TABLES.get(x)
     if table is None:
         return None
-    one, two = table.dtype(1.0), table.dtype(2.0)
-    half_reached = table.dtype(math.log(3) / 2)
-    tail = POLYNOMIALS[x, "tanh"]
+    zero, one, two, half_reached = (table.dtype(c) for c in (0.0, 1.0, 2.0, math.log(3) / 2))
+    low, up = table.dtype(table.exp_low), table.dtype(2.0**table.exp_offset)
 
     def jitted(x):
-        # Above 1/2 the error of the quotient counts less the nearer tanh is to 1.
+        # (1 - e) / (1 + e), e = e**(-2 |x|), all scaled alike. From 1/2 on the error of the
+        # quotient in 1 - 2e / (1 + e) counts less the nearer tanh is to 1.
         a = abs(x)
-        e = exp(-two * a)
-        square = x * x
-        near = a + a * square * tail(square)
-        return _copysign(_select(a < half_reached, near, one - two * e / (one + e)), x)
+        p, _, shifted = _reduced(_select(-two * a < low, low, -two * a), zero)
+        scale = _power(shifted)
+        below = a < half_reached
+        numerator = _select(below, (up - scale) - scale * p, two * (scale + scale * p))
+        y = numerator / (scale * p + (scale + up))
+        return _copysign(_select(below, y, one - y), x)
+
+    return jitted
+
+
+@overload(erf, jit_options=_JIT)
+def _overload_erf(x):
+    table = TABLES.get(x)
+    if table is None:
+        return None
+    one, half_reached = table.dtype(1.0), table.dtype(0.47693628)
+    tail = POLYNOMIALS[x, "erf"]
+
+    def jitted(x):
+        # From 1/2 on the error of erfc counts less the nearer erf is to 1.
+        a = abs(x)
+        y = _select(a < half_reached, a + a * tail(a * a), one - erfc(a))
+        return _copysign(y, x)
+
+    return jitted
+
+
+@overload(gaussian, jit_options=_JIT)
+def _overload_gaussian(x):
+    table = TABLES.get(x)
+    if table is None:
+        return None
+    end, down = table.dtype(table.erfc_end), table.dtype(2.0**-table.exp_offset)
+
+    def jitted(x):
+        # What the rounding of x**2 lost would cost x**2 ULP.
+        a = abs(x)
+        square, rest = _square(_select(a > end, end, a))
+        p, _, shifted = _reduced(-square, -rest)
+        scale = _power(shifted)
+        return (scale + scale * p) * down
 
     return jitted
 
@@ -238,6 +363,7 @@ def _overload_erfc(x):
     zero, one, two = (table.dtype(c) for c in (0.0, 1.0, 2.0))
     end, center = table.dtype(table.erfc_end), table.dtype(table.erfc_center)
     scaled, tail = table.dtype(table.erfc_center_value), POLYNOMIALS[x, "erfc_tail"]
+    down = table.dtype(2.0**-table.exp_offset)
 
     def jitted(x):
         # erfc(a) = e**(-a**2) h(t) / (1 + a): what each rounding of h, 1 + a and e**r loses is
@@ -245,14 +371,14 @@ def _overload_erfc(x):
         a = abs(x)
         a = _select(a > end, end, a)
         square, rest = _square(a)
-        p, q, (first, second, _) = _reduced(-square, -rest)
+        p, q, shifted = _reduced(-square, -rest)
         t = (a - center) / (a + center)
         offset = t * tail(t)
         y = scaled + offset
         d = one + a
         lost = a - (d - one)  # in the rounding of d
         small = (offset - (y - scaled)) - y * (lost * _rough_reciprocal(d))
-        y = (y + (y * p + (y * q + (small + small * p)))) / d * first * second
+        y = (y + (y * p + (y * q + (small + small * p)))) / d * _power(shifted) * down
         return _select(x < zero, two - y, y)
 
     return jitted

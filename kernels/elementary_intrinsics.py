@@ -41,7 +41,7 @@ def polynomial(coefficients):
 POLYNOMIALS = {
     (kind, name): polynomial([float(table.dtype(c)) for c in getattr(table, name)])
     for kind, table in TABLES.items()
-    for name in ("exp", "log", "tanh", "erfc_tail")
+    for name in ("exp", "log", "log1p_exp", "erf", "erfc_tail")
 }
 
 
@@ -58,14 +58,36 @@ def select(typingctx, condition, x, y):
     return kind(condition, x, y), codegen
 
 
+def magic(table: Table) -> np.floating:
+    """The number that leaves n + bias + exp_offset in the lowest bits of its sum with n."""
+    return table.dtype(1.5 * 2.0**table.mantissa + table.bias + table.exp_offset)
+
+
+def _bits(number: np.floating) -> int:
+    return int(number.view(f"i{number.nbytes}"))
+
+
+@intrinsic
+def power(typingctx, shifted):
+    """Return 2**(n + exp_offset) for ``shifted`` = n + magic, a normal number for n <= 0."""
+    table = TABLES[shifted]
+
+    def codegen(context, builder, signature, args):
+        integer = _integer(table)
+        bits = builder.shl(builder.bitcast(args[0], integer), integer(table.mantissa))
+        return builder.bitcast(bits, args[0].type)
+
+    return shifted(shifted), codegen
+
+
 @intrinsic
 def powers(typingctx, shifted):
-    """Return 2**i, 2**j and 2**-j, i + j = n, for n in the low bits of ``shifted``.
+    """Return 2**i, 2**j and 2**-j, i + j = n, for ``shifted`` = n + magic.
 
     Two factors, because 2**n itself may be too large or too small where the product is not.
     """
     table = TABLES[shifted]
-    magic_bits = int(table.dtype(1.5 * 2.0**table.mantissa).view(f"i{table.dtype().nbytes}"))
+    start = 2 * table.bias - _bits(magic(table))
 
     def codegen(context, builder, signature, args):
         integer = _integer(table)
@@ -75,9 +97,7 @@ def powers(typingctx, shifted):
             return builder.bitcast(bits, args[0].type)
 
         # n + 2 bias is positive: a logical shift halves it, and every vector unit has one.
-        biased = builder.add(
-            builder.bitcast(args[0], integer), integer(2 * table.bias - magic_bits)
-        )
+        biased = builder.add(builder.bitcast(args[0], integer), integer(start))
         i = builder.lshr(biased, integer(1))
         j = builder.sub(biased, i)
         results = power(i), power(j), power(builder.sub(integer(2 * table.bias), j))
@@ -90,9 +110,8 @@ def powers(typingctx, shifted):
 def split(typingctx, u):
     """Return n and 2**(2 - n) such that u * 2**-n lies between sqrt(1/2) and sqrt(2), u > 0."""
     table = TABLES[u]
-    view = f"i{table.dtype().nbytes}"
-    magic = table.dtype(1.5 * 2.0**table.mantissa)
-    start = int(table.dtype(math.sqrt(0.5)).view(view))
+    plain = table.dtype(1.5 * 2.0**table.mantissa)
+    start = _bits(table.dtype(math.sqrt(0.5)))
     one = table.bias << table.mantissa
 
     def codegen(context, builder, signature, args):
@@ -101,8 +120,8 @@ def split(typingctx, u):
         bits = builder.add(builder.bitcast(args[0], integer), integer(one - start))
         biased = builder.lshr(bits, integer(table.mantissa))
         # Integers of 64 bits have no vector conversion before AVX-512: the magic number serves.
-        shifted = builder.add(biased, integer(int(magic.view(view)) - table.bias))
-        n = builder.fsub(builder.bitcast(shifted, real), real(float(magic)))
+        shifted = builder.add(biased, integer(_bits(plain) - table.bias))
+        n = builder.fsub(builder.bitcast(shifted, real), real(float(plain)))
         opposite = builder.sub(integer(2 * table.bias + 2), biased)
         power = builder.bitcast(builder.shl(opposite, integer(table.mantissa)), real)
         return context.make_tuple(builder, signature.return_type, (n, power))

@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba.extending import register_jitable
 
-from .activations import sigmoid, sigmoid_slope, softplus
-from .elementary import exp, like, log1p, select
+from .activations import sigmoid_slope, softplus
+from .elementary import exp_neg, like, log1p, logistic, select
 
 
 class Loss(NamedTuple):
@@ -43,67 +43,67 @@ class Loss(NamedTuple):
     loss_columns: Callable[..., Any]
 
 
-@register_jitable
+@register_jitable(forceinline=True)
 def identity_link(u):
     """h(u) = u."""
     return u
 
 
-@register_jitable
+@register_jitable(forceinline=True)
 def squared_loss(u, y):
     """ℓ = (u − y)², not halved."""
     return (u - y) * (u - y)
 
 
-@register_jitable
+@register_jitable(forceinline=True)
 def squared_delta(u, y):
     """δ = 2 (u − y)."""
     return like(u, 2.0) * (u - y)
 
 
-@register_jitable
+@register_jitable(forceinline=True)
 def squared_logistic_loss(u, y):
     """ℓ = (f − y)², f = h(u) the logistic function of u."""
-    return squared_loss(sigmoid(u), y)
+    return squared_loss(logistic(u), y)
 
 
-@register_jitable
+@register_jitable(forceinline=True)
 def squared_logistic_delta(u, y):
     """δ = 2 (f − y) h′(u)."""
-    return squared_delta(sigmoid(u), y) * sigmoid_slope(u)
+    return squared_delta(logistic(u), y) * sigmoid_slope(u)
 
 
-@register_jitable
+@register_jitable(forceinline=True)
 def logistic_loss(u, y):
     """ℓ = −log h(y u) = log(1 + e^(−y u)), y = ±1."""
     return softplus(-y * u)
 
 
-@register_jitable
+@register_jitable(forceinline=True)
 def logistic_delta(u, y):
     """δ = −y h(−y u)."""
-    return -y * sigmoid(-y * u)
+    return -y * logistic(-y * u)
 
 
-@register_jitable
+@register_jitable(forceinline=True)
 def shifted_exponential(u, m):
     """e^(u − m), with m = max u so that no logit overflows and one term is 1."""
-    return exp(u - m)
+    return exp_neg(u - m)
 
 
-@register_jitable
+@register_jitable(forceinline=True)
 def cross_entropy(weight, s, dot):
     """ℓ = −yᵀ log f = (Σ y) log s − yᵀ(u − m), s = Σ e^(u − m); both terms are non-negative."""
     return weight * log1p(s - like(s, 1.0)) - dot
 
 
-@register_jitable
+@register_jitable(forceinline=True)
 def softmax_delta(e, s, y):
     """δ = f − y, f = e / s."""
     return e / s - y
 
 
-@register_jitable
+@register_jitable(forceinline=True)
 def softmax_link_row(u, f):
     """f = e^(u − m) / Σ e^(u − m), m = max u."""
     m = u[0]
@@ -117,7 +117,7 @@ def softmax_link_row(u, f):
         f[k] /= s
 
 
-@register_jitable
+@register_jitable(forceinline=True)
 def softmax_loss_row(u, y, delta):
     """ℓ = −yᵀ log f, δ = f − y, f the softmax of u."""
     m = u[0]
@@ -136,7 +136,7 @@ def softmax_loss_row(u, y, delta):
     return cross_entropy(weight, s, dot)
 
 
-@register_jitable
+@register_jitable(forceinline=True)
 def softmax_columns(U, m, s):
     """U becomes e^(U − m) for every column of U (K, rows), m its maxima, s the sums; (rows,)."""
     for i in range(len(m)):
@@ -154,7 +154,7 @@ def softmax_columns(U, m, s):
             s[i] += u[i]
 
 
-@register_jitable
+@register_jitable(forceinline=True)
 def softmax_link_columns(U, work):
     """F = softmax of every column of U (K, rows), in place; work (4, rows) is written to."""
     m, s = work[0], work[1]
@@ -165,7 +165,7 @@ def softmax_link_columns(U, work):
             u[i] /= s[i]
 
 
-@register_jitable
+@register_jitable(forceinline=True)
 def softmax_loss_columns(U, Y, work):
     """Σ ℓ over the columns of U and Y (K, rows); U becomes Δ, work (4, rows) is written to.
 
@@ -236,18 +236,26 @@ def _forms(name, link, loss, delta):
         U[...] = delta(U, Y)
         return total
 
+    # Not by the row forms: two names for one array keep a loop from running in vectors.
     def link_columns(U, work):
-        link_row(U.ravel(), U.ravel())
+        u = U.ravel()
+        for i in range(len(u)):
+            u[i] = link(u[i])
 
     def loss_columns(U, Y, work):
-        return loss_row(U.ravel(), Y.ravel(), U.ravel())
+        u, y = U.ravel(), Y.ravel()
+        total = 0.0
+        for i in range(len(u)):
+            before = u[i]
+            total += loss(before, y[i])
+            u[i] = delta(before, y[i])
+        return total
 
     # Numba keys its files by the pickles of the functions that a kernel closes over. A function
     # that its module knows by name is pickled as that name, the same in every process.
-    link_row, loss_row = register_jitable(link_row), register_jitable(loss_row)
     for form in (link_row, loss_row, link_columns, loss_columns):
         form.__qualname__ = f"{name}_{form.__name__}"
-        globals()[form.__qualname__] = register_jitable(form)
+        globals()[form.__qualname__] = register_jitable(forceinline=True)(form)
     return link_row, loss_row, link_batch, loss_batch, link_columns, loss_columns
 
 
@@ -262,12 +270,12 @@ LOSSES: dict[str, Loss] = {
         Loss(
             "squared_logistic",
             "real",
-            *_forms("squared_logistic", sigmoid, squared_logistic_loss, squared_logistic_delta),
+            *_forms("squared_logistic", logistic, squared_logistic_loss, squared_logistic_delta),
         ),
         Loss(
             "logistic",
             "sign",
-            *_forms("logistic", sigmoid, logistic_loss, logistic_delta),
+            *_forms("logistic", logistic, logistic_loss, logistic_delta),
         ),
         Loss(
             "softmax",

@@ -25,7 +25,17 @@ EXACT = {
     "expm1": mp.expm1,
     "log1p": lambda x: mp.log1p(x) if x > -1 else (-mp.inf if x == -1 else mp.nan),
     "tanh": mp.tanh,
+    "erf": mp.erf,
     "erfc": mp.erfc,
+    "logistic": lambda x: 1 / (1 + mp.exp(-x)),
+}
+
+# Functions of x <= 0 or of any x that serve the activations only
+PIECES = {
+    "exp_neg": mp.exp,
+    "expm1_neg": mp.expm1,
+    "log1p_exp": lambda x: mp.log1p(mp.exp(x)),
+    "gaussian": lambda x: mp.exp(-x * x),
 }
 
 each_name = pytest.mark.parametrize("name", NAMES)
@@ -119,6 +129,18 @@ def test_jitted_error(name, dtype, fastmath):
     check(name, dtype, apply(name, points(dtype), fastmath), ULP[name][dtype])
 
 
+@pytest.mark.compiled
+@pytest.mark.parametrize("name", PIECES)
+@each_dtype
+def test_piece_error(name, dtype):
+    x = points(dtype)
+    x = x[(x <= 0) | np.isnan(x)]
+    with mp.workprec(140):
+        true = [PIECES[name](mpf(max(float(v), -1000.0))) for v in x]
+    errors = ulps(apply(name, x), true, dtype)
+    assert errors.max() <= 2.0, (x[errors.argmax()], errors.max())
+
+
 @each_name
 @each_dtype
 def test_array_error(name, dtype):
@@ -152,6 +174,8 @@ def test_signed_zero(name, dtype, form):
         y = f(x) if form == "array" else apply(name, x)
     if name in ("exp", "erfc"):
         np.testing.assert_array_equal(y, 1.0)
+    elif name == "logistic":
+        np.testing.assert_array_equal(y, 0.5)
     else:
         np.testing.assert_array_equal(y, 0.0)
         np.testing.assert_array_equal(np.signbit(y), [False, True])
@@ -195,6 +219,8 @@ def test_loop_is_vectorized(name, dtype):
     suffix = {"float32": "ps", "float64": "pd"}[dtype]
     packed = rf"\bv?(?:mul|add|fn?m(?:add|sub)\d*){suffix}\b.*%{register}"
     assert len(re.findall(packed, assembly)) >= 10
+    # The division of a loop over what is left of a vector is the only one of a single number.
+    assert len(re.findall(rf"\bv?div{suffix}\b", assembly)) >= (name not in ("exp", "expm1"))
 
 
 @pytest.mark.compiled
@@ -228,10 +254,15 @@ def test_exp_and_expm1_share_their_work(dtype):
     assert loop(both) < 0.75 * (loop(exp) + loop(expm1))
 
 
+@numba.extending.register_jitable
+def _logistic(x):
+    return 1.0 / (1.0 + math.exp(-x))
+
+
 @cache
 def exhaustive(name):
     """Return a compiled loop over all float32 values that finds the largest error."""
-    f, reference = getattr(elementary, name), getattr(math, name)
+    f, reference = getattr(elementary, name), getattr(math, name, _logistic)
     size, top = 2**20, 2.0**128
 
     @numba.njit(parallel=True, error_model="numpy", fastmath={"contract"})

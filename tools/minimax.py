@@ -87,10 +87,15 @@ def atanh_tail(z: mpf) -> mpf:
     return (2 * mp.atanh(s) / s - 2) / z
 
 
-def tanh_tail(z: mpf) -> mpf:
-    """(tanh(x) / x - 1) / x**2 at z = x**2."""
+def log1p_tail(e: mpf) -> mpf:
+    """(log(1 + e) / e - 1) / e."""
+    return (mp.log1p(e) / e - 1) / e
+
+
+def erf_tail(z: mpf) -> mpf:
+    """erf(x) / x - 1 at z = x**2."""
     x = mp.sqrt(z)
-    return (mp.tanh(x) / x - 1) / z
+    return mp.erf(x) / x - 1
 
 
 def scaled_erfc(center: mpf) -> Function:
@@ -112,21 +117,22 @@ def erfc_fit(center: str, end: str, degree: int, dtype: type) -> Fit:
 
 HALF_LN2 = mp.log(2) / 2
 S2 = ((mp.sqrt(2) - 1) / (mp.sqrt(2) + 1)) ** 2
-TANH_END = (mp.log(3) / 2 + mpf("1e-6")) ** 2  # tanh is 1/2 at log(3) / 2
+ERF_END = mpf("0.477") ** 2  # erf is 1/2 just beyond
 
 FITS = {
     f"{name}_{np.dtype(dtype).name}": Fit(f, weight, mpf(low), mpf(high), degree, dtype)
     for name, f, weight, low, high, degrees in (
         ("EXP", expm1_tail, lambda r: r**2 / mp.expm1(r), -HALF_LN2, HALF_LN2, (5, 10)),
         ("LOG", atanh_tail, lambda z: z / 2, 0, S2, (3, 6)),
-        ("TANH", tanh_tail, lambda z: z * mp.sqrt(z) / mp.tanh(mp.sqrt(z)), 0, TANH_END, (4, 9)),
+        ("LOG1P_EXP", log1p_tail, lambda e: e**2 / mp.log1p(e), 0, 1, (9, 19)),
+        ("ERF", erf_tail, lambda z: mp.sqrt(z) / mp.erf(mp.sqrt(z)), 0, ERF_END, (4, 9)),
     )
     for degree, dtype in zip(degrees, (np.float32, np.float64), strict=True)
 }
 FITS["EXP_float64"] = FITS["EXP_float64"]._replace(
     f=expm1_second_tail, weight=lambda r: r**3 / mp.expm1(r), degree=9
 )
-FITS["ERFC_float32"] = erfc_fit("2.8125", "10.1", 10, np.float32)
+FITS["ERFC_float32"] = erfc_fit("2.8125", "10.2", 11, np.float32)
 FITS["ERFC_float64"] = erfc_fit("2.75", "27.3", 22, np.float64)
 
 

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .kernels.activations import sigmoid, sigmoid_slope, softplus
+from .kernels.activations import sigmoid_slope, softplus
+from .kernels.elementary import logistic
 from .network import Network, Parameters
 
 # Roundings in the longest chain of scalar operations that a formula of h, ℓ, δ or an update goes
@@ -142,7 +143,7 @@ def _squared(U: Any, eU: Any, y: Any, unit: float, gamma_K: float, tiny: float) 
 
 
 def _squared_logistic(U: Any, eU: Any, y: Any, unit: float, gamma_K: float, tiny: float) -> _Part:
-    f, slope = sigmoid(U), sigmoid_slope(U)
+    f, slope = logistic(U), sigmoid_slope(U)
     rounding = _OPERATIONS * unit + tiny
     eF = eU / 4 + rounding  # |h′| ≤ 1/4
     r = f - y
@@ -159,7 +160,7 @@ def _logistic(U: Any, eU: Any, y: Any, unit: float, gamma_K: float, tiny: float)
     loss = softplus(-margin)
     eloss = eU + rounding * softplus(abs(margin))  # |h| ≤ 1
     eF = eU / 4 + rounding
-    return _Part(float(loss.sum()), float(eloss.sum()), sigmoid(U), eF, -y * sigmoid(-margin), eF)
+    return _Part(float(loss.sum()), float(eloss.sum()), logistic(U), eF, -y * logistic(-margin), eF)
 
 
 def _softmax(U: Any, eU: Any, y: Any, unit: float, gamma_K: float, tiny: float) -> _Part:

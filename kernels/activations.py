@@ -75,7 +75,7 @@ def sigmoid_slope(a):
 
 @register_jitable(forceinline=True)
 def hyperbolic_tangent_slope(a):
-    """σ′(a) = e⁻²ᵃ (1 + tanh a)² for a ≥ 0, even in a: 1 − tanh² a without its cancellation. 5 ULP."""
+    """σ′(a) = e^(−2|a|) (1 + |tanh a|)² = 1 − tanh² a without its cancellation. 5 ULP."""
     s = like(a, 1.0) + abs(tanh(a))
     return exp_neg(like(a, -2.0) * abs(a)) * (s * s)
 

@@ -361,6 +361,7 @@ def _overload_erfc(x):
     if table is None:
         return None
     zero, one, two = (table.dtype(c) for c in (0.0, 1.0, 2.0))
+    near, erf_tail = table.dtype(0.65), POLYNOMIALS[x, "erf"]
     end, center = table.dtype(table.erfc_end), table.dtype(table.erfc_center)
     scaled, tail = table.dtype(table.erfc_center_value), POLYNOMIALS[x, "erfc_tail"]
     down = table.dtype(2.0**-table.exp_offset)
@@ -379,6 +380,8 @@ def _overload_erfc(x):
         lost = a - (d - one)  # in the rounding of d
         small = (offset - (y - scaled)) - y * (lost * _rough_reciprocal(d))
         y = (y + (y * p + (y * q + (small + small * p)))) / d * _power(shifted) * down
+        # Below this 1 - erf(a) is nearer, as erf(a) - a is small.
+        y = _select(a < near, (one - a) - a * erf_tail(a * a), y)
         return _select(x < zero, two - y, y)
 
     return jitted

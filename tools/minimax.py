@@ -117,7 +117,7 @@ def erfc_fit(center: str, end: str, degree: int, dtype: type) -> Fit:
 
 HALF_LN2 = mp.log(2) / 2
 S2 = ((mp.sqrt(2) - 1) / (mp.sqrt(2) + 1)) ** 2
-ERF_END = mpf("0.477") ** 2  # erf is 1/2 just beyond
+ERF_END = mpf("0.65") ** 2
 
 FITS = {
     f"{name}_{np.dtype(dtype).name}": Fit(f, weight, mpf(low), mpf(high), degree, dtype)
@@ -125,7 +125,7 @@ FITS = {
         ("EXP", expm1_tail, lambda r: r**2 / mp.expm1(r), -HALF_LN2, HALF_LN2, (5, 10)),
         ("LOG", atanh_tail, lambda z: z / 2, 0, S2, (3, 6)),
         ("LOG1P_EXP", log1p_tail, lambda e: e**2 / mp.log1p(e), 0, 1, (9, 19)),
-        ("ERF", erf_tail, lambda z: mp.sqrt(z) / mp.erf(mp.sqrt(z)), 0, ERF_END, (4, 9)),
+        ("ERF", erf_tail, lambda z: mp.sqrt(z) / mp.erf(mp.sqrt(z)), 0, ERF_END, (5, 11)),
     )
     for degree, dtype in zip(degrees, (np.float32, np.float64), strict=True)
 }

@@ -3,7 +3,7 @@
 Each takes a Python float (exact, by ``math``), a NumPy array (``np``) or, in jitted code, a float32
 or float64. The jitted forms have neither branches, tables nor calls, so that LLVM vectorizes a loop
 around them. ``ULP`` bounds their errors in units of the last place. The docstrings state the
-largest error met: in float32 over all inputs, in float64 over samples of 10**5 or more.
+largest error met: in float32 over all inputs where nothing else is said, in float64 over samples.
 """
 
 import math
@@ -101,12 +101,12 @@ def log1p_exp(x):
 
 
 def tanh(x):
-    """Hyperbolic tangent; jitted 1.50 ULP in float32, 1.50 in float64."""
+    """Hyperbolic tangent; jitted 1.96 ULP in float32, 1.71 in float64."""
     return math.tanh(x) if isinstance(x, float) else np.tanh(x)
 
 
 def erf(x):
-    """Error function."""
+    """Error function; jitted 1.34 ULP in float32 for 0.25 <= x <= 2.2, 1.17 in float64."""
     if isinstance(x, float):
         return math.erf(x)
     from scipy.special import erf as array_erf
@@ -122,7 +122,7 @@ def gaussian(x):
 def erfc(x):
     """1 - erf(x), without the cancellation for large x.
 
-    Jitted 2.05 ULP in float32, 1.97 in float64. On arrays SciPy's, which loses x**2 ULP for large x
+    Jitted 1.94 ULP in float32 for 0.25 <= x <= 2.2, 1.68 in float64. On arrays SciPy's, which loses x**2 ULP for large x
     and is 0 from 26.7 on.
     """
     if isinstance(x, float):
@@ -156,7 +156,10 @@ def _overload_like(x, value):
 
 @register_jitable(**_JIT)
 def logistic(x):
-    """1 / (1 + e**-x), from e**-|x| so that neither tail overflows."""
+    """1 / (1 + e**-x), from e**-|x| so that neither tail overflows.
+
+    Jitted 1.85 ULP in float32, 1.98 in float64, both over samples.
+    """
     e, one = exp_neg(-abs(x)), like(x, 1.0)
     return select(x < like(x, 0.0), e, one) / (one + e)
 

@@ -7,6 +7,7 @@ if "." not in __name__:
 
 from ..registry import Registry
 from . import (
+    cuda_samples,
     jax,
     numba_blas,
     numba_fused,
@@ -29,6 +30,7 @@ REGISTRY = Registry(
         numba_fused.VARIANT,
         *torch.VARIANTS,
         jax.VARIANT,
+        cuda_samples.VARIANT,
     ]
 )
 

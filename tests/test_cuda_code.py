@@ -1,0 +1,94 @@
+"""The machine code of the CUDA kernels, compiled for two generations of GPUs without one.
+
+Run by make test-cuda, which installs the compiler and the disassembler.
+"""
+
+import os
+
+import numpy as np
+import pytest
+
+if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1":
+    pytest.skip("the simulator compiles nothing", allow_module_level=True)
+pytest.importorskip("numba_cuda", reason="needs numba-cuda: make test-cuda")
+
+from numba import cuda, types
+
+from twolayer.kernels.activations import ACTIVATIONS
+from twolayer.kernels.cuda import samples, sums
+from twolayer.kernels.cuda.insides import machine_code
+from twolayer.kernels.cuda.types import matrix_type
+from twolayer.kernels.losses import LOSSES
+
+CAPABILITIES = [(8, 0), (9, 0)]
+DTYPES = ["float32", "float64"]
+SHARED = 47 << 10  # bytes; the linker takes more without a word
+# What a float32 kernel may do in double precision: add up losses.
+ADDING_LOSSES = ("DADD", "F2F.F64.F32")
+SCALE = ("DMUL", "DADD")
+i8, f8 = types.int64, types.float64
+F64 = types.Array(f8, 1, "C")
+
+
+def doubles(code, *allowed):
+    return [
+        operation
+        for operation in code.operations
+        if (operation.startswith(("DADD", "DMUL", "DFMA", "DSETP", "DMNMX")) or "F64" in operation)
+        and not operation.startswith(allowed or ("never",))
+    ]
+
+
+def check(code):
+    assert code.stack == 0
+    assert code.count("LDL", "STL") == 0
+    assert code.shared <= SHARED
+
+
+def planted_spill(x):
+    buffer = cuda.local.array(400, np.float32)
+    for i in range(400):
+        buffer[i] = x[0, i]
+    for i in range(400):
+        x[0, i] = buffer[int(buffer[i])]
+
+
+def planted_double(x):
+    x[0, 0] = x[0, 0] * 1.1
+
+
+def test_planted_faults_show():
+    code = machine_code(cuda.jit(planted_spill), (matrix_type("float32"),))
+    with pytest.raises(AssertionError):
+        check(code)
+    code = machine_code(cuda.jit(planted_double), (matrix_type("float32"),))
+    check(code)
+    assert doubles(code)
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES, ids="sm_{0[0]}{0[1]}".format)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_samples(dtype, capability):
+    m = matrix_type(dtype)
+    kernel = samples.gradient(ACTIVATIONS["gelu"], LOSSES["softmax"])
+    code = machine_code(kernel, (m,) * 9 + (F64, i8, i8), capability)
+    check(code)
+    # An atomic addition of float64 is one instruction, ATOM or RED; ℓ is widened for it.
+    assert dtype == "float64" or not doubles(code, *ADDING_LOSSES, "RED", "ATOM")
+    assert code.count("RED", "ATOM") >= 3
+    code = machine_code(
+        samples.predict(ACTIVATIONS["tanh"], LOSSES["softmax"]), (m,) * 5 + (i8, i8)
+    )
+    check(code)
+    assert dtype == "float64" or not doubles(code)
+
+
+@pytest.mark.parametrize("update", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_finish(dtype, update):
+    m = matrix_type(dtype)
+    code = machine_code(
+        sums.finish(dtype, 32, update), (m, m, F64, m, m, m, m, F64, i8, i8, f8, f8)
+    )
+    check(code)
+    assert dtype == "float64" or not doubles(code, *SCALE, "F2F.F32.F64")

@@ -1,0 +1,182 @@
+"""The arithmetic of the CUDA kernels, in numba-cuda's simulator with blocks run by our own checker.
+
+Run by make test-cuda: the simulator takes numba.cuda's place for a whole process.
+"""
+
+import os
+
+import numpy as np
+import pytest
+
+if os.environ.get("NUMBA_ENABLE_CUDASIM") != "1":
+    pytest.skip(
+        "the simulator needs NUMBA_ENABLE_CUDASIM=1: make test-cuda", allow_module_level=True
+    )
+pytest.importorskip("numba_cuda")
+pytest.importorskip("greenlet")
+
+from numba import cuda
+
+import twolayer as tl
+from twolayer import cases
+from twolayer.kernels.activations import ACTIVATIONS
+from twolayer.kernels.cuda.insides import BarrierError, check_blocks
+from twolayer.kernels.losses import LOSSES
+from twolayer.network import DTYPES
+from twolayer.verify import agreement
+
+NETWORKS = [tl.Network(activation, loss) for activation in ACTIVATIONS for loss in LOSSES]
+NAMES = [name for name in tl.variants.names() if name.startswith("cuda-")]
+
+
+@pytest.fixture(autouse=True)
+def checked_blocks():
+    with check_blocks():
+        yield
+
+
+@cuda.jit
+def reversed_by_block(x, y):
+    shared = cuda.shared.array(64, np.float32)
+    t = cuda.threadIdx.x
+    shared[t] = x[t]
+    cuda.syncthreads()
+    y[t] = shared[63 - t]
+
+
+@cuda.jit
+def without_its_barrier(x, y):
+    shared = cuda.shared.array(64, np.float32)
+    t = cuda.threadIdx.x
+    shared[t] = x[t]
+    y[t] = shared[63 - t]
+
+
+@cuda.jit
+def divergent_barrier(x, y):
+    t = cuda.threadIdx.x
+    if t < 40:
+        cuda.syncthreads()
+    y[t] = x[t]
+
+
+@cuda.jit
+def two_barriers_for_one(x, y):
+    t = cuda.threadIdx.x
+    if t < 32:
+        cuda.syncthreads()
+    else:
+        cuda.syncthreads()
+    y[t] = x[t]
+
+
+@cuda.jit
+def returns_before_the_warp(x, y):
+    t = cuda.threadIdx.x
+    if t == 5:
+        return
+    cuda.syncwarp()
+    y[t] = x[t]
+
+
+@cuda.jit
+def adds_to_fresh_memory(x, y):
+    total = cuda.local.array(1, np.float32)
+    total[0] += x[cuda.threadIdx.x]
+    y[cuda.threadIdx.x] = total[0]
+
+
+@cuda.jit
+def adds_to_fresh_shared_memory(x, y):
+    total = cuda.shared.array(64, np.float32)
+    total[cuda.threadIdx.x] += x[cuda.threadIdx.x]
+    y[cuda.threadIdx.x] = total[cuda.threadIdx.x]
+
+
+@cuda.jit
+def two_arrays_on_a_line(x, y):
+    a, b = cuda.shared.array(64, np.float32), cuda.shared.array(64, np.float32)
+    t = cuda.threadIdx.x
+    a[t] = x[t]
+    b[t] = 0
+    y[t] = a[t]
+
+
+@cuda.jit
+def sum_of_a_warp(x, y):
+    total = x[cuda.threadIdx.x]
+    for offset in (16, 8, 4, 2, 1):
+        total += cuda.shfl_xor_sync(0xFFFFFFFF, total, offset)
+    y[cuda.threadIdx.x] = total
+
+
+def run(kernel):
+    x, y = np.arange(64, dtype=np.float32), np.zeros(64, np.float32)
+    kernel[1, 64](x, y)
+    return x, y
+
+
+@pytest.mark.parametrize("attempt", range(5))
+def test_a_missing_barrier_shows(attempt):
+    with check_blocks(seed=attempt):
+        x, y = run(without_its_barrier)
+        assert not np.array_equal(y, x[::-1])
+        x, y = run(reversed_by_block)
+        np.testing.assert_array_equal(y, x[::-1])
+
+
+@pytest.mark.parametrize(
+    ("kernel", "message"),
+    [
+        (divergent_barrier, r"of 64 threads that must meet, .*24 have returned"),
+        (two_barriers_for_one, r"of 64 threads that must meet, 32 at .*, 32 at "),
+        (returns_before_the_warp, r"of 32 threads that must meet, .*1 have returned"),
+    ],
+)
+def test_a_barrier_that_some_threads_miss_is_an_error(kernel, message):
+    with pytest.raises(BarrierError, match=message):
+        run(kernel)
+
+
+@pytest.mark.parametrize("kernel", [adds_to_fresh_memory, adds_to_fresh_shared_memory])
+def test_memory_that_was_never_written_shows(kernel):
+    assert np.isnan(run(kernel)[1]).all()
+
+
+def test_two_shared_arrays_on_a_line_are_two():
+    x, y = run(two_arrays_on_a_line)
+    np.testing.assert_array_equal(y, x)
+
+
+def test_shuffles_work():
+    x, y = run(sum_of_a_warp)
+    np.testing.assert_array_equal(y, np.repeat([x[:32].sum(), x[32:].sum()], 32))
+
+
+SHAPES = [(1, 1, 1, 1), (7, 5, 3, 2), (37, 6, 9, 4)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("net", NETWORKS, ids=lambda net: f"{net.activation}-{net.loss}")
+def test_agrees(name, net, dtype, monkeypatch):
+    variant = tl.variants.get(name)
+    monkeypatch.setattr("twolayer.verify.STEPS", 2)
+    for shape in SHAPES:
+        result = agreement(variant, cases.problem(net, tl.Shape(*shape), dtype))
+        assert result.agrees, result
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_memory_that_is_not_free_is_refused(name, monkeypatch):
+    from numba.cuda.simulator.cudadrv import devices
+
+    free = devices._MemoryInfo(1 << 20, 1 << 30)
+    monkeypatch.setattr(devices.FakeCUDAContext, "get_memory_info", lambda self: free)
+    made = []
+    monkeypatch.setattr(cuda, "device_array", lambda *a, **k: made.append(a))
+    monkeypatch.setattr(cuda, "to_device", lambda *a, **k: made.append(a))
+    _, net, X, Y, theta = cases.problem(tl.Network(), tl.Shape(30_000, 8, 8, 1), "float32")
+    with pytest.raises(MemoryError, match=r"needs 0\.0\d GiB of its memory, 0\.00 GiB are free"):
+        tl.variants.get(name).plan(net, X, Y, theta)
+    assert not made

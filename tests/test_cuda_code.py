@@ -15,8 +15,9 @@ pytest.importorskip("numba_cuda", reason="needs numba-cuda: make test-cuda")
 from numba import cuda, types
 
 from twolayer.kernels.activations import ACTIVATIONS
-from twolayer.kernels.cuda import samples, sums
+from twolayer.kernels.cuda import epilogues, samples, sums
 from twolayer.kernels.cuda.insides import machine_code
+from twolayer.kernels.cuda.products import Tile, product
 from twolayer.kernels.cuda.types import matrix_type
 from twolayer.kernels.losses import LOSSES
 
@@ -92,3 +93,50 @@ def test_finish(dtype, update):
     )
     check(code)
     assert dtype == "float64" or not doubles(code, *SCALE, "F2F.F32.F64")
+
+
+GELU = epilogues.activate(ACTIVATIONS["gelu"])
+WIDE = Tile(128, 128, 8, 8, 8)
+PRODUCTS = {
+    "hidden": (WIDE, (True, True), GELU),
+    "hidden, narrow": (Tile(128, 32, 8, 8, 4), (True, True), GELU),
+    "outputs": (Tile(128, 16, 8, 8, 4), (True, True), epilogues.plain),
+    "backward": (WIDE, (True, False), epilogues.times),
+    "sum over samples": (WIDE, (False, False), epilogues.partial),
+    "sum over samples, narrow": (Tile(16, 128, 8, 4, 8), (False, False), epilogues.partial),
+}
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES, ids="sm_{0[0]}{0[1]}".format)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_products(name, dtype, capability):
+    tile, along, epilogue = PRODUCTS[name]
+    arguments = (matrix_type(dtype),) * 4 + (i8,) * 3
+    code = machine_code(product(dtype, tile, along, epilogue), arguments, capability)
+    check(code)
+    assert code.registers * tile.threads <= 65536
+    operation = "FFMA" if dtype == "float32" else "DFMA"
+    loop = code.inner_loop(operation)
+    share = sum(op.startswith(operation) for op in loop) / len(loop)
+    assert share >= (0.8 if tile.height == tile.width == 8 or dtype == "float32" else 0.7)
+    assert {op for op in loop if op.startswith("LDS")} == {"LDS.128"}
+    loads = [op for op in code.operations if op.startswith("LDG")]
+    assert loads
+    assert all(".128" in op for op in loads)
+    if dtype == "float32":
+        assert not doubles(code)
+        if tile == WIDE:
+            assert code.registers <= 128  # two blocks on a multiprocessor
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_loss_of_rows(loss, dtype):
+    m = matrix_type(dtype)
+    code = machine_code(epilogues.loss_of_rows(LOSSES[loss]), (m, m, F64))
+    check(code)
+    assert dtype == "float64" or not doubles(code, *ADDING_LOSSES)
+    code = machine_code(epilogues.link_of_rows(LOSSES[loss]), (m, i8))
+    check(code)
+    assert dtype == "float64" or not doubles(code)

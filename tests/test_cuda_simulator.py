@@ -153,7 +153,7 @@ def test_shuffles_work():
     np.testing.assert_array_equal(y, np.repeat([x[:32].sum(), x[32:].sum()], 32))
 
 
-SHAPES = [(1, 1, 1, 1), (7, 5, 3, 2), (37, 6, 9, 4)]
+SHAPES = [(7, 5, 3, 2), (37, 6, 9, 4)]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -180,3 +180,35 @@ def test_memory_that_is_not_free_is_refused(name, monkeypatch):
     with pytest.raises(MemoryError, match=r"needs 0\.0\d GiB of its memory, 0\.00 GiB are free"):
         tl.variants.get(name).plan(net, X, Y, theta)
     assert not made
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_of_each_agrees(name):
+    net = tl.Network("sigmoid", "logistic")
+    result = agreement(tl.variants.get(name), cases.problem(net, tl.Shape(1, 1, 1, 1), "float32"))
+    assert result.agrees, result
+
+
+def test_tiles_of_every_size_agree(monkeypatch):
+    """Sums in parts, more than one tile along each axis, and tiles as large as on a device."""
+    monkeypatch.setattr("twolayer.verify.STEPS", 1)
+    monkeypatch.setattr("twolayer.products.ProductsPlan.least_share", 16)
+    variant = tl.variants.get("cuda-tiled")
+    net = tl.Network("gelu", "softmax")
+    for shape in [(70, 18, 35, 17), (131, 3, 65, 2), (40, 66, 17, 1)]:
+        result = agreement(variant, cases.problem(net, tl.Shape(*shape), "float32"))
+        assert result.agrees, result
+    result = agreement(variant, cases.problem(net, tl.Shape(70, 66, 17, 33), "float64"))
+    assert result.agrees, result
+
+
+def test_a_product_without_its_barrier_shows(monkeypatch):
+    """The checker sees in a real kernel what it sees in a small one."""
+    from twolayer.kernels.cuda import insides
+
+    case = cases.problem(tl.Network(), tl.Shape(40, 18, 20, 3), "float32")
+    module = insides.simulated_module()
+    monkeypatch.setattr(module, "syncthreads", lambda self: None)
+    monkeypatch.setattr(insides, "simulated_module", lambda: module)
+    with check_blocks():
+        assert not agreement(tl.variants.get("cuda-tiled"), case).agrees

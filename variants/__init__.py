@@ -8,6 +8,7 @@ if "." not in __name__:
 from ..registry import Registry
 from . import (
     cuda_samples,
+    cuda_tiled,
     jax,
     numba_blas,
     numba_fused,
@@ -31,6 +32,7 @@ REGISTRY = Registry(
         *torch.VARIANTS,
         jax.VARIANT,
         cuda_samples.VARIANT,
+        cuda_tiled.VARIANT,
     ]
 )
 

@@ -60,14 +60,15 @@ def _same(values: list) -> list:
     return [None] * len(values)
 
 
-def _module() -> type:
+class _Local:
+    def array(self, shape, dtype):
+        return _poisoned(shape, dtype)
+
+
+def simulated_module() -> type:
     """The `cuda` that a kernel sees while it runs under `check_blocks`."""
     import greenlet
     from numba.cuda.simulator.kernelapi import FakeCUDAModule
-
-    class Local:
-        def array(self, shape, dtype):
-            return _poisoned(shape, dtype)
 
     class Shared:
         def __init__(self):
@@ -86,7 +87,7 @@ def _module() -> type:
         def __init__(self, grid_dim, block_dim, dynshared_size):
             super().__init__(grid_dim, block_dim, dynshared_size)
             self.fresh_block()
-            self._local = Local()
+            self._local = _Local()
 
         def fresh_block(self):
             self._shared = Shared()
@@ -188,15 +189,20 @@ class _Block:
 @contextlib.contextmanager
 def check_blocks(seed: int = 0) -> Iterator[None]:
     """Let the simulator check barriers and memory; needs NUMBA_ENABLE_CUDASIM=1."""
+    from numba import cuda
     from numba.cuda.simulator import kernel
 
     before = kernel.BlockManager, kernel.FakeCUDAModule
-    kernel.BlockManager, kernel.FakeCUDAModule = _Block, _module()
+    kernel.BlockManager, kernel.FakeCUDAModule = _Block, simulated_module()
+    local = getattr(cuda, "local", None)
+    cuda.local = _Local()  # for device functions, which are given no `cuda` of their own
     _Block.shuffle = random.Random(seed).shuffle
     try:
         yield
     finally:
         kernel.BlockManager, kernel.FakeCUDAModule = before
+        if local is None:
+            del cuda.local
 
 
 class MachineCode(NamedTuple):
@@ -217,13 +223,18 @@ class MachineCode(NamedTuple):
         return sum(operation.startswith(prefixes) for operation in self.operations)
 
     def inner_loop(self, prefix: str) -> list[str]:
-        """The operations of the shortest loop that holds most of those that begin with `prefix`."""
+        """The operations of the shortest loop around most of those that begin with `prefix`.
+
+        Only loops that read shared memory count: σ in an epilogue multiplies and adds as well.
+        """
         loops = []
         for address, operation, operands in self.lines:
             target = re.search(r"0x([0-9a-f]+)", operands) if operation == "BRA" else None
             if target and int(target[1], 16) < address:
                 start = int(target[1], 16)
-                loops.append([op for at, op, _ in self.lines if start <= at <= address])
+                loop = [op for at, op, _ in self.lines if start <= at <= address]
+                if any(op.startswith("LDS") for op in loop):
+                    loops.append(loop)
         if not loops:
             return []
         most = max(sum(op.startswith(prefix) for op in loop) for loop in loops)

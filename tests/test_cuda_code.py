@@ -15,7 +15,7 @@ pytest.importorskip("numba_cuda", reason="needs numba-cuda: make test-cuda")
 from numba import cuda, types
 
 from twolayer.kernels.activations import ACTIVATIONS
-from twolayer.kernels.cuda import epilogues, samples, sums
+from twolayer.kernels.cuda import epilogues, fused, samples, sums
 from twolayer.kernels.cuda.insides import machine_code
 from twolayer.kernels.cuda.products import Tile, product
 from twolayer.kernels.cuda.types import matrix_type
@@ -140,3 +140,21 @@ def test_loss_of_rows(loss, dtype):
     code = machine_code(epilogues.link_of_rows(LOSSES[loss]), (m, i8))
     check(code)
     assert dtype == "float64" or not doubles(code)
+
+
+NARROW = [
+    ("float32", 32, 8, 1, "squared"),
+    ("float32", 64, 32, 8, "softmax"),
+    ("float64", 64, 16, 4, "softmax"),
+]
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES, ids="sm_{0[0]}{0[1]}".format)
+@pytest.mark.parametrize(("dtype", "units", "inputs", "outputs", "loss"), NARROW)
+def test_fused(dtype, units, inputs, outputs, loss, capability):
+    m = matrix_type(dtype)
+    kernel = fused.gradient(ACTIVATIONS["tanh"], LOSSES[loss], dtype, units, inputs, outputs)
+    code = machine_code(kernel, (m,) * 6 + (F64, i8), capability)
+    check(code)
+    assert code.count("LDS.128") >= 3
+    assert dtype == "float64" or not doubles(code, *ADDING_LOSSES)

@@ -163,6 +163,8 @@ def test_agrees(name, net, dtype, monkeypatch):
     variant = tl.variants.get(name)
     monkeypatch.setattr("twolayer.verify.STEPS", 2)
     for shape in SHAPES:
+        if variant.refuses(tl.Shape(*shape), np.dtype(dtype)):
+            continue
         result = agreement(variant, cases.problem(net, tl.Shape(*shape), dtype))
         assert result.agrees, result
 
@@ -212,3 +214,17 @@ def test_a_product_without_its_barrier_shows(monkeypatch):
     monkeypatch.setattr(insides, "simulated_module", lambda: module)
     with check_blocks():
         assert not agreement(tl.variants.get("cuda-tiled"), case).agrees
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_wide_and_long_problems_agree_in_one_kernel(dtype, monkeypatch):
+    """All inputs, units and outputs that the kernel takes, and more samples than its blocks."""
+    monkeypatch.setattr("twolayer.verify.STEPS", 1)
+    monkeypatch.setattr("twolayer.variants.cuda_fused._BLOCKS", 2)
+    d, K = (32, 8) if dtype == "float32" else (16, 4)
+    case = cases.problem(tl.Network("elu", "softmax"), tl.Shape(67, d, 64, K), dtype)
+    result = agreement(tl.variants.get("cuda-fused"), case)
+    assert result.agrees, result
+    case = cases.problem(tl.Network("elu", "softmax"), tl.Shape(8, d + 1, 64, K), dtype)
+    with pytest.raises(ValueError, match=r"^variant cuda-fused is made for .*: take cuda-tiled$"):
+        tl.variants.get("cuda-fused").plan(*case[1:])

@@ -7,6 +7,7 @@ if "." not in __name__:
 
 from ..registry import Registry
 from . import (
+    cuda_fused,
     cuda_samples,
     cuda_tiled,
     jax,
@@ -33,6 +34,7 @@ REGISTRY = Registry(
         jax.VARIANT,
         cuda_samples.VARIANT,
         cuda_tiled.VARIANT,
+        cuda_fused.VARIANT,
     ]
 )
 

@@ -1,9 +1,9 @@
 """Products C = A Bᵀ by tiles in shared memory and registers, with what follows in the epilogue.
 
-C[i, j] = Σ_k A(i, k) B(j, k). An operand lies `along` the sum, (i, k), or across it, (k, i). A block
-of threads makes a tile of C. It moves slices of A and B of `depth` k through shared memory, twice
-buffered: the next slice travels in registers while this one is multiplied, and a slice costs one
-barrier. In shared memory both lie as (k, i), so that fragments are read 128 bits at a time.
+C[i, j] = Σ_k A(i, k) B(j, k). An operand lies `along` the sum, (i, k), or across it, (k, i). A
+block of threads makes a tile of C. It moves slices of A and B of `depth` k through shared memory,
+twice buffered: the next slice travels in registers while this one is multiplied, and a slice costs
+one barrier. In shared memory both lie as (k, i), so that fragments are read 128 bits at a time.
 
 Indices are unsigned: a signed one may be negative, which costs a test and a selection each.
 """
@@ -139,7 +139,7 @@ def product(
     epilogue: Callable[..., Any],
     engine: Callable[[str, Tile], Engine] = register_tile,
 ):
-    """Kernel(A, B, C, D, out_rows, out_columns, share): tiles of C by the epilogue, `share` of the sum a block.
+    """Kernel(A, B, C, D, out_rows, out_columns, share): tiles of C, by way of the epilogue.
 
     Block (x, y, z) makes tile (x, y) from the z-th `share` of the sum; the sum has the length of
     A's columns where A lies along it, of A's rows elsewhere. `epilogue(dtype, run)` gives a

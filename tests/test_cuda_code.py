@@ -15,7 +15,7 @@ pytest.importorskip("numba_cuda", reason="needs numba-cuda: make test-cuda")
 from numba import cuda, types
 
 from twolayer.kernels.activations import ACTIVATIONS
-from twolayer.kernels.cuda import epilogues, fused, samples, sums
+from twolayer.kernels.cuda import epilogues, fused, samples, sums, tensor
 from twolayer.kernels.cuda.insides import machine_code
 from twolayer.kernels.cuda.products import Tile, product
 from twolayer.kernels.cuda.types import matrix_type
@@ -158,3 +158,19 @@ def test_fused(dtype, units, inputs, outputs, loss, capability):
     check(code)
     assert code.count("LDS.128") >= 3
     assert dtype == "float64" or not doubles(code, *ADDING_LOSSES)
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES, ids="sm_{0[0]}{0[1]}".format)
+@pytest.mark.parametrize(("engine", "passes"), [(tensor.one_pass, 1), (tensor.three_passes, 3)])
+def test_tensor_products(engine, passes, capability):
+    arguments = (matrix_type("float32"),) * 4 + (i8,) * 3
+    for along, epilogue in (((True, True), GELU), ((False, False), epilogues.partial)):
+        kernel = product("float32", tensor.tile_for(128, 128), along, epilogue, engine)
+        code = machine_code(kernel, arguments, capability)
+        check(code)
+        assert not doubles(code)
+        assert code.registers * 256 <= 65536
+        loop = code.inner_loop("HMMA")
+        products = [op for op in loop if op.startswith("HMMA")]
+        assert products == ["HMMA.1688.F32.TF32"] * (16 * passes)
+        assert len(products) / len(loop) >= 0.09 + 0.01 * passes

@@ -104,6 +104,7 @@ def two_arrays_on_a_line(x, y):
 
 @cuda.jit
 def sum_of_a_warp(x, y):
+    cuda.syncthreads()  # threads leave it in another order
     total = x[cuda.threadIdx.x]
     for offset in (16, 8, 4, 2, 1):
         total += cuda.shfl_xor_sync(0xFFFFFFFF, total, offset)
@@ -191,17 +192,19 @@ def test_one_of_each_agrees(name):
     assert result.agrees, result
 
 
-def test_tiles_of_every_size_agree(monkeypatch):
+@pytest.mark.parametrize("name", ["cuda-tiled", "cuda-tensor"])
+def test_tiles_of_every_size_agree(name, monkeypatch):
     """Sums in parts, more than one tile along each axis, and tiles as large as on a device."""
     monkeypatch.setattr("twolayer.verify.STEPS", 1)
     monkeypatch.setattr("twolayer.products.ProductsPlan.least_share", 16)
-    variant = tl.variants.get("cuda-tiled")
+    variant = tl.variants.get(name)
     net = tl.Network("gelu", "softmax")
     for shape in [(70, 18, 35, 17), (131, 3, 65, 2), (40, 66, 17, 1)]:
         result = agreement(variant, cases.problem(net, tl.Shape(*shape), "float32"))
         assert result.agrees, result
-    result = agreement(variant, cases.problem(net, tl.Shape(70, 66, 17, 33), "float64"))
-    assert result.agrees, result
+    if name == "cuda-tiled":
+        result = agreement(variant, cases.problem(net, tl.Shape(70, 66, 17, 33), "float64"))
+        assert result.agrees, result
 
 
 def test_a_product_without_its_barrier_shows(monkeypatch):
@@ -228,3 +231,37 @@ def test_wide_and_long_problems_agree_in_one_kernel(dtype, monkeypatch):
     case = cases.problem(tl.Network("elu", "softmax"), tl.Shape(8, d + 1, 64, K), dtype)
     with pytest.raises(ValueError, match=r"^variant cuda-fused is made for .*: take cuda-tiled$"):
         tl.variants.get("cuda-fused").plan(*case[1:])
+
+
+def test_tensor_products_are_as_accurate_as_they_say():
+    """One pass within 2⁻¹⁰ of each product, three within 3 · 2⁻²² and float32's own sums."""
+    from twolayer.kernels.cuda import epilogues, tensor
+    from twolayer.kernels.cuda.products import product
+
+    random = np.random.default_rng(0)
+    A, B = (random.standard_normal((rows, 24)).astype(np.float32) for rows in (37, 20))
+    exact, size = A.astype(float) @ B.T.astype(float), abs(A).astype(float) @ abs(B).T.astype(float)
+    errors = {}
+    for engine in (tensor.one_pass, tensor.three_passes):
+        C, unused = np.zeros((37, 20), np.float32), np.zeros((37, 20), np.float32)
+        tile = tensor.tile_for(32, 16)
+        kernel = product("float32", tile, (True, True), epilogues.plain, engine)
+        kernel[(2, 2, 1), tile.threads](A, B, C, unused, 37, 20, 24)
+        errors[engine] = (abs(C - exact) / size).max()
+    assert 2.0**-16 < errors[tensor.one_pass] <= 2.0**-10
+    assert errors[tensor.three_passes] <= 3 * 2.0**-22 + 9 * 2.0**-23
+
+
+def test_one_pass_is_an_explicit_choice():
+    from twolayer.variants import cuda_tensor
+
+    assert cuda_tensor.TF32.name not in tl.variants.names()
+    case = cases.problem(tl.Network("tanh", "squared"), tl.Shape(40, 9, 11, 2), "float32")
+    assert not agreement(cuda_tensor.TF32, case).agrees  # it is no float32
+    plan = cuda_tensor.TF32.plan(*case[1:])
+    loss, _ = plan.gradient()
+    expected, _ = tl.variants.get("numpy").plan(*case[1:]).gradient()
+    assert abs(loss - expected) <= 0.01 * expected
+    wide = cases.problem(tl.Network(), tl.Shape(3, 2, 2, 1), "float64")
+    with pytest.raises(ValueError, match=r"made for float32, got float64: take cuda-tiled$"):
+        cuda_tensor.TF32.plan(*wide[1:])

@@ -9,6 +9,7 @@ from ..registry import Registry
 from . import (
     cuda_fused,
     cuda_samples,
+    cuda_tensor,
     cuda_tiled,
     jax,
     numba_blas,
@@ -35,6 +36,7 @@ REGISTRY = Registry(
         cuda_samples.VARIANT,
         cuda_tiled.VARIANT,
         cuda_fused.VARIANT,
+        cuda_tensor.VARIANT,
     ]
 )
 

@@ -48,7 +48,7 @@ class CudaFused(CudaPlan):
         blocks = self._blocks(len(X))
         sums = self._gVs, self._gWs, self._losses
         if blocks < len(self._losses):
-            sums = tuple(array[:blocks] for array in sums)  # type: ignore[assignment]
+            sums = tuple(array[:blocks] for array in sums)
         self._kernel[blocks, self._units](X, Y, self._dV, self._dW, *sums, self.shape.M)
         return sums
 

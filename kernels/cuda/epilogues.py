@@ -23,13 +23,12 @@ def _store(dtype: str, run: int):
     wide = run == vector(dtype)
 
     @register_jitable
-    def store(C, place, values, at):
+    def store(C, row, column, values, at):
         if wide:
-            copy(C, place, values, at)
+            copy(C, u8(row) * u8(C.shape[1]) + u8(column), values, at)
         else:
-            flat = C.reshape(C.size)
             for e in range(run):
-                flat[place + u8(e)] = values[at + e]
+                C[row, column + u8(e)] = values[at + e]
 
     return store
 
@@ -44,13 +43,12 @@ def activate(activation: Activation):
 
         @register_jitable
         def epilogue(sums, C, D, part, row, column, columns):
-            place = u8(row) * u8(columns) + u8(column)
             Z = cuda.local.array(run, real)
             for e in range(run):
                 Z[e] = value(sums[e])
                 sums[e] = slope(sums[e])
-            store(C, place, Z, 0)
-            store(D, place, sums, 0)
+            store(C, row, column, Z, 0)
+            store(D, row, column, sums, 0)
 
         return epilogue
 
@@ -63,7 +61,7 @@ def plain(dtype: str, run: int):
 
     @register_jitable
     def epilogue(sums, C, D, part, row, column, columns):
-        store(C, u8(row) * u8(columns) + u8(column), sums, 0)
+        store(C, row, column, sums, 0)
 
     return epilogue
 
@@ -75,17 +73,15 @@ def times(dtype: str, run: int):
 
     @register_jitable
     def epilogue(sums, C, D, part, row, column, columns):
-        place = u8(row) * u8(columns) + u8(column)
         factor = cuda.local.array(run, real)
         if wide:
-            copy(factor, 0, D, place)
+            copy(factor, 0, D, u8(row) * u8(columns) + u8(column))
         else:
-            flat = D.reshape(D.size)
             for e in range(run):
-                factor[e] = flat[place + u8(e)]
+                factor[e] = D[row, column + u8(e)]
         for e in range(run):
             sums[e] *= factor[e]
-        store(C, place, sums, 0)
+        store(C, row, column, sums, 0)
 
     return epilogue
 
@@ -96,8 +92,7 @@ def partial(dtype: str, run: int):
 
     @register_jitable
     def epilogue(sums, C, D, part, row, column, columns):
-        place = u8(part) * u8(C.shape[1]) + u8(row) * u8(columns) + u8(column)
-        store(C, place, sums, 0)
+        store(C, part, u8(row) * u8(columns) + u8(column), sums, 0)
 
     return epilogue
 

@@ -183,7 +183,7 @@ class _Block:
         results = met[0][2]([value for _, value, _ in met])
         for thread, result in zip(group, results, strict=True):
             thread.resume = (result,)
-        return group
+        return list(group)
 
 
 @contextlib.contextmanager

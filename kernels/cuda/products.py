@@ -20,7 +20,7 @@ from .memory import copy, vector
 from .types import real_type
 
 u4, u8 = np.uint32, np.uint64
-_PAD = 4  # elements that keep transposed stores on different banks
+_PAD = 4  # keeps transposed stores on different banks
 
 
 class Tile(NamedTuple):
@@ -44,6 +44,7 @@ class Engine(NamedTuple):
     multiply: Callable[..., Any]  # (sums, As, Bs, startA, startB, t)
     place: Callable[..., Any]  # (t, r, c) -> row and column in the tile of its result r, c
     run: int  # neighbouring columns of a thread
+    pad: int  # elements between rows in shared memory
 
 
 @cache
@@ -85,13 +86,13 @@ def register_tile(dtype: str, tile: Tile) -> Engine:
         column = t % u4(across) * u4(width) + u4(c // width * stepB + c % width)
         return row, column
 
-    return Engine(multiply, place, width)
+    return Engine(multiply, place, width, _PAD)
 
 
-def _staging(dtype: str, extent: int, depth: int, threads: int, along: bool):
+def _staging(dtype: str, extent: int, depth: int, threads: int, along: bool, pad: int):
     """fetch(regs, A, i0, k0, end, t) and put(regs, As, start, t): a slice to registers and on."""
     real, width = real_type(dtype), vector(dtype)
-    stride = extent + _PAD
+    stride = extent + pad
     total = extent * depth // width
     rounds = -(-total // threads)
     inner = depth // width if along else extent // width
@@ -146,14 +147,14 @@ def product(
     function(sums, C, D, z, row, column, out_columns) that takes a run of neighbouring sums.
     """
     real = real_type(dtype)
-    multiply, place, run = engine(dtype, tile)
+    multiply, place, run, pad = engine(dtype, tile)
     finish = epilogue(dtype, run)
     height, width, depth = tile.height, tile.width, tile.depth
     rows, columns, threads = tile.rows, tile.columns, tile.threads
     alongA, alongB = along
-    fetchA, putA, sizeA = _staging(dtype, rows, depth, threads, alongA)
-    fetchB, putB, sizeB = _staging(dtype, columns, depth, threads, alongB)
-    sliceA, sliceB = (rows + _PAD) * depth, (columns + _PAD) * depth
+    fetchA, putA, sizeA = _staging(dtype, rows, depth, threads, alongA, pad)
+    fetchB, putB, sizeB = _staging(dtype, columns, depth, threads, alongB, pad)
+    sliceA, sliceB = (rows + pad) * depth, (columns + pad) * depth
     sharedA, sharedB, results = 2 * sliceA, 2 * sliceB, height * width
     runs, runs_of_row = results // run, width // run
 

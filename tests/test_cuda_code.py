@@ -15,7 +15,7 @@ pytest.importorskip("numba_cuda", reason="needs numba-cuda: make test-cuda")
 from numba import cuda, types
 
 from twolayer.kernels.activations import ACTIVATIONS
-from twolayer.kernels.cuda import epilogues, fused, samples, sums, tensor
+from twolayer.kernels.cuda import epilogues, fused, probes, samples, sums, tensor
 from twolayer.kernels.cuda.insides import machine_code
 from twolayer.kernels.cuda.products import Tile, product
 from twolayer.kernels.cuda.types import matrix_type
@@ -174,3 +174,18 @@ def test_tensor_products(engine, passes, capability):
         products = [op for op in loop if op.startswith("HMMA")]
         assert products == ["HMMA.1688.F32.TF32"] * (16 * passes)
         assert len(products) / len(loop) >= 0.09 + 0.01 * passes
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_probes(dtype):
+    """The ceilings' kernels do nothing but what they are named after."""
+    kind = types.float32 if dtype == "float32" else f8
+    array = types.Array(kind, 1, "C")
+    code = machine_code(probes.stream(dtype), (array, array))
+    check(code)
+    assert code.count("LDG.E.128") == code.count("STG.E.128") == 1
+    code = machine_code(probes.multiply_adds(dtype), (kind, kind, i8, array))
+    check(code)
+    operation = "FFMA" if dtype == "float32" else "DFMA"
+    assert code.count(operation) >= probes.CHAINS
+    assert dtype == "float64" or not doubles(code)

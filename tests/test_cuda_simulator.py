@@ -265,3 +265,19 @@ def test_one_pass_is_an_explicit_choice():
     wide = cases.problem(tl.Network(), tl.Shape(3, 2, 2, 1), "float64")
     with pytest.raises(ValueError, match=r"made for float32, got float64: take cuda-tiled$"):
         cuda_tensor.TF32.plan(*wide[1:])
+
+
+def test_bench_runs_on_the_device(monkeypatch, tmp_path):
+    """Its figures mean nothing here: the simulator's events have no clock."""
+    from twolayer.cli import gpu
+
+    monkeypatch.setattr("twolayer.gpu._MOST_PLANS", 2)
+    records = gpu.bench(
+        list(tl.variants.REGISTRY), tl.Network(), [tl.Shape(9, 3, 4, 1)], "float64",
+        tmp_path / "figures.json", repetitions=2, warm_up=0.0, size=1 << 14,
+    )  # fmt: skip
+    assert [record["variant"] for record in records] == NAMES
+    skipped = {record["variant"]: record["skipped"] for record in records}
+    assert [name for name in NAMES if skipped[name]] == ["cuda-tensor"]
+    assert "take cuda-tiled" in skipped["cuda-tensor"]
+    assert (tmp_path / "figures.json").exists()

@@ -10,14 +10,15 @@ VENV ?= .venv
 ARGS ?=
 GPU := $(if $(shell command -v nvidia-smi 2>/dev/null),$(VENV)/.cuda)
 BIN := $(VENV)/bin
+CUDA_VENV ?= $(VENV)-cuda
 PYTEST = $(BIN)/python -m pytest -n logical --maxprocesses=4 --dist=worksteal
 
-.PHONY: help test test-slow coverage lint format bench peers asv clean
+.PHONY: help test test-slow test-cuda coverage lint format bench peers asv clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make test | test-slow | coverage | lint | format | bench | peers | asv | clean"
+	@echo "make test | test-slow | test-cuda | coverage | lint | format | bench | peers | asv | clean"
 
 test: $(VENV)/.test $(GPU)
 	$(PYTEST) -m "not slow" $(ARGS)
@@ -25,6 +26,14 @@ test: $(VENV)/.test $(GPU)
 # All 2^32 numbers of float32, and libraries that compile for minutes.
 test-slow: $(VENV)/.test $(GPU)
 	$(PYTEST) -m slow $(ARGS)
+
+# CUDA kernels without a GPU: their arithmetic in the simulator, which takes a process for itself,
+# and their machine code. An environment of its own, as the toolkit takes 900 MB.
+test-cuda:
+	@$(MAKE) --no-print-directory VENV=$(CUDA_VENV) $(CUDA_VENV)/.cuda-test
+	NUMBA_ENABLE_CUDASIM=1 $(CUDA_VENV)/bin/python -m pytest -n logical --maxprocesses=4 \
+	  --dist=worksteal tests/test_cuda_simulator.py $(ARGS)
+	$(CUDA_VENV)/bin/python -m pytest -n logical --maxprocesses=4 tests/test_cuda_code.py $(ARGS)
 
 # Coverage does not see compiled code; tests/test_interpreted.py runs it interpreted.
 coverage: $(VENV)/.test $(GPU)
@@ -61,7 +70,7 @@ asv: $(VENV)/.bench
 	@echo 'The pages are $(CURDIR)/.asv/html/index.html; to see them: $(BIN)/asv preview'
 
 clean:
-	rm -rf $(VENV) build dist src/*.egg-info .coverage .coverage.* .asv/env
+	rm -rf $(VENV) $(CUDA_VENV) build dist src/*.egg-info .coverage .coverage.* .asv/env
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

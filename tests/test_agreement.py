@@ -46,6 +46,8 @@ def test_agrees_for_shapes_around_block_sizes(name, threads):
     net = tl.Network("tanh", "softmax")
     shapes = [(2049, 3, 17, 3), (130, 67, 33, 11), (40, 300, 131, 2), (257, 16, 64, 17)]
     for shape in [(40, 3, 17, 3), (5, 67, 33, 11)] if name == ORACLE else shapes:
+        if variant.refuses(tl.Shape(*shape), np.dtype("float32")):
+            continue
         result = agreement(variant, cases.problem(net, tl.Shape(*shape), "float32"), threads)
         assert result.agrees, result
 

@@ -178,6 +178,8 @@ def test_results_have_the_dtype_of_X(variant, dtype):
 @pytest.mark.parametrize("threads", THREADS)
 @pytest.mark.parametrize("loss", ["squared", "softmax"])
 def test_the_same_call_returns_the_same_bits(variant, loss, threads):
+    if not variant.reproducible:
+        pytest.skip(f"{variant.name} adds in whatever order threads come")
     case = problem(tl.Network("sigmoid", loss), tl.Shape(701, 33, 17, 5))[1:]
     first, second = (results(variant, *case, threads) for _ in range(2))
     assert first == second

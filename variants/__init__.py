@@ -7,6 +7,10 @@ if "." not in __name__:
 
 from ..registry import Registry
 from . import (
+    cuda_fused,
+    cuda_samples,
+    cuda_tensor,
+    cuda_tiled,
     jax,
     numba_blas,
     numba_fused,
@@ -29,6 +33,10 @@ REGISTRY = Registry(
         numba_fused.VARIANT,
         *torch.VARIANTS,
         jax.VARIANT,
+        cuda_samples.VARIANT,
+        cuda_tiled.VARIANT,
+        cuda_fused.VARIANT,
+        cuda_tensor.VARIANT,
     ]
 )
 

@@ -125,13 +125,19 @@ def _no_workspace(shape: Shape, itemsize: int, threads: int) -> int:
     return 0
 
 
+def _takes_all(shape: Shape, dtype: np.dtype) -> str | None:
+    return None
+
+
 @dataclass(frozen=True)
 class Variant:
     """One interchangeable implementation.
 
     Arguments: name; device, "cpu", "cuda" or "cluster"; summary, one line; make, the Plan class;
     workspace(shape, itemsize, threads), the bytes of its buffers beyond X, Y and two copies of θ;
-    requires, the modules without which it cannot run; parallel, whether it uses `threads`.
+    requires, the modules without which it cannot run; parallel, whether it uses `threads`;
+    reproducible, whether the same call returns the same bits; refuses(shape, dtype), None or a
+    sentence that says for which problems it is made and what to take for others.
     """
 
     name: str
@@ -141,6 +147,8 @@ class Variant:
     workspace: Callable[[Shape, int, int], int] = field(default=_no_workspace, repr=False)
     requires: tuple[str, ...] = ()
     parallel: bool = True
+    reproducible: bool = True
+    refuses: Callable[[Shape, np.dtype], str | None] = field(default=_takes_all, repr=False)
 
     def unavailable(self) -> str | None:
         """None, or why the variant cannot run here."""
@@ -168,6 +176,9 @@ class Variant:
         X = checks.as_array("X", X)
         if X.ndim == 2:  # a wrong rank is reported by the check below
             shape = Shape(*X.shape, *theta.W.shape[::-1])
+            refusal = self.refuses(shape, theta.V.dtype)
+            if refusal:
+                raise ValueError(f"variant {self.name} {refusal}")
             itemsize = theta.V.dtype.itemsize
             buffers = self.workspace(shape, itemsize, threads)
             enough_memory(

@@ -214,6 +214,9 @@ def _start(
         if reason := variant.unavailable():
             entry.skipped = reason
             return None
+        if reason := variant.refuses(result.workload.shape, X.dtype):
+            entry.skipped = reason
+            return None
         entry.first_call, plan = timing.once(lambda: start(_FIRST_ROWS))
         estimate = _estimate(start, plan, len(X), limit)
         if estimate > limit:

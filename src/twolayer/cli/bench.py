@@ -17,13 +17,14 @@ from .. import plot as plots
 from .. import race as races
 from .. import roofline as rooflines
 from ..interface import Variant, check_threads
-from ..network import Network, float_type
+from ..network import Network, float_type, one_of
 from ..race import Result, Workload
 from ..store import Store
+from . import gpu as on_gpu
 from . import options, output, tables
 from . import peers as peers_table
+from .workloads import parse_shape, workloads
 from .workloads import peers as listed_peers
-from .workloads import workloads
 
 _QUICK_ROUNDS = 3
 _INTERRUPTED = 130  # what shells report of a program that Ctrl-C ended
@@ -53,6 +54,9 @@ def bench(
     peers: Annotated[
         bool, typer.Option("--peers", help="PyTorch, JAX and NumPy against numba-fused.")
     ] = False,
+    device: Annotated[
+        str, typer.Option(help="cpu, or cuda for the variants on a GPU, by its own clock.")
+    ] = "cpu",
     quick: Annotated[bool, typer.Option("--quick", help="Fewer and smaller problems.")] = False,
     json: options.JsonFile = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the results, .svg or .png.")] = None,
@@ -69,6 +73,18 @@ def bench(
     Sweeps have the squared loss unless another is named, so that K = 1 is a problem too. With
     --peers: eight shapes with networks of their own, and one table with a row a shape.
     """
+    one_of("device", device, ("cpu", "cuda"))
+    if device == "cuda":
+        for name, given in (("sweep", sweep), ("peers", peers), ("plot", plot), ("readme", readme)):
+            if given:
+                raise ValueError(f"{name}: expected none with --device cuda, got {given}")
+        if json is not None:
+            output.check_writable("json", json)
+        shapes = [parse_shape(text) for text in shape] if shape else [*on_gpu.SHAPES]
+        net = Network(activation or "tanh", loss or "squared")
+        field = options.select_variants(variants, variant_file)
+        on_gpu.bench(field, net, shapes, float_type("dtype", dtype).name, json)
+        return
     listed = peers and not (shape or sweep)
     if listed and (activation or loss):
         name = "activation" if activation else "loss"

@@ -1,0 +1,160 @@
+"""Plans on a CUDA device: data, parameters, sums and the update stay there."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .interface import Plan, Problem, Variant
+from .kernels.cuda.memory import padded
+from .network import Parameters, Shape
+
+_STAGING = 1 << 26  # bytes of a block of rows on its way to the device
+_ROWS = 1 << 31  # rows are numbered in 32 bits
+
+
+@dataclass(frozen=True)
+class CudaVariant(Variant):
+    """A variant that runs kernels of Numba CUDA."""
+
+    def unavailable(self) -> str | None:
+        """None, or why the variant cannot run here."""
+        if importlib.util.find_spec("numba_cuda") is None:
+            return "needs the package numba-cuda"
+        from numba import cuda
+
+        return None if cuda.is_available() else "no NVIDIA GPU"
+
+
+class CudaPlan(Plan):
+    """X, Y, V, W, ∇L and L on the device, matrices with rows of a multiple of 16 bytes.
+
+    A subclass gives `_device_bytes`, makes its buffers and kernels in `_prepare`, and launches them
+    in `_sum_rows` and `_predict_rows`; `_sum_rows` leaves partial sums in `_sums`.
+    """
+
+    lanes = 1  # threads that share a sum of partial gradients
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        from numba import cuda
+
+        from .kernels.cuda import sums
+
+        n, d, M, K = self.shape
+        self._cuda = cuda
+        ld_d, ld_M = padded(d, self.dtype), padded(M, self.dtype)
+        fixed = self.dtype.itemsize * (n * (ld_d + K) + 2 * (M * ld_d + K * ld_M))
+        self._enough_memory(fixed + self._device_bytes())
+        self._host_V, self._host_W = (
+            np.zeros((M, ld_d), self.dtype),
+            np.zeros((K, ld_M), self.dtype),
+        )
+        self._host_loss = np.zeros(1)
+        self._loss = cuda.to_device(self._host_loss)
+        self._dV, self._dW = cuda.to_device(self._host_V), cuda.to_device(self._host_W)
+        self._gV, self._gW = cuda.to_device(self._host_V), cuda.to_device(self._host_W)
+        self._set_theta(problem.theta)
+        self.X = self._to_device(problem.X)
+        self.Y = cuda.to_device(problem.Y)
+        self._prepare()
+        self._launch_finish: dict[bool, Callable[..., None]] = {}
+        for update in (False, True):
+            kernel = sums.finish(self.dtype.name, self.lanes, update)
+            grid = sums.finish_grid(self._dV, self._dW)
+            self._launch_finish[update] = kernel[grid, (sums.COLUMNS, self.lanes)]
+
+    def _device_bytes(self) -> int:
+        """Bytes of the subclass's buffers."""
+        raise NotImplementedError
+
+    def _prepare(self) -> None:
+        """Make buffers and kernels."""
+        raise NotImplementedError
+
+    def _sum_rows(self, X: Any, Y: Any) -> tuple[Any, Any, Any]:
+        """Launch what sums over rows on the device.
+
+        Returns gVs (parts, M ld), gWs (parts, K ld) and losses (parts,).
+        """
+        raise NotImplementedError
+
+    def _predict_rows(self, X: Any, F: np.ndarray) -> None:
+        """Write F for at most n rows X on the device."""
+        raise NotImplementedError
+
+    def _finish(self, X: Any, Y: Any, mu: float, update: bool) -> float:
+        parts = self._sum_rows(X, Y)
+        self._launch_finish[update](
+            *parts, self._dV, self._dW, self._gV, self._gW, self._loss,
+            self.shape.d, self.shape.M, 1.0 / len(X), mu,
+        )  # fmt: skip
+        self._loss.copy_to_host(self._host_loss)
+        return float(self._host_loss[0])
+
+    def _step(self, mu: float) -> float:
+        return self._finish(self.X, self.Y, mu, update=True)
+
+    def _backpropagate(self, X: Any, Y: Any, gradient: Parameters) -> float:
+        loss = self._finish(X, Y, 0.0, update=False)
+        for source, host, target in (
+            (self._gV, self._host_V, gradient.V),
+            (self._gW, self._host_W, gradient.W),
+        ):
+            source.copy_to_host(host)
+            target[...] = host[:, : target.shape[1]]
+        return loss
+
+    def _forward(self, X: np.ndarray, F: np.ndarray) -> None:
+        for start in range(0, len(X), self.shape.n):
+            rows = slice(start, start + self.shape.n)
+            self._predict_rows(self._to_device(X[rows]), F[rows])
+
+    def _get_theta(self) -> Parameters:
+        V, W = self._dV.copy_to_host(), self._dW.copy_to_host()
+        return Parameters(V[:, : self.shape.d].copy(), W[:, : self.shape.M].copy())
+
+    def _set_theta(self, theta: Parameters) -> None:
+        for device, host, values in (
+            (self._dV, self._host_V, theta.V),
+            (self._dW, self._host_W, theta.W),
+        ):
+            host[...] = 0
+            host[:, : values.shape[1]] = values
+            device.copy_to_device(host)
+
+    def _empty(self, *shape: int) -> Any:
+        return self._cuda.device_array(shape, self.dtype)
+
+    def _to_device(self, X: np.ndarray) -> Any:
+        """X (n, d) on the device, its rows filled up with zeros."""
+        columns = padded(X.shape[1], self.dtype)
+        if columns == X.shape[1]:
+            return self._cuda.to_device(X)
+        device = self._cuda.device_array((len(X), columns), self.dtype)
+        rows = min(len(X), max(1, _STAGING // (columns * self.dtype.itemsize)))
+        block = np.zeros((rows, columns), self.dtype)
+        for start in range(0, len(X), rows):
+            part = X[start : start + rows]
+            block[: len(part), : X.shape[1]] = part
+            device[start : start + len(part)].copy_to_device(block[: len(part)])
+        return device
+
+    def _enough_memory(self, needed: int) -> None:
+        if self.shape.n >= _ROWS:
+            raise ValueError(f"X: expected fewer than {_ROWS} rows on a GPU, got {self.shape.n}")
+        free = self._cuda.current_context().get_memory_info().free
+        if needed > free:
+            raise MemoryError(
+                f"a plan on the GPU with {self.shape}: needs {needed / 2**30:.2f} GiB of its "
+                f"memory, {free / 2**30:.2f} GiB are free"
+            )
+
+
+def elements(shape: Shape, dtype: np.dtype) -> int:
+    """Elements of V and W with their padding."""
+    return shape.M * padded(shape.d, dtype) + shape.K * padded(shape.M, dtype)

@@ -1,0 +1,135 @@
+"""Figures of a GPU: ceilings, and epochs timed by its own clock.
+
+An epoch's time is that between two events on the device. Clocks are warmed up before every block;
+where X and Y fit into the second-level cache, several plans with data of their own take turns, so
+that each epoch reads them from memory. Copies to the device are a figure of their own.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .cases import problem
+from .interface import Plan, Variant
+from .network import Network, Shape
+from .roofline import Roofline
+
+WARM_UP = 0.2  # seconds
+STEP_SIZE = 1e-6
+_DEFAULT_CACHE = 64 << 20  # bytes of second-level cache where the device does not say
+_MOST_PLANS = 16
+
+
+class Epochs(NamedTuple):
+    """seconds: an epoch on the device, one figure a repetition; wall: the same by the host's clock.
+
+    transfer: seconds to copy X and Y to the device; plan: seconds to make the plan, checks and
+    copies included; memory: bytes of the device that it took.
+    """
+
+    seconds: list[float]
+    wall: list[float]
+    transfer: float
+    plan: float
+    memory: int
+
+    @property
+    def median(self) -> float:
+        """The median of the seconds on the device."""
+        return statistics.median(self.seconds)
+
+
+def second_level_cache() -> int:
+    """Bytes of the device's second-level cache."""
+    from numba import cuda
+
+    return int(getattr(cuda.get_current_device(), "L2_CACHE_SIZE", _DEFAULT_CACHE))
+
+
+def multiprocessors() -> int:
+    """Multiprocessors of the device."""
+    from numba import cuda
+
+    return int(getattr(cuda.get_current_device(), "MULTIPROCESSOR_COUNT", 1))
+
+
+def timed(call: Callable[[], object]) -> tuple[float, float]:
+    """Seconds of one call by the device's clock and by the host's."""
+    from numba import cuda
+
+    start, end = cuda.event(), cuda.event()
+    cuda.synchronize()
+    begun = time.perf_counter()
+    start.record()
+    call()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end) / 1e3, time.perf_counter() - begun
+
+
+def best(call: Callable[[], object], repetitions: int = 10, warm_up: float = WARM_UP) -> float:
+    """Seconds of the fastest of several calls on a warm device."""
+    _warm(call, warm_up)
+    return min(timed(call)[0] for _ in range(repetitions))
+
+
+def ceilings(dtype: str, size: int = 1 << 28, warm_up: float = WARM_UP) -> Roofline:
+    """Floating-point operations and bytes a second that kernels doing nothing else reach.
+
+    Arguments: dtype; size, bytes to copy; warm_up, seconds.
+    """
+    from numba import cuda
+
+    from .kernels.cuda import probes
+
+    kind = np.dtype(dtype)
+    source = cuda.to_device(np.ones(size // kind.itemsize, kind))
+    target = cuda.device_array(size // kind.itemsize, kind)
+    blocks = -(-size // (16 * probes.THREADS))
+    copying = probes.stream(dtype)[blocks, probes.THREADS]
+    seconds = best(lambda: copying(source, target), warm_up=warm_up)
+    blocks = 32 * multiprocessors()
+    steps = probes.STEPS if warm_up else 2
+    adding = probes.multiply_adds(dtype)[blocks, probes.THREADS]
+    arguments = kind.type(-0.75), kind.type(1.1), steps, target
+    flops = 2 * steps * probes.CHAINS * probes.THREADS * blocks
+    return Roofline(flops / best(lambda: adding(*arguments), warm_up=warm_up), 2 * size / seconds)
+
+
+def epochs(
+    variant: Variant, net: Network, shape: Shape, dtype: str, repetitions: int = 30,
+    warm_up: float = WARM_UP,
+) -> Epochs:  # fmt: skip
+    """Time a variant's epochs on random data. Raises what making the plan raises."""
+    from numba import cuda
+
+    X, Y, theta = problem(net, shape, dtype)[2:]
+    variant.plan(net, X[:8], Y[:8], theta)  # compiles
+    cuda.synchronize()
+    transfer, _ = timed(lambda: (cuda.to_device(X), cuda.to_device(Y)))
+    free = cuda.current_context().get_memory_info().free
+    begun = time.perf_counter()
+    plans: list[Plan] = [variant.plan(net, X, Y, theta)]
+    cuda.synchronize()
+    making = time.perf_counter() - begun
+    memory = free - cuda.current_context().get_memory_info().free
+    count = min(_MOST_PLANS, 1 + 2 * second_level_cache() // shape.bytes(dtype))
+    plans += [variant.plan(net, X, Y, theta) for _ in range(count - 1)]
+    _warm(lambda: [plan.step(STEP_SIZE) for plan in plans], warm_up)
+    figures = [timed(partial(plans[i % len(plans)].step, STEP_SIZE)) for i in range(repetitions)]
+    seconds, wall = (list(column) for column in zip(*figures, strict=True))
+    return Epochs(seconds, wall, transfer, making, int(memory) if np.isfinite(memory) else 0)
+
+
+def _warm(call: Callable[[], Any], seconds: float) -> None:
+    end = time.perf_counter() + seconds
+    while True:
+        call()
+        if time.perf_counter() >= end:
+            return

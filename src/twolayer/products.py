@@ -1,0 +1,121 @@
+"""The plan of those CUDA variants that launch one kernel a product."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .device import CudaPlan, elements
+from .kernels.cuda.memory import padded
+
+_BLOCKS = 264  # two for each multiprocessor of a large GPU: a sum is split until there are as many
+
+
+class ProductsPlan(CudaPlan):
+    """Z, S = σ′(A) and U of all samples in global memory; G takes S's place.
+
+    A = X Vᵀ with σ and σ′ in its epilogue, U = Z Wᵀ, ℓ and Δ, G = (Δ W) ⊙ S, the sums Δᵀ Z and
+    Gᵀ X in parts, and the sums of the parts with the update: seven launches an epoch.
+    """
+
+    lanes = 8
+    sizes = (16, 32, 64, 128)  # extents of tiles
+    least_share = 512  # samples of a part of a sum over samples
+
+    def _engine(self) -> Any:
+        from .kernels.cuda import products
+
+        return products.register_tile
+
+    def _tile(self, rows: int, columns: int) -> Any:
+        """The tile for a product of that size, not much larger than it."""
+        from .kernels.cuda.products import Tile
+
+        height, width = (
+            next((size for size in self.sizes if size >= extent), self.sizes[-1])
+            for extent in (rows, columns)
+        )
+        return Tile(height, width, 8, *(8 if size == 128 else 4 for size in (height, width)))
+
+    def _parts(self, tile: Any, rows: int, columns: int) -> tuple[int, int]:
+        """In how many parts a sum over samples is made, and the samples of a part."""
+        n = self.shape.n
+        tiles = -(-rows // tile.rows) * -(-columns // tile.columns)
+        parts = max(1, min(_BLOCKS // tiles, n // self.least_share))
+        share = -(-n // (parts * tile.depth)) * tile.depth
+        return -(-n // share), share
+
+    def _device_bytes(self) -> int:
+        n, d, M, K = self.shape
+        ld_d, ld_M, ld_K = (padded(size, self.dtype) for size in (d, M, K))
+        parts_V, _ = self._parts(self._tile(M, d), M, ld_d)
+        parts_W, _ = self._parts(self._tile(K, M), K, ld_M)
+        items = n * (2 * ld_M + ld_K) + parts_V * M * ld_d + parts_W * K * ld_M
+        return self.dtype.itemsize * (items + elements(self.shape, self.dtype))
+
+    def _prepare(self) -> None:
+        from .kernels.cuda import epilogues
+        from .kernels.cuda.products import product
+
+        n, d, M, K = self.shape
+        dtype, engine = self.dtype.name, self._engine()
+        ld_d, ld_M, ld_K = (padded(size, self.dtype) for size in (d, M, K))
+        self._Z, self._S, self._U = (self._empty(n, columns) for columns in (ld_M, ld_M, ld_K))
+
+        def launcher(
+            rows: int | None, columns: int, along: tuple[bool, bool], epilogue: Any, depth: int = 0
+        ) -> Callable[..., None]:
+            """launch(A, B, C, D) of a product with so many rows, or a row a sample."""
+            tile = self._tile(rows or n, columns)
+            kernel = product(dtype, tile, along, epilogue, engine)
+            width = padded(columns, self.dtype)
+            share = self._parts(tile, rows, width)[1] if rows else depth
+
+            def launch(A: Any, B: Any, C: Any, D: Any) -> None:
+                height, parts = (rows, -(-len(A) // share)) if rows else (len(A), 1)
+                grid = (-(-height // tile.rows), -(-columns // tile.columns), parts)
+                kernel[grid, tile.threads](A, B, C, D, height, width, share)
+
+            return launch
+
+        sigma = epilogues.activate(self.net.sigma)
+        self._hidden = launcher(None, M, (True, True), sigma, ld_d)
+        self._outputs = launcher(None, K, (True, True), epilogues.plain, ld_M)
+        self._backward = launcher(None, M, (True, False), epilogues.times, ld_K)
+        self._sum_V = launcher(M, d, (False, False), epilogues.partial)
+        self._sum_W = launcher(K, M, (False, False), epilogues.partial)
+        parts_V, self._share_V = self._parts(self._tile(M, d), M, ld_d)
+        parts_W, self._share_W = self._parts(self._tile(K, M), K, ld_M)
+        self._gVs, self._gWs = self._empty(parts_V, M * ld_d), self._empty(parts_W, K * ld_M)
+        self._threads = epilogues.THREADS
+        self._losses = self._cuda.device_array(-(-n // self._threads), np.float64)
+        self._loss_kernel = epilogues.loss_of_rows(self.net.objective)
+        self._link_kernel = epilogues.link_of_rows(self.net.objective)
+        self._views = self._rows_of(n)
+
+    def _rows_of(self, rows: int) -> tuple[Any, ...]:
+        """Views of Z, S, U, gVs, gWs and losses for so many rows."""
+        parts = (-(-rows // share) for share in (self._share_V, self._share_W, self._threads))
+        arrays = (self._Z, self._S, self._U, self._gVs, self._gWs, self._losses)
+        lengths = (rows, rows, rows, *parts)
+        return tuple(array[:length] for array, length in zip(arrays, lengths, strict=True))
+
+    def _sum_rows(self, X: Any, Y: Any) -> tuple[Any, Any, Any]:
+        n = len(X)
+        Z, S, U, gVs, gWs, losses = self._views if n == self.shape.n else self._rows_of(n)
+        self._hidden(X, self._dV, Z, S)
+        self._outputs(Z, self._dW, U, U)
+        self._loss_kernel[len(losses), self._threads](U, Y, losses)
+        self._sum_W(U, Z, gWs, gWs)
+        self._backward(U, self._dW, S, S)
+        self._sum_V(S, X, gVs, gVs)
+        return gVs, gWs, losses
+
+    def _predict_rows(self, X: Any, F: np.ndarray) -> None:
+        Z, S, U, *_ = self._rows_of(len(X))
+        self._hidden(X, self._dV, Z, S)
+        self._outputs(Z, self._dW, U, U)
+        self._link_kernel[-(-len(X) // self._threads), self._threads](U, self.shape.K)
+        F[...] = U.copy_to_host()[:, : F.shape[1]]

@@ -1,0 +1,283 @@
+"""The arithmetic of the CUDA kernels, in numba-cuda's simulator with blocks run by our own checker.
+
+Run by make test-cuda: the simulator takes numba.cuda's place for a whole process.
+"""
+
+import os
+
+import numpy as np
+import pytest
+
+if os.environ.get("NUMBA_ENABLE_CUDASIM") != "1":
+    pytest.skip(
+        "the simulator needs NUMBA_ENABLE_CUDASIM=1: make test-cuda", allow_module_level=True
+    )
+pytest.importorskip("numba_cuda")
+pytest.importorskip("greenlet")
+
+from numba import cuda
+
+import twolayer as tl
+from twolayer import cases
+from twolayer.kernels.activations import ACTIVATIONS
+from twolayer.kernels.cuda.insides import BarrierError, check_blocks
+from twolayer.kernels.losses import LOSSES
+from twolayer.network import DTYPES
+from twolayer.verify import agreement
+
+NETWORKS = [tl.Network(activation, loss) for activation in ACTIVATIONS for loss in LOSSES]
+NAMES = [name for name in tl.variants.names() if name.startswith("cuda-")]
+
+
+@pytest.fixture(autouse=True)
+def checked_blocks():
+    with check_blocks():
+        yield
+
+
+@cuda.jit
+def reversed_by_block(x, y):
+    shared = cuda.shared.array(64, np.float32)
+    t = cuda.threadIdx.x
+    shared[t] = x[t]
+    cuda.syncthreads()
+    y[t] = shared[63 - t]
+
+
+@cuda.jit
+def without_its_barrier(x, y):
+    shared = cuda.shared.array(64, np.float32)
+    t = cuda.threadIdx.x
+    shared[t] = x[t]
+    y[t] = shared[63 - t]
+
+
+@cuda.jit
+def divergent_barrier(x, y):
+    t = cuda.threadIdx.x
+    if t < 40:
+        cuda.syncthreads()
+    y[t] = x[t]
+
+
+@cuda.jit
+def two_barriers_for_one(x, y):
+    t = cuda.threadIdx.x
+    if t < 32:
+        cuda.syncthreads()
+    else:
+        cuda.syncthreads()
+    y[t] = x[t]
+
+
+@cuda.jit
+def returns_before_the_warp(x, y):
+    t = cuda.threadIdx.x
+    if t == 5:
+        return
+    cuda.syncwarp()
+    y[t] = x[t]
+
+
+@cuda.jit
+def adds_to_fresh_memory(x, y):
+    total = cuda.local.array(1, np.float32)
+    total[0] += x[cuda.threadIdx.x]
+    y[cuda.threadIdx.x] = total[0]
+
+
+@cuda.jit
+def adds_to_fresh_shared_memory(x, y):
+    total = cuda.shared.array(64, np.float32)
+    total[cuda.threadIdx.x] += x[cuda.threadIdx.x]
+    y[cuda.threadIdx.x] = total[cuda.threadIdx.x]
+
+
+@cuda.jit
+def two_arrays_on_a_line(x, y):
+    a, b = cuda.shared.array(64, np.float32), cuda.shared.array(64, np.float32)
+    t = cuda.threadIdx.x
+    a[t] = x[t]
+    b[t] = 0
+    y[t] = a[t]
+
+
+@cuda.jit
+def sum_of_a_warp(x, y):
+    cuda.syncthreads()  # threads leave it in another order
+    total = x[cuda.threadIdx.x]
+    for offset in (16, 8, 4, 2, 1):
+        total += cuda.shfl_xor_sync(0xFFFFFFFF, total, offset)
+    y[cuda.threadIdx.x] = total
+
+
+def run(kernel):
+    x, y = np.arange(64, dtype=np.float32), np.zeros(64, np.float32)
+    kernel[1, 64](x, y)
+    return x, y
+
+
+@pytest.mark.parametrize("attempt", range(5))
+def test_a_missing_barrier_shows(attempt):
+    with check_blocks(seed=attempt):
+        x, y = run(without_its_barrier)
+        assert not np.array_equal(y, x[::-1])
+        x, y = run(reversed_by_block)
+        np.testing.assert_array_equal(y, x[::-1])
+
+
+@pytest.mark.parametrize(
+    ("kernel", "message"),
+    [
+        (divergent_barrier, r"of 64 threads that must meet, .*24 have returned"),
+        (two_barriers_for_one, r"of 64 threads that must meet, 32 at .*, 32 at "),
+        (returns_before_the_warp, r"of 32 threads that must meet, .*1 have returned"),
+    ],
+)
+def test_a_barrier_that_some_threads_miss_is_an_error(kernel, message):
+    with pytest.raises(BarrierError, match=message):
+        run(kernel)
+
+
+@pytest.mark.parametrize("kernel", [adds_to_fresh_memory, adds_to_fresh_shared_memory])
+def test_memory_that_was_never_written_shows(kernel):
+    assert np.isnan(run(kernel)[1]).all()
+
+
+def test_two_shared_arrays_on_a_line_are_two():
+    x, y = run(two_arrays_on_a_line)
+    np.testing.assert_array_equal(y, x)
+
+
+def test_shuffles_work():
+    x, y = run(sum_of_a_warp)
+    np.testing.assert_array_equal(y, np.repeat([x[:32].sum(), x[32:].sum()], 32))
+
+
+SHAPES = [(7, 5, 3, 2), (37, 6, 9, 4)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("net", NETWORKS, ids=lambda net: f"{net.activation}-{net.loss}")
+def test_agrees(name, net, dtype, monkeypatch):
+    variant = tl.variants.get(name)
+    monkeypatch.setattr("twolayer.verify.STEPS", 2)
+    for shape in SHAPES:
+        if variant.refuses(tl.Shape(*shape), np.dtype(dtype)):
+            continue
+        result = agreement(variant, cases.problem(net, tl.Shape(*shape), dtype))
+        assert result.agrees, result
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_memory_that_is_not_free_is_refused(name, monkeypatch):
+    from numba.cuda.simulator.cudadrv import devices
+
+    free = devices._MemoryInfo(1 << 20, 1 << 30)
+    monkeypatch.setattr(devices.FakeCUDAContext, "get_memory_info", lambda self: free)
+    made = []
+    monkeypatch.setattr(cuda, "device_array", lambda *a, **k: made.append(a))
+    monkeypatch.setattr(cuda, "to_device", lambda *a, **k: made.append(a))
+    _, net, X, Y, theta = cases.problem(tl.Network(), tl.Shape(30_000, 8, 8, 1), "float32")
+    with pytest.raises(MemoryError, match=r"needs 0\.0\d GiB of its memory, 0\.00 GiB are free"):
+        tl.variants.get(name).plan(net, X, Y, theta)
+    assert not made
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_of_each_agrees(name):
+    net = tl.Network("sigmoid", "logistic")
+    result = agreement(tl.variants.get(name), cases.problem(net, tl.Shape(1, 1, 1, 1), "float32"))
+    assert result.agrees, result
+
+
+@pytest.mark.parametrize("name", ["cuda-tiled", "cuda-tensor"])
+def test_tiles_of_every_size_agree(name, monkeypatch):
+    """Sums in parts, more than one tile along each axis, and tiles as large as on a device."""
+    monkeypatch.setattr("twolayer.verify.STEPS", 1)
+    monkeypatch.setattr("twolayer.products.ProductsPlan.least_share", 16)
+    variant = tl.variants.get(name)
+    net = tl.Network("gelu", "softmax")
+    for shape in [(70, 18, 35, 17), (131, 3, 65, 2), (40, 66, 17, 1)]:
+        result = agreement(variant, cases.problem(net, tl.Shape(*shape), "float32"))
+        assert result.agrees, result
+    if name == "cuda-tiled":
+        result = agreement(variant, cases.problem(net, tl.Shape(70, 66, 17, 33), "float64"))
+        assert result.agrees, result
+
+
+def test_a_product_without_its_barrier_shows(monkeypatch):
+    """The checker sees in a real kernel what it sees in a small one."""
+    from twolayer.kernels.cuda import insides
+
+    case = cases.problem(tl.Network(), tl.Shape(40, 18, 20, 3), "float32")
+    module = insides.simulated_module()
+    monkeypatch.setattr(module, "syncthreads", lambda self: None)
+    monkeypatch.setattr(insides, "simulated_module", lambda: module)
+    with check_blocks():
+        assert not agreement(tl.variants.get("cuda-tiled"), case).agrees
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_wide_and_long_problems_agree_in_one_kernel(dtype, monkeypatch):
+    """All inputs, units and outputs that the kernel takes, and more samples than its blocks."""
+    monkeypatch.setattr("twolayer.verify.STEPS", 1)
+    monkeypatch.setattr("twolayer.variants.cuda_fused._BLOCKS", 2)
+    d, K = (32, 8) if dtype == "float32" else (16, 4)
+    case = cases.problem(tl.Network("elu", "softmax"), tl.Shape(67, d, 64, K), dtype)
+    result = agreement(tl.variants.get("cuda-fused"), case)
+    assert result.agrees, result
+    case = cases.problem(tl.Network("elu", "softmax"), tl.Shape(8, d + 1, 64, K), dtype)
+    with pytest.raises(ValueError, match=r"^variant cuda-fused is made for .*: take cuda-tiled$"):
+        tl.variants.get("cuda-fused").plan(*case[1:])
+
+
+def test_tensor_products_are_as_accurate_as_they_say():
+    """One pass within 2⁻¹⁰ of each product, three within 3 · 2⁻²² and float32's own sums."""
+    from twolayer.kernels.cuda import epilogues, tensor
+    from twolayer.kernels.cuda.products import product
+
+    random = np.random.default_rng(0)
+    A, B = (random.standard_normal((rows, 24)).astype(np.float32) for rows in (37, 20))
+    exact, size = A.astype(float) @ B.T.astype(float), abs(A).astype(float) @ abs(B).T.astype(float)
+    errors = {}
+    for engine in (tensor.one_pass, tensor.three_passes):
+        C, unused = np.zeros((37, 20), np.float32), np.zeros((37, 20), np.float32)
+        tile = tensor.tile_for(32, 16)
+        kernel = product("float32", tile, (True, True), epilogues.plain, engine)
+        kernel[(2, 2, 1), tile.threads](A, B, C, unused, 37, 20, 24)
+        errors[engine] = (abs(C - exact) / size).max()
+    assert 2.0**-16 < errors[tensor.one_pass] <= 2.0**-10
+    assert errors[tensor.three_passes] <= 3 * 2.0**-22 + 9 * 2.0**-23
+
+
+def test_one_pass_is_an_explicit_choice():
+    from twolayer.variants import cuda_tensor
+
+    assert cuda_tensor.TF32.name not in tl.variants.names()
+    case = cases.problem(tl.Network("tanh", "squared"), tl.Shape(40, 9, 11, 2), "float32")
+    assert not agreement(cuda_tensor.TF32, case).agrees  # it is no float32
+    plan = cuda_tensor.TF32.plan(*case[1:])
+    loss, _ = plan.gradient()
+    expected, _ = tl.variants.get("numpy").plan(*case[1:]).gradient()
+    assert abs(loss - expected) <= 0.01 * expected
+    wide = cases.problem(tl.Network(), tl.Shape(3, 2, 2, 1), "float64")
+    with pytest.raises(ValueError, match=r"made for float32, got float64: take cuda-tiled$"):
+        cuda_tensor.TF32.plan(*wide[1:])
+
+
+def test_bench_runs_on_the_device(monkeypatch, tmp_path):
+    """Its figures mean nothing here: the simulator's events have no clock."""
+    from twolayer.cli import gpu
+
+    monkeypatch.setattr("twolayer.gpu._MOST_PLANS", 2)
+    records = gpu.bench(
+        list(tl.variants.REGISTRY), tl.Network(), [tl.Shape(9, 3, 4, 1)], "float64",
+        tmp_path / "figures.json", repetitions=2, warm_up=0.0, size=1 << 14,
+    )  # fmt: skip
+    assert [record["variant"] for record in records] == NAMES
+    skipped = {record["variant"]: record["skipped"] for record in records}
+    assert [name for name in NAMES if skipped[name]] == ["cuda-tensor"]
+    assert "take cuda-tiled" in skipped["cuda-tensor"]
+    assert (tmp_path / "figures.json").exists()

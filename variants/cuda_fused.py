@@ -1,0 +1,79 @@
+"""Forward, loss and backward of a narrow network in one kernel, X read from memory once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..device import CudaPlan, CudaVariant, elements
+from ..network import Shape
+
+_BLOCKS = 2048  # as many blocks of 32 threads as the largest GPUs hold at a time, or less
+
+
+class CudaFused(CudaPlan):
+    """Two launches an epoch: the sums of blocks of samples, and their sum with the update."""
+
+    lanes = 32
+
+    def _blocks(self, rows: int) -> int:
+        from ..kernels.cuda import fused
+
+        return min(_BLOCKS, -(-rows // fused.SAMPLES))
+
+    def _device_bytes(self) -> int:
+        n, _, M, K = self.shape
+        items = self._blocks(n) * elements(self.shape, self.dtype) + n * (M + K)
+        return self.dtype.itemsize * items + 8 * self._blocks(n)
+
+    def _prepare(self) -> None:
+        from ..kernels.cuda import fused, samples
+
+        n, d, M, K = self.shape
+        self._units = fused.size(M, fused.UNITS)
+        self._kernel = fused.gradient(
+            self.net.sigma, self.net.objective, self.dtype.name, self._units,
+            fused.size(d, fused.INPUTS), fused.size(K, fused.OUTPUTS),
+        )  # fmt: skip
+        blocks = self._blocks(n)
+        # Columns that fill a row up to 16 bytes are never written, nor read into θ.
+        self._gVs = self._empty(blocks, self._dV.size)
+        self._gWs = self._cuda.to_device(np.zeros((blocks, self._dW.size), self.dtype))
+        self._losses = self._cuda.device_array(blocks, np.float64)
+        self._predict_kernel = samples.predict(self.net.sigma, self.net.objective)
+        self._Z, self._F, self._threads = self._empty(M, n), self._empty(n, K), samples.THREADS
+
+    def _sum_rows(self, X: Any, Y: Any) -> tuple[Any, Any, Any]:
+        blocks = self._blocks(len(X))
+        sums = self._gVs, self._gWs, self._losses
+        if blocks < len(self._losses):
+            sums = tuple(array[:blocks] for array in sums)
+        self._kernel[blocks, self._units](X, Y, self._dV, self._dW, *sums, self.shape.M)
+        return sums
+
+    def _predict_rows(self, X: Any, F: np.ndarray) -> None:
+        self._predict_kernel[-(-len(X) // self._threads), self._threads](
+            X, self._dV, self._dW, self._Z, self._F, self.shape.d, self.shape.M
+        )
+        self._F[: len(X)].copy_to_host(F)
+
+
+def _refuses(shape: Shape, dtype: np.dtype) -> str | None:
+    d, M, K = {"float32": (32, 64, 8), "float64": (16, 64, 4)}[dtype.name]
+    if shape.d <= d and shape.M <= M and shape.K <= K:
+        return None
+    return (
+        f"is made for narrow networks, d <= {d}, M <= {M} and K <= {K} in {dtype}, got {shape}: "
+        "take cuda-tiled"
+    )
+
+
+VARIANT = CudaVariant(
+    "cuda-fused",
+    "cuda",
+    "forward and backward of a narrow network in one kernel",
+    CudaFused,
+    parallel=False,
+    refuses=_refuses,
+)

@@ -1,0 +1,58 @@
+"""One thread a sample, sums by atomic additions: the lecture on a GPU, to learn from.
+
+Its sums are added in whatever order threads come, so that last bits differ from run to run.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..device import CudaPlan, CudaVariant, elements
+
+
+class CudaSamples(CudaPlan):
+    """Z, S = σ′(A) and U of every sample in global memory, transposed; three launches an epoch."""
+
+    def _device_bytes(self) -> int:
+        n, _, M, K = self.shape
+        return self.dtype.itemsize * (n * (2 * M + K) + elements(self.shape, self.dtype))
+
+    def _prepare(self) -> None:
+        from ..kernels.cuda import samples
+
+        n, _, M, K = self.shape
+        self._work = self._empty(M, n), self._empty(M, n), self._empty(n, K)
+        self._sums = self._empty(1, self._dV.size), self._empty(1, self._dW.size)
+        self._losses = self._cuda.device_array(1, np.float64)
+        self._threads = samples.THREADS
+        blocks = -(-max(array.size for array in self._sums) // self._threads)
+        self._clear = samples.clear(self.dtype.name)[blocks, self._threads]
+        self._gradient_kernel = samples.gradient(self.net.sigma, self.net.objective)
+        self._predict_kernel = samples.predict(self.net.sigma, self.net.objective)
+
+    def _sum_rows(self, X: Any, Y: Any) -> tuple[Any, Any, Any]:
+        sums = *self._sums, self._losses
+        self._clear(*sums)
+        self._gradient_kernel[-(-len(X) // self._threads), self._threads](
+            X, Y, self._dV, self._dW, *self._work, *sums, self.shape.d, self.shape.M
+        )
+        return sums
+
+    def _predict_rows(self, X: Any, F: np.ndarray) -> None:
+        Z, _, U = self._work
+        self._predict_kernel[-(-len(X) // self._threads), self._threads](
+            X, self._dV, self._dW, Z, U, self.shape.d, self.shape.M
+        )
+        U[: len(X)].copy_to_host(F)
+
+
+VARIANT = CudaVariant(
+    "cuda-samples",
+    "cuda",
+    "one thread a sample, atomics",
+    CudaSamples,
+    parallel=False,
+    reproducible=False,
+)

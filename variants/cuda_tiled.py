@@ -1,0 +1,14 @@
+"""One kernel a product, by tiles in shared memory and registers: any shape, both dtypes."""
+
+from __future__ import annotations
+
+from ..device import CudaVariant
+from ..products import ProductsPlan
+
+VARIANT = CudaVariant(
+    "cuda-tiled",
+    "cuda",
+    "shared-memory and register tiles, one kernel a product, fused epilogues",
+    ProductsPlan,
+    parallel=False,
+)

@@ -1,6 +1,7 @@
 # Each target sets up .venv by itself: a Python from 3.11 on and `make` are all it takes.
 # PYTHON=python3.13  the interpreter that .venv is made with
 # ARGS="-k softmax"  further arguments for pytest, `twolayer bench` or asv
+# BASE=v0.1 HEAD=    what `make regress` compares; without HEAD the working tree is judged
 # GPU=               leaves the CUDA packages out where an NVIDIA driver was found
 
 PYTHON ?= python3
@@ -10,12 +11,12 @@ GPU := $(if $(shell command -v nvidia-smi 2>/dev/null),$(VENV)/.cuda)
 BIN := $(VENV)/bin
 PYTEST = $(BIN)/python -m pytest -n logical --maxprocesses=4 --dist=worksteal
 
-.PHONY: help test test-slow coverage lint format bench asv clean
+.PHONY: help test test-slow coverage lint format bench asv regress clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make test | test-slow | coverage | lint | format | bench | asv | clean"
+	@echo "make test | test-slow | coverage | lint | format | bench | asv | regress | clean"
 
 test: $(VENV)/.test $(GPU)
 	$(PYTEST) -m "not slow" $(ARGS)
@@ -41,6 +42,11 @@ format: $(VENV)/.lint
 
 bench: $(VENV)/.bench $(GPU)
 	$(BIN)/twolayer bench --readme README.md --plot docs/bench.svg $(ARGS)
+
+# Exit code 1 is a regression, 2 a failure, 3 too little measured.
+BASE ?= main
+regress: $(VENV)/.bench
+	@$(BIN)/twolayer regress $(BASE) $(HEAD) $(ARGS)
 
 # A quick look at one commit; docs/measuring.md has the full profile. asv builds HEAD in an
 # environment of its own, so that changes which are not committed are never taken for it.

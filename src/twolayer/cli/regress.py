@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from .. import variants
 from ..interface import check_threads
 from ..network import Network, float_type
+from ..regress.dependency import Turns, environment
 from ..regress.revisions import WORKING_TREE, Revision, export
 from ..regress.run import LIMIT, SECONDS, Benchmark, Run, results_file
 from . import options, output, regress_tables
@@ -40,6 +42,10 @@ def regress(
     limit: Annotated[
         float, typer.Option(help="Seconds for all processes; four are run in any case.")
     ] = LIMIT,
+    dep: Annotated[
+        str | None,
+        typer.Option(help="A package, whose versions BASE and HEAD are; on the working tree."),
+    ] = None,
     compiling: Annotated[
         bool, typer.Option("--compile/--no-compile", help="Compare compile times, too.")
     ] = True,
@@ -63,18 +69,29 @@ def regress(
     suite = benchmarks(net, float_type("dtype", dtype).name, shape or (), variants)
     if threads is not None:
         check_threads(threads)
-    sides = export(base, "base"), export(head, "head")
-    key = (sides[0].tree, sides[1].tree, *suite, threads, seconds)
+    pythons: dict[str, Path] = {}
+    if dep is None:
+        sides = export(base, "base"), export(head, "head")
+    elif head is None:
+        raise ValueError("--dep: expected two versions, BASE and HEAD")
+    else:
+        pairs = {"base": base, "head": head}
+        pythons = {side: environment(dep, version, side) for side, version in pairs.items()}
+        sides = tuple(  # type: ignore[assignment]
+            export(None, side)._replace(label=f"{dep} {version}") for side, version in pairs.items()
+        )
+    key = (sides[0].tree, sides[1].tree, *suite, threads, seconds, *pythons.values())
     with _bar() as progress:
         task = progress.add_task("")
-        run = Run(
+        kind = partial(Turns, pythons=pythons) if pythons else Run
+        run = kind(
             *sides, suite, results_file(key), threads, seconds, limit,
             progress=lambda name, done, total: progress.update(
                 task, description=name, completed=done, total=total
             ),
             complain=output.complain,
         )  # fmt: skip
-        _report(run, sides, compiling, markdown, json)
+        _report(run, sides, compiling and not pythons, markdown, json)
 
 
 def _report(

@@ -92,6 +92,8 @@ def _load(variant: str, records: Records) -> Iterable[Cost]:
     slowest: dict[int, Mapping[str, float]] = {}
     for record in records:
         number = record["process"]
+        if not record["first"]:  # two processes, whose first calls are no pair
+            return
         if number and max(record["first"].values()) > max(slowest.get(number, {"": 0.0}).values()):
             slowest[number] = record["first"]
     if len(slowest) < 2:

@@ -24,7 +24,7 @@ SECONDS = 0.4  # of blocks for a benchmark in a process
 LIMIT = 260.0  # seconds for all processes; four are run in any case
 TOO_LITTLE = 0.05  # of an epoch: a run whose median smallest visible change is larger says nothing
 _TOOL = Path(__file__).resolve().parents[3]
-_WORKER = Path(__file__).with_name("worker.py")
+WORKER = Path(__file__).with_name("worker.py")
 
 
 class Benchmark(NamedTuple):
@@ -219,7 +219,7 @@ class Run:
         """The messages of a worker. Raises Unusable where a revision cannot be imported."""
         with tempfile.TemporaryFile("w+") as errors:
             worker = subprocess.Popen(
-                [sys.executable, str(_WORKER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                [sys.executable, str(WORKER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 stderr=errors, text=True,
             )  # fmt: skip
             assert worker.stdin is not None and worker.stdout is not None

@@ -8,6 +8,7 @@ lost. `side` lines on stdout tell of a revision that cannot be imported.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import hashlib
 import importlib.util
@@ -17,6 +18,7 @@ import random
 import sys
 import time
 import traceback
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -173,10 +175,19 @@ def error(tool: Any, side: Side, plan: Any, benchmark: dict[str, Any]) -> tuple[
     return (float("inf") if np.isnan(worst) else float(worst)), rms
 
 
+def checked(tool: Any, side: Side, plan: Any, benchmark: dict[str, Any]) -> float:
+    """The error of ∇L in units of ε. Raises RuntimeError where a bound is exceeded."""
+    worst, rms = error(tool, side, plan, benchmark)
+    if not worst <= 1:
+        raise RuntimeError(f"{side.name} is off by {worst:.3g} times the bound on its error")
+    return rms
+
+
 def measure(
-    tool: Any, sides: list[Side], benchmark: dict[str, Any], seconds: float, first: bool
+    tool: Any, sides: list[Side], benchmark: dict[str, Any], seconds: float, number: int
 ) -> dict[str, Any]:
     """One benchmark in this process: blocks of both sides in turns, and what else is compared."""
+    first = number == 0
     for side in sides:
         if first:
             affordable(side, benchmark)
@@ -191,35 +202,51 @@ def measure(
         if growth is not None:
             result["memory"][side.name] = growth
         if first:
-            worst, rms = error(tool, side, plans[side.name], benchmark)
-            if not worst <= 1:
-                raise RuntimeError(
-                    f"{side.name} is off by {worst:.3g} times the bound on its error"
-                )
-            result["error"][side.name] = rms
-    return result | blocks([plans[side.name] for side in sides], [s.name for s in sides], seconds)
+            result["error"][side.name] = checked(tool, side, plans[side.name], benchmark)
+    plans.clear()
+    keep_memory()
+    makes = [partial(side.plan, benchmark) for side in sides]
+    return result | blocks(makes, [side.name for side in sides], seconds, number)
 
 
-def blocks(plans: list[Any], names: list[str], seconds: float) -> dict[str, Any]:
-    """Seconds a step, a figure a block, in the order ABBA; as many calls on either side."""
-    fastest = [warm(plan, WARM_UP) for plan in plans]
-    calls = max(1, round(BLOCK / min(fastest)))
-    settle = min(fastest) < BLOCK  # the call after a change finds the caches full of the other's
+def blocks(
+    makes: Sequence[Callable[[], Any]], names: list[str], seconds: float, number: int
+) -> dict[str, Any]:
+    """Seconds a step, a figure a block, in the order ABBA; as many calls on either side.
+
+    Where its buffers lie makes a step some percent faster or slower, so that two plans kept side by
+    side differ by as much. Each block makes its plan anew, where that of the last block lay; a pad
+    moves all plans of a round.
+    """
+    fastest = min(warm(make(), WARM_UP) for make in makes)
+    calls = max(1, round(BLOCK / fastest))
     found: tuple[list[float], list[float]] = ([], [])
+    pads = random.Random(number)
     gc.collect()
     gc.disable()
     try:
         end = time.perf_counter() + seconds
         while time.perf_counter() < end or len(found[0]) < 2 * FEWEST:
+            pad = bytearray(64 * pads.randrange(1, 1024))
             for which in (0, 1, 1, 0):
-                if settle:
-                    plans[which].step(MU)
-                found[which].append(timed(plans[which], calls))
+                plan = makes[which]()
+                warm(plan, min(BLOCK, fastest) / 4)
+                found[which].append(timed(plan, calls))
+                del plan
+            del pad
     finally:
         gc.enable()
     return {
         name: [float(f"{x:.5g}") for x in values] for name, values in zip(names, found, strict=True)
     } | {"calls": calls}
+
+
+def keep_memory() -> None:
+    """Let malloc keep what is freed, so that the next plan gets the same addresses."""
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(-4, 0)  # M_MMAP_MAX: nothing in a mapping of its own
+        mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
 
 
 def compare(request: dict[str, Any]) -> None:
@@ -236,7 +263,7 @@ def compare(request: dict[str, Any]) -> None:
         say(begin=benchmark["name"])
         about = {"benchmark": benchmark["name"], "process": number}
         try:
-            found = measure(tool, sides, benchmark, request["seconds"], number == 0)
+            found = measure(tool, sides, benchmark, request["seconds"], number)
         except Absent as reason:
             found = {"kind": "absent", "sentence": str(reason)}
         except Exception as failure:
@@ -248,25 +275,28 @@ def compare(request: dict[str, Any]) -> None:
 def turns(request: dict[str, Any]) -> None:
     """One side only: after each line on stdin, a warmed-up block of the benchmark it names."""
     name = request["side"]
+    tool = load_tool(request["tool"])
     side = started(name, request)
-    plans: dict[str, Any] = {}
+    errors: dict[str, float] = {}
+    pads = random.Random(name)
+    keep_memory()
     benchmarks = {benchmark["name"]: benchmark for benchmark in request["benchmarks"]}
     say(ready=True)
     for line in sys.stdin:
         benchmark = benchmarks[json.loads(line)]
         try:
-            if benchmark["name"] not in plans:
-                plans.clear()
+            if benchmark["name"] not in errors:
                 affordable(side, benchmark)
-                plans[benchmark["name"]] = side.plan(benchmark)
-            plan = plans[benchmark["name"]]
-            loss, _ = plan.gradient()
+                errors[benchmark["name"]] = checked(tool, side, side.plan(benchmark), benchmark)
+            pad = bytearray(64 * pads.randrange(1, 1024))  # where buffers lie matters: see blocks
+            plan = side.plan(benchmark)
             calls = max(1, round(BLOCK / warm(plan, request["warm_up"])))
             end = time.perf_counter() + request["seconds"]
             found = [timed(plan, calls)]
             while time.perf_counter() < end:
                 found.append(timed(plan, calls))
-            say(blocks=found, loss=loss)
+            del plan, pad
+            say(blocks=found, error=errors[benchmark["name"]])
         except Absent as reason:
             say(kind="absent", sentence=str(reason))
         except Exception as failure:

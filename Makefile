@@ -1,6 +1,7 @@
 # Each target sets up .venv by itself: a Python from 3.11 on and `make` are all it takes.
 # PYTHON=python3.13  the interpreter that .venv is made with
 # ARGS="-k softmax"  further arguments for pytest, `twolayer bench` or asv
+# BASE=v0.1 HEAD=    what `make regress` compares; without HEAD the working tree is judged
 # GPU=               leaves the CUDA packages out where an NVIDIA driver was found
 # PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
 #                    for make peers on Linux: PyTorch without gigabytes of CUDA
@@ -13,12 +14,13 @@ BIN := $(VENV)/bin
 CUDA_VENV ?= $(VENV)-cuda
 PYTEST = $(BIN)/python -m pytest -n logical --maxprocesses=4 --dist=worksteal
 
-.PHONY: help test test-slow test-cuda coverage lint format bench peers asv clean
+.PHONY: help test test-slow test-cuda coverage lint format bench peers regress asv clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make test | test-slow | test-cuda | coverage | lint | format | bench | peers | asv | clean"
+	@echo "make test | test-slow | test-cuda | coverage | lint | format"
+	@echo "     bench | peers | regress | asv | clean"
 
 test: $(VENV)/.test $(GPU)
 	$(PYTEST) -m "not slow" $(ARGS)
@@ -56,6 +58,11 @@ bench: $(VENV)/.bench $(GPU)
 peers: $(VENV)/.bench $(VENV)/.peers
 	$(BIN)/twolayer bench --peers --readme README.md --plot docs/peers.svg \
 	  --roofline docs/roofline.svg $(ARGS)
+
+# Exit code 1 is a regression, 2 a failure, 3 too little measured.
+BASE ?= main
+regress: $(VENV)/.bench
+	@$(BIN)/twolayer regress $(BASE) $(HEAD) $(ARGS)
 
 # A quick look at one commit; docs/measuring.md has the full profile. asv builds HEAD in an
 # environment of its own, so that changes which are not committed are never taken for it.

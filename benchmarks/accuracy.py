@@ -5,6 +5,7 @@ from __future__ import annotations
 from . import common
 
 
+@common.named("Largest error, in units of its bound")
 class Accuracy:
     """Losses, gradients, outputs and parameters on the data sets; 1 is the bound."""
 

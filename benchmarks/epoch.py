@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .common import BASE, DATA_SETS, MU, VARIANTS, Timed, plan
+from .common import BASE, DATA_SETS, MU, VARIANTS, Timed, named, plan
 
 
 class _Epoch(Timed):  # the underscore hides it from asv
@@ -14,6 +14,7 @@ class _Epoch(Timed):  # the underscore hides it from asv
         self.plan.step(MU)
 
 
+@named("An epoch over n, the number of samples")
 class Samples(_Epoch):
     """Over n, the number of samples."""
 
@@ -21,6 +22,7 @@ class Samples(_Epoch):
     param_names = ("variant", "n")
 
 
+@named("An epoch over d, the number of inputs")
 class Inputs(_Epoch):
     """Over d, the number of inputs."""
 
@@ -28,6 +30,7 @@ class Inputs(_Epoch):
     param_names = ("variant", "d")
 
 
+@named("An epoch over M, the number of hidden units")
 class Hidden(_Epoch):
     """Over M, the number of hidden units."""
 
@@ -35,6 +38,7 @@ class Hidden(_Epoch):
     param_names = ("variant", "M")
 
 
+@named("An epoch over K, the number of outputs")
 class Outputs(_Epoch):
     """Over K, the number of outputs."""
 
@@ -42,6 +46,7 @@ class Outputs(_Epoch):
     param_names = ("variant", "K")
 
 
+@named("An epoch on real data")
 class DataSets(_Epoch):
     """On data sets of scikit-learn, with 32 hidden units."""
 

@@ -8,6 +8,7 @@ import tempfile
 from . import common
 
 
+@common.named("import twolayer")
 class Import:
     """`import twolayer`, the median of three processes."""
 
@@ -35,6 +36,10 @@ class FirstEpoch:
         with tempfile.TemporaryDirectory() as folder:
             return common.first_epoch(variant, folder)[1]
 
+    track_cold.pretty_name = "Plan and first epoch, compiled"
+
     def track_cached(self, variant):
         common.first_epoch(variant)
         return statistics.median(common.first_epoch(variant)[1] for _ in range(3))
+
+    track_cached.pretty_name = "Plan and first epoch, compiled code on disk"

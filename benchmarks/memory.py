@@ -5,6 +5,7 @@ from __future__ import annotations
 from . import common
 
 
+@common.named("Peak memory of a process over an epoch")
 class Memory:
     """Of the whole process; interpreter and libraries are about 150 MiB of it, X is 64 MiB."""
 

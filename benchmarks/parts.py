@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .common import BASE, VARIANTS, Timed, plan
+from .common import BASE, VARIANTS, Timed, named, plan
 
 
 class _Part(Timed):  # the underscore hides it from asv
@@ -13,6 +13,7 @@ class _Part(Timed):  # the underscore hides it from asv
         self.plan = plan(variant, BASE if problem == "base" else problem)
 
 
+@named("The forward pass alone")
 class Predict(_Part):
     """The forward pass alone, over X."""
 
@@ -24,6 +25,7 @@ class Predict(_Part):
         self.plan.predict(self.plan.X)
 
 
+@named("Loss and gradient, without the update")
 class Gradient(_Part):
     """L and ∇L, without the update of θ."""
 

@@ -22,6 +22,7 @@ _SHAPES = {
 }
 
 
+@common.named("An epoch, in units of the frozen one")
 class Ratio:
     """Median over blocks of candidate / reference, in the order ABBA; lower is better.
 

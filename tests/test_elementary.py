@@ -221,7 +221,8 @@ def test_loop_is_vectorized(name, dtype):
     assert len(re.findall(packed, assembly)) >= 10
     # Single numbers are divided only in the loop over what is left of a vector.
     divisions, single = (
-        len(re.findall(rf"\bv?div{kind}\b", assembly)) for kind in (suffix, suffix.replace("p", "s"))
+        len(re.findall(rf"\bv?div{kind}\b", assembly))
+        for kind in (suffix, suffix.replace("p", "s"))
     )
     assert divisions >= max(single, name not in ("exp", "expm1"))
 

@@ -1,0 +1,1 @@
+"""Two revisions against each other: faster, slower or the same."""

@@ -1,0 +1,124 @@
+"""Two versions of a dependency on one revision: two environments, whose processes take turns."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from . import records
+from .revisions import Revision, cache_folder
+from .run import WORKER, Benchmark, Run, Unusable
+
+_PACKAGES = ("numpy", "numba", "scipy", "threadpoolctl", "psutil", "platformdirs")
+_TURN = 0.03  # seconds of blocks in a turn
+_WARM_UP = 0.05  # seconds before them: after a pause threads come back slowly
+_ORDER = ("base", "head", "head", "base")
+
+
+def environment(name: str, version: str, side: str) -> Path:
+    """A Python with the packages of this one, but for that version; made once and kept.
+
+    Raises ValueError where they cannot be installed together.
+    """
+    if name not in _PACKAGES:
+        raise ValueError(f"--dep: expected one of {', '.join(_PACKAGES)}, got {name!r}")
+    pins = [f"{p}=={version if p == name else metadata.version(p)}" for p in _PACKAGES]
+    key = hashlib.sha256("\0".join([sys.version, *pins]).encode()).hexdigest()[:16]
+    folder = cache_folder() / "environments" / key
+    python = folder / "bin" / "python"
+    complete = folder / "complete"
+    if not complete.exists():
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        for command in ([sys.executable, "-m", "venv", "--clear", str(folder)], [*pip, *pins]):
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+                raise ValueError(f"{side}: {name} {version} cannot be installed: {last}")
+        complete.touch()
+    return python
+
+
+@dataclass
+class Turns(Run):
+    """A run in which each side has a process, and the two take turns block by block."""
+
+    pythons: dict[str, Path] = field(default_factory=dict)
+
+    def _process(self, number: int, todo: list[Benchmark]) -> None:
+        """Measure in a fresh pair of processes; where one dies, the benchmark it was at failed."""
+        total = len(todo)
+        while todo:
+            pair = {side: self._start(side, todo) for side in ("base", "head")}
+            try:
+                while todo:
+                    benchmark = todo[0]
+                    self.progress(benchmark.name, total - len(todo), total)
+                    about = {"benchmark": benchmark.name, "process": number}
+                    found = self._turns(pair, benchmark, number)
+                    records.append(str(self.path), about | found)
+                    todo = todo[1:]
+                    self.progress(benchmark.name, total - len(todo), total)
+                    if "died" in found:
+                        break
+            finally:
+                for worker in pair.values():
+                    worker.kill()
+                    worker.communicate()
+
+    def _turns(
+        self, pair: dict[str, subprocess.Popen[str]], benchmark: Benchmark, number: int
+    ) -> dict[str, Any]:
+        """Blocks of both sides on one benchmark, or why there are none."""
+        found: dict[str, list[float]] = {"base": [], "head": []}
+        error: dict[str, float] = {}
+        order = _ORDER if number % 2 == 0 else _ORDER[::-1]
+        end = time.perf_counter() + 2 * self.seconds
+        while time.perf_counter() < end or len(found["base"]) < 4:
+            for side in order:
+                reply = _tell(pair[side], benchmark.name)
+                if "blocks" not in reply:
+                    return reply
+                blocks = sorted(reply["blocks"])
+                found[side].append(blocks[len(blocks) // 4])
+                error[side] = reply["error"]
+        return {"kind": "timing", "first": {}, "memory": {}, "error": error} | found
+
+    def _start(self, side: str, todo: Sequence[Benchmark]) -> subprocess.Popen[str]:
+        revision: Revision = self.base if side == "base" else self.head
+        request = self._request("turns", todo) | {
+            "side": side, side: str(revision.folder), "seconds": _TURN, "warm_up": _WARM_UP,
+        }  # fmt: skip
+        worker = subprocess.Popen(
+            [str(self.pythons[side]), str(WORKER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL, text=True,
+        )  # fmt: skip
+        reply = _tell(worker, request)
+        if "ready" not in reply:
+            worker.kill()
+            worker.communicate()
+            raise Unusable(f"{side}: {revision.label} cannot be imported: {reply['sentence']}")
+        return worker
+
+
+def _tell(worker: subprocess.Popen[str], message: Any) -> dict[str, Any]:
+    """Write a line and read the answer; a worker that died gives a failure."""
+    assert worker.stdin is not None and worker.stdout is not None
+    try:
+        worker.stdin.write(json.dumps(message) + "\n")
+        worker.stdin.flush()
+        line = worker.stdout.readline()
+    except BrokenPipeError:
+        line = ""
+    if not line:
+        sentence = f"a process died with exit code {worker.wait()}"
+        return {"kind": "failed", "sentence": sentence, "died": True}
+    answer: dict[str, Any] = json.loads(line)
+    return answer

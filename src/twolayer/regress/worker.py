@@ -1,0 +1,369 @@
+"""A process that measures, run by its path: it belongs to no revision, and imports none by name.
+
+A request, a JSON object, comes on the first line of stdin. Each result is appended to the request's
+file as a line of JSON before a line on stdout says so: whoever is killed, no finished result is
+lost. `side` lines on stdout tell of a revision that cannot be imported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import hashlib
+import importlib.util
+import json
+import os
+import random
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+SIDES = ("base", "head")
+MU = 1e-6  # so small that thousands of epochs do not move θ
+LIMIT = 0.08  # seconds an epoch; a slower benchmark is left out
+WARM_UP = 0.1  # seconds until threads that were idle are back at full speed
+BLOCK = 0.002  # seconds of calls between two changes of side, at least one call
+FEWEST = 3  # rounds in the order ABBA
+_ROWS = 8  # of the problem that tells whether the whole one is affordable
+_DIGEST = 12  # hexadecimal digits at a line's head
+
+
+class Absent(Exception):
+    """Why a benchmark is left out."""
+
+
+def load(folder: str, name: str) -> Any:
+    """The package in `folder`/src/twolayer, imported under another name."""
+    package = Path(folder) / "src" / "twolayer"
+    spec = importlib.util.spec_from_file_location(
+        name, package / "__init__.py", submodule_search_locations=[str(package)]
+    )
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def append(path: str, record: dict[str, Any]) -> None:
+    """Add a line, whole, with the digest of its text at its head, and wait until it is on disk."""
+    text = json.dumps(record)
+    line = f"{hashlib.sha256(text.encode()).hexdigest()[:_DIGEST]} {text}\n"
+    handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        size = os.fstat(handle).st_size
+        if size and os.pread(handle, 1, size - 1) != b"\n":  # whoever wrote it was killed
+            line = "\n" + line
+        os.write(handle, line.encode())
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def say(**message: Any) -> None:
+    """A line to whoever started this process."""
+    print(json.dumps(message), flush=True)
+
+
+class Side:
+    """One revision's package, and what it does on a problem."""
+
+    def __init__(self, name: str, folder: str, threads: int | None) -> None:
+        self.name = name
+        self.threads = threads
+        self.package = load(folder, f"twolayer_{name}")
+
+    def plan(self, benchmark: dict[str, Any], rows: int | None = None) -> Any:
+        """A plan that made its first step. Raises Absent where the variant cannot run."""
+        package, name = self.package, benchmark["variant"]
+        if name not in package.variants.names():
+            raise Absent(f"{self.name} has no such variant")
+        variant = package.variants.get(name)
+        if reason := variant.unavailable():
+            raise Absent(reason)
+        X, Y, V, W = problem(benchmark)
+        net = package.Network(benchmark["activation"], benchmark["loss"])
+        theta = package.Parameters(V.copy(), W.copy())
+        plan = variant.plan(net, X[:rows], Y[:rows], theta, self.threads)
+        plan.step(MU)
+        return plan
+
+
+def problem(benchmark: dict[str, Any]) -> Any:
+    """X (n, d), Y (n, K), V (M, d), W (K, M), the same for both sides."""
+    import numpy as np
+
+    n, d, M, K = benchmark["shape"]
+    dtype = benchmark["dtype"]
+    if _problem.get("shape") != (n, d, M, K, dtype):
+        values = np.random.default_rng(0)
+        sizes = ((n, d, 1), (n, K, 1), (M, d, d), (K, M, M))
+        arrays = [
+            (values.standard_normal((rows, columns)) / scale**0.5).astype(dtype)
+            for rows, columns, scale in sizes
+        ]
+        _problem.update(shape=(n, d, M, K, dtype), arrays=arrays)
+    return _problem["arrays"]
+
+
+_problem: dict[str, Any] = {}
+
+
+def affordable(side: Side, benchmark: dict[str, Any]) -> None:
+    """Raise Absent where an epoch would take too long."""
+    n = benchmark["shape"][0]
+    rows = min(n, _ROWS)
+    while True:  # from more rows where what every call costs may have misled
+        plan = side.plan(benchmark, rows)
+        seconds = min(timed(plan, 1) for _ in range(3))
+        if (estimate := seconds * n / rows) <= LIMIT:
+            return
+        if rows == n or seconds > LIMIT / 5:
+            raise Absent(f"an epoch takes about {estimate:.2g} s, the limit is {LIMIT:g} s")
+        rows = min(n, 4 * rows)
+
+
+def timed(plan: Any, calls: int) -> float:
+    """Seconds a step, over so many."""
+    start = time.perf_counter()
+    for _ in range(calls):
+        plan.step(MU)
+    return (time.perf_counter() - start) / calls
+
+
+def warm(plan: Any, seconds: float) -> float:
+    """Step for so many seconds and at least twice; the fastest step's seconds."""
+    end = time.perf_counter() + seconds
+    fastest = min(timed(plan, 1), timed(plan, 1))
+    while time.perf_counter() < end:
+        fastest = min(fastest, timed(plan, 1))
+    return fastest
+
+
+def error(tool: Any, side: Side, plan: Any, benchmark: dict[str, Any]) -> tuple[float, float]:
+    """The worst error in units of its bound, and that of ∇L (root mean square) in units of ε."""
+    import numpy as np
+
+    X, Y, V, W = problem(benchmark)
+    plan.theta = side.package.Parameters(V, W)
+    loss, gradient = plan.gradient()
+    F = plan.predict(X)
+    net = tool.Network(benchmark["activation"], benchmark["loss"])
+    theta = tool.Parameters(V.astype(np.float64), W.astype(np.float64))
+    double = X.astype(np.float64), Y.astype(np.float64)
+    exact = tool.bounds.evaluate(net, theta, *double, X.dtype)
+    worst = abs(loss - exact.loss) / exact.loss_bound
+    pairs = zip(gradient, exact.gradient, exact.gradient_bound, strict=True)
+    for value, right, bound in [*pairs, (F, exact.F, exact.F_bound)]:
+        worst = max(worst, float(np.max(np.abs(value - right) / bound)))
+    plan.step(1e-3)
+    for value, before, slope, bound in zip(
+        plan.theta, (V, W), exact.gradient, exact.gradient_bound, strict=True
+    ):
+        room = 1e-3 * bound + 4 * np.finfo(X.dtype).eps * np.abs(before)
+        off = np.abs(value - (before.astype(np.float64) - 1e-3 * slope)) / room
+        worst = max(worst, float(np.max(off)))
+    off = np.concatenate([(a - b).ravel() for a, b in zip(gradient, exact.gradient, strict=True)])
+    size = np.concatenate([b.ravel() for b in exact.gradient])
+    rms = float(np.sqrt(np.mean(off**2) / np.mean(size**2)) / np.finfo(X.dtype).eps)
+    plan.theta = side.package.Parameters(V, W)
+    return (float("inf") if np.isnan(worst) else float(worst)), rms
+
+
+def checked(tool: Any, side: Side, plan: Any, benchmark: dict[str, Any]) -> float:
+    """The error of ∇L in units of ε. Raises RuntimeError where a bound is exceeded."""
+    worst, rms = error(tool, side, plan, benchmark)
+    if not worst <= 1:
+        raise RuntimeError(f"{side.name} is off by {worst:.3g} times the bound on its error")
+    return rms
+
+
+def measure(
+    tool: Any, sides: list[Side], benchmark: dict[str, Any], seconds: float, number: int
+) -> dict[str, Any]:
+    """One benchmark in this process: blocks of both sides in turns, and what else is compared."""
+    first = number == 0
+    for side in sides:
+        if first:
+            affordable(side, benchmark)
+    plans: dict[str, Any] = {}
+    result: dict[str, Any] = {"kind": "timing", "first": {}, "memory": {}, "error": {}}
+    for side in sides:
+        start = time.perf_counter()
+        side.plan(benchmark)
+        result["first"][side.name] = time.perf_counter() - start
+    for side in sides:  # again, with everything loaded
+        growth, plans[side.name] = tool.timing.peak_memory(partial(side.plan, benchmark))
+        if growth is not None:
+            result["memory"][side.name] = growth
+        if first:
+            result["error"][side.name] = checked(tool, side, plans[side.name], benchmark)
+    plans.clear()
+    keep_memory()
+    makes = [partial(side.plan, benchmark) for side in sides]
+    return result | blocks(makes, [side.name for side in sides], seconds, number)
+
+
+def blocks(
+    makes: Sequence[Callable[[], Any]], names: list[str], seconds: float, number: int
+) -> dict[str, Any]:
+    """Seconds a step, a figure a block, in the order ABBA; as many calls on either side.
+
+    Where its buffers lie makes a step some percent faster or slower, so that two plans kept side by
+    side differ by as much. Each block makes its plan anew, where that of the last block lay; a pad
+    moves all plans of a round.
+    """
+    fastest = min(warm(make(), WARM_UP) for make in makes)
+    calls = max(1, round(BLOCK / fastest))
+    found: tuple[list[float], list[float]] = ([], [])
+    pads = random.Random(number)
+    gc.collect()
+    gc.disable()
+    try:
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end or len(found[0]) < 2 * FEWEST:
+            pad = bytearray(64 * pads.randrange(1, 1024))
+            for which in (0, 1, 1, 0):
+                plan = makes[which]()
+                warm(plan, min(BLOCK, fastest) / 4)
+                found[which].append(timed(plan, calls))
+                del plan
+            del pad
+    finally:
+        gc.enable()
+    return {
+        name: [float(f"{x:.5g}") for x in values] for name, values in zip(names, found, strict=True)
+    } | {"calls": calls}
+
+
+def keep_memory() -> None:
+    """Let malloc keep what is freed, so that the next plan gets the same addresses."""
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(-4, 0)  # M_MMAP_MAX: nothing in a mapping of its own
+        mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
+
+
+def compare(request: dict[str, Any]) -> None:
+    """Measure every benchmark of the request, both revisions in this process."""
+    tool = load_tool(request["tool"])
+    number = request["process"]
+    order = SIDES if number % 2 == 0 else SIDES[::-1]  # who is loaded first, and comes first
+    sides = [started(name, request) for name in order]
+    wanted = request["benchmarks"]
+    random.Random(number).shuffle(wanted)
+    # Idle CPUs of a virtual machine come back slowly: those that use all of them come first.
+    wanted.sort(key=lambda benchmark: not is_parallel(sides, benchmark["variant"]))
+    for benchmark in wanted:
+        say(begin=benchmark["name"])
+        about = {"benchmark": benchmark["name"], "process": number}
+        try:
+            found = measure(tool, sides, benchmark, request["seconds"], number)
+        except Absent as reason:
+            found = {"kind": "absent", "sentence": str(reason)}
+        except Exception as failure:
+            found = failed(failure)
+        append(request["results"], about | found)
+        say(done=benchmark["name"])
+
+
+def turns(request: dict[str, Any]) -> None:
+    """One side only: after each line on stdin, a warmed-up block of the benchmark it names."""
+    name = request["side"]
+    tool = load_tool(request["tool"])
+    side = started(name, request)
+    errors: dict[str, float] = {}
+    pads = random.Random(name)
+    keep_memory()
+    benchmarks = {benchmark["name"]: benchmark for benchmark in request["benchmarks"]}
+    say(ready=True)
+    for line in sys.stdin:
+        benchmark = benchmarks[json.loads(line)]
+        try:
+            if benchmark["name"] not in errors:
+                affordable(side, benchmark)
+                errors[benchmark["name"]] = checked(tool, side, side.plan(benchmark), benchmark)
+            pad = bytearray(64 * pads.randrange(1, 1024))  # where buffers lie matters: see blocks
+            plan = side.plan(benchmark)
+            calls = max(1, round(BLOCK / warm(plan, request["warm_up"])))
+            end = time.perf_counter() + request["seconds"]
+            found = [timed(plan, calls)]
+            while time.perf_counter() < end:
+                found.append(timed(plan, calls))
+            del plan, pad
+            say(blocks=found, error=errors[benchmark["name"]])
+        except Absent as reason:
+            say(kind="absent", sentence=str(reason))
+        except Exception as failure:
+            say(**failed(failure))
+
+
+def cold(request: dict[str, Any]) -> None:
+    """Seconds of plan and first step of every variant, in a process and folder without its code."""
+    side = started(request["side"], request)
+    for benchmark in request["benchmarks"]:
+        say(begin=benchmark["name"])
+        start = time.perf_counter()
+        try:
+            side.plan(benchmark, _ROWS * 64)
+        except Absent:
+            continue
+        except Exception as failure:
+            append(request["results"], {"variant": benchmark["variant"], **failed(failure)})
+            continue
+        seconds = time.perf_counter() - start
+        append(request["results"], {"variant": benchmark["variant"], "seconds": seconds})
+        say(done=benchmark["name"])
+
+
+def started(name: str, request: dict[str, Any]) -> Side:
+    """The package of a side; where it cannot be imported this process says so and ends."""
+    try:
+        return Side(name, request[name], request["threads"])
+    except Exception as failure:
+        say(side=name, **failed(failure))
+        sys.exit(4)
+
+
+def failed(failure: Exception) -> dict[str, str]:
+    """A failure in one sentence, with the last place in the sources."""
+    place = traceback.extract_tb(failure.__traceback__)[-1]
+    text = " ".join(str(failure).split())[:500]
+    where = f" ({Path(place.filename).name}:{place.lineno})"
+    return {"kind": "failed", "sentence": f"{type(failure).__name__}: {text}{where}"}
+
+
+def is_parallel(sides: list[Side], name: str) -> bool:
+    """Whether the variant uses several threads."""
+    with contextlib.suppress(Exception):
+        return bool(sides[0].package.variants.get(name).parallel)
+    return False
+
+
+def load_tool(folder: str) -> Any:
+    """The package that this file belongs to, for bounds and the measure of memory."""
+    tool = load(folder, "twolayer_tool")
+    for name in ("bounds", "timing"):
+        importlib.import_module(f"twolayer_tool.{name}")
+    return tool
+
+
+def main() -> None:
+    """Do what the request on the first line of stdin asks for."""
+    sys.path[:] = [entry for entry in sys.path if entry != str(Path(__file__).parent)]
+    sys.modules["twolayer"] = None  # type: ignore[assignment]  # no revision may reach another one
+    request = json.loads(sys.stdin.readline())
+    # Compiled code lies beside each revision's package, never in one folder for both.
+    os.environ.pop("NUMBA_CACHE_DIR", None)
+    if request.get("cache"):
+        os.environ["NUMBA_CACHE_DIR"] = request["cache"]
+    {"compare": compare, "turns": turns, "cold": cold}[request["do"]](request)
+
+
+if __name__ == "__main__":
+    main()

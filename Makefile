@@ -2,6 +2,7 @@
 # PYTHON=python3.13  the interpreter that .venv is made with
 # ARGS="-k softmax"  further arguments for pytest, `twolayer bench` or asv
 # BASE=v0.1 HEAD=    what `make regress` compares; without HEAD the working tree is judged
+# DEP=numba          BASE and HEAD are versions of that package, on the working tree
 # GPU=               leaves the CUDA packages out where an NVIDIA driver was found
 # PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
 #                    for make peers on Linux: PyTorch without gigabytes of CUDA
@@ -62,7 +63,7 @@ peers: $(VENV)/.bench $(VENV)/.peers
 # Exit code 1 is a regression, 2 a failure, 3 too little measured.
 BASE ?= main
 regress: $(VENV)/.bench
-	@$(BIN)/twolayer regress $(BASE) $(HEAD) $(ARGS)
+	@$(BIN)/twolayer regress $(BASE) $(HEAD) $(if $(DEP),--dep $(DEP)) $(ARGS)
 
 # A quick look at one commit; docs/measuring.md has the full profile. asv builds HEAD in an
 # environment of its own, so that changes which are not committed are never taken for it.

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from typer.testing import CliRunner
 
 from twolayer.cli import app
 from twolayer.network import Shape
-from twolayer.regress import costs, decide, records, revisions, run, worker
+from twolayer.regress import costs, decide, dependency, records, revisions, run, worker
 
 ROOT = Path(__file__).parents[1]
 SHAPE = Shape(40, 5, 6, 2)
@@ -418,3 +419,26 @@ def test_a_suspicion_of_slow_compiling_is_measured_again():
     found = costs.compiled({"v": 10.0, "w": 1.0}, {"v": 20.0, "w": 1.1}, again)
     assert asked == [["v"]]
     assert [cost.verdict for cost in found] == ["same", "same"]
+
+
+# Versions of a dependency
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("1.0", "2.0", "--dep=flask"), "--dep: expected one of numpy, numba,"),
+        (("1.0", "--dep=numba"), "--dep: expected two versions, BASE and HEAD"),
+    ],
+)
+def test_a_bad_dependency_is_one_sentence(here, arguments, sentence):
+    assert sentence in regress(*arguments, code=2)
+
+
+def test_processes_that_take_turns_give_a_decision(here, tmp_path):
+    run_of = made_run(here, tmp_path / "results", "sound", names=("numpy", "no-such"))
+    pythons = dict.fromkeys(worker.SIDES, Path(sys.executable))
+    turns = dependency.Turns(**vars(run_of), pythons=pythons)
+    found = turns.measure(compile_times=False)
+    assert [decision.processes for decision in found.decisions] == [2]
+    assert found.absent == [(f"no-such {SHAPE}", "base has no such variant")]

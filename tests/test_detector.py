@@ -1,0 +1,65 @@
+"""The detector's own figures: counted rightly, written between markers."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import twolayer as tl
+
+ROOT = Path(__file__).parents[1]
+spec = importlib.util.spec_from_file_location("detector", ROOT / "tools" / "detector.py")
+detector = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(detector)
+
+
+def made(percent, slower, worse=()):
+    return {
+        "percent": percent, "busy": False, "slowed": "numpy", "slower": slower,
+        "worse": [*worse], "possible": 2, "seconds": 60.0,
+    }  # fmt: skip
+
+
+def test_only_runs_that_name_the_slowed_variant_and_no_other_are_right():
+    runs = [
+        made(2, ["numpy a", "numpy b"]),
+        made(2, ["numpy a", "numba-fused a"]),
+        made(2, []),
+        made(2, ["numpy a"], ["numba-fused memory"]),
+        made(0, []),
+    ]
+    text = detector.table(runs)
+    assert "| 2% | no | 4 | 3 | 25% | 50% | 60 s |" in text
+    assert "| 0% | no | 1 | 0 | – | – | 60 s |" in text
+
+
+def test_the_table_is_written_between_the_markers(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(f"a\n{detector.START}\nold\n{detector.END}\nb\n")
+    detector._between_markers(page, "new")
+    assert page.read_text() == f"a\n{detector.START}\n\nnew\n\n{detector.END}\nb\n"
+    page.write_text("a")
+    with pytest.raises(SystemExit, match="expected the lines"):
+        detector._between_markers(page, "new")
+
+
+def test_the_page_has_the_markers():
+    text = (ROOT / "docs" / "measuring.md").read_text()
+    assert text.index(detector.START) < text.index(detector.END)
+
+
+@pytest.mark.compiled
+def test_the_extra_work_changes_no_result(tmp_path):
+    variant = tl.variants.get("numpy")
+    scope = {"VARIANT": variant, "__file__": str(tmp_path / "numpy.py")}
+    (tmp_path / "numpy.slowdown").write_text("0.5")
+    exec(detector.SLOWED, scope)
+    slowed = scope["VARIANT"]
+    net = tl.Network()
+    theta = net.init(3, 4, 2)
+    X, Y = np.ones((20, 3), np.float32), np.ones((20, 2), np.float32)
+    plans = [v.plan(net, X, Y, theta) for v in (variant, slowed)]
+    assert plans[1].length > 0
+    assert plans[0].step(0.1) == plans[1].step(0.1)
+    assert (plans[0].theta.V == plans[1].theta.V).all()

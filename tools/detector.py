@@ -1,0 +1,256 @@
+"""How often `twolayer regress` raises a false alarm, and what slowdowns it finds.
+
+    python tools/detector.py --runs 20 --results detector.jsonl --write docs/measuring.md
+
+Every run is a whole one, of the quick profile, on two copies of the working tree. In one of them a
+variant does some percent more work: a chain of multiplications whose length is set by timing both.
+Runs are kept in the results file as they end; the same command goes on after an interruption. The
+table covers all runs of the file that were made on this machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from twolayer.cli.regress import benchmarks
+from twolayer.machine import fingerprint
+from twolayer.network import Network
+from twolayer.regress import records
+from twolayer.regress.revisions import Revision, export
+from twolayer.regress.run import LIMIT, SECONDS, Outcome, Run
+from twolayer.store import machine_hash
+
+START, END = "<!-- detector:start -->", "<!-- detector:end -->"
+PERCENT = (0, 1, 2, 5, 10)
+SLOWED = '''
+
+def _slowed(make, share):
+    """The Plan class with a chain of multiplications after each step, `share` of its time."""
+    import time
+
+    import numba
+
+    @numba.njit
+    def chain(length):
+        x = 1.0
+        for _ in range(length):
+            x = x * 0.999 + 1e-3
+        return x
+
+    def fastest(call, *arguments):
+        end, least = time.perf_counter() + 0.1, float("inf")
+        while time.perf_counter() < end:
+            start = time.perf_counter()
+            call(*arguments)
+            least = min(least, time.perf_counter() - start)
+        return least
+
+    chain(1)
+    lengths = {}
+
+    class Slowed(make):
+        length = 0
+
+        def __init__(self, problem):
+            super().__init__(problem)
+            key = (self.shape, self.dtype.name)
+            if key not in lengths:
+                seconds = min(fastest(self.step, 0.0) for _ in range(3))
+                lengths[key] = round(share * seconds / fastest(chain, 1_000_000) * 1_000_000)
+            self.length = lengths[key]
+
+        def _step(self, mu):
+            loss = super()._step(mu)
+            chain(self.length)
+            return loss
+
+    return Slowed
+
+
+def _share():
+    from pathlib import Path
+
+    path = Path(__file__).with_suffix(".slowdown")  # not a source, so nothing is compiled anew
+    return float(path.read_text())
+
+
+import dataclasses as _dataclasses
+
+VARIANT = _dataclasses.replace(VARIANT, make=_slowed(VARIANT.make, _share()))
+'''
+HALF_BUSY = """
+import time
+while True:
+    end = time.perf_counter() + 0.05
+    while time.perf_counter() < end:
+        pass
+    time.sleep(0.05)
+"""
+
+
+def main() -> None:
+    """Make the runs that the results file lacks, print the table, and write it where asked."""
+    arguments = _arguments()
+    path = Path(arguments.results)
+    suite = benchmarks(Network(), "float32", arguments.shape or (), arguments.variants)
+    if arguments.slowed not in {benchmark.variant for benchmark in suite}:
+        raise SystemExit(f"--slowed: expected a variant that is measured, got {arguments.slowed!r}")
+    base, head = (export(None, side) for side in ("base", "head"))
+    with tempfile.TemporaryDirectory() as folder:
+        slowed = _copy(head, arguments.slowed, Path(folder) / "slowed")
+        for number in range(arguments.runs):
+            for percent in arguments.percent:
+                for busy in (False, True) if arguments.busy else (False,):
+                    about = {
+                        "number": number, "percent": percent, "busy": busy, "tree": base.tree,
+                        "machine": machine_hash(), "slowed": arguments.slowed,
+                    }  # fmt: skip
+                    if any(about.items() <= run.items() for run in records.read(path, _complain)):
+                        continue
+                    _set_share(slowed, arguments.slowed, percent)
+                    side = slowed if percent else head
+                    results = Path(folder) / f"{number}-{percent}-{busy}"
+                    run = Run(base, side, suite, results, seconds=arguments.seconds,
+                              limit=arguments.limit)  # fmt: skip
+                    with _half_busy() if busy else contextlib.nullcontext():
+                        outcome = run.measure(compile_times=False)
+                    about |= _summary(outcome, arguments.slowed)
+                    records.append(str(path), about)
+                    print(_line(about), flush=True)
+    runs = [r for r in records.read(path, _complain) if r.get("machine") == machine_hash()]
+    text = table(runs)
+    print(text)
+    if arguments.write:
+        _between_markers(Path(arguments.write), text)
+
+
+def table(runs: list[dict[str, Any]]) -> str:
+    """The figures as Markdown: a row for each slowdown, on a quiet and on a half-busy machine."""
+    lines = [
+        "| slowdown | one core half busy | runs | with an alarm | found, and nothing else | "
+        "benchmarks found | median run |",
+        "|---:|---|---:|---:|---:|---:|---:|",
+    ]
+    for busy in (False, True):
+        for percent in PERCENT:
+            some = [r for r in runs if (r["percent"], r["busy"]) == (percent, busy)]
+            if not some:
+                continue
+            right = [r for r in some if _right(r)]
+            hits = sum(len(_hits(r)) for r in some)
+            possible = sum(r["possible"] for r in some)
+            seconds = statistics.median(r["seconds"] for r in some)
+            found = f"{len(right) / len(some):.0%}" if percent else "–"
+            share = f"{hits / possible:.0%}" if percent and possible else "–"
+            lines.append(
+                f"| {percent}% | {'yes' if busy else 'no'} | {len(some)} | "
+                f"{sum(bool(r['slower'] or r['worse']) for r in some)} | {found} | {share} | "
+                f"{seconds:.0f} s |"
+            )
+    about = fingerprint()
+    date = datetime.date.today().isoformat()
+    return "\n".join([*lines, "", f"{about['cpu']}, {about['cpus']} CPUs, {date}."])
+
+
+def _right(run: dict[str, Any]) -> bool:
+    """Whether the slowed variant was named, and no other."""
+    return bool(run["slower"]) and len(_hits(run)) == len(run["slower"]) and not run["worse"]
+
+
+def _hits(run: dict[str, Any]) -> list[str]:
+    return [name for name in run["slower"] if name.split()[0] == run["slowed"]]
+
+
+def _summary(outcome: Outcome, slowed: str) -> dict[str, Any]:
+    return {
+        "slower": [d.name for d in outcome.decisions if d.verdict == "slower"],
+        "faster": [d.name for d in outcome.decisions if d.verdict == "faster"],
+        # Making the chain and timing it belong to the slowed variant's first call.
+        "worse": [
+            f"{c.variant} {c.kind}"
+            for c in outcome.costs
+            if c.verdict == "worse" and (c.variant, c.kind) != (slowed, "load")
+        ],
+        "failed": [name for name, _ in outcome.failed],
+        "possible": sum(d.name.split()[0] == slowed for d in outcome.decisions),
+        "decisions": [[d.name, d.ratio, d.visible, d.processes] for d in outcome.decisions],
+        "seconds": outcome.seconds,
+    }
+
+
+def _line(run: dict[str, Any]) -> str:
+    said = ", ".join(run["slower"] + run["worse"]) or "nothing"
+    busy = ", half busy" if run["busy"] else ""
+    return f"{run['percent']}%{busy}: {run['seconds']:.0f} s, slower: {said}"
+
+
+def _copy(revision: Revision, variant: str, folder: Path) -> Revision:
+    """The revision with the variant slowed down by the share in a file beside its source."""
+    shutil.copytree(revision.folder, folder, symlinks=True)
+    source = _source(folder, variant)
+    source.write_text(source.read_text() + SLOWED)
+    return Revision(f"{variant} slowed", f"{revision.tree}-slowed", folder)
+
+
+def _set_share(revision: Revision, variant: str, percent: float) -> None:
+    path = _source(revision.folder, variant).with_suffix(".slowdown")
+    path.write_text(str(percent / 100))
+
+
+def _source(folder: Path, variant: str) -> Path:
+    return folder / "variants" / f"{variant.replace('-', '_')}.py"
+
+
+@contextlib.contextmanager
+def _half_busy() -> Iterator[None]:
+    """Another process that keeps one core busy half of the time."""
+    neighbour = subprocess.Popen([sys.executable, "-c", HALF_BUSY])
+    try:
+        yield
+    finally:
+        neighbour.kill()
+        neighbour.wait()
+
+
+def _between_markers(path: Path, text: str) -> None:
+    before, start, rest = path.read_text(encoding="utf-8").partition(START)
+    _, end, after = rest.partition(END)
+    if not start or not end:
+        raise SystemExit(f"{path}: expected the lines {START} and {END}, in this order")
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    new.write_text(f"{before}{START}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+    new.replace(path)
+
+
+def _complain(sentence: str) -> None:
+    print(sentence, file=sys.stderr)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--runs", type=int, default=20, help="of each kind")
+    parser.add_argument("--percent", type=int, nargs="+", default=[*PERCENT], choices=PERCENT)
+    parser.add_argument("--slowed", default="numba-fused", help="the variant that does more work")
+    parser.add_argument("--busy", action="store_true", help="also with one core half busy")
+    parser.add_argument("--variants", help="names with commas between, by default the suite's")
+    parser.add_argument("--shape", action="append", help="n,d,M,K; by default the suite's")
+    parser.add_argument("--seconds", type=float, default=SECONDS)
+    parser.add_argument("--limit", type=float, default=LIMIT)
+    parser.add_argument("--results", default="detector.jsonl", help="a line for each run")
+    parser.add_argument("--write", help="put the table between the markers in this file")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -158,10 +158,12 @@ def _overload_like(x, value):
 def logistic(x):
     """1 / (1 + e**-x), from e**-|x| so that neither tail overflows.
 
-    Jitted 1.85 ULP in float32, 1.98 in float64, both over samples.
+    Jitted below 2 ULP in float32, over all inputs; in float64 over samples.
     """
     e, one = exp_neg(-abs(x)), like(x, 1.0)
-    return select(x < like(x, 0.0), e, one) / (one + e)
+    y = select(x < like(x, 0.0), e, one) / (one + e)
+    # Far on the left the quotient's roundings count only as far as e does in 1 + e.
+    return select(x < like(x, -1.0), e - e * y, y)
 
 
 def _reduced(x, rest):

@@ -18,23 +18,13 @@ from pathlib import Path
 import numpy as np
 from numba import njit
 
-from twolayer import datasets, roofline, timing, variants
-from twolayer.checks import check_targets
-from twolayer.cli import tables
+from twolayer import roofline, timing, variants
+from twolayer.cli import tables, workloads
 from twolayer.kernels import blocks
-from twolayer.network import Network, Shape
+from twolayer.network import Network
+from twolayer.race import STEP_SIZE, Workload
 
 PAGE = Path(__file__).parents[1] / "docs" / "cpu.md"
-PROBLEMS = (
-    (Shape(60_000, 784, 128, 10), "tanh", "softmax"),
-    (Shape(1_000_000, 8, 32, 1), "tanh", "squared"),
-    (Shape(100_000, 64, 64, 10), "tanh", "softmax"),
-    (Shape(10_000, 784, 1024, 10), "tanh", "softmax"),
-    (Shape(200_000, 32, 256, 1), "tanh", "squared"),
-    (Shape(1_000, 16, 16, 1), "tanh", "squared"),
-    (Shape(1_797, 64, 32, 10), "relu", "softmax"),
-    (Shape(4_096, 2048, 2048, 10), "tanh", "softmax"),
-)
 _BLOCK = (128, 64)
 
 
@@ -53,27 +43,24 @@ def activation_seconds(net: Network, dtype: str) -> float:
     return timing.block(run, seconds=0.2) / (100 * A.size)
 
 
-def epoch_seconds(net: Network, shape: Shape, dtype: str) -> float:
+def epoch_seconds(workload: Workload) -> float:
     """Median seconds of an epoch on one thread."""
-    data = datasets.synthetic(shape, net.loss, dtype)
-    Y = check_targets(net, data.Y, shape, data.X.dtype)
-    theta = net.init(*shape[1:], dtype=dtype)
-    plan = variants.get("numba-fused").plan(net, data.X, Y, theta, threads=1)
-    plan.step(1e-6)
-    return statistics.median(timing.block(partial(plan.step, 1e-6)) for _ in range(3))
+    plan = variants.get("numba-fused").plan(workload.net, *workload.load(), threads=1)
+    run = partial(plan.step, STEP_SIZE)
+    return statistics.median(timing.block(run) for _ in range(3))
 
 
-def row(shape: Shape, activation: str, loss: str, dtype: str) -> list[str]:
-    """The cells of one problem."""
-    net = Network(activation, loss)
+def row(workload: Workload) -> list[str]:
+    """The cells of one workload."""
+    net, shape, dtype = workload.net, workload.shape, workload.dtype
     before = roofline.probe(dtype, 1, seconds=0.1)
-    epoch = epoch_seconds(net, shape, dtype)
+    epoch = epoch_seconds(workload)
     roof = roofline.Roofline(*map(max, before, roofline.probe(dtype, 1, seconds=0.1)))
     products = shape.flops() / roof.flops
     sigma = activation_seconds(net, dtype) * shape.n * shape.M
     reading = shape.bytes(dtype) / roof.bandwidth
     shares = [f"{part / epoch:.0%}" for part in (products, sigma, epoch - products - sigma)]
-    return [*map(str, shape), activation, *shares, f"{reading / epoch:.0%}"]
+    return [*map(str, shape), net.activation, *shares, f"{reading / epoch:.0%}"]
 
 
 def main() -> None:
@@ -84,7 +71,8 @@ def main() -> None:
     header = ["n", "d", "M", "K", "σ", "products at the peak", "σ and σ′", "the rest", "X and Y"]
     lines = []
     for dtype in ("float32", "float64"):
-        rows = [row(*problem, dtype) for problem in PROBLEMS]
+        listed = workloads.peers(dtype, quick=False).values()
+        rows = [row(workload) for group in listed for workload in group]
         machine = tables.describe_machine(1, dtype)
         lines.append(f"{machine}:\n\n{tables.markdown_table(header, rows)}")
     date = datetime.date.today().isoformat()

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from . import bench, list, regress, train, verify
+from . import bench, list, predict, regress, train, verify
 from .output import complain
 
 app = typer.Typer(
@@ -39,4 +39,5 @@ command("list", list.list_variants)
 command("verify", verify.verify)
 command("bench", bench.bench)
 command("train", train.train)
+command("predict", predict.predict)
 command("regress", regress.regress)

@@ -101,15 +101,12 @@ class Dask(Plan):
 
     def __init__(self, problem: Problem, here: Plan | None = None) -> None:
         super().__init__(problem)
-        self._data: tuple[Any, Any] = problem.X, problem.Y
         self._here = here or local_variant().plan(
             self.net, self.X[:1], self.Y[:1], problem.theta, self.threads
         )
-        rows: Any = range(self.shape.n)
-        self.X = self.Y = rows  # of which `gradient` takes a slice
         self._client = cluster.client(self.threads)
         self._owner = os.getpid()
-        self._starts = _boundaries(*self._data)
+        self._starts = _boundaries(self.X, self.Y)
         self._chunks: list[Any] = [None] * (len(self._starts) - 1)
         self._place()
         self._compute(self._preparation)
@@ -120,7 +117,8 @@ class Dask(Plan):
             i for i, chunk in enumerate(self._chunks)
             if chunk is None or chunk.status in ("cancelled", "lost")
         ]  # fmt: skip
-        X, Y = self._data
+        X: Any = self.X
+        Y: Any = self.Y
         if isinstance(X, np.ndarray):
             for i in lost:
                 start, stop = self._starts[i : i + 2]
@@ -148,7 +146,7 @@ class Dask(Plan):
         theta, prepare = self._theta(), delayed(_prepare, pure=False)
         return delayed(list, pure=False)([prepare(chunk, theta) for chunk in self._chunks])
 
-    def _sum(self, rows: range) -> Any:
+    def _sum(self, rows: slice) -> Any:
         """The task that gives L and ∇L over the rows."""
         from dask import delayed
 
@@ -158,7 +156,7 @@ class Dask(Plan):
             start = self._starts[i]
             first, last = max(rows.start, start), min(rows.stop, self._starts[i + 1])
             if first < last:
-                weight = (last - first) / len(rows)
+                weight = (last - first) / (rows.stop - rows.start)
                 tasks.append(share(chunk, theta, slice(first - start, last - start), weight))
         while len(tasks) > 1:
             tasks = [add(tasks[i : i + _FAN_IN]) for i in range(0, len(tasks), _FAN_IN)]
@@ -173,8 +171,8 @@ class Dask(Plan):
                 if not self._place():
                     raise
 
-    def _backpropagate(self, X: Any, Y: Any, gradient: Parameters) -> float:
-        loss, (gradient.V[...], gradient.W[...]) = self._compute(lambda: self._sum(X))
+    def _loss_and_gradient(self, rows: slice, gradient: Parameters) -> float:
+        loss, (gradient.V[...], gradient.W[...]) = self._compute(lambda: self._sum(rows))
         return loss
 
     def _forward(self, X: np.ndarray, F: np.ndarray) -> None:

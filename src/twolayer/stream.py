@@ -38,8 +38,8 @@ def plan(
     """
     if variant.device != "cpu":
         raise ValueError(
-            f"variant {variant.name} keeps its rows on a {variant.device} device: "
-            "expected one on the cpu for data that is read in blocks"
+            f"variant {variant.name} runs on {variant.device}: expected one that runs on cpu for "
+            "data that is read in blocks"
         )
     theta = checks.check_parameters(net, theta)
     X, Y = _Inputs(source(X, "X"), theta), source(Y, "Y")

@@ -77,6 +77,7 @@ def train(
         int, typer.Option(help="For the initial parameters and the order of the samples.")
     ] = 0,
     threads: options.Threads = None,
+    scheduler: options.Scheduler = None,
     json: options.JsonFile = None,
     plot: Annotated[
         Path | None, typer.Option(help="Draw the loss of each epoch, .svg or .png.")
@@ -104,6 +105,7 @@ def train(
     for file in variant_file or ():
         variants.add_file(file)
     chosen = variants.get(variant)
+    options.connect(scheduler, [chosen])
     dtype = float_type("dtype", dtype).name
     make = optimizers.get(optimizer)
     step = signature(make).parameters["step"].default if step is None else step

@@ -47,11 +47,11 @@ def check(path: Path, argument: str = "plot") -> None:
 def plot(figure: Callable[[T, str], Any], groups: T, path: Path, caption: str = "") -> None:
     """Draw the results into an SVG or PNG file.
 
-    Arguments: figure, one of this package's; groups, results by the swept axis ("n", "d", "M",
-    "K"), or by any other name for results that stand side by side, or the epochs of a training;
-    path; caption, one line at the bottom. The same results make the same SVG file. Raises
-    ValueError for another kind of file and where nothing was timed, RuntimeError without
-    matplotlib.
+    Arguments: figure, which makes a matplotlib Figure of groups and caption; groups, for the
+    figures of this package results by the swept axis ("n", "d", "M", "K"), or by any other name
+    for results that stand side by side, or the epochs of a training; path; caption, one line at
+    the bottom. The same results make the same SVG file. Raises ValueError for another kind of file
+    and where nothing was timed, RuntimeError without matplotlib.
     """
     check(path)
     import matplotlib as mpl

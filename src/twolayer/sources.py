@@ -1,12 +1,14 @@
 """Arrays on disk, read a block of rows at a time: .npy files, memory maps and Zarr arrays.
 
 An .npy file is read, not mapped: pages of a map count as this process's memory as long as there is
-some to spare.
+some to spare. It is read past the system's cache, which costs the processor next to nothing and
+would not hold the file anyway.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import mmap
 import os
 import weakref
 from collections.abc import Sequence
@@ -14,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+_PAGE = 4096  # bytes; what direct reads are aligned to
 
 
 class Source:
@@ -45,6 +49,14 @@ class Source:
             rows[...] = self._array[self._first + start : self._first + stop]
         return rows
 
+    def buffer(self, rows: int, dtype: np.dtype) -> Any:
+        """Memory for `fetch`."""
+        return np.empty((rows, *self.shape[1:]), dtype)
+
+    def fetch(self, start: int, stop: int, buffer: Any) -> np.ndarray:
+        """Rows start to stop, inside a buffer of this source."""
+        return self.read(start, stop, buffer)
+
     def rows(self, start: int, stop: int) -> np.ndarray:
         """Rows start to stop, or to the last one, in an array of their own."""
         stop = min(stop, len(self))
@@ -60,6 +72,7 @@ class _File:
         self._row = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
         self._path, self._file = path, os.open(path, os.O_RDONLY)
         weakref.finalize(self, os.close, self._file)
+        self._direct = self._open_direct() if offset % dtype.itemsize == 0 else None
         size = os.fstat(self._file).st_size
         if size < offset + shape[0] * self._row:
             raise ValueError(
@@ -76,6 +89,39 @@ class _File:
             if count == 0:
                 raise ValueError(f"{self._path}: ended while it was read")
             view, place = view[count:], place + count
+
+    def _open_direct(self) -> int | None:
+        """The file past the system's cache, where there is a way: that copies nothing."""
+        try:
+            file = os.open(self._path, os.O_RDONLY | os.O_DIRECT)
+        except (OSError, AttributeError):
+            return None
+        weakref.finalize(self, os.close, file)
+        try:
+            os.preadv(file, [mmap.mmap(-1, _PAGE)], 0)
+        except OSError:
+            return None
+        return file
+
+    def buffer(self, rows: int) -> mmap.mmap | None:
+        """Whole pages for `fetch`, or None where it cannot be used."""
+        return None if self._direct is None else mmap.mmap(-1, rows * self._row + 2 * _PAGE)
+
+    def fetch(self, start: int, stop: int, buffer: mmap.mmap) -> np.ndarray:
+        """Rows start to stop, inside the pages of the buffer."""
+        assert self._direct is not None
+        first, last = (self._offset + row * self._row for row in (start, stop))
+        low = first // _PAGE * _PAGE
+        view = memoryview(buffer)[: -(-(last - low) // _PAGE) * _PAGE]
+        got = 0
+        while low + got < last:
+            count = os.preadv(self._direct, [view[got:]], low + got)
+            if count == 0:
+                raise ValueError(f"{self._path}: ended while it was read")
+            got += count
+        shape = (stop - start, *self.shape[1:])
+        count = int(np.prod(shape, dtype=np.int64))
+        return np.frombuffer(buffer, self.dtype, count, first - low).reshape(shape)
 
 
 class FileSource(Source):
@@ -94,6 +140,17 @@ class FileSource(Source):
         with np.errstate(over="ignore"):
             rows[...] = raw
         return rows
+
+    def buffer(self, rows: int, dtype: np.dtype) -> Any:
+        """As `Source.buffer`."""
+        pages = self._array.buffer(rows) if dtype == self.dtype else None
+        return super().buffer(rows, dtype) if pages is None else pages
+
+    def fetch(self, start: int, stop: int, buffer: Any) -> np.ndarray:
+        """As `Source.fetch`."""
+        if isinstance(buffer, mmap.mmap):
+            return self._array.fetch(self._first + start, self._first + stop, buffer)
+        return self.read(start, stop, buffer)
 
 
 def source(array: Any, name: str = "X") -> Source:

@@ -74,11 +74,11 @@ class _Reader:
     def __init__(self, net: Network, X: _Inputs, Y: Source, theta: Parameters, rows: int) -> None:
         self.net, self.X, self.Y, self.rows = net, X, Y, rows
         self.dtype, self.K = X.dtype, len(theta.W)
-        self.buffers = [np.empty((rows, X.shape[1]), X.dtype) for _ in range(_BUFFERS)]
+        self.buffers = [X.source.buffer(rows, X.dtype) for _ in range(_BUFFERS)]
 
-    def read(self, start: int, stop: int, buffer: np.ndarray) -> _Block:
+    def read(self, start: int, stop: int, buffer: Any) -> _Block:
         """Rows start to stop: X as it is read, Y checked and as the plan takes it."""
-        X = self.X.source.read(start, stop, buffer)
+        X = self.X.source.fetch(start, stop, buffer)
         Y = self.Y.rows(start, stop)
         shape = Shape(len(X), X.shape[1], 1, self.K)
         try:
@@ -90,7 +90,7 @@ class _Reader:
         """The blocks of these rows in their order, read ahead by a thread."""
         starts = iter(range(first, last, self.rows))
         free = deque(self.buffers)
-        pending: deque[tuple[Future[_Block], np.ndarray]] = deque()
+        pending: deque[tuple[Future[_Block], Any]] = deque()
         with ThreadPoolExecutor(1, "twolayer-reader") as pool:
 
             def submit() -> None:

@@ -24,19 +24,32 @@ Loss = Annotated[str, typer.Option(help="ℓ by name.")]
 ActivationOrNone = Annotated[str | None, typer.Option(help="σ by name, by default tanh.")]
 LossOrNone = Annotated[str | None, typer.Option(help="ℓ by name, by default squared.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads, by default all there are.")]
+Device = Annotated[str | None, typer.Option(help="cpu or cuda, by default each variant's own.")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")]
 
 
-def select_variants(names: str | None, files: Sequence[Path] | None) -> list[Variant]:
+def select_variants(
+    names: str | None, files: Sequence[Path] | None, device: str | None = None
+) -> list[Variant]:
     """The variants of those names and those of the files, or all where no names are given.
 
-    The files' variants are registered. Raises ValueError for an unknown name or a bad file.
+    Those of a device only where one is given. The files' variants are registered. Raises ValueError
+    for an unknown name, a bad file, or where none is left.
     """
     added = [variant for file in files or () for variant in variants.add_file(file)]
-    if names is None:
-        return list(variants.REGISTRY)
-    named = [variants.get(name) for name in split(names)]
-    return list({variant.name: variant for variant in named + added}.values())
+    found = list(variants.REGISTRY)
+    if names is not None:
+        named = [variants.get(name) for name in split(names)]
+        found = list({variant.name: variant for variant in named + added}.values())
+    if device is None:
+        return found
+    there = [variant.on(device) for variant in found if device in variant.devices]
+    if not there:
+        known = list(dict.fromkeys(name for variant in found for name in variant.devices))
+        raise ValueError(
+            f"device: expected one that a variant runs on, {', '.join(known)}, got {device!r}"
+        )
+    return there
 
 
 def split(text: str) -> list[str]:

@@ -16,7 +16,7 @@ from ..kernels.losses import LOSSES
 from ..network import DTYPES, Network, Shape, float_type
 from ..verify import Agreement, agreement
 from . import output
-from .options import JsonFile, Threads, VariantFiles, VariantNames, select_variants, split
+from .options import Device, JsonFile, Threads, VariantFiles, VariantNames, select_variants, split
 
 Some = Annotated[str | None, typer.Option(help="Names with commas between; all by default.")]
 
@@ -30,6 +30,7 @@ def verify(
         str | None, typer.Option(help="n,d,M,K: one random problem of that shape in place of all.")
     ] = None,
     threads: Threads = None,
+    device: Device = None,
     variant_file: VariantFiles = None,
     json: JsonFile = None,
 ) -> None:
@@ -39,7 +40,7 @@ def verify(
     Errors are given in units of a bound that is derived in docs/math.md: 1 is the limit.
     """
     threads = check_threads(threads)
-    chosen = select_variants(variants, variant_file)
+    chosen = select_variants(variants, variant_file, device)
     networks = [
         Network(a, b)
         for a in (split(activation) if activation else ACTIVATIONS)

@@ -12,6 +12,7 @@ from . import (
     cuda_tensor,
     cuda_tiled,
     cupy,
+    dask,
     jax,
     numba_blas,
     numba_fused,
@@ -39,6 +40,7 @@ REGISTRY = Registry(
         cuda_tiled.VARIANT,
         cuda_fused.VARIANT,
         cuda_tensor.VARIANT,
+        dask.VARIANT,
     ]
 )
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .. import variants
+from .. import cluster, variants
 from ..interface import Variant
 
 VariantFiles = Annotated[
@@ -25,20 +25,32 @@ ActivationOrNone = Annotated[str | None, typer.Option(help="σ by name, by defau
 LossOrNone = Annotated[str | None, typer.Option(help="ℓ by name, by default squared.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads, by default all there are.")]
 Device = Annotated[str | None, typer.Option(help="cpu or cuda, by default each variant's own.")]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="The Dask cluster for dask, as tcp://host:8786; by default processes on this machine.",
+    ),
+]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")]
 
 
 def select_variants(
-    names: str | None, files: Sequence[Path] | None, device: str | None = None
+    names: str | None,
+    files: Sequence[Path] | None,
+    device: str | None = None,
+    clustered: bool = True,
 ) -> list[Variant]:
     """The variants of those names and those of the files, or all where no names are given.
 
-    Those of a device only where one is given. The files' variants are registered. Raises ValueError
-    for an unknown name, a bad file, or where none is left.
+    device: only those that run there, as they do; clustered: whether all includes what runs on a
+    cluster. The files' variants are registered. Raises ValueError for an unknown name, a bad file,
+    or where none is left.
     """
     added = [variant for file in files or () for variant in variants.add_file(file)]
-    found = list(variants.REGISTRY)
-    if names is not None:
+    if names is None:
+        found = [v for v in variants.REGISTRY if clustered or v.device != "cluster"]
+    else:
         named = [variants.get(name) for name in split(names)]
         found = list({variant.name: variant for variant in named + added}.values())
     if device is None:
@@ -50,6 +62,19 @@ def select_variants(
             f"device: expected one that a variant runs on, {', '.join(known)}, got {device!r}"
         )
     return there
+
+
+def connect(scheduler: str | None, chosen: Sequence[Variant]) -> None:
+    """Let those of the variants that can run on the cluster of that scheduler.
+
+    Raises ValueError where none of them can; further errors are those of `cluster.connect`.
+    """
+    if scheduler is None:
+        return
+    if all(variant.device != "cluster" for variant in chosen):
+        names = ", ".join(variant.name for variant in chosen)
+        raise ValueError(f"scheduler: expected a variant that runs on a cluster, got {names}")
+    cluster.connect(scheduler)
 
 
 def split(text: str) -> list[str]:

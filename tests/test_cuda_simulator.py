@@ -23,6 +23,7 @@ from twolayer import cases
 from twolayer.kernels.activations import ACTIVATIONS
 from twolayer.kernels.cuda.insides import BarrierError, check_blocks
 from twolayer.kernels.losses import LOSSES
+from twolayer.kernels.updates import UPDATES
 from twolayer.network import DTYPES
 from twolayer.verify import agreement
 
@@ -291,6 +292,23 @@ def test_one_pass_is_an_explicit_choice():
     wide = cases.problem(tl.Network(), tl.Shape(3, 2, 2, 1), "float64")
     with pytest.raises(ValueError, match=r"made for float32, got float64: take cuda-tiled$"):
         cuda_tensor.TF32.plan(*wide[1:])
+
+
+@pytest.mark.parametrize("name", ["cuda-samples", "cuda-tiled"])
+@pytest.mark.parametrize("update", UPDATES.values(), ids=UPDATES)
+def test_updates_on_the_device_are_those_on_the_host(name, update):
+    case = cases.problem(tl.Network("tanh", "softmax"), tl.Shape(9, 3, 5, 2), "float64")
+    plans = [tl.variants.get(which).plan(*case[1:]) for which in (name, "numpy")]
+    scalars = (0.5,) * (update.formula.__code__.co_argcount - 2 - update.slots)
+    for plan in plans:
+        plan.slots = [theta._make(map(abs, theta)) for theta in [plan.theta] * update.slots]
+        for rows in (None, slice(2, 7)):
+            plan.update(update, scalars, rows)
+    for found, expected in zip(plans[0].theta, plans[1].theta, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+    for slot, expected in zip(plans[0].slots, plans[1].slots, strict=True):
+        for a, b in zip(slot, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
 
 
 def test_bench_runs_on_the_device(monkeypatch, tmp_path):

@@ -12,6 +12,7 @@ import numpy as np
 
 from .interface import Plan, Problem, Variant
 from .kernels.cuda.memory import padded
+from .kernels.updates import Update
 from .machine import gpu_count
 from .network import Parameters, Shape
 
@@ -128,17 +129,46 @@ class CudaPlan(Plan):
             rows = slice(start, start + self.shape.n)
             self._predict_rows(self._to_device(X[rows]), F[rows])
 
+    def _update(self, update: Update, scalars: tuple[float, ...], rows: slice) -> float:
+        from .kernels.cuda import updates
+
+        loss = self._bound(self.X[rows], self.Y[rows], update=False)(0.0)
+        kernel = updates.elementwise(update)
+        columns = self.shape.d, self.shape.M
+        arrays = zip((self._dV, self._dW), (self._gV, self._gW), *self._slots, strict=True)
+        for (W, *others), width in zip(arrays, columns, strict=True):
+            blocks = -(-W.size // updates.THREADS)
+            kernel[blocks, updates.THREADS](W, *others, width, scalars)
+        return loss
+
+    def _get_slots(self) -> tuple[Parameters, ...]:
+        return tuple(self._on_host(*slot) for slot in self._slots)
+
+    def _set_slots(self, slots: tuple[Parameters, ...]) -> None:
+        needed = len(slots) * self.dtype.itemsize * (self._dV.size + self._dW.size)
+        self._enough_memory(needed)
+        self._slots = tuple(
+            Parameters(self._empty(*self._dV.shape), self._empty(*self._dW.shape)) for _ in slots
+        )
+        for device, values in zip(self._slots, slots, strict=True):
+            self._put(device, values)
+
     def _get_theta(self) -> Parameters:
-        V, W = self._dV.copy_to_host(), self._dW.copy_to_host()
-        return Parameters(V[:, : self.shape.d].copy(), W[:, : self.shape.M].copy())
+        return self._on_host(self._dV, self._dW)
 
     def _set_theta(self, theta: Parameters) -> None:
-        for device, host, values in (
-            (self._dV, self._host_V, theta.V),
-            (self._dW, self._host_W, theta.W),
-        ):
+        self._put((self._dV, self._dW), theta)
+
+    def _on_host(self, V: Any, W: Any) -> Parameters:
+        V, W = V.copy_to_host(), W.copy_to_host()
+        return Parameters(V[:, : self.shape.d].copy(), W[:, : self.shape.M].copy())
+
+    def _put(self, devices: tuple[Any, Any], values: Parameters) -> None:
+        """Copy arrays shaped as θ to the device, rows filled up with zeros."""
+        hosts = self._host_V, self._host_W
+        for device, host, value in zip(devices, hosts, values, strict=True):
             host[...] = 0
-            host[:, : values.shape[1]] = values
+            host[:, : value.shape[1]] = value
             device.copy_to_device(host)
 
     def _empty(self, *shape: int) -> Any:

@@ -3,7 +3,9 @@
 Run by make test-cuda: the simulator takes numba.cuda's place for a whole process.
 """
 
+import gc
 import os
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -309,6 +311,25 @@ def test_updates_on_the_device_are_those_on_the_host(name, update):
     for slot, expected in zip(plans[0].slots, plans[1].slots, strict=True):
         for a, b in zip(slot, expected, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_step_configures_no_launch(name, monkeypatch):
+    """Grids and arguments are bound when the plan is made."""
+    from numba.cuda.simulator.kernel import FakeCUDAKernel
+
+    case = cases.problem(tl.Network("relu", "squared"), tl.Shape(9, 3, 5, 2), "float32")
+    plan, again = (tl.variants.get(name).plan(*case[1:]) for _ in range(2))
+    losses = again.step(0.1), again.step(0.1)
+    monkeypatch.setattr(FakeCUDAKernel, "__getitem__", None)
+    assert (plan.step(0.1), plan.step(0.1)) == pytest.approx(losses, rel=1e-6)
+    gone = weakref.ref(plan)
+    gc.disable()
+    try:
+        del plan
+        assert gone() is None  # its memory on the device is free before anybody collects garbage
+    finally:
+        gc.enable()
 
 
 def test_bench_runs_on_the_device(monkeypatch, tmp_path):

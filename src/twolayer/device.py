@@ -94,28 +94,30 @@ class CudaPlan(Plan):
         """Write F for at most n rows X on the device."""
         raise NotImplementedError
 
-    def _bound(self, X: Any, Y: Any, update: bool) -> Callable[[float], float]:
-        """μ ↦ L, by launches that are bound to all their arguments but μ."""
+    def _bound(self, X: Any, Y: Any, update: bool) -> tuple[list[Launch], Callable[[float], None]]:
+        """Launches bound to their arguments, the last to all but μ.
+
+        They know nothing of the plan: one that nobody uses gives its memory back at once.
+        """
         launches, parts = self._sum_rows(X, Y)
         finish = partial(
             self._launch_finish[update], *parts, self._dV, self._dW, self._gV, self._gW, self._loss,
             self.shape.d, self.shape.M, 1.0 / len(X),
         )  # fmt: skip
+        return launches, finish
 
-        def run(mu: float) -> float:
-            for launch in launches:
-                launch()
-            finish(mu)
-            self._loss.copy_to_host(self._host_loss)
-            return float(self._host_loss[0])
-
-        return run
+    def _run(self, launches: list[Launch], finish: Callable[[float], None], mu: float) -> float:
+        for launch in launches:
+            launch()
+        finish(mu)
+        self._loss.copy_to_host(self._host_loss)
+        return float(self._host_loss[0])
 
     def _step(self, mu: float) -> float:
-        return self._epoch(mu)
+        return self._run(*self._epoch, mu)
 
     def _backpropagate(self, X: Any, Y: Any, gradient: Parameters) -> float:
-        loss = self._bound(X, Y, update=False)(0.0)
+        loss = self._run(*self._bound(X, Y, update=False), 0.0)
         for source, host, target in (
             (self._gV, self._host_V, gradient.V),
             (self._gW, self._host_W, gradient.W),
@@ -132,7 +134,7 @@ class CudaPlan(Plan):
     def _update(self, update: Update, scalars: tuple[float, ...], rows: slice) -> float:
         from .kernels.cuda import updates
 
-        loss = self._bound(self.X[rows], self.Y[rows], update=False)(0.0)
+        loss = self._run(*self._bound(self.X[rows], self.Y[rows], update=False), 0.0)
         kernel = updates.elementwise(update)
         columns = self.shape.d, self.shape.M
         arrays = zip((self._dV, self._dW), (self._gV, self._gW), *self._slots, strict=True)

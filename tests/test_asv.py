@@ -85,7 +85,7 @@ def test_params_do_not_depend_on_the_machine(tmp_path):
     here = discover(tmp_path)
     hidden = tmp_path / "hidden"
     hidden.mkdir()
-    for package in ("torch", "jax", "cupy", "sklearn"):
+    for package in ("torch", "jax", "cupy", "sklearn", "dask"):
         (hidden / f"{package}.py").write_text("raise ImportError")
     path = os.pathsep.join(filter(None, [str(hidden), os.environ.get("PYTHONPATH")]))
     there = discover(tmp_path, PYTHONPATH=path, CUDA_VISIBLE_DEVICES="", NUMBA_NUM_THREADS="1")

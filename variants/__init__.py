@@ -11,6 +11,7 @@ from . import (
     cuda_samples,
     cuda_tensor,
     cuda_tiled,
+    dask,
     jax,
     numba_blas,
     numba_fused,
@@ -37,6 +38,7 @@ REGISTRY = Registry(
         cuda_tiled.VARIANT,
         cuda_fused.VARIANT,
         cuda_tensor.VARIANT,
+        dask.VARIANT,
     ]
 )
 

@@ -9,7 +9,7 @@ for _folder in ("kernels", "variants"):
             "with symbolic links (git config core.symlinks true), or install a built wheel"
         )
 
-from . import variants
+from . import optimizers, variants
 from .interface import Plan, Problem, Variant
 from .network import Network, Parameters, Shape
 from .oneline import loss_and_gradient
@@ -24,5 +24,6 @@ __all__ = [
     "Shape",
     "Variant",
     "loss_and_gradient",
+    "optimizers",
     "variants",
 ]

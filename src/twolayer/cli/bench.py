@@ -44,6 +44,7 @@ def bench(
     activation: options.ActivationOrNone = None,
     loss: options.LossOrNone = None,
     threads: options.Threads = None,
+    scheduler: options.Scheduler = None,
     limit: Annotated[
         float | None,
         typer.Option(
@@ -75,7 +76,13 @@ def bench(
     """
     one_of("device", device, ("cpu", "cuda"))
     if device == "cuda":
-        for name, given in (("sweep", sweep), ("peers", peers), ("plot", plot), ("readme", readme)):
+        for name, given in (
+            ("sweep", sweep),
+            ("peers", peers),
+            ("plot", plot),
+            ("readme", readme),
+            ("scheduler", scheduler),
+        ):
             if given:
                 raise ValueError(f"{name}: expected none with --device cuda, got {given}")
         if json is not None:
@@ -94,7 +101,7 @@ def bench(
         )
     if peers and variants is None:
         variants = peers_table.VARIANTS
-    field = options.select_variants(variants, variant_file)
+    field = options.select_variants(variants, variant_file, clustered=scheduler is not None)
     dtype = float_type("dtype", dtype).name
     threads = check_threads(threads)
     if limit is None:
@@ -103,6 +110,7 @@ def bench(
         raise ValueError(f"limit: expected a positive number of seconds, got {limit}")
     outputs = _Outputs(peers, json, plot, roofline, readme)
     outputs.check(field)
+    options.connect(scheduler, field)
     if listed:
         groups = listed_peers(dtype, quick)
     else:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .. import variants
+from .. import cluster, variants
 from ..interface import Variant
 
 VariantFiles = Annotated[
@@ -24,19 +24,42 @@ Loss = Annotated[str, typer.Option(help="ℓ by name.")]
 ActivationOrNone = Annotated[str | None, typer.Option(help="σ by name, by default tanh.")]
 LossOrNone = Annotated[str | None, typer.Option(help="ℓ by name, by default squared.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads, by default all there are.")]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="The Dask cluster for dask, as tcp://host:8786; by default processes on this machine.",
+    ),
+]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")]
 
 
-def select_variants(names: str | None, files: Sequence[Path] | None) -> list[Variant]:
+def select_variants(
+    names: str | None, files: Sequence[Path] | None, clustered: bool = True
+) -> list[Variant]:
     """The variants of those names and those of the files, or all where no names are given.
 
-    The files' variants are registered. Raises ValueError for an unknown name or a bad file.
+    clustered: whether all includes what runs on a cluster. The files' variants are registered.
+    Raises ValueError for an unknown name or a bad file.
     """
     added = [variant for file in files or () for variant in variants.add_file(file)]
     if names is None:
-        return list(variants.REGISTRY)
+        return [v for v in variants.REGISTRY if clustered or v.device != "cluster"]
     named = [variants.get(name) for name in split(names)]
     return list({variant.name: variant for variant in named + added}.values())
+
+
+def connect(scheduler: str | None, chosen: Sequence[Variant]) -> None:
+    """Let those of the variants that can run on the cluster of that scheduler.
+
+    Raises ValueError where none of them can; further errors are those of `cluster.connect`.
+    """
+    if scheduler is None:
+        return
+    if all(variant.device != "cluster" for variant in chosen):
+        names = ", ".join(variant.name for variant in chosen)
+        raise ValueError(f"scheduler: expected a variant that runs on a cluster, got {names}")
+    cluster.connect(scheduler)
 
 
 def split(text: str) -> list[str]:

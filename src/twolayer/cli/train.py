@@ -44,6 +44,7 @@ def train(
     epochs: Annotated[int, typer.Option(help="Passes over all samples.")] = 200,
     seed: Annotated[int, typer.Option(help="For the random initial parameters.")] = 0,
     threads: options.Threads = None,
+    scheduler: options.Scheduler = None,
     json: options.JsonFile = None,
     save: Annotated[
         Path | None, typer.Option(help="Write V, W and the names of σ and ℓ to this .npz file.")
@@ -61,6 +62,7 @@ def train(
     for file in variant_file or ():
         variants.add_file(file)
     chosen = variants.get(variant)
+    options.connect(scheduler, [chosen])
     dtype = float_type("dtype", dtype).name
     inputs, targets, data_loss = _load(data, X, Y, target, dtype)
     net = Network(activation, loss or data_loss)

@@ -4,6 +4,7 @@ Run by make test-cuda: the simulator takes numba.cuda's place for a whole proces
 """
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from twolayer.network import DTYPES
 from twolayer.verify import agreement
 
 NETWORKS = [tl.Network(activation, loss) for activation in ACTIVATIONS for loss in LOSSES]
+EACH_ONCE = [net for net in NETWORKS if net.activation == "tanh" or net.loss == "squared"]
 NAMES = [name for name in tl.variants.names() if name.startswith("cuda-")]
 
 
@@ -154,12 +156,36 @@ def test_shuffles_work():
     np.testing.assert_array_equal(y, np.repeat([x[:32].sum(), x[32:].sum()], 32))
 
 
+@cuda.jit
+def threads_of_the_grid(x, y):
+    y[0] = cuda.gridDim.x * cuda.blockDim.x
+
+
+def test_a_configured_kernel_keeps_its_grid():
+    x, y = np.zeros(1, np.float32), np.zeros(1, np.float32)
+    bound = threads_of_the_grid[2, 3]
+    threads_of_the_grid[5, 7](x, y)
+    bound(x, y)
+    assert y[0] == 6
+
+
 SHAPES = [(7, 5, 3, 2), (37, 6, 9, 4)]
 
 
-@pytest.mark.parametrize("name", NAMES)
+def networks(name):
+    """Those that make kernels of their own; a kernel a product knows either σ or ℓ."""
+    return EACH_ONCE if name in ("cuda-tiled", "cuda-tensor") else NETWORKS
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("net", NETWORKS, ids=lambda net: f"{net.activation}-{net.loss}")
+@pytest.mark.parametrize(
+    ("name", "net"),
+    [
+        pytest.param(name, net, id=f"{name}-{net.activation}-{net.loss}")
+        for name in NAMES
+        for net in networks(name)
+    ],
+)
 def test_agrees(name, net, dtype, monkeypatch):
     variant = tl.variants.get(name)
     monkeypatch.setattr("twolayer.verify.STEPS", 2)
@@ -270,14 +296,41 @@ def test_one_pass_is_an_explicit_choice():
 def test_bench_runs_on_the_device(monkeypatch, tmp_path):
     """Its figures mean nothing here: the simulator's events have no clock."""
     from twolayer.cli import gpu
+    from twolayer.cli.options import select_variants
 
     monkeypatch.setattr("twolayer.gpu._MOST_PLANS", 2)
+    there = select_variants(None, None, "cuda")
     records = gpu.bench(
-        list(tl.variants.REGISTRY), tl.Network(), [tl.Shape(9, 3, 4, 1)], "float64",
+        there, tl.Network(), [tl.Shape(9, 3, 4, 1)], "float64",
         tmp_path / "figures.json", repetitions=2, warm_up=0.0, size=1 << 14,
     )  # fmt: skip
-    assert [record["variant"] for record in records] == NAMES
     skipped = {record["variant"]: record["skipped"] for record in records}
+    assert list(skipped) == [variant.name for variant in there]
     assert [name for name in NAMES if skipped[name]] == ["cuda-tensor"]
+    assert skipped["torch"] == "needs the package torch"
     assert "take cuda-tiled" in skipped["cuda-tensor"]
     assert (tmp_path / "figures.json").exists()
+
+
+def test_the_parts_of_the_check_for_a_gpu_run(monkeypatch):
+    """As far as the simulator goes: it has neither registers, libraries nor a clock."""
+    tools = Path(__file__).parents[1] / "tools"
+    monkeypatch.syspath_prepend(tools)
+    import gpu_check
+
+    monkeypatch.setattr("twolayer.verify.STEPS", 1)
+    monkeypatch.setattr("twolayer.gpu._MOST_PLANS", 1)
+    monkeypatch.setattr("twolayer.gpu.WARM_UP", 0.0)
+    monkeypatch.setattr(gpu_check.bench.record, "__defaults__", (2, 0.0))
+    monkeypatch.setattr(gpu_check.bench, "SHAPES", (tl.Shape(9, 3, 4, 1), tl.Shape(7, 2, 3, 2)))
+    found = dict(gpu_check.race("cuda-fused"))
+    assert list(found) == [
+        "float32 n=9 d=3 M=4 K=1", "float32 n=7 d=2 M=3 K=2", "float64 n=9 d=3 M=4 K=1",
+    ]  # fmt: skip
+    assert all(values["skipped"] == "" and values["error"] <= 1 for values in found.values())
+    monkeypatch.setattr(gpu_check, "ACTIVATIONS", ["relu"])
+    monkeypatch.setattr(gpu_check.cases, "adversarial", lambda net, dtype: [])
+    found = dict(gpu_check.agreement("cuda-samples"))
+    assert [values["checked"] for values in found.values()] == [1] * 8
+    assert not any(values["wrong"] for values in found.values())
+    assert dict(gpu_check.cublas("")) == {"skipped": "needs the package torch"}

@@ -185,8 +185,9 @@ class DaskVariant(Variant):
     """A variant that also takes Dask and Zarr arrays, whose chunks are loaded by the workers."""
 
     def plan(
-        self, net: Network, X: Any, Y: Any, theta: Parameters, threads: int | None = None
-    ) -> Plan:
+        self, net: Network, X: Any, Y: Any, theta: Parameters, threads: int | None = None,
+        device: str | None = None,
+    ) -> Plan:  # fmt: skip
         """As `Variant.plan`; X (n, d) and Y may be Dask or Zarr arrays.
 
         The chunks are those of a Dask array X along its first axis. threads is the number of
@@ -195,7 +196,8 @@ class DaskVariant(Variant):
         """
         reason = self.unavailable()
         if reason or not (_is_lazy(X) or _is_lazy(Y)):
-            return super().plan(net, X, Y, theta, threads)
+            return super().plan(net, X, Y, theta, threads, device)
+        self.on(device or self.device)
         threads = check_threads(threads)
         X, Y = _aligned(X, Y)
         X_first, Y_first = cluster.client(threads).compute([X[:1], Y[:1]], sync=True)

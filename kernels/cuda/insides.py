@@ -11,6 +11,7 @@ and warp operations work, which the simulator lacks.
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import random
 import re
@@ -192,8 +193,11 @@ def check_blocks(seed: int = 0) -> Iterator[None]:
     from numba import cuda
     from numba.cuda.simulator import kernel
 
+    configure = kernel.FakeCUDAKernel.__getitem__
     before = kernel.BlockManager, kernel.FakeCUDAModule
     kernel.BlockManager, kernel.FakeCUDAModule = _Block, simulated_module()
+    # As on a device, a kernel configured once keeps its grid whatever is launched in between.
+    kernel.FakeCUDAKernel.__getitem__ = lambda self, grid: configure(copy.copy(self), grid)
     local = getattr(cuda, "local", None)
     cuda.local = _Local()  # for device functions, which are given no `cuda` of their own
     _Block.shuffle = random.Random(seed).shuffle
@@ -201,6 +205,7 @@ def check_blocks(seed: int = 0) -> Iterator[None]:
         yield
     finally:
         kernel.BlockManager, kernel.FakeCUDAModule = before
+        kernel.FakeCUDAKernel.__getitem__ = configure
         if local is None:
             del cuda.local
 

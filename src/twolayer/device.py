@@ -5,13 +5,18 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from .interface import Plan, Problem, Variant
 from .kernels.cuda.memory import padded
+from .machine import gpu_count
 from .network import Parameters, Shape
+
+Launch = Callable[[], None]
+Sums = tuple[Any, Any, Any]
 
 _STAGING = 1 << 26  # bytes of a block of rows on its way to the device
 _ROWS = 1 << 31  # rows are numbered in 32 bits
@@ -33,8 +38,8 @@ class CudaVariant(Variant):
 class CudaPlan(Plan):
     """X, Y, V, W, ∇L and L on the device, matrices with rows of a multiple of 16 bytes.
 
-    A subclass gives `_device_bytes`, makes its buffers and kernels in `_prepare`, and launches them
-    in `_sum_rows` and `_predict_rows`; `_sum_rows` leaves partial sums in `_sums`.
+    A subclass gives `_device_bytes`, makes its buffers and kernels in `_prepare`, binds launches to
+    their arguments in `_sum_rows`, once for all rows, and launches in `_predict_rows`.
     """
 
     lanes = 1  # threads that share a sum of partial gradients
@@ -67,6 +72,7 @@ class CudaPlan(Plan):
             kernel = sums.finish(self.dtype.name, self.lanes, update)
             grid = sums.finish_grid(self._dV, self._dW)
             self._launch_finish[update] = kernel[grid, (sums.COLUMNS, self.lanes)]
+        self._epoch = self._bound(self.X, self.Y, update=True)
 
     def _device_bytes(self) -> int:
         """Bytes of the subclass's buffers."""
@@ -76,10 +82,10 @@ class CudaPlan(Plan):
         """Make buffers and kernels."""
         raise NotImplementedError
 
-    def _sum_rows(self, X: Any, Y: Any) -> tuple[Any, Any, Any]:
-        """Launch what sums over rows on the device.
+    def _sum_rows(self, X: Any, Y: Any) -> tuple[list[Launch], Sums]:
+        """Launches that sum over rows on the device, bound to their arguments, and their sums.
 
-        Returns gVs (parts, M ld), gWs (parts, K ld) and losses (parts,).
+        The sums are gVs (parts, M ld), gWs (parts, K ld) and losses (parts,).
         """
         raise NotImplementedError
 
@@ -87,20 +93,28 @@ class CudaPlan(Plan):
         """Write F for at most n rows X on the device."""
         raise NotImplementedError
 
-    def _finish(self, X: Any, Y: Any, mu: float, update: bool) -> float:
-        parts = self._sum_rows(X, Y)
-        self._launch_finish[update](
-            *parts, self._dV, self._dW, self._gV, self._gW, self._loss,
-            self.shape.d, self.shape.M, 1.0 / len(X), mu,
+    def _bound(self, X: Any, Y: Any, update: bool) -> Callable[[float], float]:
+        """μ ↦ L, by launches that are bound to all their arguments but μ."""
+        launches, parts = self._sum_rows(X, Y)
+        finish = partial(
+            self._launch_finish[update], *parts, self._dV, self._dW, self._gV, self._gW, self._loss,
+            self.shape.d, self.shape.M, 1.0 / len(X),
         )  # fmt: skip
-        self._loss.copy_to_host(self._host_loss)
-        return float(self._host_loss[0])
+
+        def run(mu: float) -> float:
+            for launch in launches:
+                launch()
+            finish(mu)
+            self._loss.copy_to_host(self._host_loss)
+            return float(self._host_loss[0])
+
+        return run
 
     def _step(self, mu: float) -> float:
-        return self._finish(self.X, self.Y, mu, update=True)
+        return self._epoch(mu)
 
     def _backpropagate(self, X: Any, Y: Any, gradient: Parameters) -> float:
-        loss = self._finish(X, Y, 0.0, update=False)
+        loss = self._bound(X, Y, update=False)(0.0)
         for source, host, target in (
             (self._gV, self._host_V, gradient.V),
             (self._gW, self._host_W, gradient.W),
@@ -147,12 +161,21 @@ class CudaPlan(Plan):
     def _enough_memory(self, needed: int) -> None:
         if self.shape.n >= _ROWS:
             raise ValueError(f"X: expected fewer than {_ROWS} rows on a GPU, got {self.shape.n}")
-        free = self._cuda.current_context().get_memory_info().free
-        if needed > free:
-            raise MemoryError(
-                f"a plan on the GPU with {self.shape}: needs {needed / 2**30:.2f} GiB of its "
-                f"memory, {free / 2**30:.2f} GiB are free"
-            )
+        enough_memory(self.shape, needed, self._cuda.current_context().get_memory_info().free)
+
+
+def lacks_gpu() -> str | None:
+    """None, or that there is no GPU, found without importing a library that uses one."""
+    return None if gpu_count() else "no NVIDIA GPU"
+
+
+def enough_memory(shape: Shape, needed: int, free: int) -> None:
+    """Raise MemoryError, before anything is allocated, if so many bytes are not free on a GPU."""
+    if needed > free:
+        raise MemoryError(
+            f"a plan on the GPU with {shape}: needs {needed / 2**30:.2f} GiB of its memory, "
+            f"{free / 2**30:.2f} GiB are free"
+        )
 
 
 def elements(shape: Shape, dtype: np.dtype) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import platform
 import shutil
@@ -85,6 +86,16 @@ def last_level_cache(threads: int) -> int:
     found = _caches()
     instances = sorted(found[max(found)].values(), reverse=True) if found else [_DEFAULT_CACHES[3]]
     return sum(instances[:threads])
+
+
+def gpu_count() -> int:
+    """The number of NVIDIA GPUs that the driver shows to this process; 0 without a driver."""
+    count = ctypes.c_int(0)
+    with contextlib.suppress(OSError):
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+        if driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0:
+            return count.value
+    return 0
 
 
 @cache

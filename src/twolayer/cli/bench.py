@@ -89,7 +89,7 @@ def bench(
             output.check_writable("json", json)
         shapes = [parse_shape(text) for text in shape] if shape else [*on_gpu.SHAPES]
         net = Network(activation or "tanh", loss or "squared")
-        field = options.select_variants(variants, variant_file)
+        field = options.select_variants(variants, variant_file, device)
         on_gpu.bench(field, net, shapes, float_type("dtype", dtype).name, json)
         return
     listed = peers and not (shape or sweep)

@@ -9,10 +9,11 @@ from .options import JsonFile, VariantFiles, select_variants
 
 
 def list_variants(variant_file: VariantFiles = None, json: JsonFile = None) -> None:
-    """List every variant and whether it runs here."""
+    """List every variant and whether it runs here, once for each device it is made for."""
     table = Table("variant", "device", "what it is", "runs here", box=None, pad_edge=False)
     rows = []
-    for variant in select_variants(None, variant_file):
+    chosen = select_variants(None, variant_file)
+    for variant in (one.on(device) for one in chosen for device in one.devices):
         reason = variant.unavailable()
         rows.append(
             {

@@ -57,7 +57,7 @@ def results(plan):
     return losses, loss, [array.tobytes() for array in (*gradient, *plan.theta)]
 
 
-@pytest.mark.parametrize(("loss", "dtype"), zip(LOSSES, [*DTYPES, *DTYPES], strict=True))
+@pytest.mark.parametrize(("loss", "dtype"), [*zip(LOSSES, [*DTYPES, *DTYPES], strict=True)])
 def test_agrees_with_the_oracle(workers, loss, dtype):
     """Every activation is in the slow tests: on the workers it is the local variant's affair."""
     for result in verify(VARIANT, tl.Network("gelu", loss), dtype):

@@ -197,6 +197,7 @@ class DaskVariant(Variant):
         reason = self.unavailable()
         if reason or not (_is_lazy(X) or _is_lazy(Y)):
             return super().plan(net, X, Y, theta, threads, device)
+        self.on(device or self.device)
         threads = check_threads(threads)
         X, Y = _aligned(X, Y)
         X_first, Y_first = cluster.client(threads).compute([X[:1], Y[:1]], sync=True)

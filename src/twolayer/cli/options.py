@@ -24,7 +24,6 @@ Loss = Annotated[str, typer.Option(help="ℓ by name.")]
 ActivationOrNone = Annotated[str | None, typer.Option(help="σ by name, by default tanh.")]
 LossOrNone = Annotated[str | None, typer.Option(help="ℓ by name, by default squared.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads, by default all there are.")]
-Device = Annotated[str | None, typer.Option(help="cpu or cuda, by default each variant's own.")]
 Scheduler = Annotated[
     str | None,
     typer.Option(
@@ -32,6 +31,7 @@ Scheduler = Annotated[
         help="The Dask cluster for dask, as tcp://host:8786; by default processes on this machine.",
     ),
 ]
+Device = Annotated[str | None, typer.Option(help="cpu or cuda, by default each variant's own.")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")]
 
 
@@ -43,14 +43,13 @@ def select_variants(
 ) -> list[Variant]:
     """The variants of those names and those of the files, or all where no names are given.
 
-    device: only those that run there, as they do; clustered: whether all includes what runs on a
+    Those of a device only where one is given. clustered: whether all includes what runs on a
     cluster. The files' variants are registered. Raises ValueError for an unknown name, a bad file,
     or where none is left.
     """
     added = [variant for file in files or () for variant in variants.add_file(file)]
-    if names is None:
-        found = [v for v in variants.REGISTRY if clustered or v.device != "cluster"]
-    else:
+    found = [v for v in variants.REGISTRY if clustered or v.device != "cluster"]
+    if names is not None:
         named = [variants.get(name) for name in split(names)]
         found = list({variant.name: variant for variant in named + added}.values())
     if device is None:

@@ -52,7 +52,7 @@ def verify(
     a bound that is derived in docs/math.md: 1 is the limit.
     """
     threads = check_threads(threads)
-    chosen = select_variants(variants, variant_file, device, clustered=scheduler is not None)
+    chosen = select_variants(variants, variant_file, device, scheduler is not None)
     networks = [
         Network(a, b)
         for a in (split(activation) if activation else ACTIVATIONS)

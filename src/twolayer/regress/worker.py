@@ -27,8 +27,9 @@ SIDES = ("base", "head")
 MU = 1e-6  # so small that thousands of epochs do not move θ
 LIMIT = 0.08  # seconds an epoch; a slower benchmark is left out
 WARM_UP = 0.1  # seconds until threads that were idle are back at full speed
-BLOCK = 0.002  # seconds of calls between two changes of side, at least one call
-FEWEST = 3  # rounds in the order ABBA
+STAY = 0.003  # seconds between two changes of side, at least one block
+BLOCK = 0.0001  # seconds of calls that are timed together, at least one call
+FEWEST = 8  # rounds in the order ABBA
 _ROWS = 8  # of the problem that tells whether the whole one is affordable
 _DIGEST = 12  # hexadecimal digits at a line's head
 
@@ -220,6 +221,7 @@ def blocks(
     """
     fastest = min(warm(make(), WARM_UP) for make in makes)
     calls = max(1, round(BLOCK / fastest))
+    stay = max(1, round(STAY / (calls * fastest)))
     found: tuple[list[float], list[float]] = ([], [])
     pads = random.Random(number)
     gc.collect()
@@ -230,8 +232,8 @@ def blocks(
             pad = bytearray(64 * pads.randrange(1, 1024))
             for which in (0, 1, 1, 0):
                 plan = makes[which]()
-                warm(plan, min(BLOCK, fastest) / 4)
-                found[which].append(timed(plan, calls))
+                warm(plan, min(STAY, fastest) / 4)
+                found[which].append(min(timed(plan, calls) for _ in range(stay)))
                 del plan
             del pad
     finally:
@@ -290,7 +292,7 @@ def turns(request: dict[str, Any]) -> None:
                 errors[benchmark["name"]] = checked(tool, side, side.plan(benchmark), benchmark)
             pad = bytearray(64 * pads.randrange(1, 1024))  # where buffers lie matters: see blocks
             plan = side.plan(benchmark)
-            calls = max(1, round(BLOCK / warm(plan, request["warm_up"])))
+            calls = max(1, round(STAY / warm(plan, request["warm_up"])))
             end = time.perf_counter() + request["seconds"]
             found = [timed(plan, calls)]
             while time.perf_counter() < end:

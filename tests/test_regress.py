@@ -68,8 +68,13 @@ def edit(folder, path, old, new):
     (folder / path).write_text(text.replace(old, new, 1))
 
 
-def regress(*arguments, code):
-    quick = ("--no-compile", "--seconds=0.01", "--limit=1", f"--shape={','.join(map(str, SHAPE))}")
+def regress(*arguments, code, limit=1):
+    quick = (
+        "--no-compile",
+        "--seconds=0.01",
+        f"--limit={limit}",
+        f"--shape={','.join(map(str, SHAPE))}",
+    )
     result = CliRunner().invoke(app, ["regress", *arguments, *quick])
     assert result.exit_code in (code if isinstance(code, tuple) else (code,)), result.output
     return " ".join(result.output.split())
@@ -168,7 +173,7 @@ def test_what_got_slower_and_what_got_faster_is_named(here):
     git(here, "commit", "--all", "--quiet", "--message=slow samples")
     git(here, "revert", "--no-commit", "HEAD")
     edit(here, "variants/numpy.py", DEFINITION, SLOW)
-    said = regress("HEAD", "--variants=numpy,numpy-samples", code=1)
+    said = regress("HEAD", "--variants=numpy,numpy-samples", code=1, limit=60)
     assert "Regression: 1 slower, 1 faster" in said
     assert said.index(f"numpy {SHAPE}") < said.index(f"numpy-samples {SHAPE}")
 

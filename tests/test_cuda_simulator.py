@@ -3,7 +3,9 @@
 Run by make test-cuda: the simulator takes numba.cuda's place for a whole process.
 """
 
+import gc
 import os
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,7 @@ from twolayer import cases
 from twolayer.kernels.activations import ACTIVATIONS
 from twolayer.kernels.cuda.insides import BarrierError, check_blocks
 from twolayer.kernels.losses import LOSSES
+from twolayer.kernels.updates import UPDATES
 from twolayer.network import DTYPES
 from twolayer.verify import agreement
 
@@ -291,6 +294,42 @@ def test_one_pass_is_an_explicit_choice():
     wide = cases.problem(tl.Network(), tl.Shape(3, 2, 2, 1), "float64")
     with pytest.raises(ValueError, match=r"made for float32, got float64: take cuda-tiled$"):
         cuda_tensor.TF32.plan(*wide[1:])
+
+
+@pytest.mark.parametrize("name", ["cuda-samples", "cuda-tiled"])
+@pytest.mark.parametrize("update", UPDATES.values(), ids=UPDATES)
+def test_updates_on_the_device_are_those_on_the_host(name, update):
+    case = cases.problem(tl.Network("tanh", "softmax"), tl.Shape(9, 3, 5, 2), "float64")
+    plans = [tl.variants.get(which).plan(*case[1:]) for which in (name, "numpy")]
+    scalars = (0.5,) * (update.formula.__code__.co_argcount - 2 - update.slots)
+    for plan in plans:
+        plan.slots = [theta._make(map(abs, theta)) for theta in [plan.theta] * update.slots]
+        for rows in (None, slice(2, 7)):
+            plan.update(update, scalars, rows)
+    for found, expected in zip(plans[0].theta, plans[1].theta, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+    for slot, expected in zip(plans[0].slots, plans[1].slots, strict=True):
+        for a, b in zip(slot, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_step_configures_no_launch(name, monkeypatch):
+    """Grids and arguments are bound when the plan is made."""
+    from numba.cuda.simulator.kernel import FakeCUDAKernel
+
+    case = cases.problem(tl.Network("relu", "squared"), tl.Shape(9, 3, 5, 2), "float32")
+    plan, again = (tl.variants.get(name).plan(*case[1:]) for _ in range(2))
+    losses = again.step(0.1), again.step(0.1)
+    monkeypatch.setattr(FakeCUDAKernel, "__getitem__", None)
+    assert (plan.step(0.1), plan.step(0.1)) == pytest.approx(losses, rel=1e-6)
+    gone = weakref.ref(plan)
+    gc.disable()
+    try:
+        del plan
+        assert gone() is None  # its memory on the device is free before anybody collects garbage
+    finally:
+        gc.enable()
 
 
 def test_bench_runs_on_the_device(monkeypatch, tmp_path):

@@ -2,18 +2,22 @@
 
 import ctypes
 import importlib.util
+import json
 import sys
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 import scipy.special
+from typer.testing import CliRunner
 
 import twolayer as tl
 from twolayer import cases, machine
+from twolayer.cli import app
 from twolayer.interface import Problem
 from twolayer.kernels.activations import ACTIVATIONS
 from twolayer.kernels.losses import LOSSES
+from twolayer.kernels.updates import UPDATES
 from twolayer.network import DTYPES
 from twolayer.verify import agreement
 
@@ -43,6 +47,38 @@ def test_another_device_is_refused_with_those_there_are():
         tl.variants.get("torch").on("gpu")
     with pytest.raises(ValueError, match=r"^device of variant numpy: expected one of cpu, got"):
         tl.variants.get("numpy").plan(*small()[1:], device="cuda")
+
+
+def command(*arguments):
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+def test_list_has_a_line_for_each_device(tmp_path):
+    path = tmp_path / "list.json"
+    assert command("list", "--json", path).exit_code == 0
+    rows = [(row["name"], row["device"]) for row in json.loads(path.read_text())["variants"]]
+    assert rows == [
+        (name, device) for name in tl.variants.names() for device in tl.variants.get(name).devices
+    ]
+
+
+def test_verify_takes_a_device(monkeypatch):
+    monkeypatch.setattr("twolayer.device.gpu_count", lambda: 0)
+    shown = command("verify", "--device", "cuda", "--variants", "numpy,jax", "--shape", "3,2,2,1")
+    assert shown.exit_code == 0
+    assert "numpy" not in shown.stdout
+    assert "jax" in shown.stdout
+    wrong = command("verify", "--device", "gpu", "--variants", "numpy,jax")
+    assert wrong.exit_code == 2
+    assert wrong.stderr == ("device: expected one that a variant runs on, cpu, cuda, got 'gpu'\n")
+
+
+def test_bench_on_a_gpu_that_is_not_there_names_every_reason(monkeypatch):
+    monkeypatch.setattr("twolayer.device.gpu_count", lambda: 0)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
+    wrong = command("bench", "--device", "cuda", "--variants", "jax,cupy")
+    assert wrong.exit_code == 2
+    assert wrong.stderr.endswith("'cuda': jax: no NVIDIA GPU; cupy: no NVIDIA GPU\n")
 
 
 @pytest.mark.parametrize("name", ON_CUDA)
@@ -218,13 +254,18 @@ def stand_in(monkeypatch, free=1 << 40):
     return cupy
 
 
+EACH_ONCE = [
+    *(tl.Network(activation, "squared") for activation in ACTIVATIONS),
+    *(tl.Network("tanh", loss) for loss in LOSSES if loss != "squared"),
+]
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_cupys_plan_agrees(activation, loss, dtype, monkeypatch):
+@pytest.mark.parametrize("net", EACH_ONCE, ids=lambda net: f"{net.activation}-{net.loss}")
+def test_cupys_plan_agrees(net, dtype, monkeypatch):
     stand_in(monkeypatch)
     with np.errstate(all="ignore"):
-        result = agreement(tl.variants.get("cupy"), small(dtype, net=tl.Network(activation, loss)))
+        result = agreement(tl.variants.get("cupy"), small(dtype, net=net))
     assert result.agrees, result
 
 
@@ -242,3 +283,19 @@ def test_cupys_activation_is_computed_by_cupys_functions(monkeypatch):
     for activation in ("tanh", "elu"):
         tl.variants.get("cupy").plan(*small(net=tl.Network(activation, "squared"))[1:])
     assert set(called) == {"tanh", "exp", "where"}
+
+
+def abs_of(theta):
+    return theta._make(map(abs, theta))
+
+
+@pytest.mark.parametrize("update", UPDATES.values(), ids=UPDATES)
+def test_cupys_updates_are_those_on_the_host(update, monkeypatch):
+    stand_in(monkeypatch)
+    scalars = update.formula.__code__.co_argcount - 2 - update.slots
+    plans = [tl.variants.get(name).plan(*small("float64")[1:]) for name in ("cupy", "numpy")]
+    for plan in plans:
+        plan.slots = tuple(map(abs_of, [plan.theta] * update.slots))
+        plan.update(update, (0.5,) * scalars, slice(3, 30))
+    for found, expected in zip(plans[0].theta, plans[1].theta, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-12)

@@ -16,6 +16,7 @@ from ..batch import BatchPlan, in_place, workspace
 from ..device import enough_memory, lacks_gpu
 from ..interface import Problem, Variant
 from ..kernels.activations import Activation
+from ..kernels.updates import Update
 from ..network import Parameters
 
 
@@ -60,6 +61,7 @@ class Cupy(BatchPlan):
     V: Any  # CuPy's arrays
     W: Any
     _gradient: Any
+    _slots: Any
 
     def __init__(self, problem: Problem) -> None:
         import cupy
@@ -67,10 +69,9 @@ class Cupy(BatchPlan):
         self.xp = cupy
         shape, dtype = problem.shape, problem.X.dtype
         self.block = shape.n * max(shape.M, shape.K)  # all rows at once
-        copies = shape.n * (shape.d + shape.K) + 2 * shape.M * (shape.d + shape.K)
-        # Arrays of n × K that the loss makes are counted as if they were as large as n × M.
-        needed = dtype.itemsize * copies + workspace(shape, dtype.itemsize, 0)
-        needed += 8 * dtype.itemsize * shape.n * shape.K
+        copies = (shape.n + 2 * shape.M) * (shape.d + shape.K)  # X, Y, θ and ∇L
+        temporary = shape.n * shape.K  # elements of an array that the loss makes
+        needed = dtype.itemsize * copies + workspace(shape, dtype.itemsize, temporary)
         pool = cupy.get_default_memory_pool()
         enough_memory(shape, needed, cupy.cuda.runtime.memGetInfo()[0] + pool.free_bytes())
         X, Y = cupy.asarray(problem.X), cupy.asarray(problem.Y)
@@ -84,6 +85,21 @@ class Cupy(BatchPlan):
             for device, host in zip(self._gradient, gradient, strict=True):
                 device.get(out=host)
         return loss
+
+    def _update(self, update: Update, scalars: tuple[float, ...], rows: slice) -> float:
+        loss = self._loss_and_gradient(rows, self._gradient)
+        for arrays in zip((self.V, self.W), self._gradient, *self._slots, strict=True):
+            weights, _, *slots = arrays
+            new = update.formula(*arrays, *scalars)
+            for array, values in zip((weights, *slots), new, strict=True):
+                array[...] = values
+        return loss
+
+    def _get_slots(self) -> tuple[Parameters, ...]:
+        return tuple(Parameters(*(array.get() for array in slot)) for slot in self._slots)
+
+    def _set_slots(self, slots: tuple[Parameters, ...]) -> None:
+        self._slots = tuple(Parameters(*map(self.xp.asarray, slot)) for slot in slots)
 
     def _forward(self, X: np.ndarray, F: np.ndarray) -> None:
         device = self.xp.empty(F.shape, self.dtype)

@@ -253,8 +253,9 @@ def machine_code(kernel: Any, arguments: tuple, capability: tuple = (9, 0)) -> M
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.cubin"
         path.write_bytes(cubin)
-        usage, listing = (_disassemble(option, path) for option in ("-res-usage", "-sass"))
-    found = {name: int(number) for name, number in re.findall(r"(REG|STACK|SHARED):(\d+)", usage)}
+        listing = _disassemble(path)
+    usage = re.findall(r"(REG|STACK|SHARED):(\d+)", listing)
+    found = {name: int(number) for name, number in usage}
     pattern = r"^\s+/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P[T\d]+ )?([A-Z0-9_.]+)([^;]*);"
     lines = [(int(a, 16), op, rest) for a, op, rest in re.findall(pattern, listing, re.M)]
     return MachineCode(found["REG"], found["STACK"], found.get("SHARED", 0), lines)
@@ -288,12 +289,12 @@ def build(kernel: Any, arguments: tuple, capability: tuple = (9, 0)) -> bytes:
         dispatcher.get_current_device = before
 
 
-def _disassemble(option: str, path: Path) -> str:
+def _disassemble(path: Path) -> str:
     import nvidia
 
     folders = [str(Path(root) / "cu13" / "bin") for root in nvidia.__path__]
     search = os.pathsep.join([*folders, os.environ.get("PATH", "")])
-    command = ["cuobjdump", option, str(path)]
+    command = ["cuobjdump", "-res-usage", "-sass", str(path)]
     done = subprocess.run(
         command, capture_output=True, text=True, check=True, env=os.environ | {"PATH": search}
     )

@@ -12,6 +12,7 @@ import numpy as np
 
 from .interface import Plan, Problem, Variant
 from .kernels.cuda.memory import padded
+from .kernels.updates import Update
 from .machine import gpu_count
 from .network import Parameters, Shape
 
@@ -93,28 +94,30 @@ class CudaPlan(Plan):
         """Write F for at most n rows X on the device."""
         raise NotImplementedError
 
-    def _bound(self, X: Any, Y: Any, update: bool) -> Callable[[float], float]:
-        """μ ↦ L, by launches that are bound to all their arguments but μ."""
+    def _bound(self, X: Any, Y: Any, update: bool) -> tuple[list[Launch], Callable[[float], None]]:
+        """Launches bound to their arguments, the last to all but μ.
+
+        They know nothing of the plan: one that nobody uses gives its memory back at once.
+        """
         launches, parts = self._sum_rows(X, Y)
         finish = partial(
             self._launch_finish[update], *parts, self._dV, self._dW, self._gV, self._gW, self._loss,
             self.shape.d, self.shape.M, 1.0 / len(X),
         )  # fmt: skip
+        return launches, finish
 
-        def run(mu: float) -> float:
-            for launch in launches:
-                launch()
-            finish(mu)
-            self._loss.copy_to_host(self._host_loss)
-            return float(self._host_loss[0])
-
-        return run
+    def _run(self, launches: list[Launch], finish: Callable[[float], None], mu: float) -> float:
+        for launch in launches:
+            launch()
+        finish(mu)
+        self._loss.copy_to_host(self._host_loss)
+        return float(self._host_loss[0])
 
     def _step(self, mu: float) -> float:
-        return self._epoch(mu)
+        return self._run(*self._epoch, mu)
 
     def _backpropagate(self, X: Any, Y: Any, gradient: Parameters) -> float:
-        loss = self._bound(X, Y, update=False)(0.0)
+        loss = self._run(*self._bound(X, Y, update=False), 0.0)
         for source, host, target in (
             (self._gV, self._host_V, gradient.V),
             (self._gW, self._host_W, gradient.W),
@@ -128,17 +131,46 @@ class CudaPlan(Plan):
             rows = slice(start, start + self.shape.n)
             self._predict_rows(self._to_device(X[rows]), F[rows])
 
+    def _update(self, update: Update, scalars: tuple[float, ...], rows: slice) -> float:
+        from .kernels.cuda import updates
+
+        loss = self._run(*self._bound(self.X[rows], self.Y[rows], update=False), 0.0)
+        kernel = updates.elementwise(update)
+        columns = self.shape.d, self.shape.M
+        arrays = zip((self._dV, self._dW), (self._gV, self._gW), *self._slots, strict=True)
+        for (W, *others), width in zip(arrays, columns, strict=True):
+            blocks = -(-W.size // updates.THREADS)
+            kernel[blocks, updates.THREADS](W, *others, width, scalars)
+        return loss
+
+    def _get_slots(self) -> tuple[Parameters, ...]:
+        return tuple(self._on_host(*slot) for slot in self._slots)
+
+    def _set_slots(self, slots: tuple[Parameters, ...]) -> None:
+        needed = len(slots) * self.dtype.itemsize * (self._dV.size + self._dW.size)
+        self._enough_memory(needed)
+        self._slots = tuple(
+            Parameters(self._empty(*self._dV.shape), self._empty(*self._dW.shape)) for _ in slots
+        )
+        for device, values in zip(self._slots, slots, strict=True):
+            self._put(device, values)
+
     def _get_theta(self) -> Parameters:
-        V, W = self._dV.copy_to_host(), self._dW.copy_to_host()
-        return Parameters(V[:, : self.shape.d].copy(), W[:, : self.shape.M].copy())
+        return self._on_host(self._dV, self._dW)
 
     def _set_theta(self, theta: Parameters) -> None:
-        for device, host, values in (
-            (self._dV, self._host_V, theta.V),
-            (self._dW, self._host_W, theta.W),
-        ):
+        self._put((self._dV, self._dW), theta)
+
+    def _on_host(self, V: Any, W: Any) -> Parameters:
+        V, W = V.copy_to_host(), W.copy_to_host()
+        return Parameters(V[:, : self.shape.d].copy(), W[:, : self.shape.M].copy())
+
+    def _put(self, devices: tuple[Any, Any], values: Parameters) -> None:
+        """Copy arrays shaped as θ to the device, rows filled up with zeros."""
+        hosts = self._host_V, self._host_W
+        for device, host, value in zip(devices, hosts, values, strict=True):
             host[...] = 0
-            host[:, : values.shape[1]] = values
+            host[:, : value.shape[1]] = value
             device.copy_to_device(host)
 
     def _empty(self, *shape: int) -> Any:

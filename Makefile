@@ -70,11 +70,13 @@ regress: $(VENV)/.bench
 asv: $(VENV)/.bench
 	@git log -1 --format='Measuring HEAD, %h: %s'
 	@git diff --quiet HEAD || echo 'Changes that are not committed are left out.'
-	@$(BIN)/asv machine --yes --machine local
-	@TWOLAYER_ASV_ROUNDS=1 $(BIN)/asv run --machine local --show-stderr $(ARGS) \
+	@$(BIN)/python tools/asv_machine.py
+	@code=0; \
+	TWOLAYER_ASV_ROUNDS=1 $(BIN)/asv run --machine local --show-stderr $(ARGS) \
 	  --bench Import --bench "(Samples|First|Memory|Ratio).*'(python|num)" \
-	  --bench "(DataSets|Accuracy).*'(python|num).*'di" --bench "parts.*'(python|num).*'base" 'HEAD^!'
-	@$(BIN)/asv publish
+	  --bench "(DataSets|Accuracy).*'(python|num).*'di" --bench "parts.*'(python|num).*'base" \
+	  'HEAD^!' || code=$$?; \
+	$(BIN)/asv publish; exit $$code
 	@echo 'The pages are $(CURDIR)/.asv/html/index.html; to see them: $(BIN)/asv preview'
 
 clean:

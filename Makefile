@@ -15,13 +15,13 @@ BIN := $(VENV)/bin
 CUDA_VENV ?= $(VENV)-cuda
 PYTEST = $(BIN)/python -m pytest -n logical --maxprocesses=4 --dist=worksteal
 
-.PHONY: help test test-slow test-cuda coverage lint format bench peers regress asv clean
+.PHONY: help test test-slow test-cuda coverage lint format bench peers report regress asv clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make test | test-slow | test-cuda | coverage | lint | format"
-	@echo "     bench | peers | regress | asv | clean"
+	@echo "     bench | peers | report | regress | asv | clean"
 
 test: $(VENV)/.test $(GPU)
 	$(PYTEST) -m "not slow" $(ARGS)
@@ -59,6 +59,9 @@ bench: $(VENV)/.bench $(GPU)
 peers: $(VENV)/.bench $(VENV)/.peers
 	$(BIN)/twolayer bench --peers --readme README.md --plot docs/peers.svg \
 	  --roofline docs/roofline.svg $(ARGS)
+
+report: $(VENV)/.bench $(GPU)
+	$(BIN)/twolayer report report.html --plots docs/report --readme README.md $(ARGS)
 
 # Exit code 1 is a regression, 2 a failure, 3 too little measured.
 BASE ?= main

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from . import bench, list, regress, train, verify
+from . import bench, list, regress, report, train, verify
 from .output import complain
 
 app = typer.Typer(
@@ -40,3 +40,4 @@ command("verify", verify.verify)
 command("bench", bench.bench)
 command("train", train.train)
 command("regress", regress.regress)
+command("report", report.report)

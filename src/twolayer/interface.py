@@ -40,8 +40,10 @@ class Plan:
     A subclass gives `_backpropagate` and `_forward`, and allocates what they need in `__init__`; it
     may give `_step` where one pass can do more than the two, and `_get_theta` and `_set_theta`
     where it keeps θ in a form of its own. Rows handed to it are C-contiguous. Calls from several
-    Python threads take turns.
+    Python threads take turns. `variant` is the name of the one that made it.
     """
+
+    variant = ""
 
     def __init__(self, problem: Problem) -> None:
         self.net, self.X, self.Y, (self.V, self.W), self.threads = problem
@@ -133,9 +135,9 @@ def _takes_all(shape: Shape, dtype: np.dtype) -> str | None:
 class Variant:
     """One interchangeable implementation.
 
-    Arguments: name; device, "cpu", "cuda" or "cluster"; summary, one line; make, the Plan class;
-    workspace(shape, itemsize, threads), the bytes of its buffers beyond X, Y and two copies of θ;
-    requires, the modules without which it cannot run; parallel, whether it uses `threads`;
+    Arguments: name; device, "cpu", "cuda", "cluster" or "any"; summary, one line; make, the Plan
+    class; workspace(shape, itemsize, threads), the bytes of its buffers beyond X, Y and two copies
+    of θ; requires, the modules without which it cannot run; parallel, whether it uses `threads`;
     reproducible, whether the same call returns the same bits; refuses(shape, dtype), None or a
     sentence that says for which problems it is made and what to take for others.
     """
@@ -192,6 +194,7 @@ class Variant:
             )
         Y = checks.check_targets(net, Y, shape, X.dtype)
         plan = self.make(Problem(net, X, Y, theta, threads))
+        plan.variant = self.name
         plan.gradient(slice(0, 1))  # compiles, so that no epoch has to
         return plan
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .. import variants
-from ..interface import Variant
+if TYPE_CHECKING:
+    from ..interface import Variant
 
 VariantFiles = Annotated[
     list[Path] | None,
@@ -32,11 +32,22 @@ def select_variants(names: str | None, files: Sequence[Path] | None) -> list[Var
 
     The files' variants are registered. Raises ValueError for an unknown name or a bad file.
     """
-    added = [variant for file in files or () for variant in variants.add_file(file)]
+    from .. import variants
+
+    added = add_files(files)
     if names is None:
         return list(variants.REGISTRY)
     named = [variants.get(name) for name in split(names)]
     return list({variant.name: variant for variant in named + added}.values())
+
+
+def add_files(files: Sequence[Path] | None) -> list[Variant]:
+    """Register the variants of the files. Raises ValueError for a bad file."""
+    if not files:
+        return []
+    from .. import variants
+
+    return [variant for file in files for variant in variants.add_file(file)]
 
 
 def split(text: str) -> list[str]:

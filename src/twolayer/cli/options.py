@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .. import cluster, variants
-from ..interface import Variant
+if TYPE_CHECKING:
+    from ..interface import Variant
 
 VariantFiles = Annotated[
     list[Path] | None,
@@ -47,7 +47,9 @@ def select_variants(
     cluster. The files' variants are registered. Raises ValueError for an unknown name, a bad file,
     or where none is left.
     """
-    added = [variant for file in files or () for variant in variants.add_file(file)]
+    from .. import variants
+
+    added = add_files(files)
     found = [v for v in variants.REGISTRY if clustered or v.device != "cluster"]
     if names is not None:
         named = [variants.get(name) for name in split(names)]
@@ -73,7 +75,18 @@ def connect(scheduler: str | None, chosen: Sequence[Variant]) -> None:
     if all(variant.device != "cluster" for variant in chosen):
         names = ", ".join(variant.name for variant in chosen)
         raise ValueError(f"scheduler: expected a variant that runs on a cluster, got {names}")
+    from .. import cluster
+
     cluster.connect(scheduler)
+
+
+def add_files(files: Sequence[Path] | None) -> list[Variant]:
+    """Register the variants of the files. Raises ValueError for a bad file."""
+    if not files:
+        return []
+    from .. import variants
+
+    return [variant for file in files for variant in variants.add_file(file)]
 
 
 def split(text: str) -> list[str]:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Sequence
+from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -37,6 +38,7 @@ class Terms(NamedTuple):
     held: bool = False
 
 
+_PACKAGE = __name__.partition(".")[0]
 _answers: dict[tuple[Any, ...], Choice] = {}  # of this process, by store and question
 
 
@@ -138,13 +140,17 @@ def _key(q: Question, asked: Terms) -> str:
     """A name for all that an answer depends on, but the machine."""
     outside: list[tuple[str, str]] = []
     # Where nobody has loaded the list of variants, nobody has added to it either.
-    if f"{__package__}".rpartition(".")[0] + ".variants" in sys.modules or entry_points(
-        group="twolayer.variants"
-    ):
+    if f"{_PACKAGE}.variants" in sys.modules or _offered():
         from .decide import outside as from_outside
 
         outside = from_outside()
     return hashlib.sha256(json.dumps([q, asked, outside]).encode()).hexdigest()[:16]
+
+
+@cache  # it looks through all that is installed
+def _offered() -> bool:
+    """Whether other packages offer variants."""
+    return bool(entry_points(group="twolayer.variants"))
 
 
 def _recall(store: Store, key: str, q: Question, asked: Terms) -> Choice | None:

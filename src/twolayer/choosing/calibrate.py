@@ -32,8 +32,8 @@ _SIGMA = Shape(4000, 4, 64, 1)  # where σ is a large part of an epoch
 _LONGEST = 0.01  # seconds an epoch: what takes longer runs on fewer rows
 _LEAST = 2  # rows
 _LARGEST = 1 << 26  # bytes of X, Y and what a variant needs
-_TIME, _CALLS = 0.01, 3  # seconds and epochs at least, of which the fastest counts
-_BUDGET = 1.5  # seconds for the shapes of a variant, a dtype and a number of threads
+_TIME, _CALLS = 0.01, 2  # seconds and epochs at least, of which the fastest counts
+_BUDGET = 1.0  # seconds for the shapes of a variant, a dtype and a number of threads
 
 
 class Task(NamedTuple):

@@ -30,13 +30,14 @@ JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the figures
 def select_variants(names: str | None, files: Sequence[Path] | None) -> list[Variant]:
     """The variants of those names and those of the files, or all where no names are given.
 
-    The files' variants are registered. Raises ValueError for an unknown name or a bad file.
+    All are those that are implementations: `auto` is one of them again. The files' variants are
+    registered. Raises ValueError for an unknown name or a bad file.
     """
     from .. import variants
 
     added = add_files(files)
     if names is None:
-        return list(variants.REGISTRY)
+        return [variant for variant in variants.REGISTRY if variant.device != "any"]
     named = [variants.get(name) for name in split(names)]
     return list({variant.name: variant for variant in named + added}.values())
 

@@ -37,7 +37,8 @@ LIMIT = 2.0  # seconds an epoch
 MEMORY = 2 << 30  # bytes of X, Y, θ and what the variants need
 ROUNDS = 5
 _SEED = 20261125
-_SLOW = 4.0  # times the least prediction: who is expected to take longer is not timed
+_SLOW = 4.0  # times what the chosen one takes: who is predicted to take longer is not timed again
+_MEASURED_SLOW = 1.5  # the same for who was measured for the choice
 _OPERATIONS = 2e11  # of an epoch that can end within LIMIT on a large machine
 
 
@@ -75,11 +76,11 @@ def measure(workload: Workload, threads: int) -> dict[str, Any] | None:
     took = time.perf_counter() - start
     if choice.interval[0] > LIMIT:
         return None
-    known = {c.variant: c.seconds for c in (choice.chosen, *choice.runners_up)}
     field = [
-        variants.get(name) for name, seconds in known.items()
-        if seconds < _SLOW * choice.seconds_per_epoch
-    ]  # fmt: skip
+        variants.get(c.variant)
+        for c in (choice.chosen, *choice.runners_up)
+        if c.seconds < (_MEASURED_SLOW if c.measured else _SLOW) * choice.seconds_per_epoch
+    ]
     result = Result(workload, threads, Roofline(math.inf, math.inf))
     race(result, field, rounds=ROUNDS, limit=4 * LIMIT, seconds=math.inf)
     times = {entry.variant.name: entry.seconds.median for entry in result.ranking}

@@ -10,6 +10,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Sequence
+from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -37,6 +38,7 @@ class Terms(NamedTuple):
     held: bool = False
 
 
+_PACKAGE = __name__.partition(".")[0]
 _answers: dict[tuple[Any, ...], Choice] = {}  # of this process, by store and question
 
 
@@ -72,15 +74,16 @@ def choose(
     from ..interface import check_threads
     from ..network import float_type, one_of, positive_integer
 
-    sizes = [positive_integer(name, size) for name, size in zip("ndMK", (n, d, M, K), strict=True)]
+    n, d, M, K = (positive_integer(*pair) for pair in zip("ndMK", (n, d, M, K), strict=True))
     if device is not None:
         one_of("device", device, ("cpu", "cuda", "cluster"))
     for name, value in (("epochs", epochs), ("max_memory", max_memory)):
         if value is not None:
             positive_integer(name, value)
     q = Question(
-        net.activation, net.loss, *sizes, float_type("dtype", dtype).name, check_threads(threads)
-    )
+        net.activation, net.loss, n, d, M, K, float_type("dtype", dtype).name,
+        check_threads(threads),
+    )  # fmt: skip
     names = None if variants is None else tuple(variants)
     asked = Terms(epochs, device, max_memory, deterministic, names, cold)
     return ask(net, q, asked)
@@ -138,13 +141,17 @@ def _key(q: Question, asked: Terms) -> str:
     """A name for all that an answer depends on, but the machine."""
     outside: list[tuple[str, str]] = []
     # Where nobody has loaded the list of variants, nobody has added to it either.
-    if f"{__package__}".rpartition(".")[0] + ".variants" in sys.modules or entry_points(
-        group="twolayer.variants"
-    ):
+    if f"{_PACKAGE}.variants" in sys.modules or _offered():
         from .decide import outside as from_outside
 
         outside = from_outside()
     return hashlib.sha256(json.dumps([q, asked, outside]).encode()).hexdigest()[:16]
+
+
+@cache  # it looks through all that is installed
+def _offered() -> bool:
+    """Whether other packages offer variants."""
+    return bool(entry_points(group="twolayer.variants"))
 
 
 def _recall(store: Store, key: str, q: Question, asked: Terms) -> Choice | None:

@@ -19,8 +19,9 @@ _CHECKER = "numpy"  # whose plan says what is wrong with arguments
 @dataclass(frozen=True)
 class _Auto(Variant):
     def plan(
-        self, net: Network, X: Any, Y: Any, theta: Parameters, threads: int | None = None
-    ) -> Plan:
+        self, net: Network, X: Any, Y: Any, theta: Parameters, threads: int | None = None,
+        device: str | None = None,
+    ) -> Plan:  # fmt: skip
         """The plan of the variant that is chosen for these sizes; its name is `plan.variant`."""
         try:
             n, d = np.shape(X)
@@ -32,8 +33,8 @@ class _Auto(Variant):
         if not (good and isinstance(net, Network)) or (net.objective.targets == "sign" and K > 1):
             return variants.get(_CHECKER).plan(net, X, Y, theta, threads)
         q = Question(net.activation, net.loss, n, d, M, K, V.dtype.name, check_threads(threads))
-        choice = ask(net, q, Terms(deterministic=True, held=True))
-        return variants.get(choice.variant).plan(net, X, Y, theta, threads)
+        choice = ask(net, q, Terms(device=device, deterministic=True, held=True))
+        return variants.get(choice.variant).plan(net, X, Y, theta, threads, device)
 
 
 VARIANT = _Auto(

@@ -32,8 +32,8 @@ _SIGMA = Shape(4000, 4, 64, 1)  # where σ is a large part of an epoch
 _LONGEST = 0.01  # seconds an epoch: what takes longer runs on fewer rows
 _LEAST = 2  # rows
 _LARGEST = 1 << 26  # bytes of X, Y and what a variant needs
-_TIME, _CALLS = 0.01, 3  # seconds and epochs at least, of which the fastest counts
-_BUDGET = 1.5  # seconds for the shapes of a variant, a dtype and a number of threads
+_TIME, _CALLS = 0.01, 2  # seconds and epochs at least, of which the fastest counts
+_BUDGET = 1.0  # seconds for the shapes of a variant, a dtype and a number of threads
 
 
 class Task(NamedTuple):
@@ -158,8 +158,9 @@ def _measure(task: Task, progress: Callable[[int], None]) -> Model:
     for number in range(len(ACTIVATIONS)):
         q = _asked(number, _SIGMA, task.dtype, task.threads)
         # All on as many rows: their differences are what σ costs.
-        rows = sigmas[0].question.n if sigmas else None
-        if not sigmas:
+        if sigmas:
+            rows = sigmas[0].question.n
+        else:
             q = q._replace(n=10)
             per_row = _time(task, q).epoch / q.n
             rows = max(10, min(_SIGMA.n, int(_LONGEST / 4 / per_row)))

@@ -76,11 +76,6 @@ UNITS = {
 }
 
 
-def unit(term: str) -> str:
-    """The unit of a term's coefficient."""
-    return UNITS[term.split()[0]]
-
-
 @dataclass(frozen=True)
 class Model:
     """Seconds an epoch of one variant, dtype and number of threads, and seconds to make a plan.

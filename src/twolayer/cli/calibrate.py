@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import typer
@@ -14,6 +15,7 @@ from ..machine import cpu_count
 from ..store import Store
 from . import output
 
+_WIDTH = 132  # of a table with all of our own variants
 _INTERRUPTED = 130  # what shells report of a program that Ctrl-C ended
 
 
@@ -43,38 +45,33 @@ def calibrate(field: Sequence[Variant], device: str, threads: int | None) -> Non
 def _show(store: Store, wanted: Sequence[calibration.Task]) -> None:
     from rich.table import Table
 
-    from ..choosing.model import unit
+    from ..choosing.model import UNITS
 
     console = output.stdout()
+    console.width = max(console.width, _WIDTH)
     for dtype, threads in dict.fromkeys((task.dtype, task.threads) for task in wanted):
         found = known.calibrated(store, dtype, threads)
-        entries = [
-            found[t.variant.name] for t in wanted if (t.dtype, t.threads) == (dtype, threads)
-        ]
+        mine = [task for task in wanted if (task.dtype, task.threads) == (dtype, threads)]
+        entries = [found[task.variant.name] for task in mine]
         models = [entry.model for entry in entries if entry.model is not None]
         table = Table(
             title=f"{dtype}, threads: {threads}", title_justify="left", title_style="bold",
             box=None, pad_edge=False,
         )  # fmt: skip
-        table.add_column("seconds of")
+        table.add_column("", no_wrap=True)
         for model in models:
             table.add_column(model.variant, justify="right", no_wrap=True)
         for term in dict.fromkeys(name for model in models for name in sorted(model.coefficients)):
             values = [model.coefficients.get(term, 0.0) for model in models]
             if any(values):
                 cells = (f"{value:.2g}" if value else "–" for value in values)
-                table.add_row(f"{term}, {unit(term)}", *cells)
+                table.add_row(term, *cells)
         table.add_row("shapes", *(str(model.samples) for model in models))
-        table.add_row("held-out error", *(f"± {100 * model.spread:.0f}%" for model in models))
+        table.add_row("interval ×, ÷", *(f"{math.exp(model.spread):.2f}" for model in models))
         console.print(table)
-        for task in wanted:
-            failure = (
-                found[task.variant.name].failure
-                if (task.dtype, task.threads) == (dtype, threads)
-                else ""
-            )
-            if failure:
-                console.print(
-                    f"never chosen: {task.variant.name} {failure}", style="red", soft_wrap=True
-                )
+        for task, entry in zip(mine, entries, strict=True):
+            if entry.failure:
+                output.complain(f"never chosen: {task.variant.name} {entry.failure}")
         console.print()
+    units = "; ".join(f"{term}: {unit}" for term, unit in UNITS.items())
+    console.print(f"Units. {units}.", style="dim", soft_wrap=True)

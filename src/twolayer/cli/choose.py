@@ -21,6 +21,7 @@ from .options import (
     split,
 )  # fmt: skip
 
+_EXPLAINED = 4  # variants whose terms fit beside each other
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -118,7 +119,7 @@ def _show(choice: Choice, explain: bool) -> None:
     console.print(table)
     if explain:
         console.print()
-        console.print(_terms((choice.chosen, *choice.runners_up)))
+        console.print(_terms((choice.chosen, *choice.runners_up)[:_EXPLAINED]))
         for variant, reason in choice.ruled_out:
             console.print(f"ruled out: {variant} {reason}", style="dim", soft_wrap=True)
 
@@ -127,7 +128,8 @@ def _terms(candidates: tuple[Candidate, ...]) -> object:
     """The model's seconds by term: a column a variant."""
     from rich.table import Table
 
-    table = Table("term of the model", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("term of the model", no_wrap=True)
     for candidate in candidates:
         table.add_column(candidate.variant, justify="right", no_wrap=True)
     for term in candidates[0].terms:

@@ -43,14 +43,15 @@ def select_variants(
 ) -> list[Variant]:
     """The variants of those names and those of the files, or all where no names are given.
 
-    Those of a device only where one is given. clustered: whether all includes what runs on a
-    cluster. The files' variants are registered. Raises ValueError for an unknown name, a bad file,
-    or where none is left.
+    All are those that are implementations: `auto` is one of them again. Those of a device only
+    where one is given. clustered: whether all includes what runs on a cluster. The files' variants
+    are registered. Raises ValueError for an unknown name, a bad file, or where none is left.
     """
     from .. import variants
 
     added = add_files(files)
-    found = [v for v in variants.REGISTRY if clustered or v.device != "cluster"]
+    left_out = {"any"} if clustered else {"any", "cluster"}
+    found = [variant for variant in variants.REGISTRY if variant.device not in left_out]
     if names is not None:
         named = [variants.get(name) for name in split(names)]
         found = list({variant.name: variant for variant in named + added}.values())

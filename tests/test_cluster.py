@@ -1,6 +1,7 @@
 """The dask variant: same bits on any cluster, data of every kind, and workers that die."""
 
 import contextlib
+import gc
 import os
 import re
 import signal
@@ -18,7 +19,7 @@ from twolayer import cases, cluster
 from twolayer.cli import app
 from twolayer.kernels.losses import LOSSES
 from twolayer.network import DTYPES
-from twolayer.verify import verify
+from twolayer.verify import agreement
 
 dask = pytest.importorskip("dask.array")
 distributed = pytest.importorskip("distributed")
@@ -33,11 +34,10 @@ VARIANT = tl.variants.get("dask")
 def workers():
     """A cluster of two processes that is the current one."""
     options = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
-    with (
-        distributed.LocalCluster(n_workers=2, silence_logs="CRITICAL", **options) as local,
-        distributed.Client(local) as client,
-    ):
+    with distributed.LocalCluster(n_workers=2, silence_logs="CRITICAL", **options) as local:
+        client = distributed.Client(local)
         yield client
+        client.close()
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +59,9 @@ def results(plan):
 
 @pytest.mark.parametrize(("loss", "dtype"), [*zip(LOSSES, [*DTYPES, *DTYPES], strict=True)])
 def test_agrees_with_the_oracle(workers, loss, dtype):
-    """Every activation is in the slow tests: on the workers it is the local variant's affair."""
-    for result in verify(VARIANT, tl.Network("gelu", loss), dtype):
+    """Every network and case is in the slow tests."""
+    for shape in (tl.Shape(7, 5, 1, 3), tl.Shape(1031, 3, 5, 2)):
+        result = agreement(VARIANT, cases.problem(tl.Network("tanh", loss), shape, dtype))
         assert result.agrees, result
 
 
@@ -228,7 +229,8 @@ def test_a_scheduler_that_is_none(address, message, monkeypatch):
 
 
 ALONE = """
-import os, sys, time
+import os, sys
+os.dup2(1, 2)  # so that what is said on stderr is seen
 import numpy as np
 import twolayer as tl
 net = tl.Network()
@@ -243,7 +245,7 @@ if sys.argv[1] == "fork":
             plan.step(0.1)
         except RuntimeError as error:
             print(error, flush=True)
-        sys.exit(0)
+        os._exit(0)
     print("status", os.waitpid(child, 0)[1])
 print(*pids)
 """
@@ -251,10 +253,28 @@ print(*pids)
 
 @pytest.mark.parametrize("what", ["plain", "fork"])
 def test_workers_end_with_the_process_and_without_a_word(what, run_python):
-    output = run_python(ALONE, what)
+    *said, pids = run_python(ALONE, what).splitlines()
     if what == "fork":
-        assert "was forked from process" in output
-        assert "status 0" in output
-    for pid in output.split("\n")[-2].split():
+        assert "was forked from process" in said[0]
+        assert said[1:] == ["status 0"]
+    else:
+        assert not said
+    for pid in pids.split():
         with pytest.raises(ProcessLookupError):
             os.kill(int(pid), 0)
+
+
+def test_a_plan_that_is_gone_leaves_nothing_on_the_workers(case, workers):
+    def held():
+        return keys & {key for found in workers.has_what().values() for key in found}
+
+    plan = make_plan(case)
+    plan.step(0.1)
+    keys = {chunk.key for chunk in plan._chunks}
+    assert held() == keys
+    del plan
+    gc.collect()
+    end = time.monotonic() + 10
+    while held():
+        assert time.monotonic() < end
+        time.sleep(0.05)

@@ -55,6 +55,7 @@ class Chunk:
                 raise type(error)(
                     f"{error}, in the chunk that begins at row {self.start}"
                 ) from None
+            self.problem = self.problem[0], self._plan.X, self._plan.Y  # no second copy
         return self._plan
 
     def share(self, theta: Parameters, rows: slice, weight: float) -> Share:
@@ -231,8 +232,8 @@ def _aligned(X: Any, Y: Any) -> tuple[Any, Any]:
         raise ValueError(f"Y: expected one target a sample, {len(X)} rows as in X, got {Y.shape}")
     if not chosen:
         X = X.rechunk({0: max(1, round(_chunk_rows(X, Y) / stored[0])) * stored[0]})
-    X = X.rechunk({1: -1})
-    return X, Y.rechunk((X.chunks[0], *[-1] * (Y.ndim - 1)))
+    rows = tuple(size for size in X.chunks[0] if size)
+    return X.rechunk((rows, -1)), Y.rechunk((rows, *[-1] * (Y.ndim - 1)))
 
 
 def _boundaries(X: Any, Y: Any) -> list[int]:

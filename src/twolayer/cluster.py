@@ -30,12 +30,15 @@ def client(workers: int) -> Client:
     """The current `distributed.Client`, or one of `workers` processes on this machine.
 
     The processes have one thread each. They start with the first call, serve all later ones, and
-    end with this process. Raises RuntimeError in a process forked from it.
+    end with this process. Raises ClusterLost where the current client has no scheduler any more,
+    RuntimeError in a process forked from the one that started them.
     """
     import distributed
 
     with contextlib.suppress(ValueError):  # there is no current one
-        return distributed.Client.current()
+        current = distributed.Client.current()
+        check_connection(current)
+        return current
     global _owner
     with _starting:
         _owner = _owner or os.getpid()
@@ -75,6 +78,8 @@ def connect(address: str) -> Client:
             "scheduler: needs Dask, which is not installed: pip install 'twolayer[cluster]'"
         ) from None
     try:
+        # One that finds no scheduler would stay the current one.
+        distributed.Client(address, timeout=_PATIENCE, set_as_default=False).close()
         return distributed.Client(address, timeout=_PATIENCE)
     except ValueError as error:
         raise ValueError(f"scheduler: expected tcp://host:port, got {address!r}") from error
@@ -91,6 +96,12 @@ def check_process(owner: int) -> None:
         )
 
 
+def check_connection(client: Client) -> None:
+    """Raise ClusterLost unless the client has a scheduler."""
+    if client.status != "running":
+        raise ClusterLost("the scheduler of the Dask cluster does not answer any more")
+
+
 def result(client: Client, task: Any) -> Any:
     """The value of a dask.delayed task, computed on the cluster as it is written.
 
@@ -101,25 +112,21 @@ def result(client: Client, task: Any) -> Any:
     from distributed import CancelledError, KilledWorker
     from distributed.client import ClosedClientError
 
+    check_connection(client)
     try:
-        return client.compute(task, optimize_graph=False).result()
+        future = client.compute(task, optimize_graph=False)
+        while True:
+            try:
+                return future.result(timeout=_PATIENCE)
+            except TimeoutError:
+                if future.done():  # it is the task's own
+                    raise
+                check_connection(client)
     except KilledWorker as error:
         raise RuntimeError(str(error)) from error
     except (CancelledError, ClosedClientError, OSError) as error:
-        if not _answers(client):
-            raise ClusterLost(
-                "the scheduler of the Dask cluster does not answer any more; the plan keeps its "
-                "parameters"
-            ) from error
+        check_connection(client)
         if isinstance(error, CancelledError):
+            client.nthreads()  # once this is answered, futures know what was lost
             raise DataLost(str(error)) from error
         raise
-
-
-def _answers(client: Client) -> bool:
-    """Whether the scheduler is there; once it answered, futures know what was lost."""
-    with contextlib.suppress(OSError):
-        if client.status == "running":
-            client.nthreads()
-            return True
-    return False

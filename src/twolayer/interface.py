@@ -43,7 +43,10 @@ class Plan:
     may give `_step` where one pass can do more than the two, and `_get_theta` and `_set_theta`
     where it keeps θ in a form of its own; where it also keeps ∇L so, `_update`, `_get_slots` and
     `_set_slots`. Rows handed to it are C-contiguous. Calls from several Python threads take turns.
+    `variant` is the name of the one that made it.
     """
+
+    variant = ""
 
     def __init__(self, problem: Problem) -> None:
         self.net, self.X, self.Y, (self.V, self.W), self.threads = problem
@@ -193,12 +196,12 @@ def _lacks_nothing() -> str | None:
 class Variant:
     """One interchangeable implementation.
 
-    Arguments: name; device, "cpu", "cuda" or "cluster"; summary, one line; make, the Plan class;
-    workspace(shape, itemsize, threads), the bytes of its buffers beyond X, Y and two copies of θ;
-    requires, the modules without which it cannot run; lacks(), None or what else is missing here;
-    parallel, whether it uses `threads`; reproducible, whether the same call returns the same bits;
-    refuses(shape, dtype), None or a sentence that says for which problems it is made and what to
-    take for others; elsewhere, the same variant on other devices.
+    Arguments: name; device, "cpu", "cuda", "cluster" or "any"; summary, one line; make, the Plan
+    class; workspace(shape, itemsize, threads), the bytes of its buffers beyond X, Y and two copies
+    of θ; requires, the modules without which it cannot run; lacks(), None or what else is missing
+    here; parallel, whether it uses `threads`; reproducible, whether the same call returns the same
+    bits; refuses(shape, dtype), None or a sentence that says for which problems it is made and what
+    to take for others; elsewhere, the same variant on other devices.
     """
 
     name: str
@@ -269,6 +272,7 @@ class Variant:
             )
         Y = checks.check_targets(net, Y, shape, X.dtype)
         plan = self.make(Problem(net, X, Y, theta, threads))
+        plan.variant = self.name
         plan.gradient(slice(0, 1))  # compiles, so that no epoch has to
         return plan
 

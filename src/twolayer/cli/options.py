@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .. import cluster, variants
-from ..interface import Variant
+if TYPE_CHECKING:
+    from ..interface import Variant
 
 VariantFiles = Annotated[
     list[Path] | None,
@@ -43,12 +43,15 @@ def select_variants(
 ) -> list[Variant]:
     """The variants of those names and those of the files, or all where no names are given.
 
-    Those of a device only where one is given. clustered: whether all includes what runs on a
-    cluster. The files' variants are registered. Raises ValueError for an unknown name, a bad file,
-    or where none is left.
+    All are those that are implementations: `auto` is one of them again. Those of a device only
+    where one is given. clustered: whether all includes what runs on a cluster. The files' variants
+    are registered. Raises ValueError for an unknown name, a bad file, or where none is left.
     """
-    added = [variant for file in files or () for variant in variants.add_file(file)]
-    found = [v for v in variants.REGISTRY if clustered or v.device != "cluster"]
+    from .. import variants
+
+    added = add_files(files)
+    left_out = {"any"} if clustered else {"any", "cluster"}
+    found = [variant for variant in variants.REGISTRY if variant.device not in left_out]
     if names is not None:
         named = [variants.get(name) for name in split(names)]
         found = list({variant.name: variant for variant in named + added}.values())
@@ -73,7 +76,18 @@ def connect(scheduler: str | None, chosen: Sequence[Variant]) -> None:
     if all(variant.device != "cluster" for variant in chosen):
         names = ", ".join(variant.name for variant in chosen)
         raise ValueError(f"scheduler: expected a variant that runs on a cluster, got {names}")
+    from .. import cluster
+
     cluster.connect(scheduler)
+
+
+def add_files(files: Sequence[Path] | None) -> list[Variant]:
+    """Register the variants of the files. Raises ValueError for a bad file."""
+    if not files:
+        return []
+    from .. import variants
+
+    return [variant for file in files for variant in variants.add_file(file)]
 
 
 def split(text: str) -> list[str]:

@@ -14,20 +14,26 @@ Groups = Mapping[str, Sequence[Result]]
 GREY = "#666666"
 GROUND = "#e4e4e4"
 EDGE = "#9a9a9a"
+GRID = "#e9e9e9"
+INK = "#222222"
 # Okabe and Ito's palette, distinct under all common forms of colour blindness, the darker first.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8a8a8a")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#5a5a5a")
 _MARKERS = "osD^vPXp"
-_STYLE: Any = {
+STYLE: Any = {
     "svg.hashsalt": "twolayer",
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "text.color": INK,
     "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
     "axes.titlesize": 10,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
-    "xtick.color": "#444444",
-    "ytick.color": "#444444",
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
 }
 
 
@@ -43,20 +49,19 @@ def check(path: Path, argument: str = "plot") -> None:
         ) from None
 
 
-def plot(
-    figure: Callable[[Groups, str], Any], groups: Groups, path: Path, caption: str = ""
-) -> None:
+def plot(figure: Callable[[Any, str], Any], groups: Any, path: Path, caption: str = "") -> None:
     """Draw the results into an SVG or PNG file.
 
-    Arguments: figure, one of this package's; groups, results by the swept axis ("n", "d", "M",
-    "K"), or by any other name for results that stand side by side; path; caption, one line at the
-    bottom. The same results make the same SVG file. Raises ValueError for another kind of file and
-    where nothing was timed, RuntimeError without matplotlib.
+    Arguments: figure, which makes a matplotlib Figure of groups and caption; groups, for the
+    figures of this package results by the swept axis ("n", "d", "M", "K"), or by any other name
+    for results that stand side by side; path; caption, one line at the bottom. The same results
+    make the same SVG file. Raises ValueError for another kind of file and where nothing was timed,
+    RuntimeError without matplotlib.
     """
     check(path)
     import matplotlib as mpl
 
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         metadata = {"Date": None} if path.suffix == ".svg" else None
         figure(groups, caption).savefig(path, dpi=160, metadata=metadata)
 
@@ -79,7 +84,7 @@ def canvas(
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
         drawn = Figure(figsize=(width, height), layout=layout)
         FigureCanvasAgg(drawn)
@@ -108,13 +113,13 @@ def styles(results: Sequence[Result]) -> dict[str, dict[str, Any]]:
     order = sorted(ratios, key=lambda name: sum(ratios[name]) / len(ratios[name]))
     found = {}
     for i, name in enumerate(order):
-        again, colour = divmod(i, len(_COLOURS))  # a second round is dashed, its markers hollow
+        again, colour = divmod(i, len(COLOURS))  # a second round is dashed, its markers hollow
         found[name] = {
-            "color": _COLOURS[colour],
+            "color": COLOURS[colour],
             "marker": _MARKERS[colour],
             "markersize": 5,
-            "markerfacecolor": "white" if again else _COLOURS[colour],
-            "markeredgecolor": _COLOURS[colour] if again else "white",
+            "markerfacecolor": "white" if again else COLOURS[colour],
+            "markeredgecolor": COLOURS[colour] if again else "white",
             "markeredgewidth": 1.0 if again else 0.5,
             "linestyle": "--" if again else "-",
             "linewidth": 1.5 if i else 2.4,

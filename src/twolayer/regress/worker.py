@@ -29,7 +29,9 @@ LIMIT = 0.08  # seconds an epoch; a slower benchmark is left out
 WARM_UP = 0.1  # seconds until threads that were idle are back at full speed
 STAY = 0.003  # seconds between two changes of side, at least one block
 BLOCK = 0.0001  # seconds of calls that are timed together, at least one call
-FEWEST = 8  # rounds in the order ABBA
+ENOUGH = 8  # rounds in the order ABBA, though they take longer than was asked for
+LONGER = 4  # times as long as was asked for at most, if only there are
+FEWEST = 3  # rounds
 _ROWS = 8  # of the problem that tells whether the whole one is affordable
 _DIGEST = 12  # hexadecimal digits at a line's head
 
@@ -227,8 +229,8 @@ def blocks(
     gc.collect()
     gc.disable()
     try:
-        end = time.perf_counter() + seconds
-        while time.perf_counter() < end or len(found[0]) < 2 * FEWEST:
+        start = time.perf_counter()
+        while not over(len(found[0]) // 2, (time.perf_counter() - start) / seconds):
             pad = bytearray(64 * pads.randrange(1, 1024))
             for which in (0, 1, 1, 0):
                 plan = makes[which]()
@@ -241,6 +243,11 @@ def blocks(
     return {
         name: [float(f"{x:.5g}") for x in values] for name, values in zip(names, found, strict=True)
     } | {"calls": calls}
+
+
+def over(rounds: int, share: float) -> bool:
+    """Whether so many rounds are enough after that share of the time that was asked for."""
+    return (share >= 1 and rounds >= ENOUGH) or (share >= LONGER and rounds >= FEWEST)
 
 
 def keep_memory() -> None:

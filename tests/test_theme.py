@@ -51,7 +51,7 @@ def cielab(rgb):
 def drawn():
     figure, (panel,) = canvas(3, 2, "A title", "")
     panel.plot([1, 2], [1, 2], color=COLOURS[0], marker="o", label="one")
-    panel.legend()
+    panel.legend(frameon=False)
     return figure
 
 

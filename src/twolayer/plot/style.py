@@ -17,7 +17,7 @@ EDGE = "#9a9a9a"
 GRID = "#e9e9e9"
 INK = "#222222"
 # Okabe and Ito's palette, distinct under all common forms of colour blindness, the darker first.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#5a5a5a")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#111111", "#5a5a5a")
 _MARKERS = "osD^vPXp"
 STYLE: Any = {
     "svg.hashsalt": "twolayer",

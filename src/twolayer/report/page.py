@@ -14,7 +14,7 @@ from ..plot import theme
 from ..plot.style import count, duration, styles
 from . import fits
 from .figures import Named, figures
-from .study import Study, contenders
+from .study import CLOSE, Study, contenders
 
 _TEMPLATE = "page.html.jinja"
 _FACTS = {
@@ -62,7 +62,7 @@ def render(study: Study, machine: str, date: str, command: str, skipped: Iterabl
         study=study, machine=machine, date=date, command=command, skipped=_skipped(study),
         light=theme.LIGHT, dark=theme.DARK, drawn=[_drawn(named) for named in figures(study)],
         summary=list(summary(study)), exponents=_exponents(study), starts=_starts(study),
-        rivals=", ".join(variant.name for variant in contenders(study.swept)),
+        close=f"{CLOSE:g}", rivals=", ".join(variant.name for variant in contenders(study.swept)),
         roof=f"Peak {study.roof.flops / 1e9:.0f} GFLOP/s, memory "
         f"{study.roof.bandwidth / 1e9:.1f} GB/s, the best found during the run.",
         fingerprint=_facts(),

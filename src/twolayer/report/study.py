@@ -26,6 +26,7 @@ MAPS = {
     ("n", "M"): ((1, 10, 100, 1_000, 10_000, 100_000), (10, 30, 100, 300, 1_000)),
     ("d", "M"): ((10, 30, 100, 300, 1_000), (10, 30, 100, 300, 1_000)),
 }
+CLOSE = 1.5  # times the fastest's time, beyond which a variant in the sweeps wins nowhere near
 ROOFED = (3, 30, 100, 1_000)  # hidden units, to which the flop a byte is about proportional
 
 
@@ -117,7 +118,7 @@ def workloads(net: Network, dtype: str) -> tuple[
     return sweeps, maps
 
 
-def contenders(results: Sequence[Result], within: float = 2.0) -> list[Variant]:
+def contenders(results: Sequence[Result], within: float = CLOSE) -> list[Variant]:
     """The variants that came within so many times the fastest's time on at least one problem."""
     found = {
         entry.variant.name: entry.variant

@@ -23,9 +23,9 @@ from ..network import Network, Parameters
 
 LOCAL = "numba-fused"  # what runs on a chunk
 
-_CHUNKS = 16  # of data that come in none, so that any few workers share them evenly
-_LEAST_ROWS = 256  # of such a chunk
-_MOST_BYTES = 1 << 26
+_CHUNKS = 8  # of data that come in none, so that a few workers share them evenly
+_LEAST_BYTES = 1 << 22  # of such a chunk: less is computed before Dask has sent it a task
+_MOST_BYTES = 1 << 27
 _FAN_IN = 8  # shares that one task adds
 
 Share = tuple[float, Parameters]  # of L and ∇L
@@ -245,8 +245,9 @@ def _boundaries(X: Any, Y: Any) -> list[int]:
 
 def _chunk_rows(X: Any, Y: Any) -> int:
     """Rows of a chunk where the data come in none."""
-    count = max(_CHUNKS, -(-(X.nbytes + Y.nbytes) // _MOST_BYTES))
-    return max(_LEAST_ROWS, -(-len(X) // count))
+    size = X.nbytes + Y.nbytes
+    count = max(min(_CHUNKS, size // _LEAST_BYTES), -(-size // _MOST_BYTES), 1)
+    return -(-len(X) // count)
 
 
 def _workspace(shape, itemsize, threads):

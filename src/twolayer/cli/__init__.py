@@ -19,6 +19,7 @@ COMMANDS = {
     "bench": ("bench", "bench"),
     "choose": ("choose", "choose"),
     "train": ("train", "train"),
+    "predict": ("predict", "predict"),
     "regress": ("regress", "regress"),
     "report": ("report", "report"),
 }

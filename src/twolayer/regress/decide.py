@@ -25,6 +25,7 @@ FLOOR_SECONDS = 20e-9  # an epoch; the clock and the call of a block of few step
 AGREEMENT = 0.75  # of the processes have the sign of the effect
 POWER = 0.95  # with which the smallest visible change would be seen
 _QUANTILES = (0.1, 0.2, 0.3, 0.4)  # of the blocks' times
+_FARTHEST = 20.0  # of a logarithm that is reported; beyond it nothing was measured
 _MOST_PRIOR = 8.0  # degrees of freedom that the other benchmarks' scatter may lend
 
 
@@ -112,8 +113,8 @@ def _decision(
     # approximation of the noncentral t distribution.
     spread = math.sqrt(1 + critical**2 / (2 * (len(records) - 1)))
     room = critical + float(stats.norm.ppf(POWER)) * spread
-    visible = max(math.expm1(room * error), FLOOR, FLOOR_SECONDS / base)
-    width = error * float(stats.t.ppf(0.975, freedom))
+    visible = max(math.expm1(min(room * error, _FARTHEST)), FLOOR, FLOOR_SECONDS / base)
+    width = min(error * float(stats.t.ppf(0.975, freedom)), _FARTHEST)
     calm = visible <= WANTED and abs(mean) + width < WANTED
     changed = "slower" if mean > 0 else "faster"
     verdict = changed if alarm else "same" if calm else "unclear"

@@ -86,6 +86,14 @@ def test_a_change_below_the_floors_is_none():
     assert judged(tiny)["b"].visible == pytest.approx(0.2, rel=0.01)
 
 
+def test_two_processes_that_differ_wildly_are_unclear():
+    """As few as they are, the quantile of Student's t is in the hundreds."""
+    found = [*judged({"b": [timing("b", 0, 3.0), timing("b", 1, -3.0)]}).values()]
+    assert found[0].verdict == "unclear"
+    assert found[0].visible > 1
+    assert np.isfinite([found[0].visible, found[0].low, found[0].high]).all()
+
+
 def test_a_sign_that_changes_between_processes_raises_no_alarm():
     logs = [0.05] * 9 + [-0.01] * 5
     found = judged({"b": [timing("b", p, log) for p, log in enumerate(logs)]})["b"]

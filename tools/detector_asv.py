@@ -4,8 +4,8 @@
 
 A repository is made of the working tree, with a commit for each slowdown of one variant, and an
 empty one for none. Each is compared with the first commit, by asv's defaults and by many rounds of
-one sample. Environments and wheels are made once for a working tree; runs are kept in the results
-file as they end, and the same command goes on after an interruption.
+one sample. The environment is made once, the wheels once for a working tree; runs are kept in the
+results file as they end, and the same command goes on after an interruption.
 """
 
 from __future__ import annotations
@@ -99,7 +99,8 @@ def make_repository(tree: Path, folder: Path, slowed: str) -> None:
     settings = load_json(str(repository / "asv.conf.json"), js_comments=True)
     settings |= {
         "repo": str(repository), "benchmark_dir": str(repository / "benchmarks"),
-        "env_dir": "env", "results_dir": "results", "build_cache_size": 2 * len(detector.PERCENT),
+        "env_dir": str(folder.parent / "env"), "results_dir": "results",
+        "build_cache_size": 2 * len(detector.PERCENT),
     }  # fmt: skip
     settings.pop("plugins", None)
     (folder / "asv.conf.json").write_text(json.dumps(settings, indent=1))

@@ -108,11 +108,13 @@ function winners(grids, link) {
 }
 
 function steps(index, rows, commit, day, link) {
+  const drifts = ({ row }) => !row.name.startsWith("ratio.");
   const found = rows
     .filter((row) => row.change_rev && row.prev_value > 0 && row.last_value > 0)
     .map((row) => ({ row, ratio: row.last_value / row.prev_value, at: row.change_rev[1] }))
     .filter(({ ratio }) => Math.abs(ratio - 1) >= STEP)
-    .sort((a, b) => b.at - a.at || Math.abs(Math.log(b.ratio)) - Math.abs(Math.log(a.ratio)));
+    .sort((a, b) => b.at - a.at || drifts(a) - drifts(b) ||
+      Math.abs(Math.log(b.ratio)) - Math.abs(Math.log(a.ratio)));
   if (!found.length) return element("p", { textContent: "No curve has a step." });
   const body = [];
   let at = null;

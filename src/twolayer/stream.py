@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -49,7 +49,7 @@ def plan(
     reader = _Reader(net, X, Y, theta, rows)
     _, X_first, Y_first = reader.read(0, rows, reader.buffers[0])
     inner = variant.plan(net, X_first, Y_first, theta, check_threads(threads))
-    unread: Any = X, Y
+    unread: tuple[Any, Any] = X, Y
     return Stream(Problem(net, *unread, inner.theta, inner.threads), inner, reader)
 
 
@@ -86,7 +86,7 @@ class _Reader:
         except (ValueError, TypeError) as error:
             raise type(error)(f"{error}, in rows {start} to {stop - 1} of {self.Y.name}") from None
 
-    def blocks(self, first: int, last: int) -> Iterator[_Block]:
+    def blocks(self, first: int, last: int) -> Generator[_Block, None, None]:
         """The blocks of these rows in their order, read ahead by a thread."""
         starts = iter(range(first, last, self.rows))
         free = deque(self.buffers)

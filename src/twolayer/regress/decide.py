@@ -29,8 +29,8 @@ POWER = 0.95  # with which the smallest visible change would be seen
 BETWEEN = 0.0015  # what processes differ by, however many blocks they have
 _QUANTILES = (0.05, 0.15, 0.25)  # of the blocks' times
 _PARTS = 4  # of a process's blocks, whose effects tell how far its own may be off
+_FARTHEST = 20.0  # of a logarithm that is reported; beyond it nothing was measured
 _MOST_PRIOR = 8.0  # degrees of freedom that the other benchmarks' scatter may lend
-_MOST_LOG = 100.0  # of head / base; two processes that contradict each other would overflow
 
 
 @dataclass(frozen=True)
@@ -198,8 +198,8 @@ def _decision(
     # approximation of the noncentral t distribution.
     spread = math.sqrt(1 + critical**2 / (2 * (count - 1)))
     room = critical + float(stats.norm.ppf(POWER)) * spread
-    visible = max(math.expm1(min(room * error, _MOST_LOG)), FLOOR, FLOOR_SECONDS / seconds)
-    width = error * float(stats.t.ppf(0.975, freedom))
+    visible = max(math.expm1(min(room * error, _FARTHEST)), FLOOR, FLOOR_SECONDS / seconds)
+    width = min(error * float(stats.t.ppf(0.975, freedom)), _FARTHEST)
     calm = visible <= sample.wanted and abs(mean) + width < sample.wanted
     changed = "slower" if mean > 0 else "faster"
     verdict = changed if alarm else "same" if calm else "unclear"

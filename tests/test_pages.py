@@ -1,5 +1,6 @@
 """The published pages in a browser: they load, graphs draw, parameters switch, links lead on."""
 
+import contextlib
 import functools
 import http.server
 import json
@@ -8,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -100,14 +102,18 @@ def scripts(pytestconfig):
     """The files that asv's page takes from elsewhere, from npm; kept in pytest's cache."""
     folder = pytestconfig.cache.mkdir("asv-scripts")
     modules = folder / "node_modules"
-    if not all((modules / package.split("@")[0]).is_dir() for package, _ in PACKAGES.values()):
+    if not modules.is_dir():
         if shutil.which("npm") is None:
             pytest.skip("npm, which brings the scripts of asv's pages, is not installed")
-        names = {package for package, _ in PACKAGES.values()}
-        command = ["npm", "install", "--prefix", folder, "--no-save", "--no-audit", *names]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            pytest.skip(f"npm cannot bring the scripts of asv's pages: {done.stderr.strip()[:300]}")
+        with tempfile.TemporaryDirectory(dir=folder) as new:
+            names = {package for package, _ in PACKAGES.values()}
+            command = ["npm", "install", "--prefix", new, "--no-save", "--no-audit", *names]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                reason = done.stderr.strip()[:300]
+                pytest.skip(f"npm cannot bring the scripts of asv's pages: {reason}")
+            with contextlib.suppress(OSError):  # another process was faster
+                (Path(new) / "node_modules").rename(modules)
     return {
         name: modules / package.split("@")[0] / path for name, (package, path) in PACKAGES.items()
     }
@@ -146,7 +152,7 @@ def graphs(site, scripts):
 @pytest.fixture(scope="module")
 def chromium():
     """A browser without a window."""
-    binary = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome"))), None)
+    binary = next(filter(None, map(shutil.which, ("google-chrome", "chromium"))), None)
     driver = shutil.which("chromedriver")
     if binary is None or driver is None:
         pytest.skip("no chromium with its chromedriver is installed")

@@ -125,7 +125,7 @@ def _cells(decision: Decision) -> list[str]:
         f"{decision.ratio:.4f}",
         f"{decision.low:.4f} to {decision.high:.4f}",
         decision.verdict,
-        f"{decision.visible:.1%}",
+        f"{decision.visible:.1%}" if decision.visible < 1 else "> 100%",
     ]
 
 

@@ -339,7 +339,10 @@ def test_more_memory_than_there_is_is_refused_before_any_is_taken(variant, monke
         )
         with pytest.raises(MemoryError, match=expected + r"0\.00 GiB are free$"):
             variant.plan(SQUARED, X, Y, tl.Parameters(ones(4, 50), ones(2, 4)))
-        assert tracemalloc.get_traced_memory()[1] < X.nbytes / 10
+        checked = (
+            5 if variant.device == "any" else 10
+        )  # a small problem is held to the oracle first
+        assert tracemalloc.get_traced_memory()[1] < X.nbytes / checked
     finally:
         tracemalloc.stop()
 

@@ -74,14 +74,21 @@ def choose(
     from ..interface import check_threads
     from ..network import float_type, one_of, positive_integer
 
-    sizes = [positive_integer(name, size) for name, size in zip("ndMK", (n, d, M, K), strict=True)]
+    n, d, M, K = (positive_integer(name, v) for name, v in zip("ndMK", (n, d, M, K), strict=True))
     if device is not None:
         one_of("device", device, ("cpu", "cuda", "cluster"))
     for name, value in (("epochs", epochs), ("max_memory", max_memory)):
         if value is not None:
             positive_integer(name, value)
     q = Question(
-        net.activation, net.loss, *sizes, float_type("dtype", dtype).name, check_threads(threads)
+        net.activation,
+        net.loss,
+        n,
+        d,
+        M,
+        K,
+        float_type("dtype", dtype).name,
+        check_threads(threads),
     )
     names = None if variants is None else tuple(variants)
     asked = Terms(epochs, device, max_memory, deterministic, names, cold)

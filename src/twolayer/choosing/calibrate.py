@@ -158,8 +158,9 @@ def _measure(task: Task, progress: Callable[[int], None]) -> Model:
     for number in range(len(ACTIVATIONS)):
         q = _asked(number, _SIGMA, task.dtype, task.threads)
         # All on as many rows: their differences are what σ costs.
-        rows = sigmas[0].question.n if sigmas else None
-        if not sigmas:
+        if sigmas:
+            rows = sigmas[0].question.n
+        else:
             q = q._replace(n=10)
             per_row = _time(task, q).epoch / q.n
             rows = max(10, min(_SIGMA.n, int(_LONGEST / 4 / per_row)))

@@ -36,7 +36,7 @@ def keep(store: Store, kind: str, metrics: Mapping[str, Any], **about: Any) -> N
 
 def find(store: Store, kind: str, **about: Any) -> list[Mapping[str, Any]]:
     """The entries of that kind which hold here, oldest first, without what is damaged."""
-    found = []
+    found: list[Mapping[str, Any]] = []
     for row in store.select(kind=kind, machine=here(), **about):
         metrics = dict(row.metrics)
         if metrics.pop(_SEAL, None) == _digest(metrics):

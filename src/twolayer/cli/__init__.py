@@ -7,7 +7,6 @@ from functools import wraps
 from importlib import import_module
 from typing import Any
 
-import click
 import typer
 from typer.core import TyperGroup
 
@@ -27,10 +26,10 @@ COMMANDS = {
 class _Commands(TyperGroup):
     """The commands by name, each imported when it is needed."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:
         return [*COMMANDS]
 
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+    def get_command(self, ctx: Any, name: str) -> Any:
         if name not in COMMANDS:
             return None
         module, function = COMMANDS[name]
@@ -50,7 +49,7 @@ def main() -> None:
     """Two-layer networks f(x) = h(W σ(V x)): one interface, many implementations."""
 
 
-def command(name: str, function: Callable[..., None]) -> click.Command:
+def command(name: str, function: Callable[..., None]) -> Any:
     """A command; what the package refuses in it becomes one red sentence and exit code 2."""
 
     @wraps(function)

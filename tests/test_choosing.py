@@ -14,7 +14,7 @@ import twolayer as tl
 from twolayer import cases, choosing
 from twolayer.choosing import calibrate, decide, first, known
 from twolayer.choosing.choice import Candidate, Choice, break_even
-from twolayer.choosing.model import Sample, fit, terms
+from twolayer.choosing.model import Model, Question, Sample, fit, terms
 from twolayer.cli import app
 from twolayer.kernels.activations import ACTIVATIONS
 from twolayer.store import Store
@@ -234,11 +234,38 @@ def test_a_measurement_decides_where_the_models_cannot(store, monkeypatch, first
     choice = tl.choose(NET, **LARGE, threads=1, variants=["numba-fused", "numpy"])
     ((q, field),) = asked
     assert field == ["numba-fused", "numpy"]
-    assert q.n == int(3000 * 0.25)  # an epoch is predicted to take 1 s
+    assert q.n == int(3000 * decide._LONGEST)  # an epoch is predicted to take 1 s
     assert choice.variant == expected
     assert choice.chosen.measured
     low, high = choice.interval
     assert low < choice.seconds_per_epoch < high
+
+
+@pytest.mark.usefixtures("store")
+def test_a_prediction_is_not_chosen_over_a_measurement_that_took_longer(monkeypatch):
+    """The shortlist may turn out slower than the first that is not on it."""
+    monkeypatch.setattr(decide, "_CONTENDERS", 2)
+    times = {"numba-fused": 9.0, "numpy": 8.0, "numba-loops": 5.0}
+    q = Question("tanh", "squared", 3000, 3, 4, 2, "float32", 1)
+    models = {}
+    for name, seconds in (("numba-fused", 1.0), ("numpy", 1.1), ("numba-loops", 1.2)):
+        model = Model(name, "float32", 1, {"overhead": seconds}, 0.5, (0.0, 0.0), 36)
+        models[name] = (tl.variants.get(name), model)
+    rounds = []
+
+    def race(net, part, field):
+        rounds.append([variant.name for variant in field])
+        return {variant.name: Quartiles(*[times[variant.name]] * 3) for variant in field}
+
+    monkeypatch.setattr(decide, "_race", race)
+    candidates = [
+        Candidate(name, m.seconds(q), (0.6 * m.seconds(q), 1.7 * m.seconds(q)), False, 0, 0.0, {})
+        for name, (_, m) in models.items()
+    ]
+    found = decide._measure(NET, q, models, candidates)
+    assert rounds == [["numba-fused", "numpy"], ["numba-loops"]]
+    assert min(found, key=lambda c: c.seconds).variant == "numba-loops"
+    assert all(c.measured for c in found)
 
 
 @pytest.mark.parametrize(

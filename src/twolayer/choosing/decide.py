@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -23,7 +24,7 @@ from .model import Model, Question
 
 _MARGIN = 1.02  # times the fastest: what is closer is as good, and the plan in memory decides
 _CONTENDERS = 4
-_LONGEST = 0.25  # seconds an epoch in a measurement: a longer one runs on fewer rows
+_LONGEST = 0.1  # seconds an epoch in a measurement: a longer one runs on fewer rows
 _ROUNDS = 3
 _FAR = 1.3  # times the fastest: what is slower in a round takes part in no other
 _NEEDS = "MiB of memory"
@@ -155,31 +156,36 @@ def _measure(
     models: dict[str, tuple[Variant, Model]],
     candidates: Sequence[Candidate],
 ) -> list[Candidate]:
-    """The candidates, those measured anew that the models cannot tell from the best."""
-    if not candidates:
-        return []
-    certain = min(c.interval[1] for c in candidates)
+    """The candidates, those measured anew that the models cannot tell from the best.
+
+    Where a measurement takes longer than the prediction of one that was left out, that one is
+    measured too.
+    """
+    found = {c.variant: c for c in candidates}
+    certain = min((c.interval[1] for c in candidates), default=0.0)
     close = sorted((c for c in candidates if c.interval[0] <= certain), key=lambda c: c.seconds)
     close = close[:_CONTENDERS]
     if len(close) < 2:
         return list(candidates)
-    factor = min(1.0, _LONGEST / close[0].seconds)
-    factor = min(factor, available_memory() / 4 / q.data_bytes)
+    factor = min(1.0, _LONGEST / close[0].seconds, available_memory() / 4 / q.data_bytes)
     part = q._replace(n=max(1, int(q.n * factor)))
-    timed = _race(net, part, [models[c.variant][0] for c in close])
-    found = []
-    for c in candidates:
-        if c.variant in timed:
-            model = models[c.variant][1]
-            scale = model.seconds(q) / model.seconds(part)
-            low, seconds, high = (scale * value for value in timed[c.variant])
-            noise = math.exp(NOISE)
-            c = Candidate(
-                c.variant, seconds, (min(low, seconds / noise), max(high, seconds * noise)),
-                True, c.memory, c.before, c.terms,
-            )  # fmt: skip
-        found.append(c)
-    return found
+    while close:
+        timed = _race(net, part, [models[c.variant][0] for c in close])
+        for c in close:
+            if c.variant in timed:
+                model = models[c.variant][1]
+                scale = model.seconds(q) / model.seconds(part)
+                low, seconds, high = (scale * value for value in timed[c.variant])
+                noise = math.exp(NOISE)
+                interval = (min(low, seconds / noise), max(high, seconds * noise))
+                found[c.variant] = replace(c, seconds=seconds, interval=interval, measured=True)
+        best = min((c.seconds for c in found.values() if c.measured), default=0.0)
+        tried = {c.variant for c in close}
+        close = [
+            c for c in found.values()
+            if c.seconds < best and not c.measured and c.variant not in tried
+        ]  # fmt: skip
+    return list(found.values())
 
 
 def _race(net: Network, q: Question, field: Sequence[Variant]) -> dict[str, timing.Quartiles]:

@@ -13,9 +13,9 @@ from twolayer.verify import ORACLE, agreement, verify
 NETWORKS = [tl.Network(activation, loss) for activation in ACTIVATIONS for loss in LOSSES]
 
 
-# torch.compile takes seconds for each shape.
+# torch.compile takes seconds for each shape, Dask milliseconds for each step.
 NAMES = [
-    pytest.param(name, marks=pytest.mark.slow) if name == "torch-compile" else name
+    pytest.param(name, marks=pytest.mark.slow) if name in ("torch-compile", "dask") else name
     for name in tl.variants.names()
 ]
 

@@ -7,9 +7,10 @@ import pytest
 from typer.testing import CliRunner
 
 import twolayer as tl
-from twolayer import cases
+from twolayer import cases, optimizers
 from twolayer.cli import app
-from twolayer.train import Diverged, Epoch, gradient_descent, score, train
+from twolayer.optimizers import gradient_descent
+from twolayer.train import Diverged, Training, score, train
 
 NET = tl.Network("tanh", "squared")
 
@@ -25,38 +26,95 @@ def same(theta, other):
 
 def test_epochs_are_steps_of_gradient_descent(variant):
     plan, by_hand = make_plan(variant=variant.name), make_plan(variant=variant.name)
-    history = list(gradient_descent(plan, 0.05, 7))
-    assert history == [Epoch(number, by_hand.step(0.05)) for number in range(1, 8)]
+    history = list(train(plan, gradient_descent(0.05), 7))
+    assert [epoch.number for epoch in history] == [*range(1, 8)]
+    assert [epoch.loss for epoch in history] == [by_hand.step(0.05) for _ in range(7)]
     assert same(plan.theta, by_hand.theta)
     assert history[-1].loss < history[0].loss
 
 
 def test_a_caller_may_stop_and_go_on():
     plan, whole = make_plan(), make_plan()
-    descent = gradient_descent(plan, 0.05, 100)
+    descent = train(plan, gradient_descent(0.05), 100)
     first = [next(descent) for _ in range(3)]
     descent.close()
-    rest = list(gradient_descent(plan, 0.05, 2))
+    rest = list(train(plan, gradient_descent(0.05), 2))
     losses = [epoch.loss for epoch in (*first, *rest)]
-    assert losses == [epoch.loss for epoch in gradient_descent(whole, 0.05, 5)]
+    assert losses == [epoch.loss for epoch in train(whole, gradient_descent(0.05), 5)]
     assert same(plan.theta, whole.theta)
 
 
-def test_another_optimizer_can_be_put_in():
-    """Momentum, as a function that makes one epoch."""
-    plan = make_plan()
-    velocity = [np.zeros_like(array) for array in plan.theta]
+def test_an_epoch_takes_each_row_once_in_a_new_order():
+    plan, seen = make_plan(), []
+    update = plan.update
 
-    def advance():
-        loss, gradient = plan.gradient()
-        velocity[:] = [0.9 * v - 0.01 * g for v, g in zip(velocity, gradient, strict=True)]
-        moved = (w + v for w, v in zip(plan.theta, velocity, strict=True))
-        plan.theta = tl.Parameters(*moved)
-        return loss
+    def recorded(formula, scalars, rows):
+        seen.append(rows)
+        return update(formula, scalars, rows)
 
-    history = list(train(plan, advance, 60))
-    *_, plain = gradient_descent(make_plan(), 0.01, 60)
-    assert history[-1].loss < plain.loss
+    plan.update = recorded
+    training = Training(plan, optimizers.sgd(), batch=12, seed=3)
+    for _ in range(3):
+        training.epoch()
+    orders = [seen[i : i + 5] for i in (0, 5, 10)]
+    for order in orders:
+        taken = np.concatenate([np.arange(50)[rows] for rows in order])
+        assert sorted(taken) == [*range(50)]
+        assert sorted(len(np.arange(50)[rows]) for rows in order) == [2, 12, 12, 12, 12]
+    assert orders[0] != orders[1] != orders[2]
+
+
+def test_the_loss_of_batches_is_the_mean_over_rows():
+    plan, other = make_plan(), make_plan()
+    training = Training(plan, optimizers.sgd(1e-12), batch=12)
+    assert training.epoch().loss == pytest.approx(other.gradient()[0], rel=1e-9)
+
+
+def validated(patience_after):
+    """A validation loss that is lowest after so many epochs."""
+    calls = iter(range(1, 1000))
+    return lambda theta: abs(next(calls) - patience_after) + 1.0
+
+
+def test_validation_keeps_the_best_and_stops():
+    training = Training(make_plan(), gradient_descent(), validate=validated(4))
+    thetas = []
+    while not training.stalled(3):
+        training.epoch()
+        thetas.append(training.plan.theta)
+    assert len(training.history) == 7
+    assert training.best.epoch == 4
+    assert training.best.loss == training.history[3].validation == 1
+    assert same(training.theta, thetas[3])
+
+
+def test_without_validation_the_last_parameters_are_kept():
+    training = Training(make_plan(), gradient_descent())
+    for _ in range(3):
+        training.epoch()
+    assert same(training.theta, training.plan.theta)
+    assert training.best.epoch == 2
+    assert not training.stalled(None)
+
+
+@pytest.mark.parametrize("batch", [None, 7])
+@pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
+def test_a_training_goes_on_from_its_state(name, batch):
+    def make():
+        return Training(make_plan(), optimizers.get(name)(), batch, 5, validated(2))
+
+    whole, first, second = make(), make(), make()
+    for _ in range(6):
+        whole.epoch()
+    for _ in range(3):
+        first.epoch()
+        second.validate(None)  # the calls that it would have made
+    second.restore(first.state())
+    for _ in range(3):
+        second.epoch()
+    assert second.history == whole.history
+    for mine, other in zip(second.state().values(), whole.state().values(), strict=True):
+        np.testing.assert_array_equal(mine, other)
 
 
 @pytest.mark.parametrize("step", [1e2, 1e30, 1e200])
@@ -66,52 +124,65 @@ def test_divergence_keeps_the_last_finite_parameters(variant, activation, step):
     history = []
     expected = r"^training stopped in epoch \d+, where (the loss was (inf|nan)|the parameters were)"
     with pytest.raises(Diverged, match=expected):
-        history.extend(gradient_descent(plan, step, 10_000))
+        history.extend(train(plan, gradient_descent(step), 10_000))
     assert all(np.isfinite(epoch.loss) for epoch in history)
     assert all(np.isfinite(array).all() for array in plan.theta)
     assert np.isfinite(plan.gradient()[0])
+
+
+def steps_with(plan, losses, move):
+    """Let the plan's steps move θ and return those losses."""
+    losses = iter(losses)
+
+    def step(mu):
+        move(plan)
+        return next(losses)
+
+    plan.step = step
 
 
 def test_parameters_that_overflow_behind_a_finite_loss_are_noticed():
     plan = make_plan(tl.Network("tanh", "squared"))
     start = plan.theta
 
-    def advance():
+    def move(plan):
         plan.V[0, 0] = np.inf  # tanh hides it from the loss
-        return 1.0
 
+    steps_with(plan, [1.0], move)
     with pytest.raises(Diverged, match="epoch 1, where the parameters were not finite"):
-        list(train(plan, advance, 5))
+        list(train(plan, gradient_descent(), 5))
     assert same(plan.theta, start)
 
 
-def test_an_infinite_loss_gives_back_the_parameters_before_it():
+def test_divergence_gives_back_the_best_parameters():
     plan = make_plan()
-    start = plan.theta
-    losses = iter([3.0, 2.0, np.inf])
-    seen = [start]
+    seen = [plan.theta]
 
-    def advance():
+    def move(plan):
         plan.theta = tl.Parameters(plan.theta.V + 1, plan.theta.W)
         seen.append(plan.theta)
-        return next(losses)
 
-    with pytest.raises(Diverged, match="epoch 3, where the loss was inf"):
-        list(train(plan, advance, 5))
+    steps_with(plan, [3.0, 2.0, 5.0, np.inf], move)
+    training = Training(plan, gradient_descent())
+    for _ in range(3):
+        training.epoch()
+    with pytest.raises(Diverged, match=r"epoch 4, where the loss was inf: .*those after epoch 1"):
+        training.epoch()
     assert same(plan.theta, seen[1])  # at seen[1] the loss was 2
+    assert same(training.theta, seen[1])
 
 
 @pytest.mark.parametrize(
-    ("step", "epochs", "kind", "message"),
+    ("options", "kind", "message"),
     [
-        (np.nan, 3, ValueError, "mu: expected a finite number"),
-        (0.1, 0, ValueError, "epochs: expected a positive integer, got 0"),
-        (0.1, 1.5, TypeError, "epochs: expected a positive integer, got 1.5"),
+        ({"epochs": 0}, ValueError, "epochs: expected a positive integer, got 0"),
+        ({"epochs": 1.5}, TypeError, "epochs: expected a positive integer, got 1.5"),
+        ({"batch": 0}, ValueError, "batch: expected a positive integer, got 0"),
     ],
 )
-def test_wrong_arguments(step, epochs, kind, message):
+def test_wrong_arguments(options, kind, message):
     with pytest.raises(kind, match=f"^{message}"):
-        list(gradient_descent(make_plan(), step, epochs))
+        train(make_plan(), gradient_descent(), **{"epochs": 3} | options)
 
 
 @pytest.mark.parametrize(
@@ -233,7 +304,21 @@ def test_divergence_is_said_and_what_was_finite_is_kept(data):
         (["a.npz", "--loss", "logistic"], "Y: expected labels of +1 or -1, got "),
         (["a.npz", "--dtype", "int8"], "dtype: expected dtype float32 or float64, got int8"),
         (["a.npz", "--M", "0"], "M: expected a positive integer, got 0"),
-        (["a.npz", "--step", "nan"], "mu: expected a finite number"),
+        (["a.npz", "--step", "nan"], "step: expected a positive number, got nan"),
+        (["a.npz", "--step", "1e300"], "mu: expected a finite number that float32 can hold"),
+        (["a.npz", "--optimizer", "lion"], "optimizer: expected one of gd, nesterov"),
+        (["a.npz", "--rule", "1/n"], "rule: expected one of constant, 1/k"),
+        (["a.npz", "--batch", "0"], "batch: expected a positive integer, got 0"),
+        (["a.npz", "--patience", "3"], "patience: expected --validation beside it, got none"),
+        (["a.npz", "--resume"], "resume: expected --checkpoint beside it, got none"),
+        (["a.npz", "--validation", "1"], "validation: expected a file, or a share of the 90 rows"),
+        (["a.npz", "--validation", "no.npz"], "no.npz: expected a file, got nothing of that name"),
+        (["a.npz", "--checkpoint", "c.txt"], "checkpoint: expected a file named .npz, got 'c.t"),
+        (["a.npz", "--plot", "p.pdf"], "plot: expected a file ending in .svg or .png, got 'p.pdf"),
+        (
+            ["a.npz", "--save", "c.npz", "--checkpoint", "c.npz"],
+            "checkpoint: expected another file than --save, got the same",
+        ),
         (["a.npz", "--epochs", "0"], "epochs: expected a positive integer, got 0"),
         (["a.npz", "--threads", "0"], "threads: expected a positive integer, got 0"),
         (["a.csv", "--target", "4"], "a.csv: expected columns of inputs and 4 of targets, got 4"),

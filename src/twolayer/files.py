@@ -5,12 +5,16 @@ Pickled objects are refused, since loading one runs whatever code it holds.
 
 from __future__ import annotations
 
+import os
+import shutil
 import tokenize
 import warnings
 import zipfile
 import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.lib.npyio import NpzFile
@@ -23,6 +27,44 @@ _DAMAGED = (
     ValueError, OSError, EOFError, MemoryError, OverflowError, SyntaxError, KeyError, TypeError,
     NotImplementedError, RuntimeError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[IO[bytes]]:
+    """A new file that takes the place of `path` when the block ends: nobody reads a half of it.
+
+    It is on the disk before it does, so that after a loss of power too one of both is whole.
+    """
+    path = Path(path).resolve()  # a link stays a link
+    new = path.with_name(f".{path.name}.new")
+    try:
+        with new.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if path.exists():
+            shutil.copymode(path, new)
+        new.replace(path)
+        with suppress(OSError):  # where folders cannot be opened
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def read_arrays(path: str | Path, names: Sequence[str] | None) -> dict[str, np.ndarray]:
+    """Those arrays of an .npz file, or all; ValueError for damage and for what is not there."""
+    path = _existing(path)
+    if path.suffix != ".npz":
+        raise ValueError(f"{path}: expected a file named .npz")
+    arrays = _read(path, names)
+    for name in names or ():
+        if name not in arrays:
+            raise ValueError(f"{path}: expected arrays {', '.join(names or ())}, {name} is missing")
+    return arrays
 
 
 def load(
@@ -72,6 +114,25 @@ def load_pair(
     return X_array, Y_array
 
 
+def load_inputs(path: str | Path, targets: int = 0, dtype: Any = "float32") -> np.ndarray:
+    """X (n, d) of the given dtype from an .npy or .csv file, or an .npz that has it by that name.
+
+    The last `targets` columns of a .csv are left out. Errors as for `load`.
+    """
+    path = _existing(path)
+    if path.suffix == ".npz":
+        return inputs(path, read_arrays(path, ("X",))["X"], dtype)
+    (array,) = _read(path).values()
+    if path.suffix == ".csv" and targets:
+        if not 0 < targets < array.shape[1]:
+            raise ValueError(
+                f"{path}: expected columns of inputs and {targets} others, "
+                f"got {array.shape[1]} in all"
+            )
+        array = array[:, :-targets]
+    return inputs(path, array, dtype)
+
+
 def inputs(path: str | Path, X: np.ndarray, dtype: Any) -> np.ndarray:
     """X (n, d) in the given dtype; ValueError for another rank and for what it cannot hold."""
     dtype = float_type("dtype", dtype)
@@ -106,8 +167,8 @@ def _existing(path: str | Path) -> Path:
     return path
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of a file by name."""
+def _read(path: Path, names: Sequence[str] | None = ("X", "Y")) -> dict[str, np.ndarray]:
+    """Arrays of a file by name: of an .npz those named, or all."""
     if path.suffix == ".csv":
         return {"table": _read_csv(path)}
     try:
@@ -115,7 +176,8 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             with path.open("rb") as file:
                 return {"array": np.lib.format.read_array(file, allow_pickle=False)}
         with path.open("rb") as file, NpzFile(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files if name in ("X", "Y")}
+            wanted = archive.files if names is None else names
+            return {name: archive[name] for name in archive.files if name in wanted}
     except _DAMAGED as error:
         if "allow_pickle" in str(error):
             raise ValueError(f"{path}: expected arrays of numbers, got pickled objects") from None

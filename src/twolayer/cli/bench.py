@@ -20,6 +20,7 @@ from ..interface import Variant, check_threads
 from ..network import Network, float_type, one_of
 from ..race import Result, Workload
 from ..store import Store
+from . import calibrate as calibration
 from . import gpu as on_gpu
 from . import options, output, tables
 from . import peers as peers_table
@@ -44,6 +45,7 @@ def bench(
     activation: options.ActivationOrNone = None,
     loss: options.LossOrNone = None,
     threads: options.Threads = None,
+    scheduler: options.Scheduler = None,
     limit: Annotated[
         float | None,
         typer.Option(
@@ -57,6 +59,9 @@ def bench(
     device: Annotated[
         str, typer.Option(help="cpu, or cuda for the variants on a GPU, by its own clock.")
     ] = "cpu",
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Fit the cost models that `twolayer choose` uses.")
+    ] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer and smaller problems.")] = False,
     json: options.JsonFile = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the results, .svg or .png.")] = None,
@@ -71,18 +76,29 @@ def bench(
 
     Without --shape and --sweep: real data sets, and sweeps of n, d, M and K from one base point.
     Sweeps have the squared loss unless another is named, so that K = 1 is a problem too. With
-    --peers: eight shapes with networks of their own, and one table with a row a shape.
+    --peers: eight shapes with networks of their own, and one table with a row a shape. With
+    --calibrate: the cost models of `twolayer choose`, as far as they are not known, in both dtypes,
+    on one thread and on all, or on --threads; interrupted, it goes on there.
     """
     one_of("device", device, ("cpu", "cuda"))
+    if calibrate:
+        calibration.calibrate(options.select_variants(variants, variant_file), device, threads)
+        return
     if device == "cuda":
-        for name, given in (("sweep", sweep), ("peers", peers), ("plot", plot), ("readme", readme)):
+        for name, given in (
+            ("sweep", sweep),
+            ("peers", peers),
+            ("plot", plot),
+            ("readme", readme),
+            ("scheduler", scheduler),
+        ):
             if given:
                 raise ValueError(f"{name}: expected none with --device cuda, got {given}")
         if json is not None:
             output.check_writable("json", json)
         shapes = [parse_shape(text) for text in shape] if shape else [*on_gpu.SHAPES]
         net = Network(activation or "tanh", loss or "squared")
-        field = options.select_variants(variants, variant_file)
+        field = options.select_variants(variants, variant_file, device)
         on_gpu.bench(field, net, shapes, float_type("dtype", dtype).name, json)
         return
     listed = peers and not (shape or sweep)
@@ -94,7 +110,7 @@ def bench(
         )
     if peers and variants is None:
         variants = peers_table.VARIANTS
-    field = options.select_variants(variants, variant_file)
+    field = options.select_variants(variants, variant_file, clustered=scheduler is not None)
     dtype = float_type("dtype", dtype).name
     threads = check_threads(threads)
     if limit is None:
@@ -103,6 +119,7 @@ def bench(
         raise ValueError(f"limit: expected a positive number of seconds, got {limit}")
     outputs = _Outputs(peers, json, plot, roofline, readme)
     outputs.check(field)
+    options.connect(scheduler, field)
     if listed:
         groups = listed_peers(dtype, quick)
     else:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
+
+from ..files import replacing
 
 _WIDTH = 100  # of a table that goes into a file or a pipe
 
@@ -40,15 +41,8 @@ def check_writable(argument: str, path: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Replace the whole file at once, so that nobody ever reads a half of it."""
-    path = path.resolve()  # a link stays a link
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        new.write_text(text, encoding="utf-8")
-        if path.exists():
-            shutil.copymode(path, new)
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
+    with replacing(path) as file:
+        file.write(text.encode())
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -16,7 +16,17 @@ from ..kernels.losses import LOSSES
 from ..network import DTYPES, Network, Shape, float_type
 from ..verify import Agreement, agreement
 from . import output
-from .options import JsonFile, Threads, VariantFiles, VariantNames, select_variants, split
+from .options import (
+    Device,
+    JsonFile,
+    Scheduler,
+    Threads,
+    VariantFiles,
+    VariantNames,
+    connect,
+    select_variants,
+    split,
+)
 
 Some = Annotated[str | None, typer.Option(help="Names with commas between; all by default.")]
 
@@ -30,16 +40,19 @@ def verify(
         str | None, typer.Option(help="n,d,M,K: one random problem of that shape in place of all.")
     ] = None,
     threads: Threads = None,
+    device: Device = None,
+    scheduler: Scheduler = None,
     variant_file: VariantFiles = None,
     json: JsonFile = None,
 ) -> None:
     """Compare variants with the oracle; the exit code is 1 if one disagrees.
 
     Losses, gradients, predictions and parameters after 25 steps, on inputs that make mistakes show.
-    Errors are given in units of a bound that is derived in docs/math.md: 1 is the limit.
+    What runs on a cluster is among all variants only with --scheduler. Errors are given in units of
+    a bound that is derived in docs/math.md: 1 is the limit.
     """
     threads = check_threads(threads)
-    chosen = select_variants(variants, variant_file)
+    chosen = select_variants(variants, variant_file, device, scheduler is not None)
     networks = [
         Network(a, b)
         for a in (split(activation) if activation else ACTIVATIONS)
@@ -49,6 +62,7 @@ def verify(
     size = _shape(shape) if shape else None
     if json is not None:
         output.check_writable("--json", json)
+    connect(scheduler, chosen)
     runnable = [variant for variant in chosen if variant.unavailable() is None]
     results: dict[str, list[Agreement]] = {variant.name: [] for variant in runnable}
     columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeRemainingColumn())

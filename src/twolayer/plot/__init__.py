@@ -1,8 +1,9 @@
-"""Figures of a benchmark: sweeps of sizes, variants beside a reference, and the roofline."""
+"""Figures: a benchmark's sweeps, its variants beside a reference or a roofline, a training."""
 
+from .history import figure as history_figure
 from .peers import figure as peers_figure
 from .roofline import figure as roofline_figure
 from .style import check, plot
 from .sweeps import figure
 
-__all__ = ["check", "figure", "peers_figure", "plot", "roofline_figure"]
+__all__ = ["check", "figure", "history_figure", "peers_figure", "plot", "roofline_figure"]

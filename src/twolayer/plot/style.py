@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..race import Result
 
 Groups = Mapping[str, Sequence[Result]]
+T = TypeVar("T")
 
 GREY = "#666666"
 GROUND = "#e4e4e4"
@@ -49,15 +50,14 @@ def check(path: Path, argument: str = "plot") -> None:
         ) from None
 
 
-def plot(
-    figure: Callable[[Groups, str], Any], groups: Groups, path: Path, caption: str = ""
-) -> None:
+def plot(figure: Callable[[T, str], Any], groups: T, path: Path, caption: str = "") -> None:
     """Draw the results into an SVG or PNG file.
 
-    Arguments: figure, one of this package's; groups, results by the swept axis ("n", "d", "M",
-    "K"), or by any other name for results that stand side by side; path; caption, one line at the
-    bottom. The same results make the same SVG file. Raises ValueError for another kind of file and
-    where nothing was timed, RuntimeError without matplotlib.
+    Arguments: figure, which makes a matplotlib Figure of groups and caption; groups, for the
+    figures of this package results by the swept axis ("n", "d", "M", "K"), or by any other name
+    for results that stand side by side, or the epochs of a training; path; caption, one line at
+    the bottom. The same results make the same SVG file. Raises ValueError for another kind of file
+    and where nothing was timed, RuntimeError without matplotlib.
     """
     check(path)
     import matplotlib as mpl

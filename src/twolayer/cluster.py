@@ -1,0 +1,132 @@
+"""The Dask cluster that plans run on: the caller's, or worker processes on this machine."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+_PATIENCE = 10  # seconds to wait for a scheduler
+
+_own: dict[int, Client] = {}  # of clusters that this process started, by their number of workers
+_owner: int | None = None  # the process that did
+_starting = threading.Lock()
+
+
+class ClusterLost(ConnectionError):
+    """The scheduler of a Dask cluster does not answer any more."""
+
+
+class DataLost(RuntimeError):
+    """Workers ended, and with them data that the scheduler cannot make again."""
+
+
+def client(workers: int) -> Client:
+    """The current `distributed.Client`, or one of `workers` processes on this machine.
+
+    The processes have one thread each. They start with the first call, serve all later ones, and
+    end with this process. Raises ClusterLost where the current client has no scheduler any more,
+    RuntimeError in a process forked from the one that started them.
+    """
+    import distributed
+
+    with contextlib.suppress(ValueError):  # there is no current one
+        current = distributed.Client.current()
+        check_connection(current)
+        return current
+    global _owner
+    with _starting:
+        _owner = _owner or os.getpid()
+        check_process(_owner)
+        if workers not in _own or _own[workers].status != "running":
+            local = distributed.LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                dashboard_address="127.0.0.1:0",
+                silence_logs="CRITICAL",
+            )
+            _own[workers] = distributed.Client(local, set_as_default=False, direct_to_workers=True)
+        return _own[workers]
+
+
+@atexit.register
+def close() -> None:
+    """End the worker processes that `client` started; plans on them cannot be used any more."""
+    if _owner != os.getpid():
+        return
+    while _own:
+        _, own = _own.popitem()
+        own.close()
+        own.cluster.close()
+
+
+def connect(address: str) -> Client:
+    """Make the cluster of the scheduler at `address` the current one.
+
+    Raises ValueError for what is no address, ClusterLost where no scheduler answers there,
+    RuntimeError without Dask.
+    """
+    try:
+        import distributed
+    except ImportError:
+        raise RuntimeError(
+            "scheduler: needs Dask, which is not installed: pip install 'twolayer[cluster]'"
+        ) from None
+    try:
+        # One that finds no scheduler would stay the current one.
+        distributed.Client(address, timeout=_PATIENCE, set_as_default=False).close()
+        return distributed.Client(address, timeout=_PATIENCE)
+    except ValueError as error:
+        raise ValueError(f"scheduler: expected tcp://host:port, got {address!r}") from error
+    except OSError as error:
+        raise ClusterLost(f"scheduler: none answers at {address}") from error
+
+
+def check_process(owner: int) -> None:
+    """Raise RuntimeError in a process that was forked from `owner`."""
+    if os.getpid() != owner:
+        raise RuntimeError(
+            f"process {os.getpid()} was forked from process {owner}, whose connection to a Dask "
+            "cluster was not copied: start processes with multiprocessing.get_context('spawn')"
+        )
+
+
+def check_connection(client: Client) -> None:
+    """Raise ClusterLost unless the client has a scheduler."""
+    if client.status != "running":
+        raise ClusterLost("the scheduler of the Dask cluster does not answer any more")
+
+
+def result(client: Client, task: Any) -> Any:
+    """The value of a dask.delayed task, computed on the cluster as it is written.
+
+    Raises ClusterLost where the scheduler does not answer, DataLost where the task depends on data
+    that ended with a worker, RuntimeError where workers die of the task again and again, and what
+    the task itself raised.
+    """
+    from distributed import CancelledError, KilledWorker
+    from distributed.client import ClosedClientError
+
+    check_connection(client)
+    try:
+        future = client.compute(task, optimize_graph=False)
+        while True:
+            try:
+                return future.result(timeout=_PATIENCE)
+            except TimeoutError:
+                if future.done():  # it is the task's own
+                    raise
+                check_connection(client)
+    except KilledWorker as error:
+        raise RuntimeError(str(error)) from error
+    except (CancelledError, ClosedClientError, OSError) as error:
+        check_connection(client)
+        if isinstance(error, CancelledError):
+            client.nthreads()  # once this is answered, futures know what was lost
+            raise DataLost(str(error)) from error
+        raise

@@ -1,0 +1,156 @@
+"""Arrays on disk, read a block of rows at a time: .npy files, memory maps and Zarr arrays.
+
+An .npy file is read, not mapped: pages of a map count as this process's memory as long as there is
+some to spare.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+class Source:
+    """Rows of an array that stays where it is.
+
+    Arguments: array, with shape, dtype and slices of rows; name, for messages; first and last, the
+    rows that count. `read` copies some of them.
+    """
+
+    def __init__(self, array: Any, name: str, first: int = 0, last: int | None = None) -> None:
+        self._array, self.name, self._first = array, name, first
+        self._last = array.shape[0] if last is None else last
+        self.dtype = np.dtype(array.dtype)
+        self.shape = (self._last - first, *array.shape[1:])
+        self.ndim = len(self.shape)
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __getitem__(self, rows: slice) -> Source:
+        """A source of some of the rows."""
+        start, stop, _ = rows.indices(len(self))
+        return type(self)(self._array, self.name, self._first + start, self._first + stop)
+
+    def read(self, start: int, stop: int, out: np.ndarray) -> np.ndarray:
+        """Rows start to stop in the dtype of `out`, in its first rows, which are returned."""
+        rows = out[: stop - start]
+        with np.errstate(over="ignore"):
+            rows[...] = self._array[self._first + start : self._first + stop]
+        return rows
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """Rows start to stop, or to the last one, in an array of their own."""
+        stop = min(stop, len(self))
+        out = np.empty((stop - start, *self.shape[1:]), self.dtype)
+        return self.read(start, stop, out)
+
+
+class _File:
+    """A C-contiguous array inside a file: rows are read without a map."""
+
+    def __init__(self, path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        self.shape, self.dtype, self._offset = shape, dtype, offset
+        self._row = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
+        self._path, self._file = path, os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._file)
+        size = os.fstat(self._file).st_size
+        if size < offset + shape[0] * self._row:
+            raise ValueError(
+                f"{path}: expected a whole .npy file, got {size} bytes of "
+                f"{offset + shape[0] * self._row}"
+            )
+
+    def read(self, start: int, out: np.ndarray) -> None:
+        """Fill `out` with rows from `start` on."""
+        view = memoryview(out.reshape(-1).view(np.uint8).data)
+        place = self._offset + start * self._row
+        while len(view):
+            count = os.preadv(self._file, [view], place)
+            if count == 0:
+                raise ValueError(f"{self._path}: ended while it was read")
+            view, place = view[count:], place + count
+
+
+class FileSource(Source):
+    """A `Source` of an .npy file."""
+
+    _array: _File
+
+    def read(self, start: int, stop: int, out: np.ndarray) -> np.ndarray:
+        """As `Source.read`."""
+        rows = out[: stop - start]
+        if rows.dtype == self.dtype:
+            self._array.read(self._first + start, rows)
+            return rows
+        raw = np.empty(rows.shape, self.dtype)
+        self._array.read(self._first + start, raw)
+        with np.errstate(over="ignore"):
+            rows[...] = raw
+        return rows
+
+
+def source(array: Any, name: str = "X") -> Source:
+    """A source for the path of an .npy file or a Zarr array, a memory map, or an array.
+
+    Raises ValueError for a file that is missing, damaged or in Fortran order, RuntimeError for a
+    Zarr array where zarr is not installed.
+    """
+    if isinstance(array, Source):
+        return array
+    if isinstance(array, str | os.PathLike):
+        path = Path(array)
+        return _zarr(path) if path.is_dir() else _npy(path)
+    if isinstance(array, np.memmap) and array.flags.c_contiguous and array.filename is not None:
+        whole = array.base is getattr(array, "_mmap", None)  # no slice of another map
+        if whole:
+            file = _File(Path(array.filename), array.offset, array.shape, array.dtype)
+            return FileSource(file, str(array.filename))
+    return Source(array, name)
+
+
+def _npy(path: Path) -> Source:
+    if not path.exists():
+        raise ValueError(f"{path}: expected a file, got nothing of that name")
+    if path.suffix != ".npy":
+        raise ValueError(f"{path}: expected an .npy file or a Zarr array to read in blocks")
+    try:
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError, SyntaxError, TypeError, OverflowError) as error:
+        raise ValueError(f"{path}: expected a whole .npy file, got: {error}") from None
+    if not mapped.flags.c_contiguous:
+        raise ValueError(f"{path}: expected rows one after the other, got Fortran order")
+    if 0 in mapped.shape:
+        raise ValueError(f"{path}: expected at least one row and column, got {mapped.shape}")
+    return FileSource(_File(path, mapped.offset, mapped.shape, mapped.dtype), str(path))
+
+
+def _zarr(path: Path) -> Source:
+    if importlib.util.find_spec("zarr") is None:
+        raise RuntimeError(
+            f"{path}: reading a folder needs zarr, which is not installed: "
+            "pip install 'twolayer[cluster]'"
+        )
+    import zarr
+
+    try:
+        array = zarr.open_array(path, mode="r")
+    except Exception as error:  # zarr has many
+        raise ValueError(f"{path}: expected a Zarr array, got: {error}") from None
+    return Source(array, str(path))
+
+
+def block_rows(nbytes: int, sources: Sequence[Source], itemsize: int) -> int:
+    """Rows of so many bytes in all, at least one; whole chunks of a Zarr array where those fit."""
+    row = sum(int(np.prod(s.shape[1:], dtype=np.int64)) * itemsize for s in sources)
+    rows = max(1, nbytes // max(1, row))
+    chunks = getattr(sources[0]._array, "chunks", None)
+    if chunks and rows > chunks[0]:
+        rows = rows // chunks[0] * chunks[0]
+    return min(rows, len(sources[0]))

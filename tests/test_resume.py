@@ -1,0 +1,219 @@
+"""`twolayer train` killed at any moment: --resume ends with the bits of a run never killed."""
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from twolayer.checkpoint import Checkpoint
+from twolayer.cli import app
+
+# A parent that has everything imported and compiled forks the runs. It starts no threads.
+KILLER = """
+import os, random, signal, sys, time
+from pathlib import Path
+import numpy as np
+from twolayer.cli import app
+
+folder, kills, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+options = sys.argv[4:]
+data = folder / "data.npz"
+made = np.random.default_rng(0)
+labels = made.integers(0, 3, 1500)
+np.savez(data, X=np.eye(3)[labels] @ made.standard_normal((3, 20))
+         + made.standard_normal((1500, 20)), Y=labels)
+
+
+def train():
+    app(["train", str(data), "--loss", "softmax", "--M", "16", "--threads", "1", *options,
+         "--save", "model.npz", "--json", "report.json", "--checkpoint", "state.npz", "--resume"],
+        standalone_mode=False)
+
+
+def start(place):
+    child = os.fork()
+    if child:
+        return child
+    os.chdir(place)
+    code = 70
+    try:
+        train()
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def contents(place):
+    return {path.name: path.read_bytes() for path in place.iterdir()}
+
+
+def run(name, moments=()):
+    place = folder / name
+    place.mkdir()
+    for moment in moments:
+        child = start(place)
+        time.sleep(moment)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        for path in place.glob("[!.]*.npz"):
+            with np.load(path) as archive:
+                assert all(archive[array].size for array in archive.files), path
+    begun = time.monotonic()
+    assert os.waitpid(start(place), 0)[1] == 0
+    return contents(place), time.monotonic() - begun
+
+
+(folder / "first").mkdir()
+os.chdir(folder / "first")
+train()
+expected, seconds = run("whole")
+random.seed(seed)
+resumed = 0
+for i in range(kills):
+    count = random.choice([1, 1, 2, 3])
+    found, rest = run(f"killed{i}", [random.uniform(0, seconds) for _ in range(count)])
+    resumed += rest < 0.8 * seconds
+    assert sorted(found) == sorted(expected), sorted(found)
+    for name in expected:
+        if name != "state.npz":
+            assert found[name] == expected[name], (i, name)
+    states = [np.load(folder / run / "state.npz") for run in ("whole", f"killed{i}")]
+    with states[0] as one, states[1] as two:
+        for name in one.files:
+            np.testing.assert_array_equal(one[name], two[name])
+print(kills, "killed,", resumed, "went on from a checkpoint,", f"{seconds:.2f} s a run")
+"""
+
+ADAM = ["--optimizer", "adam", "--batch", "64", "--epochs", "60", "--validation", "0.2"]
+DESCENT = ["--epochs", "800", "--step", "0.02"]
+
+
+@pytest.mark.parametrize("options", [ADAM, DESCENT], ids=["adam", "gd"])
+def test_killed_at_a_few_moments(tmp_path, run_python, options):
+    run_python(KILLER, tmp_path, 4, 0, *options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [ADAM, DESCENT], ids=["adam", "gd"])
+def test_killed_at_fifty_moments(tmp_path, run_python, options):
+    print(run_python(KILLER, tmp_path, 50, 1, *options))
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    random = np.random.default_rng(0)
+    X = random.standard_normal((60, 3))
+    np.savez(tmp_path / "a.npz", X=X, Y=X[:, :1] ** 2)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def twolayer(*arguments):
+    result = CliRunner().invoke(app, ["train", *map(str, arguments)])
+    assert "Traceback" not in result.output
+    return result
+
+
+STATE = ["--checkpoint", "c.npz", "--resume"]
+
+
+def test_more_epochs_may_follow(data):
+    assert twolayer("a.npz", "--epochs", 30, "--save", "whole.npz").exit_code == 0
+    assert twolayer("a.npz", "--epochs", 10, *STATE).exit_code == 0
+    result = twolayer("a.npz", "--epochs", 30, "--save", "parts.npz", *STATE)
+    assert "after 30 epochs" in result.stdout
+    assert (data / "whole.npz").read_bytes() == (data / "parts.npz").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--step", "0.2"], "resume: c.npz was made with step 0.1, expected the same, got 0.2"),
+        (["--optimizer", "adam"], "resume: c.npz was made with optimizer gd, expected the same"),
+        (["--seed", "1"], "resume: c.npz was made with seed 0, expected the same, got 1"),
+        (["--M", "8"], "resume: c.npz was made with M 32, expected the same, got 8"),
+    ],
+)
+def test_other_settings_are_refused(data, options, message):
+    assert twolayer("a.npz", "--epochs", 3, *STATE).exit_code == 0
+    before = (data / "c.npz").read_bytes()
+    result = twolayer("a.npz", "--epochs", 3, *STATE, *options)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(message)
+    assert (data / "c.npz").read_bytes() == before
+
+
+def test_other_data_is_refused(data):
+    assert twolayer("a.npz", "--epochs", 3, *STATE).exit_code == 0
+    np.savez("a.npz", X=np.ones((60, 3)), Y=np.ones((60, 1)))
+    result = twolayer("a.npz", "--epochs", 3, *STATE)
+    assert result.exit_code == 2
+    assert "resume: c.npz was made with data " in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "c.npz: expected numbers, got an empty file"),
+        (b"PK half", "c.npz: expected a whole .npz file, got: "),
+        (None, "c.npz: expected a checkpoint of twolayer train"),
+    ],
+)
+def test_what_is_no_checkpoint(data, content, message):
+    path = data / "c.npz"
+    if content is None:
+        np.savez(path, V=np.ones(3))
+    else:
+        path.write_bytes(content)
+    result = twolayer("a.npz", "--epochs", 3, *STATE)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(message)
+
+
+def test_a_disk_without_room_leaves_the_last_checkpoint(data, monkeypatch):
+    assert twolayer("a.npz", "--epochs", 3, *STATE).exit_code == 0
+    before = (data / "c.npz").read_bytes()
+    savez = np.savez
+
+    def full(file, **arrays):
+        savez(file, k=arrays["k"])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    result = twolayer("a.npz", "--epochs", 6, *STATE)
+    assert result.exit_code == 2
+    assert "No space left on device" in result.stderr
+    assert (data / "c.npz").read_bytes() == before
+    assert sorted(path.name for path in data.iterdir()) == ["a.npz", "c.npz"]
+
+
+def test_checkpoints_take_a_small_part_of_the_time(tmp_path, monkeypatch):
+    kept, now, saved = Checkpoint(tmp_path / "c.npz", {}), [0.0], []
+    monkeypatch.setattr("twolayer.checkpoint.time.monotonic", lambda: now[0])
+
+    def savez(file, **arrays):
+        now[0] += 1  # a slow disk
+        saved.append(now[0])
+
+    class Idle:
+        def state(self):
+            return {}
+
+    monkeypatch.setattr(np, "savez", savez)
+    for _ in range(1000):
+        now[0] += 0.1
+        kept.save_in_time(Idle())
+    assert 3 <= len(saved) <= 0.05 * now[0]
+
+
+def test_a_run_that_diverged_diverges_again(data):
+    options = ["--activation", "relu", "--step", "1e6", "--save", "m.npz", "--json", "r.json"]
+    outcomes = []
+    for _ in range(2):
+        result = twolayer("a.npz", *options, *STATE)
+        assert result.exit_code == 1
+        assert "training stopped in epoch" in result.stderr
+        outcomes.append((data / "m.npz").read_bytes())
+        assert json.loads((data / "r.json").read_text())["stopped"] == "diverged"
+    assert outcomes[0] == outcomes[1]

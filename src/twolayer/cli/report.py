@@ -51,9 +51,7 @@ def report(
     that was interrupted goes on where it was.
     """
     net = Network(activation, loss)
-    field = options.select_variants(variants, variant_file)
-    if variants is None:  # those of other devices run one of the others
-        field = [variant for variant in field if variant.device in ("cpu", "cuda")]
+    field = options.select_variants(variants, variant_file, clustered=False)
     dtype = float_type("dtype", dtype).name
     threads = check_threads(threads)
     page.check()

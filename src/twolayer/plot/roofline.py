@@ -82,8 +82,8 @@ def _ceilings(panel: Any, peak: float, bandwidth: float) -> None:
         ha="right", va="bottom", color=GREY,
     )  # fmt: skip
     panel.annotate(
-        f"{bandwidth:.3g} GB/s", (edge[1], peak), xytext=(-4, 4), textcoords="offset points",
-        ha="right", va="bottom", color=GREY,
+        f"{bandwidth:.3g} GB/s", (left, peak), xytext=(4, 4), textcoords="offset points",
+        ha="left", va="bottom", color=GREY,
     )  # fmt: skip
 
 

@@ -150,6 +150,8 @@ def count(value: int) -> str:
 
 def duration(seconds: float) -> str:
     """Three digits and a unit, but no zeros behind the point: "10 ms"."""
+    if seconds >= 999.5:
+        return f"{seconds:.0f} s"
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
         if seconds >= size * 0.999:
             return f"{seconds / size:.3g} {unit}"

@@ -70,12 +70,18 @@ def _key(drawn: Any, entries: Sequence[Any], title: str = "", columns: int = 2) 
     )  # fmt: skip
 
 
+def _timed(results: Sequence[Result], looks: Looks) -> Looks:
+    """The looks of those that have a figure in one of the results."""
+    names = {entry.variant.name for result in results for entry in result.ranking}
+    return {name: look for name, look in looks.items() if name in names}
+
+
 def _scaling(axis: str, results: Sequence[Result], looks: Looks) -> Any:
     drawn, (panel,) = canvas(_WIDTH, 4.4, f"Time of an epoch over {SWEPT[axis]}", "")
     lines(panel, axis, results, looks)
     panel.set_title("")
     found = fits.fits(axis, results)
-    entries = handles(looks, "out of reach")
+    entries = handles(_timed(results, looks), "out of reach")
     for entry in entries[:-1]:
         fit = found.get(entry.get_label())
         entry.set_label(f"{entry.get_label()}  {f'{fit.exponent:.2f}' if fit else '–'}")
@@ -143,7 +149,8 @@ def _roofline(results: Sequence[Result], looks: Looks) -> Any:
 
     drawn, (panel,) = canvas(_WIDTH, 5.0, "Every variant below the roofline", "")
     below_the_roof(panel, list(results), looks)
-    entries = handles({name: look | {"linestyle": "none"} for name, look in looks.items()})
+    shown = _timed(results, looks)
+    entries = handles({name: look | {"linestyle": "none"} for name, look in shown.items()})
     for number, result in enumerate(results, 1):
         label, mark = f"M={count(result.workload.shape.M)}", f"${number}$"
         entries.append(

@@ -89,6 +89,7 @@ def row(paths: tuple[Path, Path], loss: str, M: int, K: int) -> list[str]:
     """The cells of one network."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         found = pool.apply(measure, (paths, loss, M, K))
+    print(loss, M, K, found, file=sys.stderr)
     bound = max(found["disk"], found["arithmetic"])
     return [
         *map(str, Shape(int(found["n"]), _D, M, K)),

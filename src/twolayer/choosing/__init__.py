@@ -77,19 +77,11 @@ def choose(
     n, d, M, K = (positive_integer(name, v) for name, v in zip("ndMK", (n, d, M, K), strict=True))
     if device is not None:
         one_of("device", device, ("cpu", "cuda", "cluster"))
-    for name, value in (("epochs", epochs), ("max_memory", max_memory)):
+    for argument, value in (("epochs", epochs), ("max_memory", max_memory)):
         if value is not None:
-            positive_integer(name, value)
-    q = Question(
-        net.activation,
-        net.loss,
-        n,
-        d,
-        M,
-        K,
-        float_type("dtype", dtype).name,
-        check_threads(threads),
-    )
+            positive_integer(argument, value)
+    name = float_type("dtype", dtype).name
+    q = Question(net.activation, net.loss, n, d, M, K, name, check_threads(threads))
     names = None if variants is None else tuple(variants)
     asked = Terms(epochs, device, max_memory, deterministic, names, cold)
     return ask(net, q, asked)

@@ -77,7 +77,7 @@ def choose(
     n, d, M, K = (positive_integer(*pair) for pair in zip("ndMK", (n, d, M, K), strict=True))
     if device is not None:
         one_of("device", device, ("cpu", "cuda", "cluster"))
-    for name, value in (("epochs", epochs), ("max_memory", max_memory)):
+    for argument, value in (("epochs", epochs), ("max_memory", max_memory)):
         if value is not None:
             positive_integer(name, value)
     q = Question(

@@ -79,7 +79,7 @@ def choose(
         one_of("device", device, ("cpu", "cuda", "cluster"))
     for argument, value in (("epochs", epochs), ("max_memory", max_memory)):
         if value is not None:
-            positive_integer(name, value)
+            positive_integer(argument, value)
     q = Question(
         net.activation, net.loss, n, d, M, K, float_type("dtype", dtype).name,
         check_threads(threads),

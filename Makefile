@@ -15,13 +15,13 @@ BIN := $(VENV)/bin
 CUDA_VENV ?= $(VENV)-cuda
 PYTEST = $(BIN)/python -m pytest -n logical --maxprocesses=4 --dist=worksteal
 
-.PHONY: help test test-slow test-cuda coverage lint format bench peers regress asv clean
+.PHONY: help test test-slow test-cuda coverage lint format bench peers report regress asv clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make test | test-slow | test-cuda | coverage | lint | format"
-	@echo "     bench | peers | regress | asv | clean"
+	@echo "     bench | peers | report | regress | asv | clean"
 
 test: $(VENV)/.test $(GPU)
 	$(PYTEST) -m "not slow" $(ARGS)
@@ -35,7 +35,7 @@ test-slow: $(VENV)/.test $(GPU)
 test-cuda:
 	@$(MAKE) --no-print-directory VENV=$(CUDA_VENV) $(CUDA_VENV)/.cuda-test
 	NUMBA_ENABLE_CUDASIM=1 $(CUDA_VENV)/bin/python -m pytest -n logical --maxprocesses=4 \
-	  --dist=worksteal tests/test_cuda_simulator.py $(ARGS)
+	  --dist=worksteal tests/test_cuda_checker.py tests/test_cuda_simulator.py $(ARGS)
 	$(CUDA_VENV)/bin/python -m pytest -n logical --maxprocesses=4 tests/test_cuda_code.py $(ARGS)
 
 # Coverage does not see compiled code; tests/test_interpreted.py runs it interpreted.
@@ -60,6 +60,9 @@ peers: $(VENV)/.bench $(VENV)/.peers
 	$(BIN)/twolayer bench --peers --readme README.md --plot docs/peers.svg \
 	  --roofline docs/roofline.svg $(ARGS)
 
+report: $(VENV)/.bench $(GPU)
+	$(BIN)/twolayer report report.html --plots docs/report --readme README.md $(ARGS)
+
 # Exit code 1 is a regression, 2 a failure, 3 too little measured.
 BASE ?= main
 regress: $(VENV)/.bench
@@ -70,11 +73,13 @@ regress: $(VENV)/.bench
 asv: $(VENV)/.bench
 	@git log -1 --format='Measuring HEAD, %h: %s'
 	@git diff --quiet HEAD || echo 'Changes that are not committed are left out.'
-	@$(BIN)/asv machine --yes --machine local
-	@TWOLAYER_ASV_ROUNDS=1 $(BIN)/asv run --machine local --show-stderr $(ARGS) \
+	@$(BIN)/python tools/asv_machine.py
+	@code=0; \
+	TWOLAYER_ASV_ROUNDS=1 $(BIN)/asv run --machine local --show-stderr $(ARGS) \
 	  --bench Import --bench "(Samples|First|Memory|Ratio).*'(python|num)" \
-	  --bench "(DataSets|Accuracy).*'(python|num).*'di" --bench "parts.*'(python|num).*'base" 'HEAD^!'
-	@$(BIN)/asv publish
+	  --bench "(DataSets|Accuracy).*'(python|num).*'di" --bench "parts.*'(python|num).*'base" \
+	  'HEAD^!' || code=$$?; \
+	$(BIN)/asv publish; exit $$code
 	@echo 'The pages are $(CURDIR)/.asv/html/index.html; to see them: $(BIN)/asv preview'
 
 clean:

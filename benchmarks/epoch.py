@@ -14,7 +14,7 @@ class _Epoch(Timed):  # the underscore hides it from asv
         self.plan.step(MU)
 
 
-@named("An epoch over n, the number of samples")
+@named(f"An epoch over n; d={BASE.d} M={BASE.M} K={BASE.K}")
 class Samples(_Epoch):
     """Over n, the number of samples."""
 
@@ -22,7 +22,7 @@ class Samples(_Epoch):
     param_names = ("variant", "n")
 
 
-@named("An epoch over d, the number of inputs")
+@named(f"An epoch over d; n={BASE.n} M={BASE.M} K={BASE.K}")
 class Inputs(_Epoch):
     """Over d, the number of inputs."""
 
@@ -30,7 +30,7 @@ class Inputs(_Epoch):
     param_names = ("variant", "d")
 
 
-@named("An epoch over M, the number of hidden units")
+@named(f"An epoch over M; n={BASE.n} d={BASE.d} K={BASE.K}")
 class Hidden(_Epoch):
     """Over M, the number of hidden units."""
 
@@ -38,7 +38,7 @@ class Hidden(_Epoch):
     param_names = ("variant", "M")
 
 
-@named("An epoch over K, the number of outputs")
+@named(f"An epoch over K; n={BASE.n} d={BASE.d} M={BASE.M}")
 class Outputs(_Epoch):
     """Over K, the number of outputs."""
 

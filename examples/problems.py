@@ -58,7 +58,8 @@ def figure(found: dict[str, tuple], caption: str) -> Any:
     for panel, (name, (net, F, Y)) in zip(panels, found.items(), strict=True):
         draw[net.objective.targets](panel, F, Y)
         kind, value = score(net, F, Y)
-        panel.set_title(f"{name}, {PROBLEMS[name][1]}: {kind} {value:.2f}")
+        figures = f"{kind} {value:.2f}".replace("-", "−")
+        panel.set_title(f"{name}, {PROBLEMS[name][1]}: {figures}")
     return drawn
 
 

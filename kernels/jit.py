@@ -30,6 +30,8 @@ from numba.core.caching import FunctionCache
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
+from .digest import digest
+
 # `reassoc` lets sums run in vectors. Never nnan or ninf: NaN must reach the user.
 STRICT = frozenset({"contract"})
 SUMS = frozenset({"contract", "nsz", "reassoc"})
@@ -37,16 +39,6 @@ SUMS = frozenset({"contract", "nsz", "reassoc"})
 _PACKAGE = Path(__file__).parent.parent
 _DIGEST = hashlib.sha256().digest_size
 _STALE = 30 * 24 * 3600  # seconds after which another digest's folder is removed
-
-
-def digest(folders: Iterable[Path]) -> str:
-    """Digest of the names and contents of all Python files below the folders."""
-    result = hashlib.sha256()
-    for folder in folders:
-        for path in sorted(folder.rglob("*.py")):
-            result.update(f"{path.relative_to(folder)}\0".encode())
-            result.update(path.read_bytes())
-    return result.hexdigest()
 
 
 @cache

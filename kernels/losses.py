@@ -5,8 +5,8 @@ three forms made from the same scalar formulas:
 
 - rows, for code that walks through samples: `link_row(u, f)` and `loss_row(u, y, delta) -> ℓ`;
   f and delta may be u itself. Plain Python on any sequences, or compiled.
-- batches, for NumPy: `link_batch(U)` and `loss_batch(U, Y) -> Σ ℓ`; both overwrite U, with F and Δ.
-
+- batches, for arrays of NumPy or of a module that follows it: `link_batch(U)` and
+  `loss_batch(U, Y) -> Σ ℓ`; both overwrite U, with F and Δ.
 - columns, for blocks of samples: `link_columns(U, work)` and `loss_columns(U, Y, work) -> Σ ℓ` for
   contiguous U and Y (K, rows), with work (4, rows) to write to; U becomes F or Δ. Vectors run along
   the samples, whatever K is. Compiled.
@@ -211,7 +211,7 @@ def softmax_loss_batch(U, Y):
     U[...] = shifted_exponential(U, m)
     s = U.sum(axis=1)  # (n,)
     U[...] = softmax_delta(U, s[:, None], Y)
-    return float(cross_entropy(weight, s, dot).sum(dtype=np.float64))
+    return cross_entropy(weight, s, dot).sum(dtype=np.float64)
 
 
 def _forms(name, link, loss, delta):
@@ -232,7 +232,7 @@ def _forms(name, link, loss, delta):
         U[...] = link(U)
 
     def loss_batch(U, Y):
-        total = float(loss(U, Y).sum(dtype=np.float64))
+        total = loss(U, Y).sum(dtype=np.float64)
         U[...] = delta(U, Y)
         return total
 

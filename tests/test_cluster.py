@@ -26,7 +26,7 @@ distributed = pytest.importorskip("distributed")
 zarr = pytest.importorskip("zarr")
 
 NET = tl.Network("tanh", "softmax")
-SHAPE = tl.Shape(5000, 6, 9, 3)  # 16 chunks, of which the last is smaller
+SHAPE = tl.Shape(5000, 6, 9, 3)
 VARIANT = tl.variants.get("dask")
 
 
@@ -38,6 +38,12 @@ def workers():
         client = distributed.Client(local)
         yield client
         client.close()
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch):
+    """Of a NumPy array: 8, of which the last is smaller, though it has few rows."""
+    monkeypatch.setattr(tl.variants.dask, "_LEAST_BYTES", 1)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +85,7 @@ def test_a_current_client_is_used(case, workers):
 
 def test_dask_and_zarr_arrays_give_the_bits_of_local_ones(case, workers, tmp_path):
     expected = results(make_plan(case))
-    rows = -(-SHAPE.n // 16)
+    rows = -(-SHAPE.n // 8)
     X = zarr.create_array(tmp_path / "X.zarr", data=case.X, chunks=(rows, 2))
     Y = zarr.create_array(tmp_path / "Y.zarr", data=case.Y, chunks=(77, 3))
     assert results(make_plan(case, X, Y)) == expected

@@ -3,7 +3,10 @@
 Run by make test-cuda: the simulator takes numba.cuda's place for a whole process.
 """
 
+import gc
 import os
+import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,12 +23,14 @@ from numba import cuda
 import twolayer as tl
 from twolayer import cases
 from twolayer.kernels.activations import ACTIVATIONS
-from twolayer.kernels.cuda.insides import BarrierError, check_blocks
+from twolayer.kernels.cuda.insides import check_blocks
 from twolayer.kernels.losses import LOSSES
+from twolayer.kernels.updates import UPDATES
 from twolayer.network import DTYPES
 from twolayer.verify import agreement
 
 NETWORKS = [tl.Network(activation, loss) for activation in ACTIVATIONS for loss in LOSSES]
+EACH_ONCE = [net for net in NETWORKS if net.activation == "tanh" or net.loss == "squared"]
 NAMES = [name for name in tl.variants.names() if name.startswith("cuda-")]
 
 
@@ -35,135 +40,27 @@ def checked_blocks():
         yield
 
 
-@cuda.jit
-def reversed_by_block(x, y):
-    shared = cuda.shared.array(64, np.float32)
-    t = cuda.threadIdx.x
-    shared[t] = x[t]
-    cuda.syncthreads()
-    y[t] = shared[63 - t]
-
-
-@cuda.jit
-def without_its_barrier(x, y):
-    shared = cuda.shared.array(64, np.float32)
-    t = cuda.threadIdx.x
-    shared[t] = x[t]
-    y[t] = shared[63 - t]
-
-
-@cuda.jit
-def divergent_barrier(x, y):
-    t = cuda.threadIdx.x
-    if t < 40:
-        cuda.syncthreads()
-    y[t] = x[t]
-
-
-@cuda.jit
-def two_barriers_for_one(x, y):
-    t = cuda.threadIdx.x
-    if t < 32:
-        cuda.syncthreads()
-    else:
-        cuda.syncthreads()
-    y[t] = x[t]
-
-
-@cuda.jit
-def returns_before_the_warp(x, y):
-    t = cuda.threadIdx.x
-    if t == 5:
-        return
-    cuda.syncwarp()
-    y[t] = x[t]
-
-
-@cuda.jit
-def adds_to_fresh_memory(x, y):
-    total = cuda.local.array(1, np.float32)
-    total[0] += x[cuda.threadIdx.x]
-    y[cuda.threadIdx.x] = total[0]
-
-
-@cuda.jit
-def adds_to_fresh_shared_memory(x, y):
-    total = cuda.shared.array(64, np.float32)
-    total[cuda.threadIdx.x] += x[cuda.threadIdx.x]
-    y[cuda.threadIdx.x] = total[cuda.threadIdx.x]
-
-
-@cuda.jit
-def two_arrays_on_a_line(x, y):
-    a, b = cuda.shared.array(64, np.float32), cuda.shared.array(64, np.float32)
-    t = cuda.threadIdx.x
-    a[t] = x[t]
-    b[t] = 0
-    y[t] = a[t]
-
-
-@cuda.jit
-def sum_of_a_warp(x, y):
-    cuda.syncthreads()  # threads leave it in another order
-    total = x[cuda.threadIdx.x]
-    for offset in (16, 8, 4, 2, 1):
-        total += cuda.shfl_xor_sync(0xFFFFFFFF, total, offset)
-    y[cuda.threadIdx.x] = total
-
-
-def run(kernel):
-    x, y = np.arange(64, dtype=np.float32), np.zeros(64, np.float32)
-    kernel[1, 64](x, y)
-    return x, y
-
-
-@pytest.mark.parametrize("attempt", range(5))
-def test_a_missing_barrier_shows(attempt):
-    with check_blocks(seed=attempt):
-        x, y = run(without_its_barrier)
-        assert not np.array_equal(y, x[::-1])
-        x, y = run(reversed_by_block)
-        np.testing.assert_array_equal(y, x[::-1])
-
-
-@pytest.mark.parametrize(
-    ("kernel", "message"),
-    [
-        (divergent_barrier, r"of 64 threads that must meet, .*24 have returned"),
-        (two_barriers_for_one, r"of 64 threads that must meet, 32 at .*, 32 at "),
-        (returns_before_the_warp, r"of 32 threads that must meet, .*1 have returned"),
-    ],
-)
-def test_a_barrier_that_some_threads_miss_is_an_error(kernel, message):
-    with pytest.raises(BarrierError, match=message):
-        run(kernel)
-
-
-@pytest.mark.parametrize("kernel", [adds_to_fresh_memory, adds_to_fresh_shared_memory])
-def test_memory_that_was_never_written_shows(kernel):
-    assert np.isnan(run(kernel)[1]).all()
-
-
-def test_two_shared_arrays_on_a_line_are_two():
-    x, y = run(two_arrays_on_a_line)
-    np.testing.assert_array_equal(y, x)
-
-
-def test_shuffles_work():
-    x, y = run(sum_of_a_warp)
-    np.testing.assert_array_equal(y, np.repeat([x[:32].sum(), x[32:].sum()], 32))
-
-
 SHAPES = [(7, 5, 3, 2), (37, 6, 9, 4)]
 
 
-@pytest.mark.parametrize("name", NAMES)
+def networks(name):
+    """Those that make kernels of their own; a kernel a product knows either σ or ℓ."""
+    return EACH_ONCE if name in ("cuda-tiled", "cuda-tensor") else NETWORKS
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("net", NETWORKS, ids=lambda net: f"{net.activation}-{net.loss}")
+@pytest.mark.parametrize(
+    ("name", "net"),
+    [
+        pytest.param(name, net, id=f"{name}-{net.activation}-{net.loss}")
+        for name in NAMES
+        for net in networks(name)
+    ],
+)
 def test_agrees(name, net, dtype, monkeypatch):
     variant = tl.variants.get(name)
     monkeypatch.setattr("twolayer.verify.STEPS", 2)
-    for shape in SHAPES:
+    for shape in SHAPES if net in EACH_ONCE else SHAPES[:1]:
         if variant.refuses(tl.Shape(*shape), np.dtype(dtype)):
             continue
         result = agreement(variant, cases.problem(net, tl.Shape(*shape), dtype))
@@ -267,17 +164,80 @@ def test_one_pass_is_an_explicit_choice():
         cuda_tensor.TF32.plan(*wide[1:])
 
 
+@pytest.mark.parametrize("name", ["cuda-samples", "cuda-tiled"])
+@pytest.mark.parametrize("update", UPDATES.values(), ids=UPDATES)
+def test_updates_on_the_device_are_those_on_the_host(name, update):
+    case = cases.problem(tl.Network("tanh", "softmax"), tl.Shape(9, 3, 5, 2), "float64")
+    plans = [tl.variants.get(which).plan(*case[1:]) for which in (name, "numpy")]
+    scalars = (0.5,) * (update.formula.__code__.co_argcount - 2 - update.slots)
+    for plan in plans:
+        plan.slots = [theta._make(map(abs, theta)) for theta in [plan.theta] * update.slots]
+        for rows in (None, slice(2, 7)):
+            plan.update(update, scalars, rows)
+    for found, expected in zip(plans[0].theta, plans[1].theta, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+    for slot, expected in zip(plans[0].slots, plans[1].slots, strict=True):
+        for a, b in zip(slot, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_step_configures_no_launch(name, monkeypatch):
+    """Grids and arguments are bound when the plan is made."""
+    from numba.cuda.simulator.kernel import FakeCUDAKernel
+
+    case = cases.problem(tl.Network("relu", "squared"), tl.Shape(9, 3, 5, 2), "float32")
+    plan, again = (tl.variants.get(name).plan(*case[1:]) for _ in range(2))
+    losses = again.step(0.1), again.step(0.1)
+    monkeypatch.setattr(FakeCUDAKernel, "__getitem__", None)
+    assert (plan.step(0.1), plan.step(0.1)) == pytest.approx(losses, rel=1e-6)
+    gone = weakref.ref(plan)
+    gc.disable()
+    try:
+        del plan
+        assert gone() is None  # its memory on the device is free before anybody collects garbage
+    finally:
+        gc.enable()
+
+
 def test_bench_runs_on_the_device(monkeypatch, tmp_path):
     """Its figures mean nothing here: the simulator's events have no clock."""
     from twolayer.cli import gpu
+    from twolayer.cli.options import select_variants
 
     monkeypatch.setattr("twolayer.gpu._MOST_PLANS", 2)
+    there = select_variants(None, None, "cuda")
     records = gpu.bench(
-        list(tl.variants.REGISTRY), tl.Network(), [tl.Shape(9, 3, 4, 1)], "float64",
+        there, tl.Network(), [tl.Shape(9, 3, 4, 1)], "float64",
         tmp_path / "figures.json", repetitions=2, warm_up=0.0, size=1 << 14,
     )  # fmt: skip
-    assert [record["variant"] for record in records] == NAMES
     skipped = {record["variant"]: record["skipped"] for record in records}
+    assert list(skipped) == [variant.name for variant in there]
     assert [name for name in NAMES if skipped[name]] == ["cuda-tensor"]
+    assert skipped["torch"] == "needs the package torch"
     assert "take cuda-tiled" in skipped["cuda-tensor"]
     assert (tmp_path / "figures.json").exists()
+
+
+def test_the_parts_of_the_check_for_a_gpu_run(monkeypatch):
+    """As far as the simulator goes: it has neither registers, libraries nor a clock."""
+    tools = Path(__file__).parents[1] / "tools"
+    monkeypatch.syspath_prepend(tools)
+    import gpu_check
+
+    monkeypatch.setattr("twolayer.verify.STEPS", 1)
+    monkeypatch.setattr("twolayer.gpu._MOST_PLANS", 1)
+    monkeypatch.setattr("twolayer.gpu.WARM_UP", 0.0)
+    monkeypatch.setattr(gpu_check.bench.record, "__defaults__", (2, 0.0))
+    monkeypatch.setattr(gpu_check.bench, "SHAPES", (tl.Shape(9, 3, 4, 1), tl.Shape(7, 2, 3, 2)))
+    found = dict(gpu_check.race("cuda-fused"))
+    assert list(found) == [
+        "float32 n=9 d=3 M=4 K=1", "float32 n=7 d=2 M=3 K=2", "float64 n=9 d=3 M=4 K=1",
+    ]  # fmt: skip
+    assert all(values["skipped"] == "" and values["error"] <= 1 for values in found.values())
+    monkeypatch.setattr(gpu_check, "ACTIVATIONS", ["relu"])
+    monkeypatch.setattr(gpu_check.cases, "adversarial", lambda net, dtype: [])
+    found = dict(gpu_check.agreement("cuda-samples"))
+    assert [values["checked"] for values in found.values()] == [1] * 8
+    assert not any(values["wrong"] for values in found.values())
+    assert dict(gpu_check.cublas("")) == {"skipped": "needs the package torch"}

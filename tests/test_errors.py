@@ -324,17 +324,25 @@ def test_assigning_theta_refuses_and_changes_nothing(variant, theta, kind, messa
         np.testing.assert_array_equal(array, old)
 
 
+def _name(variant):
+    """Who refuses; for `auto` that is whoever was chosen."""
+    return r"[\w-]+" if variant.device == "any" else variant.name
+
+
 def test_more_memory_than_there_is_is_refused_before_any_is_taken(variant, monkeypatch):
     X, Y = ones(20_000, 50)[:, ::-1], ones(20_000, 2, dtype="int8")  # both must be copied
     monkeypatch.setattr(network, "available_memory", lambda: 1 << 20)
     tracemalloc.start()
     try:
         expected = (
-            rf"^variant {variant.name} with n=20000 d=50 M=4 K=2: needs [\d.]+ GiB of memory, "
+            rf"^variant {_name(variant)} with n=20000 d=50 M=4 K=2: needs [\d.]+ GiB of memory, "
         )
         with pytest.raises(MemoryError, match=expected + r"0\.00 GiB are free$"):
             variant.plan(SQUARED, X, Y, tl.Parameters(ones(4, 50), ones(2, 4)))
-        assert tracemalloc.get_traced_memory()[1] < X.nbytes / 10
+        checked = (
+            5 if variant.device == "any" else 10
+        )  # a small problem is held to the oracle first
+        assert tracemalloc.get_traced_memory()[1] < X.nbytes / checked
     finally:
         tracemalloc.stop()
 
@@ -354,5 +362,5 @@ def test_targets_that_must_be_converted_count(Y, monkeypatch):
 def test_a_problem_beyond_any_machine_is_refused(variant):
     X = np.broadcast_to(np.float32(1), (10**12, 3))
     Y = np.broadcast_to(np.float32(1), (10**12, 2))
-    with pytest.raises(MemoryError, match=f"^variant {variant.name} with n=1000000000000 d=3 "):
+    with pytest.raises(MemoryError, match=f"^variant {_name(variant)} with n=1000000000000 d=3 "):
         variant.plan(SQUARED, X, Y, tl.Parameters(ones(4, 3), ones(2, 4)))

@@ -351,7 +351,7 @@ def test_a_variant_says_what_it_is():
     for name in tl.variants.names():
         found = tl.variants.get(name)
         assert found.name == name
-        assert found.device in ("cpu", "cuda", "cluster")
+        assert found.device in ("cpu", "cuda", "cluster", "any")
         assert found.summary
         assert "\n" not in found.summary
         assert found.unavailable() is None or isinstance(found.unavailable(), str)

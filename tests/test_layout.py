@@ -103,8 +103,9 @@ def test_wheel_and_sdist_hold_every_module(tmp_path):
     result = run("-m", "build", "--no-isolation", "--outdir", str(tmp_path), folder=tree)
     assert result.returncode == 0, result.stdout + result.stderr
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
-        packed = {name for name in wheel.namelist() if name.endswith(".py")}
-    assert packed == MODULES
+        names = wheel.namelist()
+    assert {name for name in names if name.endswith(".py")} == MODULES
+    assert "twolayer/report/page.html.jinja" in names
     with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
     assert {f"src/{module}" for module in MODULES} <= names

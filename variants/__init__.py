@@ -5,12 +5,17 @@ if "." not in __name__:
         "import twolayer.variants instead of variants: this folder is a part of twolayer"
     )
 
+from collections.abc import Iterable
+from importlib import import_module
+
+from ..interface import Variant
 from ..registry import Registry
 from . import (
     cuda_fused,
     cuda_samples,
     cuda_tensor,
     cuda_tiled,
+    cupy,
     dask,
     jax,
     numba_blas,
@@ -23,6 +28,12 @@ from . import (
     torch,
 )
 
+
+def _made_of_others() -> Iterable[Variant]:
+    """What chooses among variants knows them all, and so stands above this layer."""
+    return [import_module("..choosing.auto", __name__).VARIANT]
+
+
 REGISTRY = Registry(
     [
         python_loops.VARIANT,
@@ -34,12 +45,14 @@ REGISTRY = Registry(
         numba_fused.VARIANT,
         *torch.VARIANTS,
         jax.VARIANT,
+        cupy.VARIANT,
         cuda_samples.VARIANT,
         cuda_tiled.VARIANT,
         cuda_fused.VARIANT,
         cuda_tensor.VARIANT,
         dask.VARIANT,
-    ]
+    ],
+    later=_made_of_others,
 )
 
 names = REGISTRY.names

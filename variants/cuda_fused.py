@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ..device import CudaPlan, CudaVariant, elements
+from ..device import CudaPlan, CudaVariant, Launch, Sums, elements
 from ..network import Shape
 
 _BLOCKS = 2048  # as many blocks of 32 threads as the largest GPUs hold at a time, or less
@@ -44,13 +45,11 @@ class CudaFused(CudaPlan):
         self._predict_kernel = samples.predict(self.net.sigma, self.net.objective)
         self._Z, self._F, self._threads = self._empty(M, n), self._empty(n, K), samples.THREADS
 
-    def _sum_rows(self, X: Any, Y: Any) -> tuple[Any, Any, Any]:
+    def _sum_rows(self, X: Any, Y: Any) -> tuple[list[Launch], Sums]:
         blocks = self._blocks(len(X))
-        sums = self._gVs, self._gWs, self._losses
-        if blocks < len(self._losses):
-            sums = tuple(array[:blocks] for array in sums)
-        self._kernel[blocks, self._units](X, Y, self._dV, self._dW, *sums, self.shape.M)
-        return sums
+        sums = self._gVs[:blocks], self._gWs[:blocks], self._losses[:blocks]
+        kernel = self._kernel[blocks, self._units]
+        return [partial(kernel, X, Y, self._dV, self._dW, *sums, self.shape.M)], sums
 
     def _predict_rows(self, X: Any, F: np.ndarray) -> None:
         self._predict_kernel[-(-len(X) // self._threads), self._threads](

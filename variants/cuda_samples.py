@@ -5,11 +5,12 @@ Its sums are added in whatever order threads come, so that last bits differ from
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ..device import CudaPlan, CudaVariant, elements
+from ..device import CudaPlan, CudaVariant, Launch, Sums, elements
 
 
 class CudaSamples(CudaPlan):
@@ -32,13 +33,13 @@ class CudaSamples(CudaPlan):
         self._gradient_kernel = samples.gradient(self.net.sigma, self.net.objective)
         self._predict_kernel = samples.predict(self.net.sigma, self.net.objective)
 
-    def _sum_rows(self, X: Any, Y: Any) -> tuple[Any, Any, Any]:
+    def _sum_rows(self, X: Any, Y: Any) -> tuple[list[Launch], Sums]:
         sums = *self._sums, self._losses
-        self._clear(*sums)
-        self._gradient_kernel[-(-len(X) // self._threads), self._threads](
-            X, Y, self._dV, self._dW, *self._work, *sums, self.shape.d, self.shape.M
-        )
-        return sums
+        gradient = partial(
+            self._gradient_kernel[-(-len(X) // self._threads), self._threads],
+            X, Y, self._dV, self._dW, *self._work, *sums, self.shape.d, self.shape.M,
+        )  # fmt: skip
+        return [partial(self._clear, *sums), gradient], sums
 
     def _predict_rows(self, X: Any, F: np.ndarray) -> None:
         Z, _, U = self._work

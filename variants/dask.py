@@ -23,9 +23,9 @@ from ..network import Network, Parameters
 
 LOCAL = "numba-fused"  # what runs on a chunk
 
-_CHUNKS = 16  # of data that come in none, so that any few workers share them evenly
-_LEAST_ROWS = 256  # of such a chunk
-_MOST_BYTES = 1 << 26
+_CHUNKS = 8  # of data that come in none, so that a few workers share them evenly
+_LEAST_BYTES = 1 << 22  # of such a chunk: less is computed before Dask has sent it a task
+_MOST_BYTES = 1 << 27
 _FAN_IN = 8  # shares that one task adds
 
 Share = tuple[float, Parameters]  # of L and ∇L
@@ -186,8 +186,9 @@ class DaskVariant(Variant):
     """A variant that also takes Dask and Zarr arrays, whose chunks are loaded by the workers."""
 
     def plan(
-        self, net: Network, X: Any, Y: Any, theta: Parameters, threads: int | None = None
-    ) -> Plan:
+        self, net: Network, X: Any, Y: Any, theta: Parameters, threads: int | None = None,
+        device: str | None = None,
+    ) -> Plan:  # fmt: skip
         """As `Variant.plan`; X (n, d) and Y may be Dask or Zarr arrays.
 
         The chunks are those of a Dask array X along its first axis. threads is the number of
@@ -196,7 +197,8 @@ class DaskVariant(Variant):
         """
         reason = self.unavailable()
         if reason or not (_is_lazy(X) or _is_lazy(Y)):
-            return super().plan(net, X, Y, theta, threads)
+            return super().plan(net, X, Y, theta, threads, device)
+        self.on(device or self.device)
         threads = check_threads(threads)
         X, Y = _aligned(X, Y)
         X_first, Y_first = cluster.client(threads).compute([X[:1], Y[:1]], sync=True)
@@ -243,8 +245,9 @@ def _boundaries(X: Any, Y: Any) -> list[int]:
 
 def _chunk_rows(X: Any, Y: Any) -> int:
     """Rows of a chunk where the data come in none."""
-    count = max(_CHUNKS, -(-(X.nbytes + Y.nbytes) // _MOST_BYTES))
-    return max(_LEAST_ROWS, -(-len(X) // count))
+    size = X.nbytes + Y.nbytes
+    count = max(min(_CHUNKS, size // _LEAST_BYTES), -(-size // _MOST_BYTES), 1)
+    return -(-len(X) // count)
 
 
 def _workspace(shape, itemsize, threads):

@@ -1,12 +1,15 @@
-"""JAX on the CPU, as its users write it: jax.value_and_grad under jax.jit, θ donated.
+"""JAX, as its users write it: jax.value_and_grad under jax.jit, θ donated.
 
 JAX starts its threads once a process, and nothing changes their number later: the first plan's
 `threads` decides it, and later plans run on as many. Where somebody else started JAX before, it has
-a thread for each CPU.
+a thread for each CPU. On a GPU it takes memory as it needs it, where a plan started it, and not
+three quarters at once; its products are asked for in the highest precision, which is float32 and
+not TF32.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -16,10 +19,12 @@ from typing import Any
 
 import numpy as np
 
+from ..device import enough_memory, lacks_gpu
 from ..interface import Plan, Problem, Variant
 from ..network import Network, Parameters
 
-_THREADS = "PJRT_NPROC"  # read when JAX starts; there is no call that says it
+_THREADS = "PJRT_NPROC"  # both are read when JAX starts; there is no call that says them
+_PREALLOCATE = "XLA_PYTHON_CLIENT_PREALLOCATE"
 _starting = threading.Lock()
 _process: int | None = None  # the one that started JAX's threads
 
@@ -45,20 +50,22 @@ def _float64() -> Iterator[None]:
         yield
 
 
-def _device(threads: int) -> Any:
-    """JAX's CPU, with so many threads if this is what starts it."""
+def _device(name: str, threads: int) -> Any:
+    """JAX's CPU or GPU, with so many threads if this is what starts it."""
     import jax
 
+    settings = {_THREADS: str(threads), _PREALLOCATE: "false"}
     with _starting:
-        before = os.environ.get(_THREADS)
-        os.environ[_THREADS] = str(threads)
+        before = {variable: os.environ.get(variable) for variable in settings}
+        os.environ.update(settings)
         try:
-            return jax.devices("cpu")[0]
+            return jax.devices(name)[0]
         finally:
-            if before is None:
-                del os.environ[_THREADS]
-            else:
-                os.environ[_THREADS] = before
+            for variable, value in before.items():
+                if value is None:
+                    del os.environ[variable]
+                else:
+                    os.environ[variable] = value
 
 
 @cache  # what is compiled for one plan serves the next
@@ -70,6 +77,7 @@ def _functions(net: Network) -> tuple[Callable, Callable, Callable]:
     sigma = getattr(jax.nn, net.activation)
     if net.activation == "gelu":
         sigma = partial(sigma, approximate=False)
+    product = partial(jnp.matmul, precision="highest")
     link, losses = {
         "squared": (jax.nn.identity, lambda U, Y: (U - Y) ** 2),
         "squared_logistic": (jax.nn.sigmoid, lambda U, Y: (jax.nn.sigmoid(U) - Y) ** 2),
@@ -78,7 +86,7 @@ def _functions(net: Network) -> tuple[Callable, Callable, Callable]:
     }[net.loss]
 
     def outputs(theta, X):
-        return sigma(X @ theta.V.T) @ theta.W.T
+        return product(sigma(product(X, theta.V.T)), theta.W.T)
 
     def loss(theta, X, Y):
         return losses(outputs(theta, X), Y).sum(1).mean(dtype=jnp.float64)
@@ -100,11 +108,14 @@ class Jax(Plan):
 
     _theta: Parameters  # of JAX's arrays
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, device: str = "cpu") -> None:
         super().__init__(problem)
         import jax
 
-        self._put = partial(jax.device_put, device=_device(self.threads))
+        place = _device(device, self.threads)
+        if device == "cuda":
+            enough_memory(self.shape, _needed(self.shape, self.dtype.itemsize), _free(place))
+        self._put = partial(jax.device_put, device=place)
         self._epoch, self._differentiate, self._predict = _functions(self.net)
         with _float64():
             self._data = self._put(self.X), self._put(self.Y)
@@ -140,11 +151,43 @@ def _workspace(shape, itemsize, threads):
     return itemsize * shape.n * (copies + 3 * shape.M + 4 * shape.K)
 
 
+def _needed(shape, itemsize):
+    """Bytes of a plan and a step on a GPU."""
+    return _workspace(shape, itemsize, 0) + 3 * itemsize * shape.M * (shape.d + shape.K)
+
+
+def _free(place):
+    """Bytes of the GPU that JAX can have."""
+    found = place.memory_stats()
+    return found["bytes_limit"] - found["bytes_in_use"]
+
+
+def _lacks_cuda() -> str | None:
+    if reason := lacks_gpu():
+        return reason
+    plugins = ("jax_cuda12_plugin", "jax_cuda13_plugin")  # to look for devices would start JAX
+    found = any(importlib.util.find_spec(plugin) for plugin in plugins)
+    return None if found else "JAX was installed without CUDA"
+
+
+_SUMMARY = "JAX: value_and_grad under jit"
 VARIANT = Variant(
     "jax",
     "cpu",
-    "JAX: value_and_grad under jit",
+    _SUMMARY,
     Jax,
     _workspace,
     ("jax",),
+    elsewhere=(
+        Variant(
+            "jax",
+            "cuda",
+            _SUMMARY,
+            partial(Jax, device="cuda"),
+            requires=("jax",),
+            lacks=_lacks_cuda,
+            parallel=False,
+            reproducible=False,
+        ),
+    ),
 )

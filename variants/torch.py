@@ -1,7 +1,7 @@
-"""PyTorch on the CPU, as its users write it: autograd, and autograd under torch.compile.
+"""PyTorch, as its users write it: autograd, and autograd under torch.compile.
 
-X, Y, V and W are tensors, and NumPy arrays that share their memory. The number of PyTorch's threads
-is the process's: plans take turns, and put it back after every call.
+X, Y, V and W are tensors on the plan's device. The number of PyTorch's threads and the precision of
+its float32 products are the process's: plans take turns, and put both back after every call.
 """
 
 from __future__ import annotations
@@ -15,19 +15,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from types import FunctionType
+from typing import Any
 
 import numpy as np
 
+from ..device import enough_memory, lacks_gpu
 from ..interface import Plan, Problem, Variant
 from ..network import Network, Parameters
 
+_STRICT = "highest"  # float32 products in float32, on GPUs not in TF32
 _one_at_a_time = threading.Lock()
 _process: int | None = None  # the one that started PyTorch's threads
 
 
 @contextmanager
-def _torch_threads(threads: int) -> Iterator[None]:
-    """Let PyTorch use `threads` threads inside the context; put the setting back after.
+def _settings(threads: int) -> Iterator[None]:
+    """Let PyTorch use `threads` threads, and true float32, inside the context; put them back after.
 
     Raises RuntimeError in a forked child of a process that did so: PyTorch would wait there forever
     for threads that were not copied.
@@ -43,14 +46,18 @@ def _torch_threads(threads: int) -> Iterator[None]:
             "multiprocessing.get_context('spawn')"
         )
     with _one_at_a_time:
-        before = torch.get_num_threads()
+        before, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
         if before != threads:
             torch.set_num_threads(threads)
+        if precision != _STRICT:
+            torch.set_float32_matmul_precision(_STRICT)
         try:
             yield
         finally:
             if before != threads:
                 torch.set_num_threads(before)
+            if precision != _STRICT:
+                torch.set_float32_matmul_precision(precision)
 
 
 def _identity(A):
@@ -84,51 +91,63 @@ def _functions(net: Network) -> tuple[Callable, Callable, Callable]:
 
 
 class Torch(Plan):
-    """L by PyTorch's own functions, ∇L by autograd, the update in place."""
+    """L by PyTorch's own functions, ∇L by autograd, the update in place; on any of its devices."""
 
-    def __init__(self, problem: Problem) -> None:
+    X: Any  # tensors
+    Y: Any
+
+    def __init__(self, problem: Problem, device: str = "cpu") -> None:
         super().__init__(problem)
         import torch
 
         self._torch = torch
         self._outputs, self._link, self._losses = _functions(self.net)
+        if device == "cuda":
+            enough_memory(self.shape, _needed(self.shape, self.dtype.itemsize), _free())
         # Copies begin at a multiple of 64 bytes. Where an array begins changes bits of MKL's sums.
-        self._data = torch.tensor(self.X), torch.tensor(self.Y)
-        self._theta = tuple(torch.tensor(a, requires_grad=True) for a in (self.V, self.W))
-        self.X, self.Y, self.V, self.W = (a.detach().numpy() for a in (*self._data, *self._theta))
+        self._put = partial(torch.tensor, device=device)
+        self.X, self.Y = self._put(self.X), self._put(self.Y)
+        self._theta = tuple(self._put(a, requires_grad=True) for a in (self.V, self.W))
 
     def _loss(self, V, W, X, Y):
         return self._losses(self._outputs(V, W, X), Y).mean(dtype=self._torch.float64)
 
     def _differentiate(self, X, Y):
         loss = self._loss(*self._theta, X, Y)
-        return loss.item(), self._torch.autograd.grad(loss, self._theta)
+        return loss, self._torch.autograd.grad(loss, self._theta)
 
     def _step(self, mu: float) -> float:
-        with _torch_threads(self.threads):
-            loss, gradient = self._differentiate(*self._data)
+        with _settings(self.threads):
+            loss, gradient = self._differentiate(self.X, self.Y)
             with self._torch.no_grad():
                 for weights, slope in zip(self._theta, gradient, strict=True):
                     weights.sub_(slope, alpha=mu)
-        return loss
+            return loss.item()  # waits for all that came before on the device
 
-    def _backpropagate(self, X: np.ndarray, Y: np.ndarray, gradient: Parameters) -> float:
-        with _torch_threads(self.threads):
-            loss, slopes = self._differentiate(self._torch.from_numpy(X), self._torch.from_numpy(Y))
-        gradient.V[...], gradient.W[...] = (slope.numpy() for slope in slopes)
-        return loss
+    def _backpropagate(self, X, Y, gradient: Parameters) -> float:
+        with _settings(self.threads):
+            loss, slopes = self._differentiate(X, Y)
+            gradient.V[...], gradient.W[...] = (slope.numpy(force=True) for slope in slopes)
+            return loss.item()
 
     def _forward(self, X: np.ndarray, F: np.ndarray) -> None:
-        with _torch_threads(self.threads), self._torch.inference_mode():
-            U = self._outputs(*self._theta, self._torch.tensor(X))
-            F[...] = self._link(U).numpy()
+        with _settings(self.threads), self._torch.inference_mode():
+            F[...] = self._link(self._outputs(*self._theta, self._put(X))).numpy(force=True)
+
+    def _get_theta(self) -> Parameters:
+        return Parameters(*(np.array(weights.numpy(force=True)) for weights in self._theta))
+
+    def _set_theta(self, theta: Parameters) -> None:
+        with self._torch.no_grad():
+            for weights, values in zip(self._theta, theta, strict=True):
+                weights.copy_(self._torch.from_numpy(values))
 
 
 class TorchCompiled(Torch):
     """L and ∇L compiled together for the shapes of X and Y; what has other shapes runs eagerly."""
 
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(problem)
+    def __init__(self, problem: Problem, device: str = "cpu") -> None:
+        super().__init__(problem, device)
         torch = self._torch
         grad_and_value = torch.func.grad_and_value(self._loss, argnums=(0, 1))
 
@@ -140,24 +159,40 @@ class TorchCompiled(Torch):
         own = FunctionType(code, globals(), closure=differentiate.__closure__)
         self._compiled = torch.compile(own, fullgraph=True, dynamic=False)
         self._plain_theta = tuple(weights.detach() for weights in self._theta)
-        with warnings.catch_warnings(), _torch_threads(self.threads):
+        with warnings.catch_warnings(), _settings(self.threads):
             warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torch\b")
-            self._differentiate(*self._data)
+            warnings.filterwarnings("ignore", "TensorFloat32 tensor cores")  # not, on purpose
+            self._differentiate(self.X, self.Y)
 
     def _differentiate(self, X, Y):
         if len(X) != self.shape.n:
             return super()._differentiate(X, Y)
         slopes, loss = self._compiled(*self._plain_theta, X, Y)
-        return loss.item(), slopes
+        return loss, slopes
 
 
-class _NeedsCompiler(Variant):
-    def unavailable(self) -> str | None:
-        """None, or why the variant cannot run here."""
-        default = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
-        compiler = os.environ.get("CXX", default)  # as PyTorch looks for it
-        missing = None if shutil.which(compiler) else f"needs the C++ compiler {compiler}"
-        return super().unavailable() or missing
+def _lacks_compiler() -> str | None:
+    default = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
+    compiler = os.environ.get("CXX", default)  # as PyTorch looks for it
+    return None if shutil.which(compiler) else f"needs the C++ compiler {compiler}"
+
+
+def _lacks_cuda() -> str | None:
+    if reason := lacks_gpu():
+        return reason
+    import torch
+
+    if torch.version.cuda is None:
+        return "PyTorch was installed without CUDA"
+    return None if torch.cuda.is_available() else "PyTorch cannot use the GPU"
+
+
+def _free() -> int:
+    """Bytes of the GPU that PyTorch can have, those included that it holds and does not use."""
+    import torch
+
+    held = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+    return torch.cuda.mem_get_info()[0] + held
 
 
 def _workspace(shape, itemsize, threads):
@@ -166,14 +201,44 @@ def _workspace(shape, itemsize, threads):
     return shape.n * (itemsize * (copies + 3 * shape.M + 6 * shape.K) + losses)
 
 
+def _needed(shape, itemsize):
+    """Bytes of a plan and a step on a GPU."""
+    return _workspace(shape, itemsize, 0) + 3 * itemsize * shape.M * (shape.d + shape.K)
+
+
+def _on_cuda(name: str, summary: str, plan: Callable[..., Plan], *requires: str) -> Variant:
+    return Variant(
+        name,
+        "cuda",
+        summary,
+        partial(plan, device="cuda"),
+        requires=("torch", *requires),
+        lacks=_lacks_cuda,
+        parallel=False,
+        reproducible=False,
+    )
+
+
+_EAGER = "PyTorch, eager, with autograd"
+_COMPILED = "PyTorch, loss and gradient under torch.compile"
 VARIANTS = (
-    Variant("torch", "cpu", "PyTorch, eager, with autograd", Torch, _workspace, ("torch",)),
-    _NeedsCompiler(
+    Variant(
+        "torch",
+        "cpu",
+        _EAGER,
+        Torch,
+        _workspace,
+        ("torch",),
+        elsewhere=(_on_cuda("torch", _EAGER, Torch),),
+    ),
+    Variant(
         "torch-compile",
         "cpu",
-        "PyTorch, loss and gradient under torch.compile",
+        _COMPILED,
         TorchCompiled,
         _workspace,
         ("torch",),
+        _lacks_compiler,
+        elsewhere=(_on_cuda("torch-compile", _COMPILED, TorchCompiled, "triton"),),
     ),
 )

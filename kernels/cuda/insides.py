@@ -11,6 +11,7 @@ and warp operations work, which the simulator lacks.
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import random
 import re
@@ -192,8 +193,11 @@ def check_blocks(seed: int = 0) -> Iterator[None]:
     from numba import cuda
     from numba.cuda.simulator import kernel
 
+    configure = kernel.FakeCUDAKernel.__getitem__
     before = kernel.BlockManager, kernel.FakeCUDAModule
     kernel.BlockManager, kernel.FakeCUDAModule = _Block, simulated_module()
+    # As on a device, a kernel configured once keeps its grid whatever is launched in between.
+    kernel.FakeCUDAKernel.__getitem__ = lambda self, grid: configure(copy.copy(self), grid)
     local = getattr(cuda, "local", None)
     cuda.local = _Local()  # for device functions, which are given no `cuda` of their own
     _Block.shuffle = random.Random(seed).shuffle
@@ -201,6 +205,7 @@ def check_blocks(seed: int = 0) -> Iterator[None]:
         yield
     finally:
         kernel.BlockManager, kernel.FakeCUDAModule = before
+        kernel.FakeCUDAKernel.__getitem__ = configure
         if local is None:
             del cuda.local
 
@@ -248,8 +253,9 @@ def machine_code(kernel: Any, arguments: tuple, capability: tuple = (9, 0)) -> M
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.cubin"
         path.write_bytes(cubin)
-        usage, listing = (_disassemble(option, path) for option in ("-res-usage", "-sass"))
-    found = {name: int(number) for name, number in re.findall(r"(REG|STACK|SHARED):(\d+)", usage)}
+        listing = _disassemble(path)
+    usage = re.findall(r"(REG|STACK|SHARED):(\d+)", listing)
+    found = {name: int(number) for name, number in usage}
     pattern = r"^\s+/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P[T\d]+ )?([A-Z0-9_.]+)([^;]*);"
     lines = [(int(a, 16), op, rest) for a, op, rest in re.findall(pattern, listing, re.M)]
     return MachineCode(found["REG"], found["STACK"], found.get("SHARED", 0), lines)
@@ -283,12 +289,12 @@ def build(kernel: Any, arguments: tuple, capability: tuple = (9, 0)) -> bytes:
         dispatcher.get_current_device = before
 
 
-def _disassemble(option: str, path: Path) -> str:
+def _disassemble(path: Path) -> str:
     import nvidia
 
     folders = [str(Path(root) / "cu13" / "bin") for root in nvidia.__path__]
     search = os.pathsep.join([*folders, os.environ.get("PATH", "")])
-    command = ["cuobjdump", option, str(path)]
+    command = ["cuobjdump", "-res-usage", "-sass", str(path)]
     done = subprocess.run(
         command, capture_output=True, text=True, check=True, env=os.environ | {"PATH": search}
     )

@@ -8,6 +8,7 @@ differ from run to run.
 from functools import cache
 
 from numba import cuda
+from numba.extending import register_jitable
 
 from ..activations import Activation
 from ..elementary import like
@@ -34,6 +35,25 @@ def clear(dtype: str):
     return cuda.jit(kernel)
 
 
+def _forward(store):
+    """Function(i, X, V, W, Z, S, U, d, M): for sample i `store(Z, S, m, i, a)` of each a, and u."""
+
+    @register_jitable
+    def forward(i, X, V, W, Z, S, U, d, M):
+        for m in range(M):
+            a = like(X[i, 0], 0.0)
+            for j in range(d):
+                a += V[m, j] * X[i, j]
+            store(Z, S, m, i, a)
+        for k in range(U.shape[1]):
+            u = like(X[i, 0], 0.0)
+            for m in range(M):
+                u += W[k, m] * Z[m, i]
+            U[i, k] = u
+
+    return forward
+
+
 @cache
 def gradient(activation: Activation, loss: Loss):
     """Kernel: add Σ ∂ℓ/∂V to gV (1, M ld), Σ ∂ℓ/∂W to gW (1, K ld) and Σ ℓ to losses (1,).
@@ -42,25 +62,22 @@ def gradient(activation: Activation, loss: Loss):
     """
     value, slope, loss_row = activation.value, activation.slope, loss.loss_row
 
+    @register_jitable
+    def store(Z, S, m, i, a):
+        Z[m, i] = value(a)
+        S[m, i] = slope(a)
+
+    forward = _forward(store)
+
     def kernel(X, Y, V, W, Z, S, U, gV, gW, losses, d, M):
         i = cuda.grid(1)
         if i >= X.shape[0]:
             return
-        for m in range(M):
-            a = like(X[i, 0], 0.0)
-            for j in range(d):
-                a += V[m, j] * X[i, j]
-            Z[m, i] = value(a)
-            S[m, i] = slope(a)
-        for k in range(Y.shape[1]):
-            u = like(X[i, 0], 0.0)
-            for m in range(M):
-                u += W[k, m] * Z[m, i]
-            U[i, k] = u
+        forward(i, X, V, W, Z, S, U, d, M)
         cuda.atomic.add(losses, 0, loss_row(U[i], Y[i], U[i]))
         for m in range(M):
             g = like(X[i, 0], 0.0)
-            for k in range(Y.shape[1]):
+            for k in range(U.shape[1]):
                 delta = U[i, k]
                 g += W[k, m] * delta
                 cuda.atomic.add(gW, (0, k * W.shape[1] + m), delta * Z[m, i])
@@ -76,20 +93,17 @@ def predict(activation: Activation, loss: Loss):
     """Kernel: F = h(σ(X Vᵀ) Wᵀ) for X (n, ld), F (n, K), Z (M, n)."""
     value, link_row = activation.value, loss.link_row
 
+    @register_jitable
+    def store(Z, S, m, i, a):
+        Z[m, i] = value(a)
+
+    forward = _forward(store)
+
     def kernel(X, V, W, Z, F, d, M):
         i = cuda.grid(1)
         if i >= X.shape[0]:
             return
-        for m in range(M):
-            a = like(X[i, 0], 0.0)
-            for j in range(d):
-                a += V[m, j] * X[i, j]
-            Z[m, i] = value(a)
-        for k in range(F.shape[1]):
-            u = like(X[i, 0], 0.0)
-            for m in range(M):
-                u += W[k, m] * Z[m, i]
-            F[i, k] = u
+        forward(i, X, V, W, Z, Z, F, d, M)
         link_row(F[i], F[i])
 
     return cuda.jit(kernel)

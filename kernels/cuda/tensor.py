@@ -1,10 +1,11 @@
 """Products on tensor cores: TF32, in one pass or in three.
 
-TF32 has the exponent of float32 and 11 significant bits. One pass rounds both factors to it: each
-product a b is off by at most 2⁻¹⁰ |a b|, about. Three passes split a = a₁ + a₂ + r with |r| ≤ 2⁻²²
-|a|, and add a₁ b₁ + a₁ b₂ + a₂ b₁: what is left out is at most 3 · 2⁻²² |a b|. Tensor cores add in
-float32, and may cut where float32 would round: 2⁻²³ of the sum for each addition. Factors that are
-infinite give NaN in three passes.
+TF32 has the exponent of float32 and 11 significant bits; of a float32 tensor cores ignore the other
+13. One pass rounds both factors: each product a b is off by at most 2⁻¹⁰ |a b|, about. Three passes
+split a = a₁ + a₂, a₁ rounded, and add a₁ b₁ + a₁ b₂ + a₂ b₁. a₂ has at most 12 significant bits, of
+which the last is ignored, 2⁻²³ |a|, and a₂ b₂ is at most 2⁻²² |a b|: what is left out is within
+3 · 2⁻²² |a b|. Tensor cores add in float32, and may cut where float32 would round: 2⁻²³ of the sum
+for each addition. Factors that are infinite give NaN in three passes.
 
 A warp multiplies 16 × 8 by 8 × 8 at a time (PTX ISA, mma.m16n8k8 with .tf32): of a thread with
 g = lane / 4 and q = lane mod 4, A's elements are (g, q), (g + 8, q), (g, q + 4) and (g + 8, q + 4),
@@ -25,10 +26,12 @@ u4 = np.uint32
 _PAD = 8  # elements that keep the fragments' rows on different banks
 
 
+_HALF, _KEPT = 0x1000, 0xFFFFE000  # half a unit in TF32's last place, and the bits that it keeps
+
+
 def rounded(x):
-    """x in TF32, ties away from 0."""
-    bits = np.asarray(x, np.float32).view(np.uint32)
-    return np.uint32((int(bits) + 0x1000) & 0xFFFFE000).view(np.float32)
+    """x in TF32, ties away from 0; NaN stays NaN."""
+    return high(x) if x == x else x
 
 
 @overload(rounded)
@@ -47,6 +50,32 @@ def _rounded(typingctx, x):
     return types.float32(types.float32), codegen
 
 
+def high(x):
+    """x in TF32, ties away from 0, in half the instructions; NaN may become a number."""
+    bits = int(np.asarray(x, np.float32).view(np.uint32))
+    return np.uint32((bits + _HALF) & _KEPT).view(np.float32)
+
+
+@overload(high)
+def _overload_high(x):
+    return lambda x: _high(x)
+
+
+@intrinsic
+def _high(typingctx, x):
+    def codegen(context, builder, signature, args):
+        kind = ir.IntType(32)
+        bits = builder.add(builder.bitcast(args[0], kind), kind(_HALF))
+        return builder.bitcast(builder.and_(bits, kind(_KEPT)), ir.FloatType())
+
+    return types.float32(types.float32), codegen
+
+
+def _seen(x):
+    """What tensor cores see of x."""
+    return np.uint32(int(np.asarray(x, np.float32).view(np.uint32)) & _KEPT).view(np.float32)
+
+
 def multiply_add(a0, a1, a2, a3, b0, b1, c0, c1, c2, c3):
     """The thread's elements of A B + C, all threads of the warp together."""
     return collective("warp", ((a0, a1, a2, a3), (b0, b1), (c0, c1, c2, c3)), _whole_warp)
@@ -56,8 +85,8 @@ def _whole_warp(parts: list) -> list:
     A, B, C = np.zeros((16, 8)), np.zeros((8, 8)), np.zeros((16, 8))
     for lane, (a, b, c) in enumerate(parts):
         g, q = divmod(lane, 4)
-        A[g, q], A[g + 8, q], A[g, q + 4], A[g + 8, q + 4] = map(rounded, a)
-        B[q, g], B[q + 4, g] = map(rounded, b)
+        A[g, q], A[g + 8, q], A[g, q + 4], A[g + 8, q + 4] = map(_seen, a)
+        B[q, g], B[q + 4, g] = map(_seen, b)
         C[g, 2 * q : 2 * q + 2], C[g + 8, 2 * q : 2 * q + 2] = c[:2], c[2:]
     with np.errstate(all="ignore"):
         D = (A @ B + C).astype(np.float32)
@@ -123,10 +152,12 @@ def _tensor_tile(tile: Tile, three: bool) -> Engine:
         return warp // u4(across) * u4(8 * height), warp % u4(across) * u4(4 * width)
 
     @register_jitable
-    def split(high, low, at, x):
-        high[at] = rounded(x)
+    def split(first, rest, at, x):
         if three:
-            low[at] = rounded(x - high[at])
+            first[at] = high(x)
+            rest[at] = x - first[at]  # NaN where x is
+        else:
+            first[at] = rounded(x)
 
     @register_jitable
     def add(sums, at, a, i, b, j):

@@ -1,6 +1,8 @@
 """Two-layer networks: one interface, many implementations, verified and measured."""
 
+from importlib import import_module as _import_module
 from pathlib import Path as _Path
+from typing import TYPE_CHECKING
 
 for _folder in ("kernels", "variants"):
     if (_Path(__file__).parent / _folder).is_file():
@@ -9,10 +11,12 @@ for _folder in ("kernels", "variants"):
             "with symbolic links (git config core.symlinks true), or install a built wheel"
         )
 
-from . import optimizers, variants
-from .interface import Plan, Problem, Variant
-from .network import Network, Parameters, Shape
-from .oneline import loss_and_gradient
+if TYPE_CHECKING:
+    from . import optimizers, variants
+    from .choosing import choose
+    from .interface import Plan, Problem, Variant
+    from .network import Network, Parameters, Shape
+    from .oneline import loss_and_gradient
 
 __version__ = "0.1.0"
 
@@ -23,7 +27,35 @@ __all__ = [
     "Problem",
     "Shape",
     "Variant",
+    "choose",
     "loss_and_gradient",
     "optimizers",
     "variants",
 ]
+
+# Where the names come from. They are loaded when they are asked for: a compiler takes half a second
+# to import, and who asks the store which variant to take needs none.
+_HOMES = {
+    "Network": "network",
+    "Parameters": "network",
+    "Plan": "interface",
+    "Problem": "interface",
+    "Shape": "network",
+    "Variant": "interface",
+    "choose": "choosing",
+    "loss_and_gradient": "oneline",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in ("optimizers", "variants"):
+        return _import_module(f".{name}", __name__)
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(_import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

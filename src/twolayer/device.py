@@ -5,13 +5,19 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from .interface import Plan, Problem, Variant
 from .kernels.cuda.memory import padded
+from .kernels.updates import Update
+from .machine import gpu_count
 from .network import Parameters, Shape
+
+Launch = Callable[[], None]
+Sums = tuple[Any, Any, Any]
 
 _STAGING = 1 << 26  # bytes of a block of rows on its way to the device
 _ROWS = 1 << 31  # rows are numbered in 32 bits
@@ -33,8 +39,8 @@ class CudaVariant(Variant):
 class CudaPlan(Plan):
     """X, Y, V, W, ∇L and L on the device, matrices with rows of a multiple of 16 bytes.
 
-    A subclass gives `_device_bytes`, makes its buffers and kernels in `_prepare`, and launches them
-    in `_sum_rows` and `_predict_rows`; `_sum_rows` leaves partial sums in `_sums`.
+    A subclass gives `_device_bytes`, makes its buffers and kernels in `_prepare`, binds launches to
+    their arguments in `_sum_rows`, once for all rows, and launches in `_predict_rows`.
     """
 
     lanes = 1  # threads that share a sum of partial gradients
@@ -67,6 +73,7 @@ class CudaPlan(Plan):
             kernel = sums.finish(self.dtype.name, self.lanes, update)
             grid = sums.finish_grid(self._dV, self._dW)
             self._launch_finish[update] = kernel[grid, (sums.COLUMNS, self.lanes)]
+        self._epoch = self._bound(self.X, self.Y, update=True)
 
     def _device_bytes(self) -> int:
         """Bytes of the subclass's buffers."""
@@ -76,10 +83,10 @@ class CudaPlan(Plan):
         """Make buffers and kernels."""
         raise NotImplementedError
 
-    def _sum_rows(self, X: Any, Y: Any) -> tuple[Any, Any, Any]:
-        """Launch what sums over rows on the device.
+    def _sum_rows(self, X: Any, Y: Any) -> tuple[list[Launch], Sums]:
+        """Launches that sum over rows on the device, bound to their arguments, and their sums.
 
-        Returns gVs (parts, M ld), gWs (parts, K ld) and losses (parts,).
+        The sums are gVs (parts, M ld), gWs (parts, K ld) and losses (parts,).
         """
         raise NotImplementedError
 
@@ -87,20 +94,30 @@ class CudaPlan(Plan):
         """Write F for at most n rows X on the device."""
         raise NotImplementedError
 
-    def _finish(self, X: Any, Y: Any, mu: float, update: bool) -> float:
-        parts = self._sum_rows(X, Y)
-        self._launch_finish[update](
-            *parts, self._dV, self._dW, self._gV, self._gW, self._loss,
-            self.shape.d, self.shape.M, 1.0 / len(X), mu,
+    def _bound(self, X: Any, Y: Any, update: bool) -> tuple[list[Launch], Callable[[float], None]]:
+        """Launches bound to their arguments, the last to all but μ.
+
+        They know nothing of the plan: one that nobody uses gives its memory back at once.
+        """
+        launches, parts = self._sum_rows(X, Y)
+        finish = partial(
+            self._launch_finish[update], *parts, self._dV, self._dW, self._gV, self._gW, self._loss,
+            self.shape.d, self.shape.M, 1.0 / len(X),
         )  # fmt: skip
+        return launches, finish
+
+    def _run(self, launches: list[Launch], finish: Callable[[float], None], mu: float) -> float:
+        for launch in launches:
+            launch()
+        finish(mu)
         self._loss.copy_to_host(self._host_loss)
         return float(self._host_loss[0])
 
     def _step(self, mu: float) -> float:
-        return self._finish(self.X, self.Y, mu, update=True)
+        return self._run(*self._epoch, mu)
 
     def _backpropagate(self, X: Any, Y: Any, gradient: Parameters) -> float:
-        loss = self._finish(X, Y, 0.0, update=False)
+        loss = self._run(*self._bound(X, Y, update=False), 0.0)
         for source, host, target in (
             (self._gV, self._host_V, gradient.V),
             (self._gW, self._host_W, gradient.W),
@@ -114,17 +131,46 @@ class CudaPlan(Plan):
             rows = slice(start, start + self.shape.n)
             self._predict_rows(self._to_device(X[rows]), F[rows])
 
+    def _update(self, update: Update, scalars: tuple[float, ...], rows: slice) -> float:
+        from .kernels.cuda import updates
+
+        loss = self._run(*self._bound(self.X[rows], self.Y[rows], update=False), 0.0)
+        kernel = updates.elementwise(update)
+        columns = self.shape.d, self.shape.M
+        arrays = zip((self._dV, self._dW), (self._gV, self._gW), *self._slots, strict=True)
+        for (W, *others), width in zip(arrays, columns, strict=True):
+            blocks = -(-W.size // updates.THREADS)
+            kernel[blocks, updates.THREADS](W, *others, width, scalars)
+        return loss
+
+    def _get_slots(self) -> tuple[Parameters, ...]:
+        return tuple(self._on_host(*slot) for slot in self._slots)
+
+    def _set_slots(self, slots: tuple[Parameters, ...]) -> None:
+        needed = len(slots) * self.dtype.itemsize * (self._dV.size + self._dW.size)
+        self._enough_memory(needed)
+        self._slots = tuple(
+            Parameters(self._empty(*self._dV.shape), self._empty(*self._dW.shape)) for _ in slots
+        )
+        for device, values in zip(self._slots, slots, strict=True):
+            self._put(device, values)
+
     def _get_theta(self) -> Parameters:
-        V, W = self._dV.copy_to_host(), self._dW.copy_to_host()
-        return Parameters(V[:, : self.shape.d].copy(), W[:, : self.shape.M].copy())
+        return self._on_host(self._dV, self._dW)
 
     def _set_theta(self, theta: Parameters) -> None:
-        for device, host, values in (
-            (self._dV, self._host_V, theta.V),
-            (self._dW, self._host_W, theta.W),
-        ):
+        self._put((self._dV, self._dW), theta)
+
+    def _on_host(self, V: Any, W: Any) -> Parameters:
+        V, W = V.copy_to_host(), W.copy_to_host()
+        return Parameters(V[:, : self.shape.d].copy(), W[:, : self.shape.M].copy())
+
+    def _put(self, devices: tuple[Any, Any], values: Parameters) -> None:
+        """Copy arrays shaped as θ to the device, rows filled up with zeros."""
+        hosts = self._host_V, self._host_W
+        for device, host, value in zip(devices, hosts, values, strict=True):
             host[...] = 0
-            host[:, : values.shape[1]] = values
+            host[:, : value.shape[1]] = value
             device.copy_to_device(host)
 
     def _empty(self, *shape: int) -> Any:
@@ -147,12 +193,21 @@ class CudaPlan(Plan):
     def _enough_memory(self, needed: int) -> None:
         if self.shape.n >= _ROWS:
             raise ValueError(f"X: expected fewer than {_ROWS} rows on a GPU, got {self.shape.n}")
-        free = self._cuda.current_context().get_memory_info().free
-        if needed > free:
-            raise MemoryError(
-                f"a plan on the GPU with {self.shape}: needs {needed / 2**30:.2f} GiB of its "
-                f"memory, {free / 2**30:.2f} GiB are free"
-            )
+        enough_memory(self.shape, needed, self._cuda.current_context().get_memory_info().free)
+
+
+def lacks_gpu() -> str | None:
+    """None, or that there is no GPU, found without importing a library that uses one."""
+    return None if gpu_count() else "no NVIDIA GPU"
+
+
+def enough_memory(shape: Shape, needed: int, free: int) -> None:
+    """Raise MemoryError, before anything is allocated, if so many bytes are not free on a GPU."""
+    if needed > free:
+        raise MemoryError(
+            f"a plan on the GPU with {shape}: needs {needed / 2**30:.2f} GiB of its memory, "
+            f"{free / 2**30:.2f} GiB are free"
+        )
 
 
 def elements(shape: Shape, dtype: np.dtype) -> int:

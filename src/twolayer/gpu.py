@@ -1,13 +1,16 @@
 """Figures of a GPU: ceilings, and epochs timed by its own clock.
 
-An epoch's time is that between two events on the device. Clocks are warmed up before every block;
-where X and Y fit into the second-level cache, several plans with data of their own take turns, so
-that each epoch reads them from memory. Copies to the device are a figure of their own.
+An epoch's time is that between two events on the device: `step` waits for its loss, which comes
+after all else, on whatever stream a library works. Clocks are warmed up before every block; where X
+and Y fit into the second-level cache, several plans with data of their own take turns, so that each
+epoch reads them from memory. Copies to the device are a figure of their own.
 """
 
 from __future__ import annotations
 
+import gc
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -30,7 +33,8 @@ class Epochs(NamedTuple):
     """seconds: an epoch on the device, one figure a repetition; wall: the same by the host's clock.
 
     transfer: seconds to copy X and Y to the device; plan: seconds to make the plan, checks and
-    copies included; memory: bytes of the device that it took.
+    copies included; memory: bytes of the device that it and its first step took, beyond what a
+    library kept from earlier ones.
     """
 
     seconds: list[float]
@@ -113,11 +117,13 @@ def epochs(
     variant.plan(net, X[:8], Y[:8], theta)  # compiles
     cuda.synchronize()
     transfer, _ = timed(lambda: (cuda.to_device(X), cuda.to_device(Y)))
+    _release()
     free = cuda.current_context().get_memory_info().free
     begun = time.perf_counter()
     plans: list[Plan] = [variant.plan(net, X, Y, theta)]
     cuda.synchronize()
     making = time.perf_counter() - begun
+    plans[0].step(STEP_SIZE)
     memory = free - cuda.current_context().get_memory_info().free
     count = min(_MOST_PLANS, 1 + 2 * second_level_cache() // shape.bytes(dtype))
     plans += [variant.plan(net, X, Y, theta) for _ in range(count - 1)]
@@ -125,6 +131,15 @@ def epochs(
     figures = [timed(partial(plans[i % len(plans)].step, STEP_SIZE)) for i in range(repetitions)]
     seconds, wall = (list(column) for column in zip(*figures, strict=True))
     return Epochs(seconds, wall, transfer, making, int(memory) if np.isfinite(memory) else 0)
+
+
+def _release() -> None:
+    """Let the libraries that keep freed memory hand it back."""
+    gc.collect()
+    if "torch" in sys.modules:
+        sys.modules["torch"].cuda.empty_cache()
+    if "cupy" in sys.modules:
+        sys.modules["cupy"].get_default_memory_pool().free_all_blocks()
 
 
 def _warm(call: Callable[[], Any], seconds: float) -> None:

@@ -18,7 +18,7 @@ from . import checks
 from .kernels import updates
 from .kernels.updates import Update
 from .machine import cpu_count
-from .network import Network, Parameters, Shape, enough_memory, positive_integer
+from .network import Network, Parameters, Shape, enough_memory, one_of, positive_integer
 
 
 class Problem(NamedTuple):
@@ -43,7 +43,10 @@ class Plan:
     may give `_step` where one pass can do more than the two, and `_get_theta` and `_set_theta`
     where it keeps θ in a form of its own; where it also keeps ∇L so, `_update`, `_get_slots` and
     `_set_slots`. Rows handed to it are C-contiguous. Calls from several Python threads take turns.
+    `variant` is the name of the one that made it.
     """
+
+    variant = ""
 
     def __init__(self, problem: Problem) -> None:
         self.net, self.X, self.Y, (self.V, self.W), self.threads = problem
@@ -111,7 +114,7 @@ class Plan:
         ValueError for rows out of range.
         """
         rows = checks.check_rows(rows, self.shape.n)
-        gradient = Parameters(np.empty_like(self.V), np.empty_like(self.W))
+        gradient = Parameters(*(np.empty(a.shape, self.dtype) for a in (self.V, self.W)))
         with self._turn:
             loss = self._loss_and_gradient(rows, gradient)
         return float(loss), gradient
@@ -185,15 +188,20 @@ def _takes_all(shape: Shape, dtype: np.dtype) -> str | None:
     return None
 
 
+def _lacks_nothing() -> str | None:
+    return None
+
+
 @dataclass(frozen=True)
 class Variant:
     """One interchangeable implementation.
 
-    Arguments: name; device, "cpu", "cuda" or "cluster"; summary, one line; make, the Plan class;
-    workspace(shape, itemsize, threads), the bytes of its buffers beyond X, Y and two copies of θ;
-    requires, the modules without which it cannot run; parallel, whether it uses `threads`;
-    reproducible, whether the same call returns the same bits; refuses(shape, dtype), None or a
-    sentence that says for which problems it is made and what to take for others.
+    Arguments: name; device, "cpu", "cuda", "cluster" or "any"; summary, one line; make, the Plan
+    class; workspace(shape, itemsize, threads), the bytes of its buffers beyond X, Y and two copies
+    of θ; requires, the modules without which it cannot run; lacks(), None or what else is missing
+    here; parallel, whether it uses `threads`; reproducible, whether the same call returns the same
+    bits; refuses(shape, dtype), None or a sentence that says for which problems it is made and what
+    to take for others; elsewhere, the same variant on other devices.
     """
 
     name: str
@@ -202,26 +210,42 @@ class Variant:
     make: Callable[[Problem], Plan] = field(repr=False)
     workspace: Callable[[Shape, int, int], int] = field(default=_no_workspace, repr=False)
     requires: tuple[str, ...] = ()
+    lacks: Callable[[], str | None] = field(default=_lacks_nothing, repr=False)
     parallel: bool = True
     reproducible: bool = True
     refuses: Callable[[Shape, np.dtype], str | None] = field(default=_takes_all, repr=False)
+    elsewhere: tuple[Variant, ...] = field(default=(), repr=False)
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """All devices that it can run on, `device` first."""
+        return (self.device, *(variant.device for variant in self.elsewhere))
+
+    def on(self, device: str) -> Variant:
+        """The variant on one of its `devices`. Raises ValueError with the list of them."""
+        one_of(f"device of variant {self.name}", device, self.devices)
+        return next(one for one in (self, *self.elsewhere) if one.device == device)
 
     def unavailable(self) -> str | None:
         """None, or why the variant cannot run here."""
         missing = [name for name in self.requires if importlib.util.find_spec(name) is None]
-        return f"needs the package {', '.join(missing)}" if missing else None
+        return f"needs the package {', '.join(missing)}" if missing else self.lacks()
 
     def plan(
-        self, net: Network, X: Any, Y: Any, theta: Parameters, threads: int | None = None
-    ) -> Plan:
+        self, net: Network, X: Any, Y: Any, theta: Parameters, threads: int | None = None,
+        device: str | None = None,
+    ) -> Plan:  # fmt: skip
         """Check everything once and make the plan that runs.
 
         Arguments: net; X (n, d) and theta, V (M, d) and W (K, M), all float32 or all float64; Y
         (n, K) of any real dtype, or (n,) integer labels for softmax and (n,) labels ±1 for
-        logistic; threads, at most and by default the CPUs that this process may use. None of the
-        arrays is ever written to. Raises ValueError, TypeError or MemoryError in a sentence that
-        names the argument, RuntimeError where the variant cannot run here.
+        logistic; threads, at most and by default the CPUs that this process may use; device, one of
+        `devices`, by default the first. None of the arrays is ever written to. Raises ValueError,
+        TypeError or MemoryError in a sentence that names the argument, RuntimeError where the
+        variant cannot run here.
         """
+        if device is not None and device != self.device:
+            return self.on(device).plan(net, X, Y, theta, threads)
         reason = self.unavailable()
         if reason:
             raise RuntimeError(f"variant {self.name} cannot run here: {reason}")
@@ -248,6 +272,7 @@ class Variant:
             )
         Y = checks.check_targets(net, Y, shape, X.dtype)
         plan = self.make(Problem(net, X, Y, theta, threads))
+        plan.variant = self.name
         plan.gradient(slice(0, 1))  # compiles, so that no epoch has to
         return plan
 

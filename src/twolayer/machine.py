@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import platform
 import shutil
@@ -87,10 +88,20 @@ def last_level_cache(threads: int) -> int:
     return sum(instances[:threads])
 
 
+def gpu_count() -> int:
+    """The number of NVIDIA GPUs that the driver shows to this process; 0 without a driver."""
+    count = ctypes.c_int(0)
+    with contextlib.suppress(OSError):
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+        if driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0:
+            return count.value
+    return 0
+
+
 @cache
 def source_digest() -> str:
     """A hash of the names and contents of all the package's Python files."""
-    from .kernels.jit import digest
+    from .kernels.digest import digest
 
     package = Path(__file__).parent
     # In a checkout these two folders are symbolic links, which a walk does not follow by itself.
@@ -124,6 +135,29 @@ def fingerprint() -> Fingerprint:
         "blas": _blas(),
         "numba_threading_layer": os.environ.get("NUMBA_THREADING_LAYER", "default"),
         "gpus": _gpus(),
+        "sources": source_digest(),
+    }
+
+
+@cache
+def signature() -> Fingerprint:
+    """What times of one machine depend on and a process tells at once, without any compiler.
+
+    Hardware, libraries by their versions, the sources, and the variables that change the kernels.
+    The dictionary is shared by all callers: do not change it.
+    """
+    names = ("NUMBA_THREADING_LAYER", "NUMBA_DISABLE_JIT", "TWOLAYER_VECTOR_BYTES")
+    driver = Path("/proc/driver/nvidia/version")
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpu": _cpu_model(),
+        "cpu_flags": _cpu_flags(),
+        "cpus": cpu_count(),
+        "caches": [f"L{level} {size}" for level, size in cache_sizes().items()],
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "libraries": _versions(),
+        "variables": [f"{name}={os.environ[name]}" for name in names if name in os.environ],
+        "gpu_driver": driver.read_text() if driver.exists() else "",
         "sources": source_digest(),
     }
 
@@ -179,11 +213,20 @@ def _caches() -> dict[int, dict[str, int]]:
 def _cpu_model() -> str:
     if sys.platform == "darwin":
         return _output("sysctl", "-n", "machdep.cpu.brand_string")
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def _cpu_flags() -> str:
+    return _cpuinfo("flags") or _cpuinfo("Features")  # as x86 and ARM call them
+
+
+def _cpuinfo(name: str) -> str:
+    """A line of what Linux says of the first CPU; empty where there is none."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
+            if line.partition(":")[0].strip() == name:
                 return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return ""
 
 
 def _versions() -> list[str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from .device import CudaPlan, elements
+from .device import CudaPlan, Launch, Sums, elements
 from .kernels.cuda.memory import padded
 
 _BLOCKS = 264  # two for each multiprocessor of a large GPU: a sum is split until there are as many
@@ -66,19 +67,19 @@ class ProductsPlan(CudaPlan):
 
         def launcher(
             rows: int | None, columns: int, along: tuple[bool, bool], epilogue: Any, depth: int = 0
-        ) -> Callable[..., None]:
-            """launch(A, B, C, D) of a product with so many rows, or a row a sample."""
+        ) -> Callable[..., Launch]:
+            """The launch for A, B, C and D of a product with so many rows, or a row a sample."""
             tile = self._tile(rows or n, columns)
             kernel = product(dtype, tile, along, epilogue, engine)
             width = padded(columns, self.dtype)
             share = self._parts(tile, rows, width)[1] if rows else depth
 
-            def launch(A: Any, B: Any, C: Any, D: Any) -> None:
+            def bound(A: Any, B: Any, C: Any, D: Any) -> Launch:
                 height, parts = (rows, -(-len(A) // share)) if rows else (len(A), 1)
                 grid = (-(-height // tile.rows), -(-columns // tile.columns), parts)
-                kernel[grid, tile.threads](A, B, C, D, height, width, share)
+                return partial(kernel[grid, tile.threads], A, B, C, D, height, width, share)
 
-            return launch
+            return bound
 
         sigma = epilogues.activate(self.net.sigma)
         self._hidden = launcher(None, M, (True, True), sigma, ld_d)
@@ -93,7 +94,6 @@ class ProductsPlan(CudaPlan):
         self._losses = self._cuda.device_array(-(-n // self._threads), np.float64)
         self._loss_kernel = epilogues.loss_of_rows(self.net.objective)
         self._link_kernel = epilogues.link_of_rows(self.net.objective)
-        self._views = self._rows_of(n)
 
     def _rows_of(self, rows: int) -> tuple[Any, ...]:
         """Views of Z, S, U, gVs, gWs and losses for so many rows."""
@@ -102,20 +102,21 @@ class ProductsPlan(CudaPlan):
         lengths = (rows, rows, rows, *parts)
         return tuple(array[:length] for array, length in zip(arrays, lengths, strict=True))
 
-    def _sum_rows(self, X: Any, Y: Any) -> tuple[Any, Any, Any]:
-        n = len(X)
-        Z, S, U, gVs, gWs, losses = self._views if n == self.shape.n else self._rows_of(n)
-        self._hidden(X, self._dV, Z, S)
-        self._outputs(Z, self._dW, U, U)
-        self._loss_kernel[len(losses), self._threads](U, Y, losses)
-        self._sum_W(U, Z, gWs, gWs)
-        self._backward(U, self._dW, S, S)
-        self._sum_V(S, X, gVs, gVs)
-        return gVs, gWs, losses
+    def _sum_rows(self, X: Any, Y: Any) -> tuple[list[Launch], Sums]:
+        Z, S, U, gVs, gWs, losses = self._rows_of(len(X))
+        launches: list[Launch] = [
+            self._hidden(X, self._dV, Z, S),
+            self._outputs(Z, self._dW, U, U),
+            partial(self._loss_kernel[len(losses), self._threads], U, Y, losses),
+            self._sum_W(U, Z, gWs, gWs),
+            self._backward(U, self._dW, S, S),
+            self._sum_V(S, X, gVs, gVs),
+        ]
+        return launches, (gVs, gWs, losses)
 
     def _predict_rows(self, X: Any, F: np.ndarray) -> None:
         Z, S, U, *_ = self._rows_of(len(X))
-        self._hidden(X, self._dV, Z, S)
-        self._outputs(Z, self._dW, U, U)
+        self._hidden(X, self._dV, Z, S)()
+        self._outputs(Z, self._dW, U, U)()
         self._link_kernel[-(-len(X) // self._threads), self._threads](U, self.shape.K)
         F[...] = U.copy_to_host()[:, : F.shape[1]]

@@ -22,6 +22,7 @@ STEP_SIZE = 1e-6  # small, so that parameters stay finite through any number of 
 ROUNDS = 5
 LIMIT = 0.1  # seconds an epoch; a slower variant is skipped
 TIME = 3.0  # seconds for the blocks of a group on one workload; the first two rounds are done
+TOO_SLOW = "would take"  # how the reason of a variant that is too slow begins
 REFERENCE = "numba-fused"  # what others are set against
 _LEAST_ROUNDS = 2  # one in either order
 _WAKE_UP = 1.0  # seconds of all threads before the variants that use them are timed
@@ -220,7 +221,7 @@ def _start(
         entry.first_call, plan = timing.once(lambda: start(_FIRST_ROWS))
         estimate = _estimate(start, plan, len(X), limit)
         if estimate > limit:
-            entry.skipped = f"would take {estimate:.2g} s an epoch, the limit is {limit:g} s"
+            entry.skipped = f"{TOO_SLOW} {estimate:.2g} s an epoch, the limit is {limit:g} s"
             return None
         if reason := _disagreement(variant, net, X, Y, theta, threads):
             entry.skipped = f"disagrees with the oracle: {reason}"

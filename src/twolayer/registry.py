@@ -6,7 +6,7 @@ import importlib.metadata
 import importlib.util
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from .interface import Variant
@@ -17,9 +17,14 @@ ENTRY_POINTS = "twolayer.variants"
 class Registry:
     """Variants by name, in the order of their registration."""
 
-    def __init__(self, variants: Iterable[Variant] = ()) -> None:
+    def __init__(
+        self,
+        variants: Iterable[Variant] = (),
+        later: Callable[[], Iterable[Variant]] = tuple,
+    ) -> None:
         self._variants: dict[str, Variant] = {}
-        self._entry_points_loaded = False
+        self._later = later  # called when the list is used first
+        self._complete = False
         for variant in variants:
             self.add(variant)
 
@@ -66,20 +71,24 @@ class Registry:
 
     def get(self, name: str) -> Variant:
         """The variant of that name. Raises ValueError with the list of names if there is none."""
-        self._load_entry_points()
+        self._add_later()
         if name not in self._variants:
             raise ValueError(f"variant: expected one of {', '.join(self._variants)}, got {name!r}")
         return self._variants[name]
 
     def __iter__(self) -> Iterator[Variant]:
-        self._load_entry_points()
+        self._add_later()
         return iter(list(self._variants.values()))
 
-    def _load_entry_points(self) -> None:
-        """Add what other installed packages offer; one that fails is left out with a warning."""
-        if self._entry_points_loaded:
+    def _add_later(self) -> None:
+        """Add `later` and what other installed packages offer; of those, one that fails is left out
+        with a warning.
+        """
+        if self._complete:
             return
-        self._entry_points_loaded = True
+        self._complete = True
+        for variant in self._later():
+            self.add(variant)
         for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
             try:
                 self.add(point.load())

@@ -156,7 +156,7 @@ class Store:
                         return _commit(db, work)
                 except OSError as error:
                     self._bypass(error)
-                except sqlite3.DatabaseError as error:
+                except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # even in its schema
                     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
                     if code not in _DAMAGE or not self._set_aside(inode, error):
                         self._bypass(error)

@@ -49,7 +49,7 @@ def plan(
     reader = _Reader(net, X, Y, theta, rows)
     _, X_first, Y_first = reader.read(0, rows, reader.buffers[0])
     inner = variant.plan(net, X_first, Y_first, theta, check_threads(threads))
-    unread: tuple[Any, Any] = (X, Y)
+    unread: tuple[Any, Any] = X, Y
     return Stream(Problem(net, *unread, inner.theta, inner.threads), inner, reader)
 
 

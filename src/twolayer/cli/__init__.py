@@ -4,23 +4,58 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from importlib import import_module
 from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
-from . import bench, list, predict, regress, train, verify
 from .output import complain
 
+# Command: its module and function. Only the one that is run is imported.
+COMMANDS = {
+    "list": ("list", "list_variants"),
+    "verify": ("verify", "verify"),
+    "bench": ("bench", "bench"),
+    "choose": ("choose", "choose"),
+    "train": ("train", "train"),
+    "predict": ("predict", "predict"),
+    "regress": ("regress", "regress"),
+    "report": ("report", "report"),
+}
+
+
+class _Commands(TyperGroup):
+    """The commands by name, each imported when it is needed.
+
+    Some versions of typer bring a click of their own, so its types have no one name.
+    """
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [*COMMANDS]
+
+    def get_command(self, ctx: Any, name: str) -> Any:
+        if name not in COMMANDS:
+            return None
+        module, function = COMMANDS[name]
+        return command(name, getattr(import_module(f".{module}", __name__), function))
+
+
 app = typer.Typer(
-    help="Two-layer networks f(x) = h(W σ(V x)): one interface, many implementations.",
+    cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
 
 
-def command(name: str, function: Callable[..., None]) -> None:
-    """Add a command; what the package refuses in it becomes one red sentence and exit code 2."""
+@app.callback()
+def main() -> None:
+    """Two-layer networks f(x) = h(W σ(V x)): one interface, many implementations."""
+
+
+def command(name: str, function: Callable[..., None]) -> Any:
+    """A command; what the package refuses in it becomes one red sentence and exit code 2."""
 
     @wraps(function)
     def run(*arguments: Any, **options: Any) -> None:
@@ -32,12 +67,6 @@ def command(name: str, function: Callable[..., None]) -> None:
             complain(str(error) or type(error).__name__)
             raise typer.Exit(2) from None
 
-    app.command(name)(run)
-
-
-command("list", list.list_variants)
-command("verify", verify.verify)
-command("bench", bench.bench)
-command("train", train.train)
-command("predict", predict.predict)
-command("regress", regress.regress)
+    single = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+    single.command(name)(run)
+    return typer.main.get_command(single)

@@ -20,6 +20,7 @@ from ..interface import Variant, check_threads
 from ..network import Network, float_type, one_of
 from ..race import Result, Workload
 from ..store import Store
+from . import calibrate as calibration
 from . import gpu as on_gpu
 from . import options, output, tables
 from . import peers as peers_table
@@ -58,6 +59,9 @@ def bench(
     device: Annotated[
         str, typer.Option(help="cpu, or cuda for the variants on a GPU, by its own clock.")
     ] = "cpu",
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Fit the cost models that `twolayer choose` uses.")
+    ] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer and smaller problems.")] = False,
     json: options.JsonFile = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the results, .svg or .png.")] = None,
@@ -72,9 +76,14 @@ def bench(
 
     Without --shape and --sweep: real data sets, and sweeps of n, d, M and K from one base point.
     Sweeps have the squared loss unless another is named, so that K = 1 is a problem too. With
-    --peers: eight shapes with networks of their own, and one table with a row a shape.
+    --peers: eight shapes with networks of their own, and one table with a row a shape. With
+    --calibrate: the cost models of `twolayer choose`, as far as they are not known, in both dtypes,
+    on one thread and on all, or on --threads; interrupted, it goes on there.
     """
     one_of("device", device, ("cpu", "cuda"))
+    if calibrate:
+        calibration.calibrate(options.select_variants(variants, variant_file), device, threads)
+        return
     if device == "cuda":
         for name, given in (
             ("sweep", sweep),
@@ -89,7 +98,7 @@ def bench(
             output.check_writable("json", json)
         shapes = [parse_shape(text) for text in shape] if shape else [*on_gpu.SHAPES]
         net = Network(activation or "tanh", loss or "squared")
-        field = options.select_variants(variants, variant_file)
+        field = options.select_variants(variants, variant_file, device)
         on_gpu.bench(field, net, shapes, float_type("dtype", dtype).name, json)
         return
     listed = peers and not (shape or sweep)

@@ -12,6 +12,7 @@ from ..cases import problem
 from ..interface import Variant
 from ..machine import fingerprint
 from ..network import Network, Shape
+from ..roofline import Roofline
 from . import output
 
 SHAPES = (
@@ -19,75 +20,83 @@ SHAPES = (
     Shape(100_000, 784, 128, 10),
     Shape(60_000, 784, 1024, 10),
 )
-_CHECKED = Shape(257, 8, 32, 1)
+_CHECKED_ROWS = 257
+_COLUMNS = (
+    "shape", "variant", "an epoch", "host's clock", "copies", "plan", "memory", "error",
+    "of the ceiling",
+)  # fmt: skip
 
 
 def bench(
     field: list[Variant], net: Network, shapes: list[Shape], dtype: str, json: Path | None = None,
     repetitions: int = 30, warm_up: float = gpu.WARM_UP, size: int = 1 << 28,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Check and time the CUDA variants on each shape; prints a table and returns its records.
+    """Check and time variants of the device "cuda" on each shape; prints a table of the records.
 
     Raises ValueError where none of the variants can run.
     """
-    field = [variant for variant in field if variant.device == "cuda"]
     reasons = {variant.name: variant.unavailable() for variant in field}
-    if not field or all(reasons.values()):
-        why = next(iter(reasons.values()), "none of the variants runs there")
+    if all(reasons.values()):
+        why = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
         raise ValueError(f"device: expected a device that is here, got 'cuda': {why}")
     roof = gpu.ceilings(dtype, size, warm_up)
     records = [
-        _record(variant, net, shape, dtype, roof, repetitions, warm_up)
+        record(variant, net, shape, dtype, repetitions, warm_up)
         for shape in shapes
         for variant in field
     ]
-    columns = (
-        "shape",
-        "variant",
-        "an epoch",
-        "host's clock",
-        "copies",
-        "plan",
-        "memory",
-        "of the ceiling",
-    )
-    table = Table(*columns, title=f"{dtype}, {net.activation}, {net.loss}")
-    for record in records:
-        if record["skipped"]:
-            table.add_row(record["shape"], record["variant"], record["skipped"])
+    table = Table(*_COLUMNS, title=f"{dtype}, {net.activation}, {net.loss}")
+    for found in records:
+        if found["skipped"]:
+            table.add_row(found["shape"], found["variant"], found["skipped"])
             continue
         table.add_row(
-            record["shape"], record["variant"],
-            *(output.duration(record[name]) for name in ("seconds", "wall", "transfer", "plan")),
-            f"{record['memory'] / 2**20:.1f} MiB", f"{record['roofline']:.0%}",
+            found["shape"], found["variant"],
+            *(output.duration(found[name]) for name in ("seconds", "wall", "transfer", "plan")),
+            f"{found['memory'] / 2**20:.1f} MiB", f"{found['error']:.2f}",
+            f"{share(found, roof):.0%}",
         )  # fmt: skip
-    output.stdout().print(table)
+    console = output.stdout()
+    console.print(table)
+    console.print("Errors in units of the bound for that dtype: above 1 a variant is not timed.")
     if json is not None:
         ceilings = {"flops": roof.flops, "bandwidth": roof.bandwidth}
+        results = [
+            found | ({} if found["skipped"] else {"roofline": share(found, roof)})
+            for found in records
+        ]
         output.write_json(
-            json, {"machine": fingerprint(), "ceilings": ceilings, "results": records}
+            json, {"machine": fingerprint(), "ceilings": ceilings, "results": results}
         )
     return records
 
 
-def _record(
-    variant: Variant, net: Network, shape: Shape, dtype: str, roof: Any, repetitions: int,
-    warm_up: float,
+def share(found: dict[str, Any], roof: Roofline) -> float:
+    """The least time that the ceilings allow for a record's epoch, over its time."""
+    return roof.seconds(found["flops"], found["bytes"]) / found["seconds"]
+
+
+def record(
+    variant: Variant, net: Network, shape: Shape, dtype: str, repetitions: int = 30,
+    warm_up: float = gpu.WARM_UP,
 ) -> dict[str, Any]:  # fmt: skip
     """What is known of a variant on a shape, or why it was left out."""
-    record: dict[str, Any] = {"shape": str(shape), "variant": variant.name, "dtype": dtype}
-    checked = problem(net, shape._replace(n=min(shape.n, _CHECKED.n)), dtype)
+    about: dict[str, Any] = {
+        "shape": str(shape), "variant": variant.name, "dtype": dtype, "flops": shape.flops(),
+        "bytes": shape.bytes(dtype),
+    }  # fmt: skip
+    checked = problem(net, shape._replace(n=min(shape.n, _CHECKED_ROWS)), dtype)
     skipped = variant.unavailable() or variant.refuses(shape, checked.X.dtype)
-    if not skipped:
-        found = verify.agreement(variant, checked)
-        skipped = None if found.agrees else f"disagrees with the oracle: {found}"
     if skipped:
-        return record | {"skipped": skipped}
+        return about | {"skipped": skipped}
+    found = verify.agreement(variant, checked)
+    if not found.agrees:
+        return about | {"skipped": f"disagrees with the oracle: {found}"}
     try:
         figures = gpu.epochs(variant, net, shape, dtype, repetitions, warm_up)
     except MemoryError as error:
-        return record | {"skipped": str(error)}
-    return record | {
+        return about | {"skipped": str(error)}
+    return about | {
         "skipped": "",
         "seconds": figures.median,
         "all_seconds": figures.seconds,
@@ -95,6 +104,6 @@ def _record(
         "transfer": figures.transfer,
         "plan": figures.plan,
         "memory": figures.memory,
+        "error": found.ratio,
         "gflops": shape.flops() / figures.median / 1e9,
-        "roofline": roof.seconds(shape.flops(), shape.bytes(dtype)) / figures.median,
     }

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from rich.table import Table
 
+from .. import variants
 from . import output
-from .options import JsonFile, VariantFiles, select_variants
+from .options import JsonFile, VariantFiles, add_files
 
 
 def list_variants(variant_file: VariantFiles = None, json: JsonFile = None) -> None:
-    """List every variant and whether it runs here."""
+    """List every variant and whether it runs here, once for each device it is made for."""
     table = Table("variant", "device", "what it is", "runs here", box=None, pad_edge=False)
     rows = []
-    for variant in select_variants(None, variant_file):
+    add_files(variant_file)
+    for variant in (one.on(device) for one in variants.REGISTRY for device in one.devices):
         reason = variant.unavailable()
         rows.append(
             {

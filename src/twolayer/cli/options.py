@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .. import cluster, variants
-from ..interface import Variant
+if TYPE_CHECKING:
+    from ..interface import Variant
 
 VariantFiles = Annotated[
     list[Path] | None,
@@ -31,22 +31,39 @@ Scheduler = Annotated[
         help="The Dask cluster for dask, as tcp://host:8786; by default processes on this machine.",
     ),
 ]
+Device = Annotated[str | None, typer.Option(help="cpu or cuda, by default each variant's own.")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")]
 
 
 def select_variants(
-    names: str | None, files: Sequence[Path] | None, clustered: bool = True
+    names: str | None,
+    files: Sequence[Path] | None,
+    device: str | None = None,
+    clustered: bool = True,
 ) -> list[Variant]:
     """The variants of those names and those of the files, or all where no names are given.
 
-    clustered: whether all includes what runs on a cluster. The files' variants are registered.
-    Raises ValueError for an unknown name or a bad file.
+    All are those that are implementations: `auto` is one of them again. Those of a device only
+    where one is given. clustered: whether all includes what runs on a cluster. The files' variants
+    are registered. Raises ValueError for an unknown name, a bad file, or where none is left.
     """
-    added = [variant for file in files or () for variant in variants.add_file(file)]
-    if names is None:
-        return [v for v in variants.REGISTRY if clustered or v.device != "cluster"]
-    named = [variants.get(name) for name in split(names)]
-    return list({variant.name: variant for variant in named + added}.values())
+    from .. import variants
+
+    added = add_files(files)
+    left_out = {"any"} if clustered else {"any", "cluster"}
+    found = [variant for variant in variants.REGISTRY if variant.device not in left_out]
+    if names is not None:
+        named = [variants.get(name) for name in split(names)]
+        found = list({variant.name: variant for variant in named + added}.values())
+    if device is None:
+        return found
+    there = [variant.on(device) for variant in found if device in variant.devices]
+    if not there:
+        known = list(dict.fromkeys(name for variant in found for name in variant.devices))
+        raise ValueError(
+            f"device: expected one that a variant runs on, {', '.join(known)}, got {device!r}"
+        )
+    return there
 
 
 def connect(scheduler: str | None, chosen: Sequence[Variant]) -> None:
@@ -59,7 +76,18 @@ def connect(scheduler: str | None, chosen: Sequence[Variant]) -> None:
     if all(variant.device != "cluster" for variant in chosen):
         names = ", ".join(variant.name for variant in chosen)
         raise ValueError(f"scheduler: expected a variant that runs on a cluster, got {names}")
+    from .. import cluster
+
     cluster.connect(scheduler)
+
+
+def add_files(files: Sequence[Path] | None) -> list[Variant]:
+    """Register the variants of the files. Raises ValueError for a bad file."""
+    if not files:
+        return []
+    from .. import variants
+
+    return [variant for file in files for variant in variants.add_file(file)]
 
 
 def split(text: str) -> list[str]:

@@ -18,6 +18,7 @@ from ..regress.run import LIMIT, SECONDS, Benchmark, Run, results_file
 from . import options, output, regress_tables
 from .workloads import parse_shape, workloads
 
+_INTERPRETED = ("python-loops", "numpy-samples")
 _INTERRUPTED = 130
 
 
@@ -120,12 +121,15 @@ def _report(
 def benchmarks(
     net: Network, dtype: str, shapes: list[str] | tuple[str, ...] = (), names: str | None = None
 ) -> list[Benchmark]:
-    """Our own variants for CPUs, or those named, on the quick profile's shapes, or those given."""
+    """Our own compiled variants and numpy, or those named, on the quick profile's shapes or others.
+
+    What Python interprets sample by sample takes the interpreter's time, which none here changes.
+    """
     if names is None:
         chosen = [
             variant.name
             for variant in variants.REGISTRY
-            if variant.device == "cpu" and not variant.requires
+            if variant.device == "cpu" and not variant.requires and variant.name not in _INTERPRETED
         ]
     else:
         # Only one of the revisions may know a variant, so the names are not looked up here.

@@ -118,12 +118,14 @@ def _figure(cost: Cost, value: float) -> str:
 def _cells(decision: Decision) -> list[str]:
     return [
         decision.name,
-        duration(decision.base),
-        duration(decision.head),
+        *(
+            "" if seconds is None else duration(seconds)
+            for seconds in (decision.base, decision.head)
+        ),
         f"{decision.ratio:.4f}",
         f"{decision.low:.4f} to {decision.high:.4f}",
         decision.verdict,
-        f"{decision.visible:.1%}",
+        f"{decision.visible:.1%}" if decision.visible < 1 else "> 100%",
     ]
 
 

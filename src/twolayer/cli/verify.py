@@ -17,6 +17,7 @@ from ..network import DTYPES, Network, Shape, float_type
 from ..verify import Agreement, agreement
 from . import output
 from .options import (
+    Device,
     JsonFile,
     Scheduler,
     Threads,
@@ -39,6 +40,7 @@ def verify(
         str | None, typer.Option(help="n,d,M,K: one random problem of that shape in place of all.")
     ] = None,
     threads: Threads = None,
+    device: Device = None,
     scheduler: Scheduler = None,
     variant_file: VariantFiles = None,
     json: JsonFile = None,
@@ -50,7 +52,7 @@ def verify(
     a bound that is derived in docs/math.md: 1 is the limit.
     """
     threads = check_threads(threads)
-    chosen = select_variants(variants, variant_file, clustered=scheduler is not None)
+    chosen = select_variants(variants, variant_file, device, scheduler is not None)
     networks = [
         Network(a, b)
         for a in (split(activation) if activation else ACTIVATIONS)

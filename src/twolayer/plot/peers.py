@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..race import REFERENCE, Result, distinct
-from .style import EDGE, GREY, GROUND, Groups, canvas, duration, handles, styles, timed
+from .style import EDGE, GREY, GRID, GROUND, Groups, canvas, duration, handles, styles, timed
 
 
 def figure(groups: Groups, caption: str = "") -> Any:
@@ -63,7 +63,7 @@ def _axes(panel: Any, results: list[Result]) -> None:
     panel.xaxis.set_minor_locator(NullLocator())
     panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
     panel.axvline(1, color=GREY, linewidth=0.8, zorder=1)
-    panel.grid(axis="x", color="#e9e9e9", linewidth=0.8)
+    panel.grid(axis="x", color=GRID, linewidth=0.8)
     panel.set_axisbelow(True)
     panel.set_yticks(range(len(results)), [_label(result) for result in results])
     panel.set_ylim(len(results) - 0.5, -0.5)  # the first above

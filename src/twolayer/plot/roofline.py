@@ -9,7 +9,7 @@ import statistics
 from typing import Any
 
 from ..race import REFERENCE, Result, distinct
-from .style import EDGE, GREY, GROUND, Groups, canvas, handles, styles, timed
+from .style import EDGE, GREY, GRID, GROUND, Groups, canvas, handles, styles, timed
 
 _APART = 1.18  # ratio of intensities at which two problems do not cover each other
 
@@ -19,14 +19,21 @@ def figure(groups: Groups, caption: str = "") -> Any:
 
     Raises ValueError where nothing was timed.
     """
-    from matplotlib.ticker import FuncFormatter
-
     results = distinct(timed(groups))
     looks = styles(results)
     title = "One epoch below the roofline"
     drawn, (panel, key) = canvas(
         9.6, max(5.4, 2.6 + 0.3 * len(results)), title, caption, 1, 2, widths=(3, 1)
     )
+    below_the_roof(panel, results, looks)
+    _legend(key, results, looks)
+    return drawn
+
+
+def below_the_roof(panel: Any, results: list[Result], looks: dict[str, dict[str, Any]]) -> None:
+    """Draw the roof, and below it every variant on every problem; the problems are numbered."""
+    from matplotlib.ticker import FuncFormatter
+
     rates = [_rate(result, entry.seconds.median) for result in results for entry in result.ranking]
     intensities = _places(results)
     roof = results[0].roof
@@ -49,10 +56,8 @@ def figure(groups: Groups, caption: str = "") -> Any:
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     panel.set_xlabel("flop a byte, X and Y read once")
     panel.set_ylabel("GFLOP/s")
-    panel.grid(color="#efefef", linewidth=0.8)
+    panel.grid(color=GRID, linewidth=0.8)
     panel.set_axisbelow(True)
-    _legend(key, results, looks)
-    return drawn
 
 
 def _intensity(result: Result) -> float:
@@ -77,8 +82,8 @@ def _ceilings(panel: Any, peak: float, bandwidth: float) -> None:
         ha="right", va="bottom", color=GREY,
     )  # fmt: skip
     panel.annotate(
-        f"{bandwidth:.3g} GB/s", (edge[1], peak), xytext=(-4, 4), textcoords="offset points",
-        ha="right", va="bottom", color=GREY,
+        f"{bandwidth:.3g} GB/s", (left, peak), xytext=(4, 4), textcoords="offset points",
+        ha="left", va="bottom", color=GREY,
     )  # fmt: skip
 
 

@@ -15,20 +15,26 @@ T = TypeVar("T")
 GREY = "#666666"
 GROUND = "#e4e4e4"
 EDGE = "#9a9a9a"
+GRID = "#e9e9e9"
+INK = "#222222"
 # Okabe and Ito's palette, distinct under all common forms of colour blindness, the darker first.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8a8a8a")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#111111", "#5a5a5a")
 _MARKERS = "osD^vPXp"
-_STYLE: Any = {
+STYLE: Any = {
     "svg.hashsalt": "twolayer",
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "text.color": INK,
     "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
     "axes.titlesize": 10,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
-    "xtick.color": "#444444",
-    "ytick.color": "#444444",
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
 }
 
 
@@ -56,7 +62,7 @@ def plot(figure: Callable[[T, str], Any], groups: T, path: Path, caption: str = 
     check(path)
     import matplotlib as mpl
 
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         metadata = {"Date": None} if path.suffix == ".svg" else None
         figure(groups, caption).savefig(path, dpi=160, metadata=metadata)
 
@@ -79,7 +85,7 @@ def canvas(
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
         drawn = Figure(figsize=(width, height), layout=layout)
         FigureCanvasAgg(drawn)
@@ -144,6 +150,8 @@ def count(value: int) -> str:
 
 def duration(seconds: float) -> str:
     """Three digits and a unit, but no zeros behind the point: "10 ms"."""
+    if seconds >= 999.5:
+        return f"{seconds:.0f} s"
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
         if seconds >= size * 0.999:
             return f"{seconds / size:.3g} {unit}"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..race import Result
-from .style import EDGE, GREY, GROUND, Groups, canvas, count, duration, handles, styles, timed
+from .style import EDGE, GREY, GRID, GROUND, Groups, canvas, count, duration, handles, styles, timed
 
 SWEPT = {"n": "samples n", "d": "inputs d", "M": "hidden units M", "K": "outputs K"}
 TITLES = {"data": "real data sets", "shapes": "shapes"}
@@ -23,7 +23,7 @@ def figure(groups: Groups, caption: str = "") -> Any:
     title = "Time of one epoch of gradient descent"
     drawn, panels = canvas(3.7 * columns, 3.1 * rows + 0.6, title, caption, rows, columns)
     for panel, (name, results) in zip(panels, groups.items(), strict=False):
-        draw = _lines if name in SWEPT else _dots
+        draw = lines if name in SWEPT else _dots
         draw(panel, name, results, looks)
     for panel in panels[len(groups) :]:
         panel.set_axis_off()
@@ -34,7 +34,8 @@ def figure(groups: Groups, caption: str = "") -> Any:
     return drawn
 
 
-def _lines(panel: Any, axis: str, results: Sequence[Result], styles: dict[str, Any]) -> None:
+def lines(panel: Any, axis: str, results: Sequence[Result], styles: dict[str, Any]) -> None:
+    """Draw the time of each variant over a swept axis, and the ground that nobody can reach."""
     results = sorted(results, key=lambda result: getattr(result.workload.shape, axis))
     places = [getattr(result.workload.shape, axis) for result in results]
     panel.set_xscale("log")
@@ -105,7 +106,7 @@ def _time_axis(panel: Any, results: Sequence[Result]) -> None:
     panel.yaxis.set_major_locator(LogLocator(numticks=9))
     panel.yaxis.set_minor_locator(NullLocator())
     panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: duration(value)))
-    panel.grid(axis="y", color="#e9e9e9", linewidth=0.8)
+    panel.grid(axis="y", color=GRID, linewidth=0.8)
     panel.set_axisbelow(True)
 
 

@@ -70,20 +70,23 @@ def compiled(
     head: Mapping[str, float],
     again: Callable[[Sequence[str]], tuple[Mapping[str, float], Mapping[str, float]]],
 ) -> list[Cost]:
-    """Compile times by variant; what looks worse or better is measured again, and the least counts.
+    """Compile times by variant; what looks worse or better is measured again, and only that counts.
 
-    again(variants): both sides' figures, measured anew.
+    The first figures may have found code on disk, of an interrupted run or of another variant. The
+    least of the later ones decides. again(variants): both sides' figures, with nothing compiled.
     """
     shared = [name for name in base if name in head]
     costs = {name: judge("compile", name, base[name], head[name]) for name in shared}
+    fresh: dict[str, tuple[float, float]] = {}
     for _ in range(2):
         suspects = [name for name, cost in costs.items() if cost.verdict != "same"]
         if suspects:
             new_base, new_head = again(suspects)
             for name in suspects:
-                low = min(costs[name].base, new_base.get(name, float("inf")))
-                high = min(costs[name].head, new_head.get(name, float("inf")))
-                costs[name] = judge("compile", name, low, high)
+                if name in new_base and name in new_head:
+                    least = fresh.get(name, (float("inf"), float("inf")))
+                    fresh[name] = min(least[0], new_base[name]), min(least[1], new_head[name])
+                    costs[name] = judge("compile", name, *fresh[name])
     return list(costs.values())
 
 

@@ -17,7 +17,7 @@ from ..network import Shape
 from ..store import machine_hash
 from . import costs, records
 from .costs import Cost
-from .decide import LOOKS, Decision, decide
+from .decide import LOOKS, Decision, decide, decided
 from .revisions import Revision, cache_folder
 
 SECONDS = 0.4  # of blocks for a benchmark in a process
@@ -129,7 +129,7 @@ class Run:
             if record["kind"] in sentences:
                 sentences[record["kind"]].setdefault(record["benchmark"], record["sentence"])
         return Outcome(
-            decide({name: [r for r in timings if r["benchmark"] == name] for name in names}),
+            decide({name: [r for r in timings if r["benchmark"] == name] for name in names}, names),
             costs.compare(timings, names),
             [*sentences["failed"].items()],
             [*sentences["absent"].items()],
@@ -142,16 +142,17 @@ class Run:
         return [record for record in found if "benchmark" in record]
 
     def _undecided(self, found: list[dict[str, Any]], number: int) -> list[Benchmark]:
-        """What the next process measures: all that earlier ones did not decide."""
-        over = {r["benchmark"] for r in found if r["kind"] != "timing"}
+        """What the next process measures: the variants that earlier ones did not decide."""
+        gone = {r["benchmark"] for r in found if r["kind"] != "timing"}
+        over: set[str] = set()
         look = max((look for look in self.looks if look <= number), default=0)
         if look:
             timings: dict[str, list[dict[str, Any]]] = {b.name: [] for b in self.suite}
             for record in found:
                 if record["kind"] == "timing" and record["process"] < look:
                     timings[record["benchmark"]].append(record)
-            over |= {decision.name for decision in decide(timings) if decision.decided}
-        return [benchmark for benchmark in self.suite if benchmark.name not in over]
+            over = decided(decide(timings, {b.name: b.variant for b in self.suite}))
+        return [b for b in self.suite if b.variant not in over and b.name not in gone]
 
     def _process(self, number: int, todo: list[Benchmark]) -> None:
         """Measure in a fresh process; where it dies, the benchmark it was at failed."""

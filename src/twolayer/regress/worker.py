@@ -27,8 +27,11 @@ SIDES = ("base", "head")
 MU = 1e-6  # so small that thousands of epochs do not move θ
 LIMIT = 0.08  # seconds an epoch; a slower benchmark is left out
 WARM_UP = 0.1  # seconds until threads that were idle are back at full speed
-BLOCK = 0.002  # seconds of calls between two changes of side, at least one call
-FEWEST = 3  # rounds in the order ABBA
+STAY = 0.003  # seconds between two changes of side, at least one block
+BLOCK = 0.0001  # seconds of calls that are timed together, at least one call
+ENOUGH = 8  # rounds in the order ABBA, though they take longer than was asked for
+LONGER = 4  # times as long as was asked for at most, if only there are
+FEWEST = 3  # rounds
 _ROWS = 8  # of the problem that tells whether the whole one is affordable
 _DIGEST = 12  # hexadecimal digits at a line's head
 
@@ -220,18 +223,19 @@ def blocks(
     """
     fastest = min(warm(make(), WARM_UP) for make in makes)
     calls = max(1, round(BLOCK / fastest))
+    stay = max(1, round(STAY / (calls * fastest)))
     found: tuple[list[float], list[float]] = ([], [])
     pads = random.Random(number)
     gc.collect()
     gc.disable()
     try:
-        end = time.perf_counter() + seconds
-        while time.perf_counter() < end or len(found[0]) < 2 * FEWEST:
+        start = time.perf_counter()
+        while not over(len(found[0]) // 2, (time.perf_counter() - start) / seconds):
             pad = bytearray(64 * pads.randrange(1, 1024))
             for which in (0, 1, 1, 0):
                 plan = makes[which]()
-                warm(plan, min(BLOCK, fastest) / 4)
-                found[which].append(timed(plan, calls))
+                warm(plan, min(STAY, fastest) / 4)
+                found[which].append(min(timed(plan, calls) for _ in range(stay)))
                 del plan
             del pad
     finally:
@@ -239,6 +243,11 @@ def blocks(
     return {
         name: [float(f"{x:.5g}") for x in values] for name, values in zip(names, found, strict=True)
     } | {"calls": calls}
+
+
+def over(rounds: int, share: float) -> bool:
+    """Whether so many rounds are enough after that share of the time that was asked for."""
+    return (share >= 1 and rounds >= ENOUGH) or (share >= LONGER and rounds >= FEWEST)
 
 
 def keep_memory() -> None:
@@ -290,7 +299,7 @@ def turns(request: dict[str, Any]) -> None:
                 errors[benchmark["name"]] = checked(tool, side, side.plan(benchmark), benchmark)
             pad = bytearray(64 * pads.randrange(1, 1024))  # where buffers lie matters: see blocks
             plan = side.plan(benchmark)
-            calls = max(1, round(BLOCK / warm(plan, request["warm_up"])))
+            calls = max(1, round(STAY / warm(plan, request["warm_up"])))
             end = time.perf_counter() + request["seconds"]
             found = [timed(plan, calls)]
             while time.perf_counter() < end:

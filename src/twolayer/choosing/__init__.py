@@ -1,0 +1,169 @@
+"""Choosing an implementation for a network, a shape and this machine.
+
+An answer from the store needs neither NumPy nor a compiler, so nothing here imports them for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from functools import cache
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .. import machine
+from ..store import Store
+from . import known
+from .choice import Candidate, Choice
+from .model import Question
+
+if TYPE_CHECKING:
+    from ..network import Network
+
+__all__ = ["Candidate", "Choice", "choose", "choose_by_name"]
+
+
+class Terms(NamedTuple):
+    """What a choice must keep to, besides the question. held: X and Y are in memory already."""
+
+    epochs: int | None = None
+    device: str | None = None
+    max_memory: int | None = None
+    deterministic: bool = False
+    variants: tuple[str, ...] | None = None
+    cold: bool = False
+    held: bool = False
+
+
+_PACKAGE = __name__.partition(".")[0]
+_answers: dict[tuple[Any, ...], Choice] = {}  # of this process, by store and question
+
+
+def choose(
+    net: Network,
+    *,
+    n: int,
+    d: int,
+    M: int,
+    K: int,
+    dtype: Any = "float32",
+    epochs: int | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+    max_memory: int | None = None,
+    deterministic: bool = False,
+    variants: Sequence[str] | None = None,
+    cold: bool = False,
+) -> Choice:
+    """The variant that is right here and takes the least time.
+
+    Without `epochs` the time of an epoch counts, else before + epochs · seconds an epoch, in a new
+    process. A model of each variant, fitted to this machine once, makes the shortlist; where it
+    cannot tell who is the fastest, a short measurement does. Answers are kept in the store.
+
+    Arguments: net; n, d, M, K, the sizes; dtype, float32 or float64; epochs; device, "cpu",
+    "cuda" or "cluster", by default cpu and cuda; threads, by default all CPUs of this process;
+    max_memory, bytes, by default what is free; deterministic, whether the same call must return the
+    same bits; variants, the names to choose from, by default all of this project's and your own;
+    cold, whether nothing is compiled yet. Raises ValueError or TypeError for a bad argument,
+    RuntimeError where no variant can do it, MemoryError where more memory would help.
+    """
+    from ..interface import check_threads
+    from ..network import float_type, one_of, positive_integer
+
+    n, d, M, K = (positive_integer(*pair) for pair in zip("ndMK", (n, d, M, K), strict=True))
+    if device is not None:
+        one_of("device", device, ("cpu", "cuda", "cluster"))
+    for argument, value in (("epochs", epochs), ("max_memory", max_memory)):
+        if value is not None:
+            positive_integer(argument, value)
+    q = Question(
+        net.activation, net.loss, n, d, M, K, float_type("dtype", dtype).name,
+        check_threads(threads),
+    )  # fmt: skip
+    names = None if variants is None else tuple(variants)
+    asked = Terms(epochs, device, max_memory, deterministic, names, cold)
+    return ask(net, q, asked)
+
+
+def ask(net: Network, q: Question, asked: Terms) -> Choice:
+    """The answer from the store, or one that is found now and kept there."""
+    store = Store()
+    key = _key(q, asked)
+    if (found := _recall(store, key, q, asked)) is not None:
+        return found
+    from . import decide
+
+    choice, holds = decide.choose(store, net, q, asked)
+    if holds:
+        known.keep(
+            store, known.ANSWER, {"key": key, "choice": choice.to_json()}, variant=choice.variant,
+            **q._asdict(),
+        )  # fmt: skip
+        _answers[store.path, key] = choice
+    return choice
+
+
+def choose_by_name(
+    activation: str,
+    loss: str,
+    *,
+    n: int,
+    d: int,
+    M: int,
+    K: int,
+    dtype: str,
+    threads: int | None,
+    variants: Sequence[str] | None,
+    **terms: Any,
+) -> Choice:
+    """`choose` for Network(activation, loss); an answer from the store takes no import for it.
+
+    All arguments are to be given. What is no good is in no store, so `choose` is who refuses it.
+    """
+    count = machine.cpu_count() if threads is None else threads
+    q = Question(activation, loss, n, d, M, K, dtype, count)
+    asked = Terms(variants=None if variants is None else tuple(variants), **terms)
+    if (found := _recall(Store(), _key(q, asked), q, asked)) is not None:
+        return found
+    from ..network import Network
+
+    return choose(
+        Network(activation, loss), n=n, d=d, M=M, K=K, dtype=dtype, threads=threads,
+        variants=variants, **terms,
+    )  # fmt: skip
+
+
+def _key(q: Question, asked: Terms) -> str:
+    """A name for all that an answer depends on, but the machine."""
+    outside: list[tuple[str, str]] = []
+    # Where nobody has loaded the list of variants, nobody has added to it either.
+    if f"{_PACKAGE}.variants" in sys.modules or _offered():
+        from .decide import outside as from_outside
+
+        outside = from_outside()
+    return hashlib.sha256(json.dumps([q, asked, outside]).encode()).hexdigest()[:16]
+
+
+@cache  # it looks through all that is installed
+def _offered() -> bool:
+    """Whether other packages offer variants."""
+    return bool(entry_points(group="twolayer.variants"))
+
+
+def _recall(store: Store, key: str, q: Question, asked: Terms) -> Choice | None:
+    """The answer that was given before, unless its memory is not free any more."""
+    found = _answers.get((store.path, key))
+    if found is None:
+        for entry in reversed(known.find(store, known.ANSWER)):
+            if entry.get("key") == key:
+                with contextlib.suppress(KeyError, TypeError, ValueError):  # of another make
+                    found = _answers[store.path, key] = Choice.from_json(entry["choice"])
+                    break
+    if found is None:
+        return None
+    held = q.data_bytes if asked.held else 0
+    return found if found.memory - held <= machine.available_memory() else None

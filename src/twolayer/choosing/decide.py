@@ -1,0 +1,237 @@
+"""A choice made: a model makes the shortlist, and a short measurement decides where it is close."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from .. import datasets, timing, variants
+from ..interface import Plan, Variant
+from ..machine import available_memory
+from ..network import Network, Shape
+from ..race import STEP_SIZE
+from ..store import Store
+from . import Terms, calibrate, first, known
+from .announce import Bar
+from .choice import Candidate, Choice, break_even
+from .model import Model, Question
+
+_MARGIN = 1.02  # times the fastest: what is closer is as good, and the plan in memory decides
+_CONTENDERS = 4
+_LONGEST = 0.1  # seconds an epoch in a measurement: a longer one runs on fewer rows
+_ROUNDS = 3
+_FAR = 1.3  # times the fastest: what is slower in a round takes part in no other
+_NEEDS = "MiB of memory"
+NOISE = math.log(1.15)  # how far another measurement of the same may lie, on a shared machine
+_CHECKED = Shape(257, 257, 131, 33)  # at most so much is held to the oracle
+
+
+def choose(store: Store, net: Network, q: Question, asked: Terms) -> tuple[Choice, bool]:
+    """The choice, and whether it will hold later: not if the memory that is free now decided it.
+
+    Raises RuntimeError where no variant is left, with the reason of each; MemoryError where memory
+    is one.
+    """
+    shape = Shape(q.n, q.d, q.M, q.K)
+    net.init(1, 1, q.K)  # refuses more outputs than the loss has
+    field, ruled_out, holds = _field(shape, q, asked)
+    models = _models(store, field, q, ruled_out)
+    candidates = [_predict(store, variant, model, q, asked) for variant, model in models.items()]
+    candidates = _measure(net, q, {v.name: (v, m) for v, m in models.items()}, candidates)
+    ranking = sorted(candidates, key=_rank(asked.epochs))
+    while ranking:
+        variant = variants.get(ranking[0].variant)
+        task = calibrate.Task(variant, q.dtype, calibrate.thread_count(variant, q.threads))
+        small = Shape(*map(min, shape, _CHECKED))
+        failure = calibrate.disagreement(task, net, small)
+        if not failure:
+            return _choice(ranking, ruled_out, asked), holds
+        ruled_out[variant.name] = failure
+        del ranking[0]
+    reasons = "; ".join(f"{name} {reason}" for name, reason in ruled_out.items())
+    error = MemoryError if any(_NEEDS in reason for reason in ruled_out.values()) else RuntimeError
+    raise error(f"no variant is left for {shape}: {reasons}")
+
+
+def outside() -> list[tuple[str, str]]:
+    """The variants from outside of the package, with the digests of their files."""
+    return [
+        (variant.name, digest) for variant in variants.REGISTRY
+        if (digest := calibrate.source(variant))
+    ]  # fmt: skip
+
+
+def _field(shape: Shape, q: Question, asked: Terms) -> tuple[list[Variant], dict[str, str], bool]:
+    """The variants that can do it, the reasons of the others, and whether free memory was one."""
+    free = available_memory() + (q.data_bytes if asked.held else 0)
+    field, ruled_out, holds = [], {}, True
+    named = asked.variants
+    for variant in map(variants.get, named) if named else variants.REGISTRY:
+        if variant.device == "any":  # itself a choice
+            continue
+        reason = variant.unavailable()
+        if asked.device not in (None, variant.device):
+            reason = f"runs on {variant.device}"
+        elif not named and asked.device is None and variant.device == "cluster":
+            reason = "runs on a cluster, and is chosen only where it is asked for"
+        elif not named and not calibrate.by_default(variant):
+            reason = "is another library, and is chosen only where it is named"
+        elif asked.deterministic and not variant.reproducible:
+            reason = "does not return the same bits each time"
+        elif reason is None:
+            reason = variant.refuses(shape, np.dtype(q.dtype))
+        if reason is None:
+            needed = _memory(variant, q)
+            limit = free if asked.max_memory is None else min(free, asked.max_memory)
+            if needed > limit:
+                holds = holds and limit == asked.max_memory
+                reason = (
+                    f"needs {needed / 2**20:.0f} {_NEEDS}, "
+                    f"{limit / 2**20:.0f} MiB are {'free' if limit == free else 'allowed'}"
+                )
+        if reason is None:
+            field.append(variant)
+        else:
+            ruled_out[variant.name] = reason
+    return field, ruled_out, holds
+
+
+def _memory(variant: Variant, q: Question) -> int:
+    """Bytes of X, Y, θ as passed in, the plan's θ and ∇L, and the variant's buffers."""
+    parameters = q.M * (q.d + q.K) * q.itemsize
+    workspace = variant.workspace(Shape(q.n, q.d, q.M, q.K), q.itemsize, q.threads)
+    return q.data_bytes + 3 * parameters + workspace
+
+
+def _models(
+    store: Store, field: Sequence[Variant], q: Question, ruled_out: dict[str, str]
+) -> dict[Variant, Model]:
+    """The models of the variants, calibrated now where they are not known."""
+    wanted = calibrate.tasks(field, [q.dtype], [q.threads])
+    if todo := calibrate.missing(store, wanted):
+        with Bar(
+            f"calibrating {len(todo)} variants, once for this machine and version",
+            len(todo) * calibrate.UNITS,
+        ) as bar:
+            calibrate.calibrate(store, todo, bar)
+    found = {}
+    for task in wanted:
+        entry = known.calibrated(store, q.dtype, task.threads)[task.variant.name]
+        if entry.model is None:
+            ruled_out[task.variant.name] = entry.failure
+        else:
+            found[task.variant] = entry.model
+    return found
+
+
+def _predict(store: Store, variant: Variant, model: Model, q: Question, asked: Terms) -> Candidate:
+    seconds = model.seconds(q)
+    spread = math.exp(model.spread)
+    before = model.plan_seconds(q)
+    if asked.epochs is not None:
+        if todo := first.missing(store, [variant]):
+            with Bar("timing first calls, once for this machine and version", 1) as bar:
+                first.time_first_calls(store, todo, bar)
+        loaded, cold = known.first_calls(store).get(variant.name, (0.0, 0.0))
+        before += cold if asked.cold else loaded
+    return Candidate(
+        variant.name, seconds, (seconds / spread, seconds * spread), False, _memory(variant, q),
+        before, model.parts(q),
+    )  # fmt: skip
+
+
+def _rank(epochs: int | None) -> Any:
+    return lambda c: c.seconds if epochs is None else c.total(epochs)
+
+
+def _measure(
+    net: Network,
+    q: Question,
+    models: dict[str, tuple[Variant, Model]],
+    candidates: Sequence[Candidate],
+) -> list[Candidate]:
+    """The candidates, those measured anew that the models cannot tell from the best.
+
+    Where a measurement takes longer than the prediction of one that was left out, that one is
+    measured too.
+    """
+    found = {c.variant: c for c in candidates}
+    certain = min((c.interval[1] for c in candidates), default=0.0)
+    close = sorted((c for c in candidates if c.interval[0] <= certain), key=lambda c: c.seconds)
+    close = close[:_CONTENDERS]
+    if len(close) < 2:
+        return list(candidates)
+    factor = min(1.0, _LONGEST / close[0].seconds, available_memory() / 4 / q.data_bytes)
+    part = q._replace(n=max(1, int(q.n * factor)))
+    while close:
+        timed = _race(net, part, [models[c.variant][0] for c in close])
+        for c in close:
+            if c.variant in timed:
+                model = models[c.variant][1]
+                scale = model.seconds(q) / model.seconds(part)
+                low, seconds, high = (scale * value for value in timed[c.variant])
+                noise = math.exp(NOISE)
+                interval = (min(low, seconds / noise), max(high, seconds * noise))
+                found[c.variant] = replace(c, seconds=seconds, interval=interval, measured=True)
+        best = min((c.seconds for c in found.values() if c.measured), default=0.0)
+        tried = {c.variant for c in close}
+        close = [
+            c for c in found.values()
+            if c.seconds < best and not c.measured and c.variant not in tried
+        ]  # fmt: skip
+    return list(found.values())
+
+
+def _race(net: Network, q: Question, field: Sequence[Variant]) -> dict[str, timing.Quartiles]:
+    """Quartiles of the seconds an epoch, by blocks in alternating order."""
+    data = datasets.synthetic(Shape(q.n, q.d, q.M, q.K), q.loss, q.dtype)
+    theta = net.init(q.d, q.M, q.K, q.dtype)
+    plans: dict[str, Plan] = {}
+    for variant in field:
+        try:
+            plans[variant.name] = variant.plan(net, data.X, data.Y, theta, q.threads)
+        except Exception:  # if it is chosen all the same, the oracle will tell
+            continue
+    blocks: dict[str, list[float]] = {name: [] for name in plans}
+    for number in range(_ROUNDS):
+        best = min((statistics.median(b) for b in blocks.values() if b), default=math.inf)
+        for name in [*plans][:: -1 if number % 2 else 1]:
+            if blocks[name] and statistics.median(blocks[name]) > _FAR * best:
+                continue
+            blocks[name].append(timing.block(partial(plans[name].step, STEP_SIZE)))
+    return {name: timing.quartiles(found) for name, found in blocks.items()}
+
+
+def _choice(ranking: Sequence[Candidate], ruled_out: dict[str, str], asked: Terms) -> Choice:
+    best, others = ranking[0], tuple(ranking[1:])
+    from_on = break_even(ranking) if asked.epochs is not None else ()
+    total = None if asked.epochs is None else best.total(asked.epochs)
+    return Choice(
+        best.variant, best.seconds, best.interval, _reason(best, others, asked), best.memory, best,
+        others, tuple(ruled_out.items()), asked.epochs, total, from_on,
+    )  # fmt: skip
+
+
+def _reason(best: Candidate, others: Sequence[Candidate], asked: Terms) -> str:
+    if not others:
+        return f"{best.variant} is the only variant that can do it here"
+    second = others[0]
+    value = _rank(asked.epochs)
+    what = "an epoch" if asked.epochs is None else f"{asked.epochs} epochs from the start"
+    ratio = value(second) / value(best)
+    how = "measured" if best.measured else "predicted"
+    if best.measured and second.measured and ratio < _MARGIN:
+        return (
+            f"{best.variant} and {second.variant} take the same time for {what} within "
+            f"{100 * (_MARGIN - 1):.0f}%, as measured on this shape"
+        )
+    return (
+        f"{best.variant} is {how} to take the least time for {what}, {second.variant} "
+        f"{ratio:.2f} times as much"
+    )

@@ -1,0 +1,535 @@
+"""Choosing with models that nobody measured: no test here looks at a clock."""
+
+import json
+import math
+import random
+import sqlite3
+
+import numpy as np
+import pytest
+from conftest import make_up_models
+from typer.testing import CliRunner
+
+import twolayer as tl
+from twolayer import cases, choosing
+from twolayer.choosing import calibrate, decide, first, known
+from twolayer.choosing.choice import Candidate, Choice, break_even
+from twolayer.choosing.model import Model, Question, Sample, fit, terms
+from twolayer.cli import app
+from twolayer.kernels.activations import ACTIVATIONS
+from twolayer.store import Store
+from twolayer.timing import Quartiles
+
+NET = tl.Network("tanh", "squared")
+SMALL, LARGE = {"n": 5, "d": 3, "M": 4, "K": 2}, {"n": 3000, "d": 3, "M": 4, "K": 2}
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    """A store of made-up models for one test, which TWOLAYER_STORE names."""
+    path = tmp_path / "store.sqlite"
+    monkeypatch.setenv("TWOLAYER_STORE", str(path))
+    with Store(path) as made:
+        make_up_models(made)
+        yield made
+
+
+@pytest.fixture
+def no_measurement(monkeypatch):
+    def refuse(*arguments):
+        raise AssertionError("nothing was to be measured")
+
+    monkeypatch.setattr(calibrate, "_time", refuse)
+    monkeypatch.setattr(decide, "_race", refuse)
+    monkeypatch.setattr(first, "_run", refuse)
+
+
+def sample(q, coefficients, plan=1e-3):
+    return Sample(q, plan, sum(c * terms(q).get(name, 0.0) for name, c in coefficients.items()))
+
+
+def made_up_samples(coefficients):
+    """As calibrate makes them: nine σ on one shape, and many shapes."""
+    sigmas = [
+        calibrate._asked(i, tl.Shape(500, 4, 64, 1), "float32", 1) for i in range(len(ACTIVATIONS))
+    ]
+    shapes = calibrate.questions("float32", 1)
+    return [sample(q, coefficients) for q in sigmas], [sample(q, coefficients) for q in shapes]
+
+
+def test_a_sum_of_terms_is_found_again():
+    coefficients = {f"σ {name}": 1e-9 * (2 + i) for i, name in enumerate(ACTIVATIONS)}
+    coefficients |= {"overhead": 1e-6, "products over d": 1e-11, "parameters": 2e-9}
+    model = fit("made-up", "float32", 1, *made_up_samples(coefficients))
+    assert model.spread < 0.01
+    for q in calibrate.questions("float32", 1):
+        expected = sample(q, coefficients).epoch
+        assert model.seconds(q) == pytest.approx(expected, rel=0.01)
+        assert sum(model.parts(q).values()) == pytest.approx(model.seconds(q))
+    assert min(model.coefficients.values()) >= 0
+
+
+def test_the_spread_is_that_of_shapes_held_out():
+    """What the terms cannot express makes the interval wide, though the fit may look good."""
+    sigmas, shapes = made_up_samples({"overhead": 1e-6, "products over d": 1e-11})
+    noise = random.Random(1)
+    shapes = [s._replace(epoch=s.epoch * noise.choice([0.5, 2])) for s in shapes]
+    assert fit("noisy", "float32", 1, sigmas, shapes).spread > math.log(2)
+
+
+def test_questions_cover_all_networks_and_sizes():
+    asked = calibrate.questions("float64", 2)
+    assert len(asked) == calibrate.SHAPES
+    assert {q.activation for q in asked} == set(ACTIVATIONS)
+    assert {q.loss for q in asked} == {"squared", "squared_logistic", "logistic", "softmax"}
+    assert len({(q.activation, q.loss) for q in asked}) == len(ACTIVATIONS)
+    for axis, high in (("n", 1e6), ("d", 4096), ("M", 4096)):
+        sizes = sorted(getattr(q, axis) for q in asked)
+        assert sizes[0] < high**0.25
+        assert sizes[-1] > high**0.75
+
+
+def candidate(name, seconds, before):
+    return Candidate(name, seconds, (seconds, seconds), False, 0, before, {})
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ([("a", 1.0, 0.0)], [(1, "a")]),
+        ([("a", 1.0, 0.0), ("b", 0.5, 2.0)], [(1, "a"), (5, "b")]),
+        ([("a", 1.0, 0.0), ("b", 0.5, 9.0), ("c", 0.25, 3.0)], [(1, "a"), (5, "c")]),
+        ([("a", 4.0, 0.0), ("b", 2.0, 4.0), ("c", 1.0, 14.0)], [(1, "a"), (3, "b"), (11, "c")]),
+        ([("a", 1.0, 1.0), ("b", 0.5, 0.0)], [(1, "b")]),
+    ],
+)
+def test_break_even(lines, expected):
+    made = [candidate(*line) for line in lines]
+    found = break_even(made)
+    assert [*found] == expected
+    for epochs, name in found:
+        assert min(made, key=lambda c: c.total(epochs)).variant == name
+        if epochs > 1:
+            assert min(made, key=lambda c: c.total(epochs - 1)).variant != name
+
+
+@pytest.mark.usefixtures("store", "no_measurement")
+def test_the_least_prediction_is_chosen():
+    few, many = tl.choose(NET, **SMALL), tl.choose(NET, **LARGE)
+    assert (few.variant, many.variant) == ("numba-loops", "numba-fused")
+    assert few.seconds_per_epoch == pytest.approx(6e-6)
+    assert few.interval[0] <= few.seconds_per_epoch <= few.interval[1]
+    assert few.reason.startswith("numba-loops is predicted to take the least time for an epoch")
+    assert many.runners_up[0].variant == "numpy"
+    assert {"torch", "jax", "auto"}.isdisjoint(c.variant for c in few.runners_up)
+    assert few.memory > sum(few.chosen.terms.values()) > 0
+
+
+@pytest.mark.usefixtures("store")
+def test_the_second_answer_comes_from_the_store(monkeypatch):
+    first_answer = tl.choose(NET, **LARGE)
+    monkeypatch.setattr(decide, "choose", None)
+    assert tl.choose(NET, **LARGE) == first_answer
+    choosing._answers.clear()  # as in another process
+    again = tl.choose(NET, **LARGE)
+    assert again == first_answer
+    assert Choice.from_json(json.loads(json.dumps(again.to_json()))) == again
+
+
+@pytest.mark.usefixtures("no_measurement")
+def test_a_variant_that_failed_in_the_calibration_is_never_chosen(store):
+    make_up_models(store, {"numba-fused": "disagrees with the oracle: dL/dV"})
+    choice = tl.choose(NET, **LARGE)
+    assert choice.variant == "numpy"
+    assert dict(choice.ruled_out)["numba-fused"] == "disagrees with the oracle: dL/dV"
+
+
+@pytest.mark.usefixtures("store", "no_measurement")
+def test_a_variant_that_disagrees_on_this_network_is_never_chosen(monkeypatch):
+    fused = tl.variants.get("numba-fused")
+
+    class Wrong(fused.make):
+        def _step(self, mu):
+            return super()._step(1.001 * mu)
+
+    wrong = tl.Variant("numba-fused", "cpu", "", Wrong, fused.workspace)
+    monkeypatch.setitem(tl.variants.REGISTRY._variants, "numba-fused", wrong)
+    monkeypatch.setattr(calibrate, "source", lambda variant: "")
+    choice = tl.choose(NET, **LARGE)
+    assert choice.variant == "numpy"
+    assert dict(choice.ruled_out)["numba-fused"].startswith("disagrees with the oracle: ")
+
+
+@pytest.mark.usefixtures("store", "no_measurement")
+def test_memory_rules_out():
+    shape = {"n": 100_000, "d": 3, "M": 400, "K": 2}
+    assert "numpy" in [c.variant for c in tl.choose(NET, **shape).runners_up]
+    limited = tl.choose(NET, **shape, max_memory=64 << 20)
+    assert limited.memory < 64 << 20
+    assert dict(limited.ruled_out)["numpy"] == "needs 308 MiB of memory, 64 MiB are allowed"
+    with pytest.raises(MemoryError, match="numpy needs 308 MiB of memory, 1 MiB are allowed"):
+        tl.choose(NET, **shape, max_memory=1 << 20)
+
+
+@pytest.mark.usefixtures("store", "no_measurement")
+def test_what_free_memory_ruled_out_is_asked_again(monkeypatch):
+    shape = {"n": 100_000, "d": 3, "M": 400, "K": 2}
+    with monkeypatch.context() as patch:
+        patch.setattr(decide, "available_memory", lambda: 64 << 20)
+        assert "numpy" in dict(tl.choose(NET, **shape).ruled_out)
+    assert "numpy" not in dict(tl.choose(NET, **shape).ruled_out)
+
+
+@pytest.mark.usefixtures("store", "no_measurement")
+def test_named_variants_are_the_only_candidates():
+    choice = tl.choose(NET, **LARGE, variants=["numpy", "numba-loops"])
+    assert choice.variant == "numpy"
+    assert [c.variant for c in choice.runners_up] == ["numba-loops"]
+    with pytest.raises(RuntimeError, match=r"no variant is left .* numpy runs on cpu"):
+        tl.choose(NET, **LARGE, variants=["numpy"], device="cuda")
+
+
+@pytest.mark.usefixtures("store", "no_measurement")
+def test_only_what_is_reproducible_is_deterministic(monkeypatch):
+    fused = tl.variants.get("numba-fused")
+    loose = tl.Variant("numba-fused", "cpu", "", fused.make, fused.workspace, reproducible=False)
+    monkeypatch.setitem(tl.variants.REGISTRY._variants, "numba-fused", loose)
+    assert tl.choose(NET, **LARGE).variant == "numba-fused"
+    choice = tl.choose(NET, **LARGE, deterministic=True)
+    assert choice.variant == "numpy"
+    assert dict(choice.ruled_out)["numba-fused"] == "does not return the same bits each time"
+
+
+@pytest.mark.usefixtures("no_measurement")
+def test_few_epochs_reverse_the_answer(store):
+    known.keep(store, known.FIRST, {"cold": 0.0, "loaded": 0.0}, variant="numpy")
+    many = {"n": 100_000, "d": 3, "M": 4, "K": 2}  # 0.01 s with numba-fused, 0.05 s with numpy
+    few = tl.choose(NET, **many, epochs=2)
+    assert few.variant == "numpy"
+    assert few.break_even[0] == (1, "numpy")
+    ((turn, variant),) = few.break_even[1:]
+    assert variant == "numba-fused"
+    assert tl.choose(NET, **many, epochs=turn).variant == "numba-fused"
+    assert tl.choose(NET, **many, epochs=turn - 1).variant == "numpy"
+    assert tl.choose(NET, **many, epochs=turn, cold=True).variant == "numpy"
+    assert few.total_seconds == pytest.approx(few.chosen.before + 2 * few.seconds_per_epoch)
+
+
+@pytest.mark.parametrize(("first_time", "expected"), [(1.0, "numpy"), (3.0, "numba-fused")])
+def test_a_measurement_decides_where_the_models_cannot(store, monkeypatch, first_time, expected):
+    for name, overhead in (("numba-fused", 1.0), ("numpy", 1.1)):
+        entry = {
+            "source": "", "failure": "", "samples": 36, "coefficients": {"overhead": overhead},
+            "spread": 0.2, "setup": [0, 0],
+        }  # fmt: skip
+        known.keep(store, known.MODEL, entry, variant=name, dtype="float32", threads=1)
+    asked = []
+
+    def race(net, q, field):
+        asked.append((q, [variant.name for variant in field]))
+        times = {"numpy": first_time, "numba-fused": 2.0}
+        return {variant.name: Quartiles(*[times[variant.name]] * 3) for variant in field}
+
+    monkeypatch.setattr(decide, "_race", race)
+    choice = tl.choose(NET, **LARGE, threads=1, variants=["numba-fused", "numpy"])
+    ((q, field),) = asked
+    assert field == ["numba-fused", "numpy"]
+    assert q.n == int(3000 * decide._LONGEST)  # an epoch is predicted to take 1 s
+    assert choice.variant == expected
+    assert choice.chosen.measured
+    low, high = choice.interval
+    assert low < choice.seconds_per_epoch < high
+
+
+@pytest.mark.usefixtures("store")
+def test_a_prediction_is_not_chosen_over_a_measurement_that_took_longer(monkeypatch):
+    """The shortlist may turn out slower than the first that is not on it."""
+    monkeypatch.setattr(decide, "_CONTENDERS", 2)
+    times = {"numba-fused": 9.0, "numpy": 8.0, "numba-loops": 5.0}
+    q = Question("tanh", "squared", 3000, 3, 4, 2, "float32", 1)
+    models = {}
+    for name, seconds in (("numba-fused", 1.0), ("numpy", 1.1), ("numba-loops", 1.2)):
+        model = Model(name, "float32", 1, {"overhead": seconds}, 0.5, (0.0, 0.0), 36)
+        models[name] = (tl.variants.get(name), model)
+    rounds = []
+
+    def race(net, part, field):
+        rounds.append([variant.name for variant in field])
+        return {variant.name: Quartiles(*[times[variant.name]] * 3) for variant in field}
+
+    monkeypatch.setattr(decide, "_race", race)
+    candidates = [
+        Candidate(name, m.seconds(q), (0.6 * m.seconds(q), 1.7 * m.seconds(q)), False, 0, 0.0, {})
+        for name, (_, m) in models.items()
+    ]
+    found = decide._measure(NET, q, models, candidates)
+    assert rounds == [["numba-fused", "numpy"], ["numba-loops"]]
+    assert min(found, key=lambda c: c.seconds).variant == "numba-loops"
+    assert all(c.measured for c in found)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n": 0}, "n: expected a positive integer, got 0"),
+        ({"K": 1.5}, "K: expected a positive integer, got 1.5"),
+        ({"dtype": "float16"}, "dtype: expected dtype float32 or float64, got float16"),
+        ({"device": "tpu"}, "device: expected one of cpu, cuda, cluster, got 'tpu'"),
+        ({"epochs": 0}, "epochs: expected a positive integer, got 0"),
+        ({"max_memory": -1}, "max_memory: expected a positive integer, got -1"),
+        ({"threads": 0}, "threads: expected a positive integer, got 0"),
+        ({"variants": ["numpyy"]}, "variant: expected one of python-loops, .*, got 'numpyy'"),
+    ],
+)
+@pytest.mark.usefixtures("store", "no_measurement")
+def test_bad_arguments(change, message):
+    with pytest.raises((ValueError, TypeError), match=f"^{message}$"):
+        tl.choose(NET, **{**LARGE, **change})
+
+
+def test_a_loss_with_one_output_is_held_to_it(store):
+    with pytest.raises(ValueError, match="K: the logistic loss has one output"):
+        tl.choose(tl.Network("tanh", "logistic"), **LARGE)
+
+
+def plan_of_auto(n, dtype="float32"):
+    case = cases.problem(NET, tl.Shape(n, 3, 4, 2), dtype)
+    return case, tl.variants.get("auto").plan(*case[1:])
+
+
+@pytest.mark.usefixtures("store", "no_measurement")
+def test_auto_is_the_chosen_variant_and_says_which():
+    for n, name in ((5, "numba-loops"), (3000, "numba-fused")):
+        case, plan = plan_of_auto(n)
+        assert plan.variant == name
+        own = tl.variants.get(name).plan(*case[1:])
+        assert type(plan) is type(own)
+        assert plan.step(0.1) == own.step(0.1)
+        assert np.array_equal(plan.theta.V, own.theta.V)
+    assert "auto" not in [c.variant for c in tl.choose(NET, **SMALL).runners_up]
+
+
+# Calibration
+
+
+@pytest.fixture
+def made_up_times(monkeypatch):
+    """Seconds by formula, and a list of what was asked for."""
+    asked = []
+
+    def time(task, q):
+        asked.append((task.variant.name, q))
+        return Sample(q, 1e-3, 1e-6 + 1e-9 * q.n * q.M + 1e-10 * q.flops)
+
+    monkeypatch.setattr(calibrate, "_time", time)
+    return asked
+
+
+@pytest.fixture
+def empty(tmp_path, monkeypatch):
+    monkeypatch.setenv("TWOLAYER_STORE", str(tmp_path / "empty.sqlite"))
+    with Store() as made:
+        yield made
+
+
+def wanted(*names, threads=1):
+    return calibrate.tasks([tl.variants.get(name) for name in names], ["float32"], [threads])
+
+
+def test_an_interrupted_calibration_goes_on(empty, made_up_times, monkeypatch):
+    both = wanted("numpy", "numba-loops")
+    good = calibrate._time
+
+    def interrupted(task, q):
+        if task.variant.name == "numba-loops" and len(made_up_times) > 60:
+            raise KeyboardInterrupt
+        return good(task, q)
+
+    monkeypatch.setattr(calibrate, "_time", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        calibrate.calibrate(empty, both)
+    monkeypatch.setattr(calibrate, "_time", good)
+    assert [task.variant.name for task in calibrate.missing(empty, both)] == ["numba-loops"]
+    made_up_times.clear()
+    units = []
+    calibrate.calibrate(empty, both, lambda name, done: units.append(done))
+    assert {name for name, _ in made_up_times} == {"numba-loops"}
+    assert sum(units) == 2 * calibrate.UNITS
+    assert calibrate.missing(empty, both) == []
+
+
+def test_another_machine_or_version_is_calibrated_anew(empty, made_up_times, monkeypatch):
+    task = wanted("numpy")
+    calibrate.calibrate(empty, task)
+    changed = tl.machine.signature() | {"cpu": "another"}
+    known.here.cache_clear()
+    monkeypatch.setattr("twolayer.machine.signature", lambda: changed)
+    try:
+        assert calibrate.missing(empty, task) == task
+    finally:
+        known.here.cache_clear()
+
+
+def test_a_variant_that_fails_is_kept_with_its_reason(empty, made_up_times):
+    class Failing(tl.variants.get("numpy").make):
+        def __init__(self, problem):
+            raise ZeroDivisionError("by zero")
+
+    broken = tl.Variant("broken", "cpu", "fails", Failing)
+    calibrate.calibrate(empty, [calibrate.Task(broken, "float32", 1)])
+    found = known.calibrated(empty, "float32", 1)["broken"]
+    assert found.failure == "disagrees with the oracle: ZeroDivisionError: by zero"
+    assert found.model is None
+    assert made_up_times == []
+
+
+def test_large_shapes_run_on_few_rows(empty, made_up_times):
+    calibrate.calibrate(empty, wanted("numpy"))
+    times = [1e-10 * q.flops for _, q in made_up_times]
+    assert len(times) > calibrate.SHAPES
+    assert max(times) < 0.05
+    assert known.calibrated(empty, "float32", 1)["numpy"].model.spread < 0.1
+
+
+@pytest.mark.usefixtures("made_up_times")
+def test_the_first_choice_calibrates_and_says_so(empty, capfd, monkeypatch):
+    monkeypatch.setattr(decide, "_race", lambda net, q, field: {})
+    tl.choose(NET, **SMALL, variants=["numpy", "numba-loops"])
+    assert "twolayer: calibrating 2 variants, once for this machine" in capfd.readouterr().err
+    tl.choose(NET, **LARGE, variants=["numpy", "numba-loops"])
+    assert capfd.readouterr().err == ""
+
+
+# Damage
+
+
+def damage(path, chance):
+    """One of many ways in which a store can be spoilt."""
+    content = bytearray(path.read_bytes())
+    kind = chance.randrange(7)
+    if kind == 0:
+        del content[chance.randrange(len(content)) :]
+    elif kind == 1:
+        start = chance.randrange(len(content))
+        content[start : start + 4096] = chance.randbytes(4096)
+    elif kind in (2, 3):
+        for _ in range(1 if kind == 2 else 300):
+            content[chance.randrange(len(content))] = chance.randrange(256)
+    elif kind == 4:  # a digit inside an entry: still a database, still JSON
+        places = [i for i, byte in enumerate(content) if chr(byte).isdigit()]
+        for place in chance.sample(places, 20):
+            content[place] = ord(chance.choice("0123456789"))
+    elif kind == 5:
+        db = sqlite3.connect(path)
+        db.execute(chance.choice(["DROP TABLE machine", "ALTER TABLE measurement DROP COLUMN K"]))
+        db.commit()
+        db.close()
+        return
+    else:
+        for suffix in ("", "-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        path.mkdir()
+        return
+    path.write_bytes(content)
+
+
+def answers_after_damage(path, seed, monkeypatch):
+    monkeypatch.setenv("TWOLAYER_STORE", str(path))
+    names = ["numpy", "numba-loops", "numba-fused"]
+    with Store(path) as made:
+        make_up_models(made)
+    tl.choose(NET, **SMALL, variants=names)
+    damage(path, random.Random(seed))
+    choosing._answers.clear()
+    monkeypatch.setattr(decide, "_race", lambda net, q, field: {})
+
+    def time(task, q):  # as the made-up models have it
+        rate = {"numba-loops": 1e-6, "numba-fused": 1e-7}.get(task.variant.name, 5e-7)
+        start = {"numba-loops": 1e-6, "numba-fused": 1e-5}.get(task.variant.name, 2e-5)
+        return Sample(q, 1e-3, start + rate * q.n)
+
+    monkeypatch.setattr(calibrate, "_time", time)
+    return [tl.choose(NET, **shape, variants=names).variant for shape in (SMALL, LARGE)]
+
+
+@pytest.mark.filterwarnings("ignore:the store")
+@pytest.mark.filterwarnings("ignore:.*damaged measurements")
+@pytest.mark.parametrize("seed", [0, 1, 2, 3, 4, 6, 7, 12])
+def test_a_damaged_store_gives_a_right_answer(seed, tmp_path, monkeypatch):
+    found = answers_after_damage(tmp_path / "store.sqlite", seed, monkeypatch)
+    assert found == ["numba-loops", "numba-fused"]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:the store")
+@pytest.mark.filterwarnings("ignore:.*damaged measurements")
+def test_200_damaged_stores_give_right_answers(tmp_path, monkeypatch):
+    for seed in range(20, 220):
+        path = tmp_path / str(seed) / "store.sqlite"
+        found = answers_after_damage(path, seed, monkeypatch)
+        assert found == ["numba-loops", "numba-fused"], seed
+
+
+def test_a_changed_number_inside_an_entry_is_noticed(store):
+    with sqlite3.connect(store.path) as db:
+        db.execute("UPDATE measurement SET metrics = replace(metrics, '1e-07', '1e-01')")
+    db.close()
+    assert "numba-fused" not in known.calibrated(store, "float32", 1)
+    assert "numpy" in known.calibrated(store, "float32", 1)
+
+
+# The command
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["choose", *map(str, arguments)])
+
+
+SIZES = ("--n", 3000, "--d", 3, "--M", 4, "--K", 2)
+
+
+@pytest.mark.usefixtures("store", "no_measurement")
+def test_the_command_says_which_and_why(tmp_path):
+    path = tmp_path / "choice.json"
+    result = run(*SIZES, "--epochs", 10, "--explain", "--json", path)
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    report = json.loads(path.read_text())
+    assert lines[0] == report["variant"]
+    assert "10 epochs take" in result.output
+    assert "ruled out: " in result.output
+    assert "term of the model" in result.output
+    assert len(report["runners_up"]) + len(report["ruled_out"]) >= 6
+    assert report["epochs"] == 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--activation", "tanhh"), "activation: expected one of identity, "),
+        (("--max-memory", "much"), "max-memory: expected bytes, as in 500M or 2G, got 'much'"),
+        (("--threads", 0), "threads: expected a positive integer, got 0"),
+        (("--device", "tpu"), "device: expected one of cpu, cuda, cluster, got 'tpu'"),
+        (("--json", "/no/such/folder/x"), "json: expected a file in an existing folder"),
+    ],
+)
+@pytest.mark.usefixtures("store", "no_measurement")
+def test_bad_options_are_one_sentence(arguments, message):
+    result = run(*SIZES, *arguments)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(message)
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.usefixtures("store")
+def test_an_answer_from_the_store_imports_no_compiler(run_python, store):
+    assert run(*SIZES).exit_code == 0
+    code = (
+        "import sys\n"
+        "from twolayer.cli import app\n"
+        f"app({['choose', *map(str, SIZES)]!r}, standalone_mode=False)\n"
+        "heavy = 'numpy numba scipy torch jax dask matplotlib'.split()\n"
+        "print(*[name for name in heavy if name in sys.modules], file=sys.stderr)\n"
+        "assert not any(name in sys.modules for name in heavy)\n"
+    )
+    assert run_python(code).startswith("numba-fused\n")

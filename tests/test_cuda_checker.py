@@ -1,0 +1,158 @@
+"""The checker that runs the simulator's blocks, tried on kernels that are known to be wrong.
+
+Run by make test-cuda: the simulator takes numba.cuda's place for a whole process.
+"""
+
+import os
+
+import numpy as np
+import pytest
+
+if os.environ.get("NUMBA_ENABLE_CUDASIM") != "1":
+    pytest.skip(
+        "the simulator needs NUMBA_ENABLE_CUDASIM=1: make test-cuda", allow_module_level=True
+    )
+pytest.importorskip("numba_cuda")
+pytest.importorskip("greenlet")
+
+from numba import cuda
+
+from twolayer.kernels.cuda.insides import BarrierError, check_blocks
+
+
+@pytest.fixture(autouse=True)
+def checked_blocks():
+    with check_blocks():
+        yield
+
+
+@cuda.jit
+def reversed_by_block(x, y):
+    shared = cuda.shared.array(64, np.float32)
+    t = cuda.threadIdx.x
+    shared[t] = x[t]
+    cuda.syncthreads()
+    y[t] = shared[63 - t]
+
+
+@cuda.jit
+def without_its_barrier(x, y):
+    shared = cuda.shared.array(64, np.float32)
+    t = cuda.threadIdx.x
+    shared[t] = x[t]
+    y[t] = shared[63 - t]
+
+
+@cuda.jit
+def divergent_barrier(x, y):
+    t = cuda.threadIdx.x
+    if t < 40:
+        cuda.syncthreads()
+    y[t] = x[t]
+
+
+@cuda.jit
+def two_barriers_for_one(x, y):
+    t = cuda.threadIdx.x
+    if t < 32:
+        cuda.syncthreads()
+    else:
+        cuda.syncthreads()
+    y[t] = x[t]
+
+
+@cuda.jit
+def returns_before_the_warp(x, y):
+    t = cuda.threadIdx.x
+    if t == 5:
+        return
+    cuda.syncwarp()
+    y[t] = x[t]
+
+
+@cuda.jit
+def adds_to_fresh_memory(x, y):
+    total = cuda.local.array(1, np.float32)
+    total[0] += x[cuda.threadIdx.x]
+    y[cuda.threadIdx.x] = total[0]
+
+
+@cuda.jit
+def adds_to_fresh_shared_memory(x, y):
+    total = cuda.shared.array(64, np.float32)
+    total[cuda.threadIdx.x] += x[cuda.threadIdx.x]
+    y[cuda.threadIdx.x] = total[cuda.threadIdx.x]
+
+
+@cuda.jit
+def two_arrays_on_a_line(x, y):
+    a, b = cuda.shared.array(64, np.float32), cuda.shared.array(64, np.float32)
+    t = cuda.threadIdx.x
+    a[t] = x[t]
+    b[t] = 0
+    y[t] = a[t]
+
+
+@cuda.jit
+def sum_of_a_warp(x, y):
+    cuda.syncthreads()  # threads leave it in another order
+    total = x[cuda.threadIdx.x]
+    for offset in (16, 8, 4, 2, 1):
+        total += cuda.shfl_xor_sync(0xFFFFFFFF, total, offset)
+    y[cuda.threadIdx.x] = total
+
+
+def run(kernel):
+    x, y = np.arange(64, dtype=np.float32), np.zeros(64, np.float32)
+    kernel[1, 64](x, y)
+    return x, y
+
+
+@pytest.mark.parametrize("attempt", range(5))
+def test_a_missing_barrier_shows(attempt):
+    with check_blocks(seed=attempt):
+        x, y = run(without_its_barrier)
+        assert not np.array_equal(y, x[::-1])
+        x, y = run(reversed_by_block)
+        np.testing.assert_array_equal(y, x[::-1])
+
+
+@pytest.mark.parametrize(
+    ("kernel", "message"),
+    [
+        (divergent_barrier, r"of 64 threads that must meet, .*24 have returned"),
+        (two_barriers_for_one, r"of 64 threads that must meet, 32 at .*, 32 at "),
+        (returns_before_the_warp, r"of 32 threads that must meet, .*1 have returned"),
+    ],
+)
+def test_a_barrier_that_some_threads_miss_is_an_error(kernel, message):
+    with pytest.raises(BarrierError, match=message):
+        run(kernel)
+
+
+@pytest.mark.parametrize("kernel", [adds_to_fresh_memory, adds_to_fresh_shared_memory])
+def test_memory_that_was_never_written_shows(kernel):
+    assert np.isnan(run(kernel)[1]).all()
+
+
+def test_two_shared_arrays_on_a_line_are_two():
+    x, y = run(two_arrays_on_a_line)
+    np.testing.assert_array_equal(y, x)
+
+
+def test_shuffles_work():
+    x, y = run(sum_of_a_warp)
+    np.testing.assert_array_equal(y, np.repeat([x[:32].sum(), x[32:].sum()], 32))
+
+
+@cuda.jit
+def threads_of_the_grid(x, y):
+    y[0] = cuda.gridDim.x * cuda.blockDim.x
+
+
+def test_a_configured_kernel_keeps_its_grid():
+    x, y = np.zeros(1, np.float32), np.zeros(1, np.float32)
+    bound = threads_of_the_grid[2, 3]
+    threads_of_the_grid[5, 7](x, y)
+    bound(x, y)
+    assert y[0] == 6

@@ -1,0 +1,34 @@
+"""Tell asv about this machine, under the name `local`.
+
+    python tools/asv_machine.py
+
+Every field is a part of the name of asv's series. So there are those that a step in a curve may
+come from, and no host name, version of the kernel or exact size of the memory, which change while
+the machine stays the same.
+"""
+
+from __future__ import annotations
+
+import platform
+
+from asv.machine import MachineCollection
+
+from twolayer.machine import fingerprint
+
+NAME = "local"
+
+
+def fields() -> dict[str, str]:
+    """What asv keeps with each result."""
+    about = fingerprint()
+    return {
+        "machine": NAME,
+        "arch": platform.machine(),
+        "os": platform.system(),
+        "cpu": f"{about['cpu']} ({about['cpu_target']})",
+        "num_cpu": str(about["cpus"]),
+    }
+
+
+if __name__ == "__main__":
+    MachineCollection.save(NAME, fields())

@@ -1,0 +1,207 @@
+"""How wrong `twolayer choose` is: the chosen variant against the fastest right one.
+
+Random shapes that no calibration saw are asked for; then every variant is timed on each, in
+warmed-up blocks in alternating order, and the chosen one's time is divided by the least. Results go
+to a file as they come, so that the same command goes on after an interruption.
+
+    python tools/regret.py --shapes 60 --write docs/choosing.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import math
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import twolayer as tl
+from twolayer import variants
+from twolayer.cli.output import duration, write_text
+from twolayer.cli.tables import between_markers, describe_machine
+from twolayer.interface import check_threads
+from twolayer.kernels.activations import ACTIVATIONS
+from twolayer.kernels.losses import LOSSES
+from twolayer.race import Result, Workload, race
+from twolayer.roofline import Roofline
+
+MARKER = "regret"
+LIMIT = 2.0  # seconds an epoch
+MEMORY = 2 << 30  # bytes of X, Y, θ and what the variants need
+ROUNDS = 5
+_SEED = 20261125
+_SLOW = 4.0  # times what the chosen one takes: who is predicted to take longer is not timed again
+_MEASURED_SLOW = 1.5  # the same for who was measured for the choice
+_OPERATIONS = 2e11  # of an epoch that can end within LIMIT on a large machine
+
+
+def workloads(shapes: int) -> Iterator[Workload]:
+    """Shapes log-uniform in n, d, M and K; σ, ℓ and dtype in turn, so that all come up."""
+    random = np.random.default_rng(_SEED)
+    losses, activations = [*LOSSES], [*ACTIVATIONS]
+    made = 0
+    while made < shapes:
+        sizes = [
+            round(math.exp(random.uniform(0, math.log(high / low))) * low)
+            for low, high in ((10, 1e6), (1, 4096), (1, 4096), (1, 1000))
+        ]
+        net = tl.Network(activations[made % 9], losses[made // 2 % 4])
+        if net.objective.targets == "sign":
+            sizes[3] = 1
+        shape = tl.Shape(*sizes)
+        dtype = ("float32", "float64")[made % 2]
+        size = np.dtype(dtype).itemsize
+        if (
+            shape.flops() > _OPERATIONS
+            or shape.n * (shape.d + 3 * shape.M + 3 * shape.K) * size > MEMORY
+        ):
+            continue
+        yield Workload(net, shape, dtype)
+        made += 1
+
+
+def measure(workload: Workload, threads: int) -> dict[str, Any] | None:
+    """What was chosen and what each variant took; None where an epoch takes too long."""
+    start = time.perf_counter()
+    choice = tl.choose(
+        workload.net, **workload.shape._asdict(), dtype=workload.dtype, threads=threads
+    )
+    took = time.perf_counter() - start
+    if choice.interval[0] > LIMIT:
+        return None
+    field = [
+        variants.get(c.variant)
+        for c in (choice.chosen, *choice.runners_up)
+        if c.seconds < (_MEASURED_SLOW if c.measured else _SLOW) * choice.seconds_per_epoch
+    ]
+    result = Result(workload, threads, Roofline(math.inf, math.inf))
+    race(result, field, rounds=ROUNDS, limit=4 * LIMIT, seconds=math.inf)
+    times = {entry.variant.name: entry.seconds.median for entry in result.ranking}
+    if choice.variant not in times:
+        raise RuntimeError(
+            f"{choice.variant} was chosen for {workload} and not timed: {result.entries}"
+        )
+    return {
+        "workload": [*workload.shape, workload.net.activation, workload.net.loss, workload.dtype],
+        "chosen": choice.variant,
+        "measured": choice.chosen.measured,
+        "seconds": choice.seconds_per_epoch,
+        "interval": choice.interval,
+        "took": took,
+        "times": times,
+    }  # fmt: skip
+
+
+def regret(record: dict[str, Any]) -> float:
+    """Time of the chosen variant / least time."""
+    return record["times"][record["chosen"]] / min(record["times"].values())
+
+
+def covered(record: dict[str, Any]) -> bool:
+    """Whether the time lay in the interval that was told before."""
+    low, high = record["interval"]
+    return low <= record["times"][record["chosen"]] <= high
+
+
+def table(records: Sequence[dict[str, Any]], threads: int) -> str:
+    """Quantiles, and a row for each shape."""
+    found = sorted(map(regret, records))
+    inside = sum(map(covered, records))
+    decided = sum(record["measured"] for record in records)
+    high = found[min(len(found) - 1, math.ceil(0.95 * len(found)) - 1)]
+    always = sorted(
+        record["times"]["numba-fused"] / min(record["times"].values())
+        for record in records if "numba-fused" in record["times"]
+    )  # fmt: skip
+    lines = [
+        f"{len(records)} shapes: regret median {statistics.median(found):.3f}, 95th percentile "
+        f"{high:.3f}, worst {found[-1]:.3f}. The interval held the time of "
+        f"{100 * inside / len(records):.0f}%. A measurement decided {decided}; a choice took "
+        f"{statistics.median(record['took'] for record in records):.1f} s in the median the first "
+        f"time. Always `numba-fused` would have had a regret of "
+        f"{statistics.mean(always):.3f} in the mean and {always[-1]:.2f} at worst.",
+        "",
+        "| n | d | M | K | σ, ℓ | dtype | chosen | an epoch | told before | fastest | regret |",
+        "| ---: | ---: | ---: | ---: | --- | --- | --- | ---: | ---: | --- | ---: |",
+    ]
+    for record in sorted(records, key=regret, reverse=True):
+        n, d, M, K, activation, loss, dtype = record["workload"]
+        times = record["times"]
+        low, high = map(duration, record["interval"])
+        fastest = min(times, key=times.__getitem__)
+        how = "" if record["measured"] else " (predicted)"
+        lines.append(
+            f"| {n} | {d} | {M} | {K} | {activation}, {loss} | {dtype} | {record['chosen']}{how} | "
+            f"{duration(times[record['chosen']])} | {low} to {high} | {fastest} | "
+            f"{regret(record):.3f} |"
+        )
+    date = datetime.date.today().isoformat()
+    lines += [
+        "",
+        f"{describe_machine(threads, 'both dtypes')}. Written on {date} by "
+        f"`python {' '.join(sys.argv)}`.",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Go on with the shapes that are not in the file of results, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--shapes", type=int, default=60)
+    parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument("--seconds", type=float, default=math.inf, help="end after so many")
+    parser.add_argument("--results", type=Path, default=Path("regret.jsonl"))
+    parser.add_argument("--write", type=Path, help="put the table between the markers in this file")
+    asked = parser.parse_args()
+    threads = check_threads(asked.threads)
+    records = read(asked.results)
+    done = {tuple(record["workload"]) for record in records}
+    end = time.monotonic() + asked.seconds
+    for workload in workloads(asked.shapes):
+        key = (*workload.shape, workload.net.activation, workload.net.loss, workload.dtype)
+        if key in done:
+            continue
+        if time.monotonic() > end:
+            break
+        record = measure(workload, threads)
+        record = record or {"workload": list(key), "left out": f"more than {LIMIT:g} s an epoch"}
+        with asked.results.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+        records.append(record)
+        print(
+            workload,
+            workload.dtype,
+            record.get("chosen", "left out"),
+            f"{regret(record):.3f}" if "times" in record else "",
+            flush=True,
+        )
+    timed = [record for record in records if "times" in record]
+    if not timed:
+        raise SystemExit("nothing was measured")
+    text = table(timed, threads)
+    print(text)
+    if asked.write is not None:
+        document = asked.write.read_text(encoding="utf-8")
+        write_text(asked.write, between_markers(asked.write, document, text, MARKER))
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The records of a file; a last line that was cut short is left out."""
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            print(f"left out of {path}: {line[:60]!r}", file=sys.stderr)
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -7,7 +7,7 @@ import pytest
 from numba.core.dispatcher import Dispatcher
 
 import twolayer as tl
-from twolayer import cases
+from twolayer import cases, cluster
 from twolayer.machine import cpu_count
 
 NET = tl.Network("tanh", "softmax")
@@ -280,6 +280,7 @@ def test_a_descent_that_diverges_shows_it_and_warns_of_nothing(variant):
 
 
 def peak_of_step(variant, n):
+    cluster.close()  # its threads allocate too
     _, net, X, Y, theta = problem(shape=tl.Shape(n, 3, 16, 16))
     plan = variant.plan(net, X, Y, theta, 1)
     plan.step(0.1)

@@ -26,7 +26,9 @@ STEP = 5  # the first commit after numba-fused became faster
 MACHINE = {
     "machine": "local", "arch": "x86_64", "cpu": "A CPU", "num_cpu": "2", "os": "Linux", "ram": "8",
 }  # fmt: skip
-SECONDS = {"'numpy'": 4e-3, "'numba-blas'": 2e-3, "'numba-fused'": 1e-3}  # all others: n/a
+SECONDS = {
+    "'numpy'": 4e-3, "'numba-blas'": 2e-3, "'numba-fused'": 1e-3, "1": 8e-3, "2": 6e-3,
+}  # by variant or number of workers; all others: n/a  # fmt: skip
 # What asv's page takes from elsewhere: the package at npm, and where in it the file is.
 PACKAGES = {
     "jquery-3.3.1.min.js": ("jquery@3.3.1", "dist/jquery.min.js"),

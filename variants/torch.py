@@ -126,7 +126,7 @@ class Torch(Plan):
 
     def _backpropagate(self, X, Y, gradient: Parameters) -> float:
         with _settings(self.threads):
-            loss, slopes = self._differentiate(X, Y)
+            loss, slopes = self._differentiate(*map(self._torch.as_tensor, (X, Y)))
             gradient.V[...], gradient.W[...] = (slope.numpy(force=True) for slope in slopes)
             return loss.item()
 

@@ -80,13 +80,14 @@ class Side:
         self.name = name
         self.threads = threads
         self.package = load(folder, f"twolayer_{name}")
+        self.variants = self.package.variants  # which the package may not have imported yet
 
     def plan(self, benchmark: dict[str, Any], rows: int | None = None) -> Any:
         """A plan that made its first step. Raises Absent where the variant cannot run."""
         package, name = self.package, benchmark["variant"]
-        if name not in package.variants.names():
+        if name not in self.variants.names():
             raise Absent(f"{self.name} has no such variant")
-        variant = package.variants.get(name)
+        variant = self.variants.get(name)
         if reason := variant.unavailable():
             raise Absent(reason)
         X, Y, V, W = problem(benchmark)
@@ -350,7 +351,7 @@ def failed(failure: Exception) -> dict[str, str]:
 def is_parallel(sides: list[Side], name: str) -> bool:
     """Whether the variant uses several threads."""
     with contextlib.suppress(Exception):
-        return bool(sides[0].package.variants.get(name).parallel)
+        return bool(sides[0].variants.get(name).parallel)
     return False
 
 

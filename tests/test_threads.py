@@ -57,7 +57,7 @@ def test_plans_made_in_several_python_threads(variant):
 def test_one_plan_in_several_python_threads(variant):
     alone, shared = make_plan(variant), make_plan(variant)
     expected = sorted((alone.step(0.1) for _ in range(12)), reverse=True)
-    X = np.array(shared.X)
+    X = np.ones((7, shared.shape.d), shared.dtype)
 
     def work():
         losses = []

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import twolayer as tl
+from twolayer.cli.tables import between_markers
 
 ROOT = Path(__file__).parents[1]
 spec = importlib.util.spec_from_file_location("detector", ROOT / "tools" / "detector.py")
@@ -34,19 +35,9 @@ def test_only_runs_that_name_the_slowed_variant_and_no_other_are_right():
     assert "| 0% | no | 1 | 0 | – | – | 60 s |" in text
 
 
-def test_the_table_is_written_between_the_markers(tmp_path):
-    page = tmp_path / "page.md"
-    page.write_text(f"a\n{detector.START}\nold\n{detector.END}\nb\n")
-    detector._between_markers(page, "new")
-    assert page.read_text() == f"a\n{detector.START}\n\nnew\n\n{detector.END}\nb\n"
-    page.write_text("a")
-    with pytest.raises(SystemExit, match="expected the lines"):
-        detector._between_markers(page, "new")
-
-
 def test_the_page_has_the_markers():
-    text = (ROOT / "docs" / "measuring.md").read_text()
-    assert text.index(detector.START) < text.index(detector.END)
+    page = ROOT / "docs" / "measuring.md"
+    assert "a table" in between_markers(page, page.read_text(), "a table", detector.MARKER)
 
 
 @pytest.mark.compiled

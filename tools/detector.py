@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime
-import os
 import shutil
 import statistics
 import subprocess
@@ -23,7 +22,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from twolayer.cli.output import write_text
 from twolayer.cli.regress import benchmarks
+from twolayer.cli.tables import between_markers
 from twolayer.machine import fingerprint
 from twolayer.network import Network
 from twolayer.regress import records
@@ -31,7 +32,7 @@ from twolayer.regress.revisions import Revision, export
 from twolayer.regress.run import LIMIT, SECONDS, Outcome, Run
 from twolayer.store import machine_hash
 
-START, END = "<!-- detector:start -->", "<!-- detector:end -->"
+MARKER = "detector"
 PERCENT = (0, 1, 2, 5, 10)
 SLOWED = '''
 
@@ -132,7 +133,8 @@ def main() -> None:
     text = table(runs)
     print(text)
     if arguments.write:
-        _between_markers(Path(arguments.write), text)
+        page = Path(arguments.write)
+        write_text(page, between_markers(page, page.read_text(encoding="utf-8"), text, MARKER))
 
 
 def table(runs: list[dict[str, Any]]) -> str:
@@ -221,16 +223,6 @@ def _half_busy() -> Iterator[None]:
     finally:
         neighbour.kill()
         neighbour.wait()
-
-
-def _between_markers(path: Path, text: str) -> None:
-    before, start, rest = path.read_text(encoding="utf-8").partition(START)
-    _, end, after = rest.partition(END)
-    if not start or not end:
-        raise SystemExit(f"{path}: expected the lines {START} and {END}, in this order")
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    new.write_text(f"{before}{START}\n\n{text}\n\n{END}{after}", encoding="utf-8")
-    new.replace(path)
 
 
 def _complain(sentence: str) -> None:

@@ -223,6 +223,7 @@ COMPILE = """
 import gc
 import twolayer as tl
 from twolayer import cases, roofline
+from twolayer.kernels.updates import UPDATES
 from numba.core.dispatcher import Dispatcher
 
 roofline.probe("float32", 2, 0.001)
@@ -234,6 +235,7 @@ for loss in ("logistic", "softmax"):
         if variant.device == "cpu" and name.startswith("num") and not variant.unavailable():
             plan = variant.plan(net, X, Y, theta)
             plan.step(0.1)
+            plan.update(UPDATES["descend"], (0.1,))
             plan.predict(X)
 found = [k for k in gc.get_objects() if isinstance(k, Dispatcher)]
 found = [k for k in found if k.py_func.__module__.startswith("twolayer.") and k.signatures]

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .checks import check_parameters
-from .files import read_arrays, replacing
+from .files import read_arrays
 from .network import Network, Parameters
+from .replacing import replacing
 from .train import Training
 
 _SHARE = 0.05  # of the time at most goes into checkpoints

@@ -5,16 +5,13 @@ Pickled objects are refused, since loading one runs whatever code it holds.
 
 from __future__ import annotations
 
-import os
-import shutil
 import tokenize
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.lib.npyio import NpzFile
@@ -27,32 +24,6 @@ _DAMAGED = (
     ValueError, OSError, EOFError, MemoryError, OverflowError, SyntaxError, KeyError, TypeError,
     NotImplementedError, RuntimeError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
-
-
-@contextmanager
-def replacing(path: str | Path) -> Iterator[IO[bytes]]:
-    """A new file that takes the place of `path` when the block ends: nobody reads a half of it.
-
-    It is on the disk before it does, so that after a loss of power too one of both is whole.
-    """
-    path = Path(path).resolve()  # a link stays a link
-    new = path.with_name(f".{path.name}.new")
-    try:
-        with new.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        if path.exists():
-            shutil.copymode(path, new)
-        new.replace(path)
-        with suppress(OSError):  # where folders cannot be opened
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-    finally:
-        new.unlink(missing_ok=True)
 
 
 def read_arrays(path: str | Path, names: Sequence[str] | None) -> dict[str, np.ndarray]:

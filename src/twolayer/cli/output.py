@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from ..files import replacing
+from ..replacing import replacing
 
 _WIDTH = 100  # of a table that goes into a file or a pipe
 

@@ -10,7 +10,7 @@ import typer
 
 from .. import datasets, files, variants
 from ..checkpoint import Model, load_model
-from ..files import replacing
+from ..replacing import replacing
 from . import output
 
 _VARIANT = "numpy"

@@ -25,7 +25,7 @@ TIME = 3.0  # seconds for the blocks of a group on one workload; the first two r
 TOO_SLOW = "would take"  # how the reason of a variant that is too slow begins
 REFERENCE = "numba-fused"  # what others are set against
 _LEAST_ROUNDS = 2  # one in either order
-_WAKE_UP = 1.0  # seconds of all threads before the variants that use them are timed
+WAKE_UP = 1.0  # seconds of all threads before the variants that use them are timed
 _FIRST_ROWS = 8  # even plain Python takes well under a second for so few
 _CHECKED_ROWS = 257  # more than a block of any variant, and odd
 
@@ -175,7 +175,7 @@ def race(
         for parallel in (True, False):
             group = [pair for pair in running if pair[0].variant.parallel is parallel]
             if group and parallel and result.threads > 1:
-                timing.warm_up(partial(group[0][1].step, STEP_SIZE), seconds=_WAKE_UP)
+                timing.warm_up(partial(group[0][1].step, STEP_SIZE), seconds=WAKE_UP)
             _rounds(group, rounds, TIME if seconds is None else seconds, progress)
     finally:
         for entry, _ in running:

@@ -15,7 +15,7 @@ from .. import datasets, timing, variants
 from ..interface import Plan, Variant
 from ..machine import available_memory
 from ..network import Network, Shape
-from ..race import STEP_SIZE
+from ..race import STEP_SIZE, WAKE_UP
 from ..store import Store
 from . import Terms, calibrate, first, known
 from .announce import Bar
@@ -199,12 +199,16 @@ def _race(net: Network, q: Question, field: Sequence[Variant]) -> dict[str, timi
         except Exception:  # if it is chosen all the same, the oracle will tell
             continue
     blocks: dict[str, list[float]] = {name: [] for name in plans}
-    for number in range(_ROUNDS):
-        best = min((statistics.median(b) for b in blocks.values() if b), default=math.inf)
-        for name in [*plans][:: -1 if number % 2 else 1]:
-            if blocks[name] and statistics.median(blocks[name]) > _FAR * best:
-                continue
-            blocks[name].append(timing.block(partial(plans[name].step, STEP_SIZE)))
+    for parallel in (True, False):  # apart, because idle CPUs come back at full speed slowly
+        group = [v.name for v in field if v.parallel is parallel and v.name in plans]
+        if group and parallel and q.threads > 1:
+            timing.warm_up(partial(plans[group[0]].step, STEP_SIZE), seconds=WAKE_UP)
+        for number in range(_ROUNDS):
+            best = min((statistics.median(b) for b in blocks.values() if b), default=math.inf)
+            for name in group[:: -1 if number % 2 else 1]:
+                if blocks[name] and statistics.median(blocks[name]) > _FAR * best:
+                    continue
+                blocks[name].append(timing.block(partial(plans[name].step, STEP_SIZE)))
     return {name: timing.quartiles(found) for name, found in blocks.items()}
 
 

@@ -1,0 +1,99 @@
+"""The calibration of the cost models, with made-up times: no test here looks at a clock."""
+
+import pytest
+
+import twolayer as tl
+from twolayer.choosing import calibrate, decide, known
+from twolayer.choosing.model import Sample
+from twolayer.store import Store
+
+NET = tl.Network("tanh", "squared")
+SMALL, LARGE = {"n": 5, "d": 3, "M": 4, "K": 2}, {"n": 3000, "d": 3, "M": 4, "K": 2}
+
+
+@pytest.fixture
+def made_up_times(monkeypatch):
+    """Seconds by formula, and a list of what was asked for."""
+    asked = []
+
+    def time(task, q):
+        asked.append((task.variant.name, q))
+        return Sample(q, 1e-3, 1e-6 + 1e-9 * q.n * q.M + 1e-10 * q.flops)
+
+    monkeypatch.setattr(calibrate, "_time", time)
+    return asked
+
+
+@pytest.fixture
+def empty(tmp_path, monkeypatch):
+    monkeypatch.setenv("TWOLAYER_STORE", str(tmp_path / "empty.sqlite"))
+    with Store() as made:
+        yield made
+
+
+def wanted(*names, threads=1):
+    return calibrate.tasks([tl.variants.get(name) for name in names], ["float32"], [threads])
+
+
+def test_an_interrupted_calibration_goes_on(empty, made_up_times, monkeypatch):
+    both = wanted("numpy", "numba-loops")
+    good = calibrate._time
+
+    def interrupted(task, q):
+        if task.variant.name == "numba-loops" and len(made_up_times) > 60:
+            raise KeyboardInterrupt
+        return good(task, q)
+
+    monkeypatch.setattr(calibrate, "_time", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        calibrate.calibrate(empty, both)
+    monkeypatch.setattr(calibrate, "_time", good)
+    assert [task.variant.name for task in calibrate.missing(empty, both)] == ["numba-loops"]
+    made_up_times.clear()
+    units = []
+    calibrate.calibrate(empty, both, lambda name, done: units.append(done))
+    assert {name for name, _ in made_up_times} == {"numba-loops"}
+    assert sum(units) == 2 * calibrate.UNITS
+    assert calibrate.missing(empty, both) == []
+
+
+def test_another_machine_or_version_is_calibrated_anew(empty, made_up_times, monkeypatch):
+    task = wanted("numpy")
+    calibrate.calibrate(empty, task)
+    changed = tl.machine.signature() | {"cpu": "another"}
+    known.here.cache_clear()
+    monkeypatch.setattr("twolayer.machine.signature", lambda: changed)
+    try:
+        assert calibrate.missing(empty, task) == task
+    finally:
+        known.here.cache_clear()
+
+
+def test_a_variant_that_fails_is_kept_with_its_reason(empty, made_up_times):
+    class Failing(tl.variants.get("numpy").make):
+        def __init__(self, problem):
+            raise ZeroDivisionError("by zero")
+
+    broken = tl.Variant("broken", "cpu", "fails", Failing)
+    calibrate.calibrate(empty, [calibrate.Task(broken, "float32", 1)])
+    found = known.calibrated(empty, "float32", 1)["broken"]
+    assert found.failure == "disagrees with the oracle: ZeroDivisionError: by zero"
+    assert found.model is None
+    assert made_up_times == []
+
+
+def test_large_shapes_run_on_few_rows(empty, made_up_times):
+    calibrate.calibrate(empty, wanted("numpy"))
+    times = [1e-10 * q.flops for _, q in made_up_times]
+    assert len(times) > calibrate.SHAPES
+    assert max(times) < 0.05
+    assert known.calibrated(empty, "float32", 1)["numpy"].model.spread < 0.1
+
+
+@pytest.mark.usefixtures("made_up_times")
+def test_the_first_choice_calibrates_and_says_so(empty, capfd, monkeypatch):
+    monkeypatch.setattr(decide, "_race", lambda net, q, field: {})
+    tl.choose(NET, **SMALL, variants=["numpy", "numba-loops"])
+    assert "twolayer: calibrating 2 variants, once for this machine" in capfd.readouterr().err
+    tl.choose(NET, **LARGE, variants=["numpy", "numba-loops"])
+    assert capfd.readouterr().err == ""

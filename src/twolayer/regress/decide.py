@@ -126,10 +126,13 @@ def decide(
 
 
 def decided(decisions: Sequence[Decision]) -> set[str]:
-    """The variants of which enough is known: an alarm on all shapes, or each of them decided."""
-    alarms = {d.variant for d in decisions if d.base is None and d.verdict in ("slower", "faster")}
-    open_ = {d.variant for d in decisions if not d.decided}
-    return {d.variant for d in decisions} - (open_ - alarms)
+    """The benchmarks of which enough is known, and of their variant on all shapes as well."""
+    whole = {d.variant: d for d in decisions if d.base is None}
+    alarms = {name for name, d in whole.items() if d.verdict in ("slower", "faster")}
+    open_ = {name for name, d in whole.items() if not d.decided}
+    return {
+        d.name for d in decisions if d.variant in alarms or (d.decided and d.variant not in open_)
+    } - {d.name for d in whole.values()}
 
 
 def _shape(name: str, variant: str, records: Sequence[Mapping[str, Any]]) -> _Sample:

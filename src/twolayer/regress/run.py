@@ -20,7 +20,7 @@ from .costs import Cost
 from .decide import LOOKS, Decision, decide, decided
 from .revisions import Revision, cache_folder
 
-SECONDS = 0.4  # of blocks for a benchmark in a process
+SECONDS = 0.3  # of blocks for a benchmark in a process
 LIMIT = 260.0  # seconds for all processes; four are run in any case
 TOO_LITTLE = 0.05  # of an epoch: a run whose median smallest visible change is larger says nothing
 _TOOL = Path(__file__).resolve().parents[3]
@@ -142,7 +142,7 @@ class Run:
         return [record for record in found if "benchmark" in record]
 
     def _undecided(self, found: list[dict[str, Any]], number: int) -> list[Benchmark]:
-        """What the next process measures: the variants that earlier ones did not decide."""
+        """What the next process measures: the benchmarks that earlier ones did not decide."""
         gone = {r["benchmark"] for r in found if r["kind"] != "timing"}
         over: set[str] = set()
         look = max((look for look in self.looks if look <= number), default=0)
@@ -152,7 +152,7 @@ class Run:
                 if record["kind"] == "timing" and record["process"] < look:
                     timings[record["benchmark"]].append(record)
             over = decided(decide(timings, {b.name: b.variant for b in self.suite}))
-        return [b for b in self.suite if b.variant not in over and b.name not in gone]
+        return [b for b in self.suite if b.name not in over | gone]
 
     def _process(self, number: int, todo: list[Benchmark]) -> None:
         """Measure in a fresh process; where it dies, the benchmark it was at failed."""

@@ -26,7 +26,7 @@ from typing import Any
 SIDES = ("base", "head")
 MU = 1e-6  # so small that thousands of epochs do not move θ
 LIMIT = 0.08  # seconds an epoch; a slower benchmark is left out
-WARM_UP = 0.1  # seconds until threads that were idle are back at full speed
+WARM_UP = 0.05  # seconds until threads that were idle are back at full speed
 STAY = 0.003  # seconds between two changes of side, at least one block
 BLOCK = 0.0001  # seconds of calls that are timed together, at least one call
 ENOUGH = 8  # rounds in the order ABBA, though they take longer than was asked for
@@ -265,6 +265,8 @@ def compare(request: dict[str, Any]) -> None:
     number = request["process"]
     order = SIDES if number % 2 == 0 else SIDES[::-1]  # who is loaded first, and comes first
     sides = [started(name, request) for name in order]
+    gc.collect()
+    gc.freeze()  # or each collection would search all that the packages brought along
     wanted = request["benchmarks"]
     random.Random(number).shuffle(wanted)
     # Idle CPUs of a virtual machine come back slowly: those that use all of them come first.

@@ -15,10 +15,10 @@ detector = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(detector)
 
 
-def made(percent, slower, worse=()):
+def made(percent, slower, worse=(), faster=()):
     return {
         "percent": percent, "busy": False, "slowed": "numpy", "slower": slower,
-        "worse": [*worse], "possible": 2, "seconds": 60.0,
+        "worse": [*worse], "faster": [*faster], "possible": 2, "seconds": 60.0,
     }  # fmt: skip
 
 
@@ -31,8 +31,16 @@ def test_only_runs_that_name_the_slowed_variant_and_no_other_are_right():
         made(0, []),
     ]
     text = detector.table(runs)
-    assert "| 2% | no | 4 | 3 | 25% | 50% | 60 s |" in text
-    assert "| 0% | no | 1 | 0 | – | – | 60 s |" in text
+    # 1 - 0.95^(1/4) is the bound from below; 0.902 solves (1-p)⁴ + 4p(1-p)³ + 6p²(1-p)² = 0.05.
+    assert "| 2% | no | 4 | 2 (≤ 90.2%) | 25% (≥ 1%) | 50% | 60 s |" in text
+    assert "| 0% | no | 1 | 0 (≤ 95.0%) | – | – | 60 s |" in text
+
+
+@pytest.mark.parametrize("said", [{"slower": ["numpy a"]}, {"worse": ["numpy memory"]},
+                                  {"faster": ["numpy a"]}])  # fmt: skip
+def test_whatever_is_said_without_a_change_is_a_false_alarm(said):
+    text = detector.table([made(0, **({"slower": []} | said))])
+    assert "| 0% | no | 1 | 1 (≤ 100.0%) |" in text
 
 
 def test_the_page_has_the_markers():

@@ -22,6 +22,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from scipy import stats
+
 from twolayer.cli.output import write_text
 from twolayer.cli.regress import benchmarks
 from twolayer.cli.tables import between_markers
@@ -140,7 +142,7 @@ def main() -> None:
 def table(runs: list[dict[str, Any]]) -> str:
     """The figures as Markdown: a row for each slowdown, on a quiet and on a half-busy machine."""
     lines = [
-        "| slowdown | one core half busy | runs | with an alarm | found, and nothing else | "
+        "| slowdown | one core half busy | runs | with a false alarm | found, and nothing else | "
         "benchmarks found | median run |",
         "|---:|---|---:|---:|---:|---:|---:|",
     ]
@@ -149,29 +151,42 @@ def table(runs: list[dict[str, Any]]) -> str:
             some = [r for r in runs if (r["percent"], r["busy"]) == (percent, busy)]
             if not some:
                 continue
-            right = [r for r in some if _right(r)]
+            false = sum(bool(_false(r)) for r in some)
+            right = sum(bool(_hits(r)) and not _false(r) for r in some)
             hits = sum(len(_hits(r)) for r in some)
             possible = sum(r["possible"] for r in some)
             seconds = statistics.median(r["seconds"] for r in some)
-            found = f"{len(right) / len(some):.0%}" if percent else "–"
-            share = f"{hits / possible:.0%}" if percent and possible else "–"
+            found = f"{right / len(some):.0%} (≥ {_bound(right, len(some), 'greater'):.0%})"
+            share = f"{hits / possible:.0%}" if possible else "–"
             lines.append(
                 f"| {percent}% | {'yes' if busy else 'no'} | {len(some)} | "
-                f"{sum(bool(r['slower'] or r['worse']) for r in some)} | {found} | {share} | "
-                f"{seconds:.0f} s |"
+                f"{false} (≤ {_bound(false, len(some), 'less'):.1%}) | "
+                f"{found if percent else '–'} | {share if percent else '–'} | {seconds:.0f} s |"
             )
     about = fingerprint()
     date = datetime.date.today().isoformat()
-    return "\n".join([*lines, "", f"{about['cpu']}, {about['cpus']} CPUs, {date}."])
+    note = "In brackets, the bound on the rate that these runs leave with a confidence of 95%."
+    return "\n".join([*lines, "", f"{about['cpu']}, {about['cpus']} CPUs, {date}. {note}"])
 
 
-def _right(run: dict[str, Any]) -> bool:
-    """Whether the slowed variant was named, and no other."""
-    return bool(run["slower"]) and len(_hits(run)) == len(run["slower"]) and not run["worse"]
+def _bound(count: int, runs: int, side: str) -> float:
+    """The bound on a rate, by Clopper and Pearson: "less" from above, "greater" from below."""
+    interval = stats.binomtest(count, runs, alternative=side).proportion_ci(0.95)
+    return float(interval.high if side == "less" else interval.low)
 
 
 def _hits(run: dict[str, Any]) -> list[str]:
-    return [name for name in run["slower"] if name.split()[0] == run["slowed"]]
+    """What was rightly called slower."""
+    return [name for name in run["slower"] if run["percent"] and _is_slowed(run, name)]
+
+
+def _false(run: dict[str, Any]) -> list[str]:
+    """What was called slower, faster or worse for no reason."""
+    return [n for n in run["slower"] if n not in _hits(run)] + run["faster"] + run["worse"]
+
+
+def _is_slowed(run: dict[str, Any], name: str) -> bool:
+    return name.split()[0] == run["slowed"]
 
 
 def _summary(outcome: Outcome, slowed: str) -> dict[str, Any]:
@@ -193,8 +208,9 @@ def _summary(outcome: Outcome, slowed: str) -> dict[str, Any]:
 
 def _line(run: dict[str, Any]) -> str:
     said = ", ".join(run["slower"] + run["worse"]) or "nothing"
+    faster = ", ".join(run["faster"]) or "nothing"
     busy = ", half busy" if run["busy"] else ""
-    return f"{run['percent']}%{busy}: {run['seconds']:.0f} s, slower: {said}"
+    return f"{run['percent']}%{busy}: {run['seconds']:.0f} s, slower: {said}; faster: {faster}"
 
 
 def _copy(revision: Revision, variant: str, folder: Path) -> Revision:

@@ -41,9 +41,13 @@ def make_up_models(store, failures=()):
         for dtype in DTYPES:
             for threads in range(1, cpu_count() + 1):
                 known.keep(
-                    store, known.MODEL, entry, variant=variant.name, dtype=dtype, threads=threads
-                )
-        known.keep(store, known.FIRST, {"cold": 9.0, "loaded": 0.3}, variant=variant.name)
+                    store, known.MODEL, entry, variant=variant.name, device=variant.device,
+                    dtype=dtype, threads=threads,
+                )  # fmt: skip
+        known.keep(
+            store, known.START, {"cold": 9.0, "cached": 0.3}, variant=variant.name,
+            device=variant.device,
+        )  # fmt: skip
 
 
 @pytest.fixture(params=tl.variants.names())

@@ -76,7 +76,7 @@ def test_a_variant_that_fails_is_kept_with_its_reason(empty, made_up_times):
 
     broken = tl.Variant("broken", "cpu", "fails", Failing)
     calibrate.calibrate(empty, [calibrate.Task(broken, "float32", 1)])
-    found = known.calibrated(empty, "float32", 1)["broken"]
+    found = known.calibrated(empty, "broken", "cpu", "float32", 1)
     assert found.failure == "disagrees with the oracle: ZeroDivisionError: by zero"
     assert found.model is None
     assert made_up_times == []
@@ -87,7 +87,7 @@ def test_large_shapes_run_on_few_rows(empty, made_up_times):
     times = [1e-10 * q.flops for _, q in made_up_times]
     assert len(times) > calibrate.SHAPES
     assert max(times) < 0.05
-    assert known.calibrated(empty, "float32", 1)["numpy"].model.spread < 0.1
+    assert known.calibrated(empty, "numpy", "cpu", "float32", 1).model.spread < 0.1
 
 
 @pytest.mark.usefixtures("made_up_times")

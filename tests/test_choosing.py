@@ -1,5 +1,6 @@
 """Choosing with models that nobody measured: no test here looks at a clock."""
 
+import dataclasses
 import json
 import math
 import random
@@ -11,8 +12,8 @@ from conftest import make_up_models
 from typer.testing import CliRunner
 
 import twolayer as tl
-from twolayer import cases, choosing
-from twolayer.choosing import calibrate, decide, first, known
+from twolayer import cases, choosing, machine, startup
+from twolayer.choosing import calibrate, decide, known
 from twolayer.choosing.choice import Candidate, Choice, break_even
 from twolayer.choosing.model import Model, Question, Sample, fit, terms
 from twolayer.cli import app
@@ -41,7 +42,7 @@ def no_measurement(monkeypatch):
 
     monkeypatch.setattr(calibrate, "_time", refuse)
     monkeypatch.setattr(decide, "_race", refuse)
-    monkeypatch.setattr(first, "_run", refuse)
+    monkeypatch.setattr(startup, "start", refuse)
 
 
 def sample(q, coefficients, plan=1e-3):
@@ -189,6 +190,26 @@ def test_named_variants_are_the_only_candidates():
         tl.choose(NET, **LARGE, variants=["numpy"], device="cuda")
 
 
+@pytest.mark.usefixtures("no_measurement")
+def test_a_variant_that_runs_elsewhere_too_is_looked_at_there(store, monkeypatch):
+    numpy = tl.variants.get("numpy")
+    other = dataclasses.replace(numpy, device="cuda")
+    both = dataclasses.replace(numpy, elsewhere=(other,))
+    monkeypatch.setitem(tl.variants.REGISTRY._variants, "numpy", both)
+    entry = {
+        "source": "", "failure": "", "samples": 36, "coefficients": {"overhead": 3e-4},
+        "spread": 0.0, "setup": [0, 0],
+    }  # fmt: skip
+    about = {"variant": "numpy", "device": "cuda", "dtype": "float32"}
+    for threads in range(1, machine.cpu_count() + 1):
+        known.keep(store, known.MODEL, entry, threads=threads, **about)
+    there = tl.choose(NET, **SMALL, device="cuda", variants=["numpy", "numba-loops"])
+    assert (there.variant, there.seconds_per_epoch) == ("numpy", 3e-4)
+    assert dict(there.ruled_out)["numba-loops"] == "runs on cpu"
+    here = tl.choose(NET, **SMALL, variants=["numpy"])
+    assert here.seconds_per_epoch != there.seconds_per_epoch
+
+
 @pytest.mark.usefixtures("store", "no_measurement")
 def test_only_what_is_reproducible_is_deterministic(monkeypatch):
     fused = tl.variants.get("numba-fused")
@@ -202,7 +223,7 @@ def test_only_what_is_reproducible_is_deterministic(monkeypatch):
 
 @pytest.mark.usefixtures("no_measurement")
 def test_few_epochs_reverse_the_answer(store):
-    known.keep(store, known.FIRST, {"cold": 0.0, "loaded": 0.0}, variant="numpy")
+    known.keep(store, known.START, {"cold": 0.0, "cached": 0.0}, variant="numpy", device="cpu")
     many = {"n": 100_000, "d": 3, "M": 4, "K": 2}  # 0.01 s with numba-fused, 0.05 s with numpy
     few = tl.choose(NET, **many, epochs=2)
     assert few.variant == "numpy"
@@ -222,7 +243,8 @@ def test_a_measurement_decides_where_the_models_cannot(store, monkeypatch, first
             "source": "", "failure": "", "samples": 36, "coefficients": {"overhead": overhead},
             "spread": 0.2, "setup": [0, 0],
         }  # fmt: skip
-        known.keep(store, known.MODEL, entry, variant=name, dtype="float32", threads=1)
+        about = {"variant": name, "device": "cpu", "dtype": "float32", "threads": 1}
+        known.keep(store, known.MODEL, entry, **about)
     asked = []
 
     def race(net, q, field):
@@ -383,8 +405,8 @@ def test_a_changed_number_inside_an_entry_is_noticed(store):
     with sqlite3.connect(store.path) as db:
         db.execute("UPDATE measurement SET metrics = replace(metrics, '1e-07', '1e-01')")
     db.close()
-    assert "numba-fused" not in known.calibrated(store, "float32", 1)
-    assert "numpy" in known.calibrated(store, "float32", 1)
+    assert known.calibrated(store, "numba-fused", "cpu", "float32", 1) is None
+    assert known.calibrated(store, "numpy", "cpu", "float32", 1) is not None
 
 
 # The command

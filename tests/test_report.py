@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import math
 import random
@@ -6,12 +7,12 @@ import pytest
 from typer.testing import CliRunner
 
 import twolayer as tl
-from twolayer import machine, race, roofline, verify
+from twolayer import machine, race, roofline, startup, verify
 from twolayer.cli import app
 from twolayer.race import Entry, Result, Workload
-from twolayer.report import figures, fits, fresh, gather, page, study
-from twolayer.report.fresh import Start
+from twolayer.report import figures, fits, gather, page, study
 from twolayer.roofline import Roofline
+from twolayer.startup import Start
 from twolayer.store import Store
 
 pytest.importorskip("matplotlib")
@@ -44,9 +45,9 @@ def measured(monkeypatch, tmp_path):
                 entry.blocks = [0.99 * middle, middle, 1.01 * middle]
             result.entries.append(entry)
 
-    def started(name, *arguments):
-        asked.append(("start", name))
-        return STARTS[name]
+    def started(variant, *arguments):
+        asked.append(("start", variant.name))
+        return STARTS[variant.name]
 
     def checked(variant, net, dtype, threads):
         asked.append(("check", variant.name, dtype))
@@ -54,7 +55,7 @@ def measured(monkeypatch, tmp_path):
 
     monkeypatch.setattr(race, "race", raced)
     monkeypatch.setattr(roofline, "probe", lambda *_, **__: Roofline(1e11, 1e10))
-    monkeypatch.setattr(fresh, "start", started)
+    monkeypatch.setattr(startup, "start", started)
     monkeypatch.setattr(verify, "verify", checked)
     monkeypatch.setenv("TWOLAYER_STORE", str(tmp_path / "store.sqlite"))
     return asked
@@ -250,10 +251,11 @@ def test_a_wrong_variant_is_called_wrong(measured, monkeypatch):
 
 def test_a_start_counts_from_the_start_of_python():
     workload = Workload(tl.Network(), tl.Shape(20, 3, 4, 2))
-    found = fresh.start("numpy", workload, 1)
+    found = startup.start(tl.variants.get("numpy"), workload, 1)
     assert found.failure == ""
     assert 0.05 < found.cached <= found.cold * 10
-    assert "expected one of" in fresh.start("numpi", workload, 1).failure
+    unknown = dataclasses.replace(tl.variants.get("numpy"), name="numpi")
+    assert "expected one of" in startup.start(unknown, workload, 1).failure
 
 
 def test_a_start_knows_variants_of_files(tmp_path):
@@ -262,7 +264,8 @@ def test_a_start_knows_variants_of_files(tmp_path):
         "import twolayer as tl\n"
         "VARIANT = tl.Variant('mine', 'cpu', '', tl.variants.get('numpy').make)\n"
     )
-    assert fresh.start("mine", Workload(tl.Network(), tl.Shape(9, 2, 3, 1)), 1, [file]).cached
+    mine = dataclasses.replace(tl.variants.get("numpy"), name="mine")
+    assert startup.start(mine, Workload(tl.Network(), tl.Shape(9, 2, 3, 1)), 1, [file]).cached
 
 
 def run(*arguments, code=0):

@@ -9,9 +9,9 @@ from twolayer import verify
 from twolayer.machine import fingerprint
 from twolayer.race import Entry, Result
 from twolayer.report import page, study
-from twolayer.report.fresh import Start
 from twolayer.report.study import Study
 from twolayer.roofline import Roofline
+from twolayer.startup import Start
 
 webdriver = pytest.importorskip("selenium.webdriver")
 pytest.importorskip("matplotlib")

@@ -43,6 +43,11 @@ class Task(NamedTuple):
     dtype: str
     threads: int
 
+    def known(self, store: Store) -> known.Calibrated | None:
+        """What the store knows of it."""
+        variant = self.variant
+        return known.calibrated(store, variant.name, variant.device, self.dtype, self.threads)
+
 
 def thread_count(variant: Variant, threads: int) -> int:
     """The number of threads of a variant's model: 1 where it never uses more."""
@@ -65,16 +70,10 @@ def tasks(
 
 def missing(store: Store, wanted: Sequence[Task]) -> list[Task]:
     """The tasks whose result is not known, or is that of another file's variant."""
-    found = {
-        (dtype, threads): known.calibrated(store, dtype, threads)
-        for dtype, threads in {(task.dtype, task.threads) for task in wanted}
-    }
     return [
-        task
-        for task in wanted
-        if (had := found[task.dtype, task.threads].get(task.variant.name)) is None
-        or had.source != source(task.variant)
-    ]
+        task for task in wanted
+        if (had := task.known(store)) is None or had.source != source(task.variant)
+    ]  # fmt: skip
 
 
 def calibrate(

@@ -43,10 +43,11 @@ def choose(store: Store, net: Network, q: Question, asked: Terms) -> tuple[Choic
     field, ruled_out, holds = _field(shape, q, asked)
     models = _models(store, field, q, ruled_out)
     candidates = [_predict(store, variant, model, q, asked) for variant, model in models.items()]
-    candidates = _measure(net, q, {v.name: (v, m) for v, m in models.items()}, candidates)
+    by_name = {variant.name: (variant, model) for variant, model in models.items()}
+    candidates = _measure(net, q, by_name, candidates)
     ranking = sorted(candidates, key=_rank(asked.epochs))
     while ranking:
-        variant = variants.get(ranking[0].variant)
+        variant, _ = by_name[ranking[0].variant]
         task = calibrate.Task(variant, q.dtype, calibrate.thread_count(variant, q.threads))
         small = Shape(*map(min, shape, _CHECKED))
         failure = calibrate.disagreement(task, net, small)
@@ -75,9 +76,11 @@ def _field(shape: Shape, q: Question, asked: Terms) -> tuple[list[Variant], dict
     for variant in map(variants.get, named) if named else variants.REGISTRY:
         if variant.device == "any":  # itself a choice
             continue
+        if asked.device in variant.devices:
+            variant = variant.on(asked.device)
         reason = variant.unavailable()
         if asked.device not in (None, variant.device):
-            reason = f"runs on {variant.device}"
+            reason = f"runs on {', '.join(variant.devices)}"
         elif not named and asked.device is None and variant.device == "cluster":
             reason = "runs on a cluster, and is chosen only where it is asked for"
         elif not named and not calibrate.by_default(variant):
@@ -122,7 +125,8 @@ def _models(
             calibrate.calibrate(store, todo, bar)
     found = {}
     for task in wanted:
-        entry = known.calibrated(store, q.dtype, task.threads)[task.variant.name]
+        entry = task.known(store)
+        assert entry is not None  # it was calibrated
         if entry.model is None:
             ruled_out[task.variant.name] = entry.failure
         else:
@@ -136,10 +140,10 @@ def _predict(store: Store, variant: Variant, model: Model, q: Question, asked: T
     before = model.plan_seconds(q)
     if asked.epochs is not None:
         if todo := first.missing(store, [variant]):
-            with Bar("timing first calls, once for this machine and version", 1) as bar:
-                first.time_first_calls(store, todo, bar)
-        loaded, cold = known.first_calls(store).get(variant.name, (0.0, 0.0))
-        before += cold if asked.cold else loaded
+            with Bar("timing a start, once for this machine and version", 1) as bar:
+                first.time_starts(store, todo, bar)
+        cached, cold = known.start(store, variant.name, variant.device) or (0.0, 0.0)
+        before += cold if asked.cold else cached
     return Candidate(
         variant.name, seconds, (seconds / spread, seconds * spread), False, _memory(variant, q),
         before, model.parts(q),

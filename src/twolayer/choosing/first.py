@@ -1,67 +1,45 @@
-"""What a new process pays before its first epoch, measured in processes of their own."""
+"""What a new process pays before its first epoch, measured once for a machine."""
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
+from .. import startup
 from ..interface import Variant
+from ..network import Network, Shape
+from ..race import Workload
 from ..store import Store
 from . import known
 from .calibrate import Progress, source
 
-_CODE = """
-import importlib, sys, time
-sys.path.insert(0, sys.argv[1])
-package, name = sys.argv[2:]
-cases, network, variants = (
-    importlib.import_module(f"{package}.{module}") for module in ("cases", "network", "variants")
-)
-case = cases.problem(network.Network("tanh", "squared"), network.Shape(33, 17, 13, 1), "float32")
-variant = variants.get(name)
-start = time.perf_counter()
-variant.plan(*case[1:]).step(1e-6)
-print(time.perf_counter() - start)
-"""
+_WORKLOAD = Workload(Network("tanh", "squared"), Shape(33, 17, 13, 1))
 
 
 def missing(store: Store, variants: Sequence[Variant]) -> list[Variant]:
-    """The variants whose first call is not known; those of a single file never are."""
-    timed = known.first_calls(store)
-    return [v for v in variants if v.name not in timed and not source(v)]
+    """The variants whose start is not known; those of a single file never are."""
+    return [
+        v for v in variants if not source(v) and known.start(store, v.name, v.device) is None
+    ]
 
 
-def time_first_calls(
+def time_starts(
     store: Store, variants: Sequence[Variant], progress: Progress = lambda name, done: None
 ) -> None:
-    """Time the first plan and step of each variant, first with nothing compiled, then again.
+    """Time the start of each variant, first with nothing compiled, then again.
 
     Two at a time where there are two CPUs: none of it uses more than one. progress(name, units) is
-    called with one unit for each variant.
+    called with one unit for each variant. One that fails is left out: the calibration tells why.
     """
 
-    def run(variant: Variant) -> tuple[Variant, list[float | None]]:
-        with tempfile.TemporaryDirectory() as folder:
-            return variant, [_run(variant.name, folder) for _ in range(2)]
+    def run(variant: Variant) -> tuple[Variant, startup.Start]:
+        return variant, startup.start(variant, _WORKLOAD, threads=1, repeats=1)
 
     with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
-        for variant, (cold, loaded) in pool.map(run, variants):
-            if cold is not None and loaded is not None:
+        for variant, found in pool.map(run, variants):
+            if not found.failure:
                 known.keep(
-                    store, known.FIRST, {"cold": cold, "loaded": loaded}, variant=variant.name
+                    store, known.START, found._asdict(), variant=variant.name, device=variant.device
                 )
-            progress(f"{variant.name}, first call", 1)
-
-
-def _run(name: str, cache: str) -> float | None:
-    """Seconds; None where it failed, which the calibration tells."""
-    package = (__package__ or "").partition(".")[0]
-    command = [sys.executable, "-c", _CODE, str(Path(__file__).parents[2]), package, name]
-    environment = os.environ | {"NUMBA_CACHE_DIR": cache}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    return float(done.stdout.split()[-1]) if done.returncode == 0 else None
+            progress(f"{variant.name}, start of a process", 1)

@@ -1,4 +1,4 @@
-"""What this machine's store knows: models, first calls and answers, as long as they hold.
+"""What this machine's store knows: models, starts and answers, as long as they hold.
 
 They hold for the signature of a machine: its processor, libraries and these sources. What was
 measured under another one is not found, and so measured anew. Each entry carries a digest of
@@ -18,7 +18,7 @@ from .. import machine
 from ..store import Measurement, Store, machine_hash
 from .model import Model
 
-MODEL, FIRST, ANSWER = "cost model", "first call", "choice"
+MODEL, START, ANSWER = "cost model", "start of a process", "choice"
 _SEAL = "seal"
 
 
@@ -62,15 +62,20 @@ class Calibrated:
             )  # fmt: skip
 
 
-def calibrated(store: Store, dtype: str, threads: int) -> dict[str, Calibrated]:
-    """What is known of each variant at that dtype and number of threads, by its name."""
-    found = {}
-    for entry in find(store, MODEL, dtype=dtype, threads=threads):
+def calibrated(
+    store: Store, variant: str, device: str, dtype: str, threads: int
+) -> Calibrated | None:
+    """What is known of a variant on a device, at that dtype and number of threads."""
+    about = {"variant": variant, "device": device, "dtype": dtype, "threads": threads}
+    for entry in reversed(find(store, MODEL, **about)):
         with contextlib.suppress(KeyError, TypeError):  # of another make
-            found[entry["variant"]] = Calibrated(entry, dtype, threads)
-    return found
+            return Calibrated(entry, dtype, threads)
+    return None
 
 
-def first_calls(store: Store) -> dict[str, tuple[float, float]]:
-    """Seconds of a variant's first plan and step in a process: code on disk, nothing compiled."""
-    return {entry["variant"]: (entry["loaded"], entry["cold"]) for entry in find(store, FIRST)}
+def start(store: Store, variant: str, device: str) -> tuple[float, float] | None:
+    """Seconds of a process until its first epoch: with code on disk, and with nothing compiled."""
+    for entry in reversed(find(store, START, variant=variant, device=device)):
+        with contextlib.suppress(KeyError):
+            return entry["cached"], entry["cold"]
+    return None

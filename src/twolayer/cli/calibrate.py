@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import typer
 
 from ..choosing import calibrate as calibration
-from ..choosing import first, known
+from ..choosing import first
 from ..choosing.announce import Bar
 from ..interface import Variant, check_threads
 from ..machine import cpu_count
@@ -22,9 +22,9 @@ _INTERRUPTED = 130  # what shells report of a program that Ctrl-C ended
 def calibrate(field: Sequence[Variant], device: str, threads: int | None) -> None:
     """Measure what is missing and print a table of the models."""
     field = [
-        variant for variant in field
-        if variant.device == device and calibration.by_default(variant)
-        and variant.unavailable() is None
+        variant.on(device) for variant in field
+        if device in variant.devices and calibration.by_default(variant)
+        and variant.on(device).unavailable() is None
     ]  # fmt: skip
     counts = [1, cpu_count()] if threads is None else [check_threads(threads)]
     wanted = calibration.tasks(field, threads=counts)
@@ -34,7 +34,7 @@ def calibrate(field: Sequence[Variant], device: str, threads: int | None) -> Non
             what = f"calibrating: {len(todo)} of {len(wanted)} models are not known"
             with Bar(what, len(todo) * calibration.UNITS + len(calls)) as bar:
                 try:
-                    first.time_first_calls(store, calls, bar)
+                    first.time_starts(store, calls, bar)
                     calibration.calibrate(store, todo, bar)
                 except KeyboardInterrupt:
                     output.complain("interrupted: the same command goes on from here")
@@ -50,10 +50,9 @@ def _show(store: Store, wanted: Sequence[calibration.Task]) -> None:
     console = output.stdout()
     console.width = max(console.width, _WIDTH)
     for dtype, threads in dict.fromkeys((task.dtype, task.threads) for task in wanted):
-        found = known.calibrated(store, dtype, threads)
         mine = [task for task in wanted if (task.dtype, task.threads) == (dtype, threads)]
-        entries = [found[task.variant.name] for task in mine]
-        models = [entry.model for entry in entries if entry.model is not None]
+        entries = [task.known(store) for task in mine]
+        models = [entry.model for entry in entries if entry is not None and entry.model is not None]
         table = Table(
             title=f"{dtype}, threads: {threads}", title_justify="left", title_style="bold",
             box=None, pad_edge=False,
@@ -70,7 +69,7 @@ def _show(store: Store, wanted: Sequence[calibration.Task]) -> None:
         table.add_row("interval ×, ÷", *(f"{math.exp(model.spread):.2f}" for model in models))
         console.print(table)
         for task, entry in zip(mine, entries, strict=True):
-            if entry.failure:
+            if entry is not None and entry.failure:
                 output.complain(f"never chosen: {task.variant.name} {entry.failure}")
         console.print()
     units = "; ".join(f"{term}: {unit}" for term, unit in UNITS.items())

@@ -11,13 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import race, roofline, variants, verify
+from .. import race, roofline, startup, variants, verify
 from ..interface import Variant
 from ..network import DTYPES, Network, Shape
 from ..race import Entry, Result, Workload
 from ..roofline import Roofline
 from ..store import Measurement, Store, machine_hash
-from . import fresh
 from .study import Study, contenders, workloads
 
 ROUNDS = 3
@@ -130,13 +129,13 @@ class Gathering:
         self._keep("race", {"entries": [*map(_record, result.entries)], "limit": limit}, **about)
         return result
 
-    def _start(self, variant: Variant) -> fresh.Start:
+    def _start(self, variant: Variant) -> startup.Start:
         base = self.study.base
         self._begin(f"first epoch of {variant.name} in a fresh process")
         about = self._about(base) | {"variant": variant.name}
         for kept in self._kept("start", **about):
-            return fresh.Start(kept["cold"], kept["cached"], kept["failure"])
-        found = fresh.start(variant.name, base, self.study.threads, self.files)
+            return startup.Start(kept["cold"], kept["cached"], kept["failure"])
+        found = startup.start(variant, base, self.study.threads, self.files)
         self._keep("start", found._asdict(), **about)
         return found
 

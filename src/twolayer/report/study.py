@@ -9,9 +9,9 @@ from ..interface import Variant
 from ..network import Network, Shape
 from ..race import Result, Workload, distinct
 from ..roofline import Roofline
+from ..startup import Start
 from ..verify import Agreement
 from . import fits
-from .fresh import Start
 
 BASE = Shape(n=10_000, d=30, M=100, K=3)
 # One size at a time; the others as in the base.

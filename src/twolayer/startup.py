@@ -12,18 +12,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..race import STEP_SIZE, Workload
+from .interface import Variant
+from .race import STEP_SIZE, Workload
 
 # Where compilers keep code: Numba, torch.compile and Triton.
 _CODE_FOLDERS = ("NUMBA_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
 _TIMEOUT = 300  # seconds
-_REPEATS = 2
 
 
 class Start(NamedTuple):
     """Seconds from the start of Python until the first epoch is done; making data is left out.
 
-    cold: with nothing compiled. cached: with compiled code on disk, the faster of two processes.
+    cold: with nothing compiled. cached: with compiled code on disk, that of the fastest process.
     failure: why there are none.
     """
 
@@ -32,10 +32,17 @@ class Start(NamedTuple):
     failure: str = ""
 
 
-def start(name: str, workload: Workload, threads: int, files: Sequence[Path] = ()) -> Start:
-    """Measure a variant by its name. files: with variants, that a new process needs to know."""
+def start(
+    variant: Variant, workload: Workload, threads: int, files: Sequence[Path] = (), repeats: int = 2
+) -> Start:
+    """Measure a variant, which other processes know by its name.
+
+    files: with variants, that a new process needs to know.
+    repeats: processes with compiled code on disk.
+    """
     request = {
-        "variant": name,
+        "variant": variant.name,
+        "device": variant.device,
         "net": (workload.net.activation, workload.net.loss),
         "shape": workload.shape,
         "dtype": workload.dtype,
@@ -46,7 +53,7 @@ def start(name: str, workload: Workload, threads: int, files: Sequence[Path] = (
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         environment = os.environ | {key: str(Path(folder) / key) for key in _CODE_FOLDERS}
         try:
-            cold, *cached = (_process(request, environment) for _ in range(1 + _REPEATS))
+            cold, *cached = (_process(request, environment) for _ in range(1 + repeats))
         except RuntimeError as error:
             return Start(failure=str(error))
     return Start(cold, min(cached))
@@ -54,12 +61,12 @@ def start(name: str, workload: Workload, threads: int, files: Sequence[Path] = (
 
 def _process(request: dict[str, Any], environment: dict[str, str]) -> float:
     package, _, _ = __name__.partition(".")
-    source = str(Path(__file__).parents[2])
+    source = str(Path(__file__).parents[1])
     path = os.pathsep.join(filter(None, [source, environment.get("PYTHONPATH")]))
     begun = time.time()
     try:
         done = subprocess.run(
-            [sys.executable, "-c", f"from {package}.report import fresh; fresh.main()"],
+            [sys.executable, "-c", f"from {package} import startup; startup.main()"],
             input=json.dumps(request), env=environment | {"PYTHONPATH": path},
             capture_output=True, text=True, check=False, timeout=_TIMEOUT,
         )  # fmt: skip
@@ -74,8 +81,8 @@ def _process(request: dict[str, Any], environment: dict[str, str]) -> float:
 
 def main() -> None:
     """Do what the request on stdin says, then print when it was done and what the data took."""
-    from .. import variants
-    from ..network import Network, Shape
+    from . import variants
+    from .network import Network, Shape
 
     request = json.load(sys.stdin)
     for file in request["files"]:
@@ -86,6 +93,7 @@ def main() -> None:
     begun = time.time()
     X, Y, theta = workload.load()
     making_data = time.time() - begun
-    plan = variants.get(request["variant"]).plan(workload.net, X, Y, theta, request["threads"])
+    variant = variants.get(request["variant"]).on(request["device"])
+    plan = variant.plan(workload.net, X, Y, theta, request["threads"])
     plan.step(STEP_SIZE)
     print(json.dumps([time.time(), making_data]))

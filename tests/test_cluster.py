@@ -163,6 +163,63 @@ def test_a_worker_killed_at_a_random_moment_changes_no_bit(case, workers, moment
     assert losses == expected
 
 
+class Dying:
+    """A client of workers that die while they are sent data, the first `deaths` of them."""
+
+    status = "running"
+
+    def __init__(self, deaths, left):
+        self.deaths, self.left = deaths, left
+
+    def scatter(self, value, hash):
+        self.deaths -= 1
+        if self.deaths >= 0:
+            raise OSError("Stream is closed")
+        return value
+
+    def nthreads(self):
+        return self.left
+
+
+def test_data_are_sent_again_when_the_worker_dies(monkeypatch):
+    monkeypatch.setattr(cluster, "_PAUSE", 0)
+    assert cluster.scatter(Dying(2, {"one": 1}), "value") == "value"
+    with pytest.warns(UserWarning, match="has no workers: waiting for one"):
+        assert cluster.scatter(Dying(1, {}), "value") == "value"
+    lost = Dying(2, {})
+    lost.status = "closed"
+    with pytest.raises(cluster.ClusterLost):
+        cluster.scatter(lost, "value")
+
+
+def test_data_that_no_worker_holds_are_lost(workers):
+    held, gone = workers.scatter([1, 2], hash=False)
+    client = Holders(workers, {held.key: ["a worker"], gone.key: []})
+    assert cluster._cancel_lost(client, [held, gone])
+    assert (held.status, gone.status) == ("finished", "cancelled")
+    assert not cluster._cancel_lost(client, [held])
+
+
+class Holders:
+    """A client whose scheduler says so of who holds what."""
+
+    def __init__(self, client, holders):
+        self.cancel, self.who_has = client.cancel, lambda futures: holders
+
+
+def test_a_worker_that_died_while_it_started_comes_back(case, monkeypatch):
+    def none():
+        raise ValueError("no client")
+
+    monkeypatch.setattr(distributed.Client, "current", none)
+    own = cluster.client(1)
+    name, nanny = next(iter(own.cluster.workers.items()))
+    own.cluster.sync(nanny.close)
+    del own.cluster.workers[name]  # as Dask does after a while
+    make_plan(case, threads=1).step(0.1)
+    assert len(own.nthreads()) == 1
+
+
 @pytest.fixture
 def scheduler(tmp_path):
     """The process of a scheduler with one worker, and its address."""

@@ -91,7 +91,7 @@ def killed() -> list[Row]:
     seconds, expected = timing.once(run)
     same, worst = 0, 0.0
     for _ in range(KILLS):
-        client.wait_for_workers(2)
+        _all_workers(client)
         victim = chance.choice(sorted(client.run(os.getpid).values()))
         timer = threading.Timer(chance.uniform(0, seconds), os.kill, (victim, signal.SIGKILL))
         timer.start()
@@ -104,6 +104,15 @@ def killed() -> list[Row]:
         ("of which with the same bits of every loss", f"{same} of {KILLS}"),
         ("largest relative difference of a loss", f"{worst:.1g}"),
     ]
+
+
+def _all_workers(client: distributed.Client) -> None:
+    """Wait until both are there; one that died while it started comes back with the next plan."""
+    while True:
+        try:
+            return client.wait_for_workers(2, timeout=20)
+        except TimeoutError:
+            cluster.client(2)
 
 
 def lost() -> list[Row]:

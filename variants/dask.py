@@ -124,7 +124,7 @@ class Dask(Plan):
             for i in lost:
                 start, stop = self._starts[i : i + 2]
                 chunk = Chunk(start, self.net, X[start:stop], Y[start:stop])
-                self._chunks[i] = self._client.scatter(chunk, hash=False)
+                self._chunks[i] = cluster.scatter(self._client, chunk)
         else:
             from dask import delayed
 
@@ -167,7 +167,7 @@ class Dask(Plan):
         cluster.check_process(self._owner)
         while True:
             try:
-                return cluster.result(self._client, task())
+                return cluster.result(self._client, task(), self._chunks)
             except cluster.DataLost:
                 if not self._place():
                     raise

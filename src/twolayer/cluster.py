@@ -6,12 +6,16 @@ import atexit
 import contextlib
 import os
 import threading
+import time
+import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Future
 
 _PATIENCE = 10  # seconds to wait for a scheduler
+_PAUSE = 0.1  # seconds until a worker's death is known
 
 _own: dict[int, Client] = {}  # of clusters that this process started, by their number of workers
 _owner: int | None = None  # the process that did
@@ -51,6 +55,7 @@ def client(workers: int) -> Client:
                 silence_logs="CRITICAL",
             )
             _own[workers] = distributed.Client(local, set_as_default=False, direct_to_workers=True)
+        _replace_workers(_own[workers])
         return _own[workers]
 
 
@@ -102,8 +107,47 @@ def check_connection(client: Client) -> None:
         raise ClusterLost("the scheduler of the Dask cluster does not answer any more")
 
 
-def result(client: Client, task: Any) -> Any:
-    """The value of a dask.delayed task, computed on the cluster as it is written.
+def _replace_workers(client: Client) -> None:
+    """Start those workers of ours again that died while they started, which nobody else does."""
+    for workers, own in _own.items():
+        if own is client:
+            own.cluster.scale(workers)
+
+
+def scatter(client: Client, value: Any) -> Future:
+    """The value on some worker; one that dies meanwhile is passed over.
+
+    Raises ClusterLost where the scheduler does not answer.
+    """
+    while True:
+        try:
+            return client.scatter(value, hash=False)
+        except OSError:
+            _wait(client)
+            time.sleep(_PAUSE)
+
+
+def _wait(client: Client) -> None:
+    """Before anybody waits on: raise ClusterLost, and say it where no worker is left."""
+    check_connection(client)
+    _replace_workers(client)
+    if not client.nthreads():
+        warnings.warn("the Dask cluster has no workers: waiting for one", stacklevel=3)
+
+
+def _cancel_lost(client: Client, data: Sequence[Future]) -> bool:
+    """Cancel what was scattered and is on no worker any more; whether there was any.
+
+    The scheduler does not notice where the worker died before it was told what the worker had got.
+    """
+    holders = client.who_has(data)
+    lost = [f for f in data if f.status == "finished" and not holders.get(f.key)]
+    client.cancel(lost, force=True)
+    return bool(lost)
+
+
+def result(client: Client, task: Any, data: Sequence[Future]) -> Any:
+    """The value of a dask.delayed task on scattered data, computed on the cluster as it is written.
 
     Raises ClusterLost where the scheduler does not answer, DataLost where the task depends on data
     that ended with a worker, RuntimeError where workers die of the task again and again, and what
@@ -121,7 +165,10 @@ def result(client: Client, task: Any) -> Any:
             except TimeoutError:
                 if future.done():  # it is the task's own
                     raise
-                check_connection(client)
+                _wait(client)
+                if _cancel_lost(client, data):
+                    future.cancel()
+                    raise DataLost("a worker died while it was sent data") from None
     except KilledWorker as error:
         raise RuntimeError(str(error)) from error
     except (CancelledError, ClosedClientError, OSError) as error:

@@ -19,9 +19,7 @@ _WORKLOAD = Workload(Network("tanh", "squared"), Shape(33, 17, 13, 1))
 
 def missing(store: Store, variants: Sequence[Variant]) -> list[Variant]:
     """The variants whose start is not known; those of a single file never are."""
-    return [
-        v for v in variants if not source(v) and known.start(store, v.name, v.device) is None
-    ]
+    return [v for v in variants if not source(v) and known.start(store, v.name, v.device) is None]
 
 
 def time_starts(

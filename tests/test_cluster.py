@@ -135,8 +135,18 @@ def kill(client, which):
         os.kill(sorted(client.run(os.getpid).values())[which], signal.SIGKILL)
 
 
+def bring_back(client):
+    """Wait for both workers; one that was killed while it started is not started again by Dask."""
+    while True:
+        try:
+            return client.wait_for_workers(2, timeout=5)
+        except TimeoutError:
+            client.cluster.scale(2)
+
+
 def survive(case, workers, X, moment, epochs):
     """The losses of a run of which a worker is killed at a moment, 0 to 1, of a whole run."""
+    bring_back(workers)
     plan = make_plan(case, X)
     start = time.monotonic()
     expected = [plan.step(0.1) for _ in range(epochs)]

@@ -37,6 +37,7 @@ def client(workers: int) -> Client:
     end with this process. Raises ClusterLost where the current client has no scheduler any more,
     RuntimeError in a process forked from the one that started them.
     """
+    import dask
     import distributed
 
     with contextlib.suppress(ValueError):  # there is no current one
@@ -48,12 +49,14 @@ def client(workers: int) -> Client:
         _owner = _owner or os.getpid()
         check_process(_owner)
         if workers not in _own or _own[workers].status != "running":
-            local = distributed.LocalCluster(
-                n_workers=workers,
-                threads_per_worker=1,
-                dashboard_address="127.0.0.1:0",
-                silence_logs="CRITICAL",
-            )
+            # Dask's profiler, which nobody looks at here, takes a few percent of an epoch.
+            with dask.config.set({"distributed.worker.profile.enabled": False}):
+                local = distributed.LocalCluster(
+                    n_workers=workers,
+                    threads_per_worker=1,
+                    dashboard_address="127.0.0.1:0",
+                    silence_logs="CRITICAL",
+                )
             _own[workers] = distributed.Client(local, set_as_default=False, direct_to_workers=True)
         _replace_workers(_own[workers])
         return _own[workers]

@@ -139,6 +139,25 @@ def test_compiled_code_of_one_revision_is_never_used_for_the_other(here, run_pyt
             assert head == pytest.approx(factor * base, rel=1e-5)
 
 
+def test_compiling_is_measured_in_an_empty_folder_where_there_is_code(here, tmp_path, monkeypatch):
+    folders = []
+
+    def worker(self, request):
+        folders.append(request["cache"])
+        return iter(())
+
+    monkeypatch.setattr(run.Run, "_worker", worker)
+    made = made_run(here, tmp_path / "results")
+    made.base = revisions.Revision("base", "a tree", tmp_path)
+    made._cold("base")
+    (tmp_path / "src" / "twolayer" / "__pycache__" / "numba" / "code").mkdir(parents=True)
+    made._cold("base")
+    made._cold("base", empty=tmp_path)
+    assert folders[0] is None
+    assert folders[1] not in (None, str(tmp_path))
+    assert folders[2] == str(tmp_path)
+
+
 # Whole runs
 
 

@@ -73,7 +73,9 @@ class NumbaFused(Plan):
         self._block = min(block_rows(self.shape, itemsize), n)
         self._depth = product_depth(d, itemsize)
         self._spread = spread_step(self.shape, self._block, itemsize)
-        self._serial = self.threads == 1 or self.shape.flops() + _FORMULA * n * M < _SMALL
+        small = self.shape.flops() + _FORMULA * n * M < _SMALL
+        shared = len(loops.chunk_bounds(n, self.threads)) > 2  # among threads
+        self._serial = small or not shared
         chunks = len(self._chunks(n)) - 1
 
         def empty(size: int) -> np.ndarray:

@@ -26,6 +26,7 @@ TOO_SLOW = "would take"  # how the reason of a variant that is too slow begins
 REFERENCE = "numba-fused"  # what others are set against
 _LEAST_ROUNDS = 2  # one in either order
 WAKE_UP = 1.0  # seconds of all threads before the variants that use them are timed
+_DROWSY = 10.0  # times as long a step may take before that
 _FIRST_ROWS = 8  # even plain Python takes well under a second for so few
 _CHECKED_ROWS = 257  # more than a block of any variant, and odd
 
@@ -241,7 +242,10 @@ def _estimate(start: Callable[[int], Plan], plan: Plan, n: int, limit: float) ->
     """Seconds an epoch, from few rows; from more where what every call costs may have misled."""
     while True:
         rows = plan.shape.n
-        seconds = timing.warm_up(partial(plan.step, STEP_SIZE), seconds=0, calls=2)
+        step = partial(plan.step, STEP_SIZE)
+        seconds = timing.warm_up(step, seconds=0, calls=2)
+        if limit < seconds * n / rows < _DROWSY * limit:
+            seconds = min(seconds, timing.warm_up(step, seconds=WAKE_UP, calls=2))
         estimate = seconds * n / rows
         if rows == n or estimate <= limit or seconds > limit / 5:
             return estimate

@@ -22,9 +22,6 @@ from .study import Study, contenders, workloads
 ROUNDS = 3
 LIMIT = race.LIMIT  # seconds an epoch in the sweeps
 MAP_LIMIT = 0.3  # seconds an epoch in the maps, whose fields are smaller
-# A virtual machine's idle CPUs take as long to come back at full speed; before that, the first race
-# would leave out variants as too slow.
-_WAKE_UP = 1.0  # seconds
 
 Progress = Callable[[str, int, int], None]
 
@@ -56,7 +53,9 @@ class Gathering:
         swept = {w for group in sweeps.values() for w in group}
         mapped = {w for group in maps.values() for w in group} - swept
         self._total = len(swept) + len(mapped) + 2 * len(self.field)
-        self._roof(seconds=_WAKE_UP)
+        # A virtual machine's idle CPUs take as long to come back at full speed; before that, the
+        # first race would leave out variants as too slow.
+        self._roof(seconds=race.WAKE_UP)
         results: dict[Workload, Result] = {}
         for group in sweeps.values():
             for workload in group:

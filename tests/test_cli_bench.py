@@ -333,8 +333,13 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path):
     shapes = [part for n in range(10, 60) for part in ("--shape", f"{n},3,5,2")]
     arguments = ["--variants", "numpy", "--json", str(path), "--readme", str(readme), *shapes]
     source = os.path.dirname(os.path.dirname(tl.__file__))
+    # Who starts the tests in the background may have them, and all below, ignore Ctrl-C.
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from twolayer.cli import app; app()"
+    )
     process = subprocess.Popen(
-        [sys.executable, "-c", "from twolayer.cli import app; app()", "bench", *arguments],
+        [sys.executable, "-c", program, "bench", *arguments],
         env=os.environ | {"PYTHONPATH": source, "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -119,7 +119,7 @@ def main() -> None:
                 for busy in (False, True) if arguments.busy else (False,):
                     about = {
                         "number": number, "percent": percent, "busy": busy, "tree": base.tree,
-                        "machine": machine_hash(), "slowed": arguments.slowed,
+                        "machine": here(), "slowed": arguments.slowed,
                     }  # fmt: skip
                     if any(about.items() <= run.items() for run in records.read(path, _complain)):
                         continue
@@ -133,12 +133,17 @@ def main() -> None:
                     about |= _summary(outcome, arguments.slowed)
                     records.append(str(path), about)
                     print(_line(about), flush=True)
-    runs = [r for r in records.read(path, _complain) if r.get("machine") == machine_hash()]
+    runs = [r for r in records.read(path, _complain) if r.get("machine") == here()]
     text = table(runs)
     print(text)
     if arguments.write:
         page = Path(arguments.write)
         write_text(page, between_markers(page, page.read_text(encoding="utf-8"), text, MARKER))
+
+
+def here() -> str:
+    """The name of this machine and its libraries, whatever the sources are."""
+    return machine_hash({k: value for k, value in fingerprint().items() if k != "sources"})
 
 
 def table(runs: list[dict[str, Any]]) -> str:

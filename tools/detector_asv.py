@@ -32,7 +32,6 @@ from twolayer.cli import output, tables
 from twolayer.machine import fingerprint
 from twolayer.regress import records
 from twolayer.regress.revisions import export
-from twolayer.store import machine_hash
 
 # asv's own defaults, which the classes of benchmarks/ override.
 SETTINGS = {
@@ -57,7 +56,7 @@ def main() -> None:
             for setting, attributes in SETTINGS.items():
                 about = {
                     "number": number, "percent": percent, "setting": setting, "tree": base.tree,
-                    "machine": machine_hash(), "slowed": arguments.slowed,
+                    "machine": detector.here(), "slowed": arguments.slowed,
                 }  # fmt: skip
                 if any(about.items() <= run.items() for run in records.read(path, output.complain)):
                     continue
@@ -66,7 +65,7 @@ def main() -> None:
                 print(f"{percent}%, {setting}: {about['seconds']:.0f} s, slower: "
                       f"{', '.join(about['slower']) or 'nothing'}", flush=True)  # fmt: skip
     runs = [
-        run for run in records.read(path, output.complain) if run.get("machine") == machine_hash()
+        run for run in records.read(path, output.complain) if run.get("machine") == detector.here()
     ]
     text = table(runs)
     print(text)

@@ -1,14 +1,63 @@
 """The calibration of the cost models, with made-up times: no test here looks at a clock."""
 
+import math
+import random
+
 import pytest
 
 import twolayer as tl
 from twolayer.choosing import calibrate, decide, known
-from twolayer.choosing.model import Sample
+from twolayer.choosing.model import Sample, fit, terms
+from twolayer.kernels.activations import ACTIVATIONS
 from twolayer.store import Store
 
 NET = tl.Network("tanh", "squared")
 SMALL, LARGE = {"n": 5, "d": 3, "M": 4, "K": 2}, {"n": 3000, "d": 3, "M": 4, "K": 2}
+
+
+def sample(q, coefficients, plan=1e-3):
+    return Sample(q, plan, sum(c * terms(q).get(name, 0.0) for name, c in coefficients.items()))
+
+
+def made_up_samples(coefficients):
+    """As calibrate makes them: nine σ on one shape, and many shapes."""
+    sigmas = [
+        calibrate._asked(i, tl.Shape(500, 4, 64, 1), "float32", 1) for i in range(len(ACTIVATIONS))
+    ]
+    shapes = calibrate.questions("float32", 1)
+    return [sample(q, coefficients) for q in sigmas], [sample(q, coefficients) for q in shapes]
+
+
+def test_a_sum_of_terms_is_found_again():
+    coefficients = {f"σ {name}": 1e-9 * (2 + i) for i, name in enumerate(ACTIVATIONS)}
+    coefficients |= {"overhead": 1e-6, "products over d": 1e-11, "parameters": 2e-9}
+    model = fit("made-up", "float32", 1, *made_up_samples(coefficients))
+    assert model.spread < 0.01
+    for q in calibrate.questions("float32", 1):
+        expected = sample(q, coefficients).epoch
+        assert model.seconds(q) == pytest.approx(expected, rel=0.01)
+        assert sum(model.parts(q).values()) == pytest.approx(model.seconds(q))
+    assert min(model.coefficients.values()) >= 0
+
+
+def test_the_spread_is_that_of_shapes_held_out():
+    """What the terms cannot express makes the interval wide, though the fit may look good."""
+    sigmas, shapes = made_up_samples({"overhead": 1e-6, "products over d": 1e-11})
+    noise = random.Random(1)
+    shapes = [s._replace(epoch=s.epoch * noise.choice([0.5, 2])) for s in shapes]
+    assert fit("noisy", "float32", 1, sigmas, shapes).spread > math.log(2)
+
+
+def test_questions_cover_all_networks_and_sizes():
+    asked = calibrate.questions("float64", 2)
+    assert len(asked) == calibrate.SHAPES
+    assert {q.activation for q in asked} == set(ACTIVATIONS)
+    assert {q.loss for q in asked} == {"squared", "squared_logistic", "logistic", "softmax"}
+    assert len({(q.activation, q.loss) for q in asked}) == len(ACTIVATIONS)
+    for axis, high in (("n", 1e6), ("d", 4096), ("M", 4096)):
+        sizes = sorted(getattr(q, axis) for q in asked)
+        assert sizes[0] < high**0.25
+        assert sizes[-1] > high**0.75
 
 
 @pytest.fixture

@@ -2,9 +2,6 @@
 
 import dataclasses
 import json
-import math
-import random
-import sqlite3
 
 import numpy as np
 import pytest
@@ -15,9 +12,8 @@ import twolayer as tl
 from twolayer import cases, choosing, machine, startup
 from twolayer.choosing import calibrate, decide, known
 from twolayer.choosing.choice import Candidate, Choice, break_even
-from twolayer.choosing.model import Model, Question, Sample, fit, terms
+from twolayer.choosing.model import Model, Question
 from twolayer.cli import app
-from twolayer.kernels.activations import ACTIVATIONS
 from twolayer.store import Store
 from twolayer.timing import Quartiles
 
@@ -43,51 +39,6 @@ def no_measurement(monkeypatch):
     monkeypatch.setattr(calibrate, "_time", refuse)
     monkeypatch.setattr(decide, "_race", refuse)
     monkeypatch.setattr(startup, "start", refuse)
-
-
-def sample(q, coefficients, plan=1e-3):
-    return Sample(q, plan, sum(c * terms(q).get(name, 0.0) for name, c in coefficients.items()))
-
-
-def made_up_samples(coefficients):
-    """As calibrate makes them: nine σ on one shape, and many shapes."""
-    sigmas = [
-        calibrate._asked(i, tl.Shape(500, 4, 64, 1), "float32", 1) for i in range(len(ACTIVATIONS))
-    ]
-    shapes = calibrate.questions("float32", 1)
-    return [sample(q, coefficients) for q in sigmas], [sample(q, coefficients) for q in shapes]
-
-
-def test_a_sum_of_terms_is_found_again():
-    coefficients = {f"σ {name}": 1e-9 * (2 + i) for i, name in enumerate(ACTIVATIONS)}
-    coefficients |= {"overhead": 1e-6, "products over d": 1e-11, "parameters": 2e-9}
-    model = fit("made-up", "float32", 1, *made_up_samples(coefficients))
-    assert model.spread < 0.01
-    for q in calibrate.questions("float32", 1):
-        expected = sample(q, coefficients).epoch
-        assert model.seconds(q) == pytest.approx(expected, rel=0.01)
-        assert sum(model.parts(q).values()) == pytest.approx(model.seconds(q))
-    assert min(model.coefficients.values()) >= 0
-
-
-def test_the_spread_is_that_of_shapes_held_out():
-    """What the terms cannot express makes the interval wide, though the fit may look good."""
-    sigmas, shapes = made_up_samples({"overhead": 1e-6, "products over d": 1e-11})
-    noise = random.Random(1)
-    shapes = [s._replace(epoch=s.epoch * noise.choice([0.5, 2])) for s in shapes]
-    assert fit("noisy", "float32", 1, sigmas, shapes).spread > math.log(2)
-
-
-def test_questions_cover_all_networks_and_sizes():
-    asked = calibrate.questions("float64", 2)
-    assert len(asked) == calibrate.SHAPES
-    assert {q.activation for q in asked} == set(ACTIVATIONS)
-    assert {q.loss for q in asked} == {"squared", "squared_logistic", "logistic", "softmax"}
-    assert len({(q.activation, q.loss) for q in asked}) == len(ACTIVATIONS)
-    for axis, high in (("n", 1e6), ("d", 4096), ("M", 4096)):
-        sizes = sorted(getattr(q, axis) for q in asked)
-        assert sizes[0] < high**0.25
-        assert sizes[-1] > high**0.75
 
 
 def candidate(name, seconds, before):
@@ -329,84 +280,6 @@ def test_auto_is_the_chosen_variant_and_says_which():
         assert plan.step(0.1) == own.step(0.1)
         assert np.array_equal(plan.theta.V, own.theta.V)
     assert "auto" not in [c.variant for c in tl.choose(NET, **SMALL).runners_up]
-
-
-# Damage
-
-
-def damage(path, chance):
-    """One of many ways in which a store can be spoilt."""
-    content = bytearray(path.read_bytes())
-    kind = chance.randrange(7)
-    if kind == 0:
-        del content[chance.randrange(len(content)) :]
-    elif kind == 1:
-        start = chance.randrange(len(content))
-        content[start : start + 4096] = chance.randbytes(4096)
-    elif kind in (2, 3):
-        for _ in range(1 if kind == 2 else 300):
-            content[chance.randrange(len(content))] = chance.randrange(256)
-    elif kind == 4:  # a digit inside an entry: still a database, still JSON
-        places = [i for i, byte in enumerate(content) if chr(byte).isdigit()]
-        for place in chance.sample(places, 20):
-            content[place] = ord(chance.choice("0123456789"))
-    elif kind == 5:
-        db = sqlite3.connect(path)
-        db.execute(chance.choice(["DROP TABLE machine", "ALTER TABLE measurement DROP COLUMN K"]))
-        db.commit()
-        db.close()
-        return
-    else:
-        for suffix in ("", "-wal", "-shm"):
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
-        path.mkdir()
-        return
-    path.write_bytes(content)
-
-
-def answers_after_damage(path, seed, monkeypatch):
-    monkeypatch.setenv("TWOLAYER_STORE", str(path))
-    names = ["numpy", "numba-loops", "numba-fused"]
-    with Store(path) as made:
-        make_up_models(made)
-    tl.choose(NET, **SMALL, variants=names)
-    damage(path, random.Random(seed))
-    choosing._answers.clear()
-    monkeypatch.setattr(decide, "_race", lambda net, q, field: {})
-
-    def time(task, q):  # as the made-up models have it
-        rate = {"numba-loops": 1e-6, "numba-fused": 1e-7}.get(task.variant.name, 5e-7)
-        start = {"numba-loops": 1e-6, "numba-fused": 1e-5}.get(task.variant.name, 2e-5)
-        return Sample(q, 1e-3, start + rate * q.n)
-
-    monkeypatch.setattr(calibrate, "_time", time)
-    return [tl.choose(NET, **shape, variants=names).variant for shape in (SMALL, LARGE)]
-
-
-@pytest.mark.filterwarnings("ignore:the store")
-@pytest.mark.filterwarnings("ignore:.*damaged measurements")
-@pytest.mark.parametrize("seed", [0, 1, 2, 3, 4, 6, 7, 12])
-def test_a_damaged_store_gives_a_right_answer(seed, tmp_path, monkeypatch):
-    found = answers_after_damage(tmp_path / "store.sqlite", seed, monkeypatch)
-    assert found == ["numba-loops", "numba-fused"]
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:the store")
-@pytest.mark.filterwarnings("ignore:.*damaged measurements")
-def test_200_damaged_stores_give_right_answers(tmp_path, monkeypatch):
-    for seed in range(20, 220):
-        path = tmp_path / str(seed) / "store.sqlite"
-        found = answers_after_damage(path, seed, monkeypatch)
-        assert found == ["numba-loops", "numba-fused"], seed
-
-
-def test_a_changed_number_inside_an_entry_is_noticed(store):
-    with sqlite3.connect(store.path) as db:
-        db.execute("UPDATE measurement SET metrics = replace(metrics, '1e-07', '1e-01')")
-    db.close()
-    assert known.calibrated(store, "numba-fused", "cpu", "float32", 1) is None
-    assert known.calibrated(store, "numpy", "cpu", "float32", 1) is not None
 
 
 # The command

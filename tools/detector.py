@@ -184,16 +184,13 @@ def _bound(count: int, runs: int, side: str) -> float:
 
 def _hits(run: dict[str, Any]) -> list[str]:
     """What was rightly called slower."""
-    return [name for name in run["slower"] if run["percent"] and _is_slowed(run, name)]
+    names = run["slower"] if run["percent"] else []
+    return [name for name in names if name.split()[0] == run["slowed"]]
 
 
 def _false(run: dict[str, Any]) -> list[str]:
     """What was called slower, faster or worse for no reason."""
     return [n for n in run["slower"] if n not in _hits(run)] + run["faster"] + run["worse"]
-
-
-def _is_slowed(run: dict[str, Any], name: str) -> bool:
-    return name.split()[0] == run["slowed"]
 
 
 def _summary(outcome: Outcome, slowed: str) -> dict[str, Any]:

@@ -19,7 +19,9 @@ import shutil
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -97,10 +99,15 @@ def measure(paths: tuple[Path, Path], loss: str, M: int, K: int) -> dict[str, fl
     return {name: min(found) for name, found in seconds.items()} | {"peak": peak, "n": n}
 
 
+def alone(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a call returns in a process of its own, whose parent's peak memory it would inherit."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, arguments)
+
+
 def row(paths: tuple[Path, Path], loss: str, M: int, K: int) -> list[str]:
     """The cells of one network."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        found = pool.apply(measure, (paths, loss, M, K))
+    found = alone(measure, paths, loss, M, K)
     print(loss, M, K, found, file=sys.stderr)
     bound = max(found["disk"], found["arithmetic"])
     return [
@@ -118,7 +125,7 @@ def main() -> None:
     parser.add_argument("--bytes", type=float, default=8e9, help="of X")
     parser.add_argument("--write", action="store_true", help="write the table into the page")
     arguments = parser.parse_args()
-    paths = make(arguments.folder, int(arguments.bytes))
+    paths = alone(make, arguments.folder, int(arguments.bytes))
     rows = [row(paths, *network) for network in _NETWORKS]
     header = [
         "n",

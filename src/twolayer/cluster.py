@@ -126,12 +126,12 @@ def scatter(client: Client, value: Any) -> Future:
         try:
             return client.scatter(value, hash=False)
         except OSError:
-            _wait(client)
+            _before_waiting(client)
             time.sleep(_PAUSE)
 
 
-def _wait(client: Client) -> None:
-    """Before anybody waits on: raise ClusterLost, and say it where no worker is left."""
+def _before_waiting(client: Client) -> None:
+    """Raise ClusterLost, replace workers of ours, and say so where there is none."""
     check_connection(client)
     _replace_workers(client)
     if not client.nthreads():
@@ -168,7 +168,7 @@ def result(client: Client, task: Any, data: Sequence[Future]) -> Any:
             except TimeoutError:
                 if future.done():  # it is the task's own
                     raise
-                _wait(client)
+                _before_waiting(client)
                 if _cancel_lost(client, data):
                     future.cancel()
                     raise DataLost("a worker died while it was sent data") from None

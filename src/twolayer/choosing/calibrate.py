@@ -43,7 +43,7 @@ class Task(NamedTuple):
     dtype: str
     threads: int
 
-    def known(self, store: Store) -> known.Calibrated | None:
+    def entry(self, store: Store) -> known.Calibrated | None:
         """What the store knows of it."""
         variant = self.variant
         return known.calibrated(store, variant.name, variant.device, self.dtype, self.threads)
@@ -72,7 +72,7 @@ def missing(store: Store, wanted: Sequence[Task]) -> list[Task]:
     """The tasks whose result is not known, or is that of another file's variant."""
     return [
         task for task in wanted
-        if (had := task.known(store)) is None or had.source != source(task.variant)
+        if (had := task.entry(store)) is None or had.source != source(task.variant)
     ]  # fmt: skip
 
 

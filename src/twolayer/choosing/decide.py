@@ -17,7 +17,7 @@ from ..machine import available_memory
 from ..network import Network, Shape
 from ..race import STEP_SIZE, WAKE_UP
 from ..store import Store
-from . import Terms, calibrate, first, known
+from . import Terms, calibrate, known, starts
 from .announce import Bar
 from .choice import Candidate, Choice, break_even
 from .model import Model, Question
@@ -125,7 +125,7 @@ def _models(
             calibrate.calibrate(store, todo, bar)
     found = {}
     for task in wanted:
-        entry = task.known(store)
+        entry = task.entry(store)
         assert entry is not None  # it was calibrated
         if entry.model is None:
             ruled_out[task.variant.name] = entry.failure
@@ -139,9 +139,9 @@ def _predict(store: Store, variant: Variant, model: Model, q: Question, asked: T
     spread = math.exp(model.spread)
     before = model.plan_seconds(q)
     if asked.epochs is not None:
-        if todo := first.missing(store, [variant]):
+        if todo := starts.missing(store, [variant]):
             with Bar("timing a start, once for this machine and version", 1) as bar:
-                first.time_starts(store, todo, bar)
+                starts.time_starts(store, todo, bar)
         cached, cold = known.start(store, variant.name, variant.device) or (0.0, 0.0)
         before += cold if asked.cold else cached
     return Candidate(

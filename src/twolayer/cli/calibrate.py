@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import typer
 
 from ..choosing import calibrate as calibration
-from ..choosing import first
+from ..choosing import starts
 from ..choosing.announce import Bar
 from ..interface import Variant, check_threads
 from ..machine import cpu_count
@@ -29,12 +29,12 @@ def calibrate(field: Sequence[Variant], device: str, threads: int | None) -> Non
     counts = [1, cpu_count()] if threads is None else [check_threads(threads)]
     wanted = calibration.tasks(field, threads=counts)
     with Store() as store:
-        todo, calls = calibration.missing(store, wanted), first.missing(store, field)
+        todo, calls = calibration.missing(store, wanted), starts.missing(store, field)
         if todo or calls:
             what = f"calibrating: {len(todo)} of {len(wanted)} models are not known"
             with Bar(what, len(todo) * calibration.UNITS + len(calls)) as bar:
                 try:
-                    first.time_starts(store, calls, bar)
+                    starts.time_starts(store, calls, bar)
                     calibration.calibrate(store, todo, bar)
                 except KeyboardInterrupt:
                     output.complain("interrupted: the same command goes on from here")
@@ -51,7 +51,7 @@ def _show(store: Store, wanted: Sequence[calibration.Task]) -> None:
     console.width = max(console.width, _WIDTH)
     for dtype, threads in dict.fromkeys((task.dtype, task.threads) for task in wanted):
         mine = [task for task in wanted if (task.dtype, task.threads) == (dtype, threads)]
-        entries = [task.known(store) for task in mine]
+        entries = [task.entry(store) for task in mine]
         models = [entry.model for entry in entries if entry is not None and entry.model is not None]
         table = Table(
             title=f"{dtype}, threads: {threads}", title_justify="left", title_style="bold",

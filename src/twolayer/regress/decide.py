@@ -130,9 +130,8 @@ def decided(decisions: Sequence[Decision]) -> set[str]:
     whole = {d.variant: d for d in decisions if d.base is None}
     alarms = {name for name, d in whole.items() if d.verdict in ("slower", "faster")}
     open_ = {name for name, d in whole.items() if not d.decided}
-    return {
-        d.name for d in decisions if d.variant in alarms or (d.decided and d.variant not in open_)
-    } - {d.name for d in whole.values()}
+    shapes = (d for d in decisions if d.base is not None)
+    return {d.name for d in shapes if d.variant in alarms or (d.decided and d.variant not in open_)}
 
 
 def _shape(name: str, variant: str, records: Sequence[Mapping[str, Any]]) -> _Sample:

@@ -5,7 +5,7 @@
 Every run is a whole one, of the quick profile, on two copies of the working tree. In one of them a
 variant does some percent more work: a chain of multiplications whose length is set by timing both.
 Runs are kept in the results file as they end; the same command goes on after an interruption. The
-table covers all runs of the file that were made on this machine.
+table covers all runs of the file that this detector made on this machine.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ from typing import Any
 
 from scipy import stats
 
+from twolayer import regress
 from twolayer.cli.output import write_text
 from twolayer.cli.regress import benchmarks
 from twolayer.cli.tables import between_markers
+from twolayer.kernels.digest import digest
 from twolayer.machine import fingerprint
 from twolayer.network import Network
 from twolayer.regress import records
@@ -118,8 +120,8 @@ def main() -> None:
             for percent in arguments.percent:
                 for busy in (False, True) if arguments.busy else (False,):
                     about = {
-                        "number": number, "percent": percent, "busy": busy, "tree": base.tree,
-                        "machine": here(), "slowed": arguments.slowed,
+                        "number": number, "percent": percent, "busy": busy, **here(),
+                        "slowed": arguments.slowed,
                     }  # fmt: skip
                     if any(about.items() <= run.items() for run in records.read(path, _complain)):
                         continue
@@ -133,7 +135,7 @@ def main() -> None:
                     about |= _summary(outcome, arguments.slowed)
                     records.append(str(path), about)
                     print(_line(about), flush=True)
-    runs = [r for r in records.read(path, _complain) if r.get("machine") == here()]
+    runs = [run for run in records.read(path, _complain) if here().items() <= run.items()]
     text = table(runs)
     print(text)
     if arguments.write:
@@ -141,9 +143,11 @@ def main() -> None:
         write_text(page, between_markers(page, page.read_text(encoding="utf-8"), text, MARKER))
 
 
-def here() -> str:
-    """The name of this machine and its libraries, whatever the sources are."""
-    return machine_hash({k: value for k, value in fingerprint().items() if k != "sources"})
+def here() -> dict[str, str]:
+    """What runs of one table have in common: the machine with its libraries, and the detector."""
+    machine = {key: value for key, value in fingerprint().items() if key != "sources"}
+    detector = digest([Path(regress.__file__).parent])[:16]
+    return {"machine": machine_hash(machine), "detector": detector}
 
 
 def table(runs: list[dict[str, Any]]) -> str:
@@ -205,7 +209,6 @@ def _summary(outcome: Outcome, slowed: str) -> dict[str, Any]:
         ],
         "failed": [name for name, _ in outcome.failed],
         "possible": sum(d.name.split()[0] == slowed for d in outcome.decisions),
-        "decisions": [[d.name, d.ratio, d.visible, d.processes] for d in outcome.decisions],
         "seconds": outcome.seconds,
     }
 

@@ -23,6 +23,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import asv
 import asv_machine
 import detector
 from asv.machine import MachineCollection
@@ -55,8 +56,8 @@ def main() -> None:
         for percent in arguments.percent:
             for setting, attributes in SETTINGS.items():
                 about = {
-                    "number": number, "percent": percent, "setting": setting, "tree": base.tree,
-                    "machine": detector.here(), "slowed": arguments.slowed,
+                    "number": number, "percent": percent, "setting": setting, **here(),
+                    "slowed": arguments.slowed,
                 }  # fmt: skip
                 if any(about.items() <= run.items() for run in records.read(path, output.complain)):
                     continue
@@ -64,15 +65,18 @@ def main() -> None:
                 records.append(str(path), about)
                 print(f"{percent}%, {setting}: {about['seconds']:.0f} s, slower: "
                       f"{', '.join(about['slower']) or 'nothing'}", flush=True)  # fmt: skip
-    runs = [
-        run for run in records.read(path, output.complain) if run.get("machine") == detector.here()
-    ]
+    runs = [run for run in records.read(path, output.complain) if here().items() <= run.items()]
     text = table(runs)
     print(text)
     if arguments.write:
         page = Path(arguments.write)
         old = page.read_text(encoding="utf-8")
         output.write_text(page, tables.between_markers(page, old, text, "detector-asv"))
+
+
+def here() -> dict[str, str]:
+    """What runs of one table have in common: the machine with its libraries, and asv."""
+    return {"machine": detector.here()["machine"], "asv": asv.__version__}
 
 
 def make_repository(tree: Path, folder: Path, slowed: str) -> None:

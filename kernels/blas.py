@@ -160,8 +160,9 @@ def gradient() -> Any:
     """Compiled gradient(gemm, formulas, X, Y, V, W, bounds, block, work, gVs, gWs, losses, gV,
     gW) -> L.
 
-    gemm, BLAS's address; formulas, `blocks.formulas` of the network. Chunk c takes the rows
-    bounds[c] to bounds[c + 1] in blocks of `block` rows, with its own work[c], gVs[c] and gWs[c].
+    gemm, BLAS's address; formulas, `blocks.gradient_formulas` of the network. Chunk c takes
+    the rows bounds[c] to bounds[c + 1] in blocks of `block` rows, with its own work[c], gVs[c] and
+    gWs[c].
     """
     return jit("blas", fastmath=SUMS, parallel=True)(_gradient)
 
@@ -174,12 +175,15 @@ def _predict(gemm, formulas, X, V, W, bounds, block, work, F):
             stop = min(start + block, bounds[c + 1])
             rows = stop - start
             Z, S, _, U, f, sums = split(work[c], rows, W.shape[1], K)
-            forward_block(gemm, formulas[2], X[start:stop], V, W, Z, S, U)
-            evaluate(formulas[3], zero, U.ctypes.data, f.ctypes.data, sums.ctypes.data, K, rows)
+            forward_block(gemm, formulas[0], X[start:stop], V, W, Z, S, U)
+            evaluate(formulas[1], zero, U.ctypes.data, f.ctypes.data, sums.ctypes.data, K, rows)
             turn(U, F[start:stop])
 
 
 @cache
 def predict() -> Any:
-    """Compiled predict(gemm, formulas, X, V, W, bounds, block, work, F), as `gradient`."""
+    """Compiled predict(gemm, formulas, X, V, W, bounds, block, work, F), as `gradient`.
+
+    formulas, `blocks.predict_formulas` of the network.
+    """
     return jit("blas", fastmath=SUMS, parallel=True)(_predict)

@@ -77,23 +77,35 @@ def _links(loss: Loss) -> Any:
 
 
 @cache
-def formulas(activation: Activation, loss: Loss, dtype: np.dtype) -> tuple[int, int, int, int]:
-    """The addresses of a network's passes over a block: features, losses, values and links.
+def gradient_formulas(activation: Activation, loss: Loss, dtype: np.dtype) -> tuple[int, int]:
+    """The addresses of a network's passes over a block for L and ∇L: features and losses.
 
-    `apply(features, kind, A, S, size)` turns A into Z = σ(A) and S into σ′(A), with values A only;
-    `evaluate(losses, kind, U, Y, work, K, rows)` returns Σ ℓ and turns U into Δ, with links into F.
+    `apply(features, kind, A, S, size)` turns A into Z = σ(A) and S into σ′(A);
+    `evaluate(losses, kind, U, Y, work, K, rows)` returns Σ ℓ and turns U into Δ.
     """
+    return _addresses(_features(activation), _losses(loss), dtype)
+
+
+@cache
+def predict_formulas(activation: Activation, loss: Loss, dtype: np.dtype) -> tuple[int, int]:
+    """The addresses of a network's passes over a block for F: values and links.
+
+    `apply(values, kind, A, S, size)` turns A into Z and leaves S; `evaluate(links, …)` turns U into
+    F and returns 0. Who only trains never compiles them.
+    """
+    return _addresses(_values(activation), _links(loss), dtype)
+
+
+def _addresses(of_features: Any, of_outputs: Any, dtype: np.dtype) -> tuple[int, int]:
     kind, i8 = from_dtype(dtype), types.int64
     return (
-        address_of(_features(activation), (kind, i8, i8, i8)),
-        address_of(_losses(loss), (kind, i8, i8, i8, i8, i8)),
-        address_of(_values(activation), (kind, i8, i8, i8)),
-        address_of(_links(loss), (kind, i8, i8, i8, i8, i8)),
+        address_of(of_features, (kind, i8, i8, i8)),
+        address_of(of_outputs, (kind, i8, i8, i8, i8, i8)),
     )
 
 
 def apply(address, kind, A, S, size):
-    """Call the pass over A and S (size,) at an address: see `formulas`."""
+    """Call the pass over A and S (size,) at an address: see `gradient_formulas`."""
     call_interpreted(address, kind, A, S, size)
 
 
@@ -114,7 +126,9 @@ def _apply(typingctx, address, kind, A, S, size):
 
 
 def evaluate(address, kind, U, Y, work, K, rows):
-    """Call the pass over U and Y (K, rows) at an address, with work (4, rows): see `formulas`."""
+    """Call the pass over U and Y (K, rows) at an address, with work (4, rows): see
+    `gradient_formulas`.
+    """
     return call_interpreted(address, kind, U, Y, work, K, rows)
 
 

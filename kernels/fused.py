@@ -20,7 +20,8 @@ from numba.extending import register_jitable
 from .blocks import apply, evaluate, turn
 from .elementary import like
 from .jit import SUMS, jit
-from .simd import HEIGHT, VECTOR_BYTES, dots, product, spread
+from .simd import dots, product, spread
+from .tiles import HEIGHT, VECTOR_BYTES
 
 _SMALL = 1 << 15  # elements of V that one thread updates before a second would have begun
 
@@ -299,9 +300,10 @@ def epoch(parallel: bool) -> Any:
     """Compiled epoch(simd, formulas, X, Y, bounds, Vp, Wp, Wt, work, gVp, gWp, losses, M, block,
     lanes, depth, step, mu, update) -> L.
 
-    simd, `simd.addresses` of the dtype; formulas, `blocks.formulas` of the network. Chunk c takes
-    the rows bounds[c] to bounds[c + 1] in blocks of `block` rows, with work[c], gVp[c] and gWp[c];
-    step, see `operand`. Afterwards gVp[0] and gWp[0] hold ∇L; where `update` is set, θ ← θ − μ ∇L.
+    simd, `simd.addresses` of the dtype; formulas, `blocks.gradient_formulas` of the network. Chunk
+    c takes the rows bounds[c] to bounds[c + 1] in blocks of `block` rows, with work[c], gVp[c] and
+    gWp[c]; step, see `operand`. Afterwards gVp[0] and gWp[0] hold ∇L; where `update` is set,
+    θ ← θ − μ ∇L.
     """
     return jit(f"fused-{VECTOR_BYTES}", fastmath=SUMS, parallel=parallel)(_epoch)
 
@@ -315,15 +317,15 @@ def _predict(simd, formulas, X, Vp, Wp, Wt, bounds, work, F, M, block, lanes, de
             rows = stop - start
             Xp, Z, S, U_rows, U, f, sums = split(work[c], rows, d, M, K, lanes, step)
             xp = operand(simd, X[start:stop], Xp, step)
-            features(simd, formulas[2], kind, xp, Vp, Z, S, rows, d, M, lanes, depth)
+            features(simd, formulas[0], kind, xp, Vp, Z, S, rows, d, M, lanes, depth)
             outputs(simd, Z, Wp, Wt, U, U_rows, rows, M, K, lanes)
-            evaluate(formulas[3], kind, U.ctypes.data, f.ctypes.data, sums.ctypes.data, K, rows)
+            evaluate(formulas[1], kind, U.ctypes.data, f.ctypes.data, sums.ctypes.data, K, rows)
             turn(U, F[start:stop])
 
 
 @cache
 def predict(parallel: bool) -> Any:
-    """Compiled _predict, over chunks of samples in parallel or not."""
+    """Compiled _predict, over chunks of samples in parallel or not; with `predict_formulas`."""
     return jit(f"fused-{VECTOR_BYTES}", fastmath=SUMS, parallel=parallel)(_predict)
 
 

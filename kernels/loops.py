@@ -20,6 +20,7 @@ from .jit import SUMS, jit
 from .losses import Loss
 
 _LEAST_ROWS = 16
+_SIZES = (types.int64,) * 11  # of the arguments of a network's loops: addresses and sizes
 
 
 @register_jitable
@@ -79,7 +80,7 @@ def _gradient_rows(activation: Activation, loss: Loss) -> Any:
     value, slope, loss_row = activation.value, activation.slope, loss.loss_row
 
     @jit("loops", fastmath=SUMS)
-    def gradient_rows(kind, X, Y, V, W, work, gV, gW, n, d, M, K):
+    def loop_over_rows(kind, X, Y, V, W, work, gV, gW, n, d, M, K):
         w = array_at(kind, work, 3 * M + K)
         gv, gw = array_at(kind, gV, M * d).reshape(M, d), array_at(kind, gW, K * M).reshape(K, M)
         gv[:] = 0
@@ -100,7 +101,7 @@ def _gradient_rows(activation: Activation, loss: Loss) -> Any:
             loss_row,
         )
 
-    return gradient_rows
+    return loop_over_rows
 
 
 @cache
@@ -108,7 +109,7 @@ def _predict_rows(activation: Activation, loss: Loss) -> Any:
     value, link_row = activation.value, loss.link_row
 
     @jit("loops", fastmath=SUMS)
-    def predict_rows(kind, X, F, V, W, work, gV, gW, n, d, M, K):
+    def loop_over_rows(kind, X, F, V, W, work, gV, gW, n, d, M, K):
         x = array_at(kind, X, n * d).reshape(n, d)
         f = array_at(kind, F, n * K).reshape(n, K)
         v, w = array_at(kind, V, M * d).reshape(M, d), array_at(kind, W, K * M).reshape(K, M)
@@ -118,25 +119,23 @@ def _predict_rows(activation: Activation, loss: Loss) -> Any:
             link_row(f[i], f[i])
         return 0.0
 
-    return predict_rows
+    return loop_over_rows
 
 
 @cache
-def formulas(activation: Activation, loss: Loss, dtype: np.dtype) -> tuple[int, int]:
-    """The addresses of a network's loops over samples, for `gradient` and for `predict`.
+def gradient_rows(activation: Activation, loss: Loss, dtype: np.dtype) -> int:
+    """The address of a network's backpropagation over samples, which `step` and `gradient` call."""
+    return address_of(_gradient_rows(activation, loss), (from_dtype(dtype), *_SIZES))
 
-    Every kernel here calls them: they are the same machine code on one thread and on several.
-    """
-    kind = from_dtype(dtype)
-    signature = (kind, *[types.int64] * 11)
-    return (
-        address_of(_gradient_rows(activation, loss), signature),
-        address_of(_predict_rows(activation, loss), signature),
-    )
+
+@cache
+def predict_rows(activation: Activation, loss: Loss, dtype: np.dtype) -> int:
+    """The address of a network's forward pass over samples, which `predict` calls."""
+    return address_of(_predict_rows(activation, loss), (from_dtype(dtype), *_SIZES))
 
 
 def loop(address, kind, X, Y, V, W, work, gV, gW, n, d, M, K):
-    """Call one of `formulas` with the addresses of its arrays and their sizes."""
+    """Call `gradient_rows` or `predict_rows` with the addresses of its arrays and their sizes."""
     return call_interpreted(address, kind, X, Y, V, W, work, gV, gW, n, d, M, K)
 
 

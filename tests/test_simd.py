@@ -13,7 +13,7 @@ import pytest
 from llvmlite import ir
 from numba import njit
 
-from twolayer.kernels import fused, simd
+from twolayer.kernels import fused, simd, tiles
 from twolayer.network import DTYPES
 
 pytestmark = pytest.mark.compiled
@@ -48,7 +48,7 @@ def small_integers(random, *shape, dtype):
 
 
 def width(dtype):
-    return simd.VECTOR_BYTES // np.dtype(dtype).itemsize
+    return tiles.VECTOR_BYTES // np.dtype(dtype).itemsize
 
 
 @pytest.mark.parametrize("layout", ["rows", "columns", "spread", "spread columns"])
@@ -58,7 +58,7 @@ def width(dtype):
 def test_product_for_every_height(dtype, rows, vectors, layout):
     random = np.random.default_rng(rows)
     lanes = vectors * width(dtype)
-    H = simd.HEIGHT
+    H = tiles.HEIGHT
     plain, scaled, _, spreading = simd.addresses()(np.dtype(dtype).type(0))
     for length in (1, 2, 7, 33):
         a = small_integers(random, rows, length, dtype=dtype)
@@ -129,7 +129,7 @@ def test_the_inner_loop_keeps_its_sums_in_registers(dtype):
         for signature, asm in compiled_addresses().inspect_asm().items()
         if str(signature[0]) == dtype
     )
-    tall = whole_tiles(text, r"vfmadd231p[sd]\s.*, (%[xyz]mm\d+)$", simd.HEIGHT)
+    tall = whole_tiles(text, r"vfmadd231p[sd]\s.*, (%[xyz]mm\d+)$", tiles.HEIGHT)
     assert tall
     assert not any("rsp" in body for body in tall)
 
@@ -167,14 +167,14 @@ def test_other_machines_keep_their_sums_in_registers_too(name, dtype, monkeypatc
         target = llvm.Target.from_triple(triple)
     except RuntimeError:
         pytest.skip(f"this LLVM does not compile for {triple}")
-    monkeypatch.setattr(simd, "VECTOR_BYTES", width)
-    monkeypatch.setattr(simd, "_HEIGHTS", heights)
-    monkeypatch.setattr(simd, "HEIGHT", heights[0])
+    monkeypatch.setattr(tiles, "VECTOR_BYTES", width)
+    monkeypatch.setattr(tiles, "_HEIGHTS", heights)
+    monkeypatch.setattr(tiles, "HEIGHT", heights[0])
     module, real = ir.Module(), ir.FloatType() if dtype == "float32" else ir.DoubleType()
     module.triple = triple
     for emit in (
-        partial(simd._product_function, scaled=False), partial(simd._product_function, scaled=True),
-        simd._dots_function, simd._spread_function,
+        partial(tiles.product_function, scaled=False), partial(tiles.product_function, scaled=True),
+        tiles.dots_function, tiles.spread_function,
     ):  # fmt: skip
         emit(module, real)
     for function in module.functions:
@@ -207,9 +207,9 @@ FORCED = """
 import numpy as np
 import twolayer as tl
 from twolayer import verify
-from twolayer.kernels import simd
+from twolayer.kernels import tiles
 
-assert simd.VECTOR_BYTES == {width}
+assert tiles.VECTOR_BYTES == {width}
 variant = tl.variants.get("numba-fused")
 for dtype in ("float32", "float64"):
     for net in (tl.Network("tanh", "softmax"), tl.Network("relu", "logistic")):
@@ -221,7 +221,7 @@ for dtype in ("float32", "float64"):
 @pytest.mark.parametrize("width", [16, 32])
 def test_narrower_vectors_agree_too(width):
     """AVX2's and NEON's widths, 8 and 4 floats, wherever the tests run."""
-    if width >= simd.VECTOR_BYTES:
+    if width >= tiles.VECTOR_BYTES:
         pytest.skip("this machine's vectors are not wider")
     environment = dict(os.environ, TWOLAYER_VECTOR_BYTES=str(width))
     run = subprocess.run(

@@ -26,7 +26,7 @@ class NumbaBlas(Plan):
         M, K = self.shape.M, self.shape.K
         self._kernel = blas.gradient()
         self._predict = blas.predict()
-        self._formulas = blocks.formulas(self.net.sigma, self.net.objective, self.dtype)
+        self._formulas = blocks.gradient_formulas(self.net.sigma, self.net.objective, self.dtype)
         self._gemm = blas.gemm_address(self.dtype)
         self._block = block_rows(self.shape, self.dtype.itemsize)
         chunks = len(loops.chunk_bounds(self.shape.n, self.threads)) - 1
@@ -44,10 +44,11 @@ class NumbaBlas(Plan):
             )  # fmt: skip
 
     def _forward(self, X: np.ndarray, F: np.ndarray) -> None:
+        formulas = blocks.predict_formulas(self.net.sigma, self.net.objective, self.dtype)
         bounds = loops.chunk_bounds(len(X), len(self._work))
         with blas_threads(1), numba_threads(len(bounds) - 1):
             self._predict(
-                self._gemm, self._formulas, X, self.V, self.W, bounds, self._block, self._work, F,
+                self._gemm, formulas, X, self.V, self.W, bounds, self._block, self._work, F,
             )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..buffers import per_chunk
 from ..interface import Plan, Problem, Variant
-from ..kernels import blocks, fused, loops, simd
+from ..kernels import blocks, fused, loops, simd, tiles
 from ..machine import cache_sizes
 from ..network import Parameters, Shape
 from ..threads import numba_threads
@@ -30,7 +30,7 @@ def block_rows(shape: Shape, itemsize: int) -> int:
     """
     columns = product_depth(shape.d, itemsize) + min(2 * shape.M, _PANELS) + 3 * shape.K
     rows = cache_sizes()[2] * 3 // 4 // (itemsize * columns)
-    return max(96, min(480, rows)) // simd.HEIGHT * simd.HEIGHT
+    return max(96, min(480, rows)) // tiles.HEIGHT * tiles.HEIGHT
 
 
 def product_depth(d: int, itemsize: int) -> int:
@@ -41,7 +41,7 @@ def product_depth(d: int, itemsize: int) -> int:
     """
     most = cache_sizes()[1] // 2 // (itemsize * lane_count(itemsize))
     parts = -(-d // most)
-    return -(-d // (parts * simd.HEIGHT)) * simd.HEIGHT
+    return -(-d // (parts * tiles.HEIGHT)) * tiles.HEIGHT
 
 
 def spread_step(shape: Shape, rows: int, itemsize: int) -> int:
@@ -53,13 +53,13 @@ def spread_step(shape: Shape, rows: int, itemsize: int) -> int:
     if shape.d < 16 or (shape.M < 32 and shape.d * itemsize % 512):
         return 0
     line = 64 // itemsize
-    lines = -(-rows * simd.HEIGHT // line)
+    lines = -(-rows * tiles.HEIGHT // line)
     return (lines + 1 - lines % 2) * line
 
 
 def lane_count(itemsize: int) -> int:
     """Lanes of a panel: two vectors."""
-    return 2 * simd.VECTOR_BYTES // itemsize
+    return 2 * tiles.VECTOR_BYTES // itemsize
 
 
 class NumbaFused(Plan):
@@ -91,7 +91,7 @@ class NumbaFused(Plan):
         self._losses = np.empty(chunks)
         self._epoch = fused.epoch(not self._serial)
         self._predict = fused.predict(not self._serial)
-        self._formulas = blocks.formulas(self.net.sigma, self.net.objective, self.dtype)
+        self._formulas = blocks.gradient_formulas(self.net.sigma, self.net.objective, self.dtype)
         self._simd = simd.addresses()(self.dtype.type(0))
         self._pack, self._unpack, self._transpose = fused.packers()
         self._arguments = self._bind(self.X, self.Y)
@@ -124,10 +124,11 @@ class NumbaFused(Plan):
         return loss
 
     def _forward(self, X: np.ndarray, F: np.ndarray) -> None:
+        formulas = blocks.predict_formulas(self.net.sigma, self.net.objective, self.dtype)
         bounds = loops.chunk_bounds(len(X), len(self._work))
         with contextlib.nullcontext() if self._serial else numba_threads(self.threads):
             self._predict(
-                self._simd, self._formulas, X, self._Vp, self._Wp, self._Wt, bounds, self._work, F,
+                self._simd, formulas, X, self._Vp, self._Wp, self._Wt, bounds, self._work, F,
                 self.shape.M, self._block, self._lanes, self._depth, self._spread,
             )  # fmt: skip
 

@@ -14,17 +14,13 @@ class NumbaLoops(Plan):
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
-        self._gradient_rows, self._predict_rows = loops.formulas(
-            self.net.sigma, self.net.objective, self.dtype
-        )
+        self._rows = loops.gradient_rows(self.net.sigma, self.net.objective, self.dtype)
         self._kernel = loops.step()
         self._predict = loops.predict(parallel=False)
         self._work = np.empty(3 * self.shape.M + self.shape.K, self.dtype)
 
     def _pass(self, X, Y, gradient: Parameters, mu: float, update: bool) -> float:
-        return self._kernel(
-            self._gradient_rows, X, Y, self.V, self.W, self._work, *gradient, mu, update
-        )
+        return self._kernel(self._rows, X, Y, self.V, self.W, self._work, *gradient, mu, update)
 
     def _step(self, mu: float) -> float:
         return self._pass(self.X, self.Y, self._gradient, mu, True)
@@ -33,8 +29,9 @@ class NumbaLoops(Plan):
         return self._pass(X, Y, gradient, 0.0, False)
 
     def _forward(self, X: np.ndarray, F: np.ndarray) -> None:
+        rows = loops.predict_rows(self.net.sigma, self.net.objective, self.dtype)
         bounds = np.array([0, len(X)])
-        self._predict(self._predict_rows, X, self.V, self.W, bounds, self._work[None], F)
+        self._predict(rows, X, self.V, self.W, bounds, self._work[None], F)
 
 
 def _workspace(shape, itemsize, threads):

@@ -17,9 +17,7 @@ class NumbaParallel(Plan):
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
         M, K = self.shape.M, self.shape.K
-        self._gradient_rows, self._predict_rows = loops.formulas(
-            self.net.sigma, self.net.objective, self.dtype
-        )
+        self._rows = loops.gradient_rows(self.net.sigma, self.net.objective, self.dtype)
         self._kernel = loops.gradient()
         self._predict = loops.predict(parallel=True)
         chunks = len(loops.chunk_bounds(self.shape.n, self.threads)) - 1
@@ -32,14 +30,15 @@ class NumbaParallel(Plan):
         bounds = loops.chunk_bounds(len(X), len(self._work))
         with numba_threads(len(bounds) - 1):
             return self._kernel(
-                self._gradient_rows, X, Y, self.V, self.W, bounds, self._work, self._gV, self._gW,
+                self._rows, X, Y, self.V, self.W, bounds, self._work, self._gV, self._gW,
                 self._losses, *gradient,
             )  # fmt: skip
 
     def _forward(self, X: np.ndarray, F: np.ndarray) -> None:
+        rows = loops.predict_rows(self.net.sigma, self.net.objective, self.dtype)
         bounds = loops.chunk_bounds(len(X), len(self._work))
         with numba_threads(len(bounds) - 1):
-            self._predict(self._predict_rows, X, self.V, self.W, bounds, self._work, F)
+            self._predict(rows, X, self.V, self.W, bounds, self._work, F)
 
 
 def _workspace(shape, itemsize, threads):

@@ -26,15 +26,16 @@ def _pointer(typingctx, kind, address):
     return types.CPointer(kind)(kind, types.int64), codegen
 
 
-def array_at(kind, address, size):
-    """The array (size,) of numbers like `kind` at an address."""
+def array_at(kind, address, shape):
+    """The array of numbers like `kind` at an address; shape, a number or a tuple of them."""
     number = np.ctypeslib.as_ctypes_type(kind.dtype)
-    return np.ctypeslib.as_array((number * int(size)).from_address(int(address)))
+    size = int(np.prod(shape))
+    return np.ctypeslib.as_array((number * size).from_address(int(address))).reshape(shape)
 
 
 @overload(array_at)
-def _array_at(kind, address, size):
-    return lambda kind, address, size: carray(_pointer(kind, address), size)
+def _array_at(kind, address, shape):
+    return lambda kind, address, shape: carray(_pointer(kind, address), shape)
 
 
 _interpreted: list[Any] = []  # the functions whose numbers stand for addresses without a compiler

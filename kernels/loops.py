@@ -24,22 +24,23 @@ _SIZES = (types.int64,) * 11  # of the arguments of a network's loops: addresses
 
 
 @register_jitable
-def forward_sample(x, V, W, a, z, u, value):
-    """a = V x, z = σ(a), u = W z, written into a (M,), z (M,) and u (K,)."""
-    for m in range(len(V)):
-        v = V[m]
-        total = like(x[0], 0.0)
-        for j in range(len(x)):
-            total += v[j] * x[j]
-        a[m] = total
-    for m in range(len(V)):
-        z[m] = value(a[m])
+def multiply(W, z, u):
+    """u = W z."""
     for k in range(len(W)):
         w = W[k]
-        total = like(x[0], 0.0)
-        for m in range(len(V)):
+        total = like(z[0], 0.0)
+        for m in range(len(z)):
             total += w[m] * z[m]
         u[k] = total
+
+
+@register_jitable
+def forward_sample(x, V, W, a, z, u, value):
+    """a = V x, z = σ(a), u = W z, written into a (M,), z (M,) and u (K,)."""
+    multiply(V, x, a)
+    for m in range(len(a)):
+        z[m] = value(a[m])
+    multiply(W, z, u)
 
 
 @register_jitable
@@ -64,15 +65,10 @@ def backward_sample(x, delta, W, a, z, g, gV, gW, slope):
 
 
 @register_jitable
-def backpropagate_rows(X, Y, V, W, a, z, g, u, gV, gW, value, slope, loss_row):
-    """Σ ℓ over the rows of X and Y; adds Σ ∂ℓ/∂V to gV and Σ ∂ℓ/∂W to gW."""
-    total = 0.0
-    for i in range(len(X)):
-        x = X[i]
-        forward_sample(x, V, W, a, z, u, value)
-        total += loss_row(u, Y[i], u)  # u holds δ from here on
-        backward_sample(x, u, W, a, z, g, gV, gW, slope)
-    return total
+def split(kind, work, M, K):
+    """A workspace's a, z, g (M,) and u (K,)."""
+    w = array_at(kind, work, 3 * M + K)
+    return w[:M], w[M : 2 * M], w[2 * M : 3 * M], w[3 * M :]
 
 
 @cache
@@ -81,25 +77,18 @@ def _gradient_rows(activation: Activation, loss: Loss) -> Any:
 
     @jit("loops", fastmath=SUMS)
     def loop_over_rows(kind, X, Y, V, W, work, gV, gW, n, d, M, K):
-        w = array_at(kind, work, 3 * M + K)
-        gv, gw = array_at(kind, gV, M * d).reshape(M, d), array_at(kind, gW, K * M).reshape(K, M)
+        a, z, g, u = split(kind, work, M, K)
+        gv, gw = array_at(kind, gV, (M, d)), array_at(kind, gW, (K, M))
         gv[:] = 0
         gw[:] = 0
-        return backpropagate_rows(
-            array_at(kind, X, n * d).reshape(n, d),
-            array_at(kind, Y, n * K).reshape(n, K),
-            array_at(kind, V, M * d).reshape(M, d),
-            array_at(kind, W, K * M).reshape(K, M),
-            w[:M],
-            w[M : 2 * M],
-            w[2 * M : 3 * M],
-            w[3 * M :],
-            gv,
-            gw,
-            value,
-            slope,
-            loss_row,
-        )
+        x, y = array_at(kind, X, (n, d)), array_at(kind, Y, (n, K))
+        v, w = array_at(kind, V, (M, d)), array_at(kind, W, (K, M))
+        total = 0.0
+        for i in range(n):
+            forward_sample(x[i], v, w, a, z, u, value)
+            total += loss_row(u, y[i], u)  # u holds δ from here on
+            backward_sample(x[i], u, w, a, z, g, gv, gw, slope)
+        return total
 
     return loop_over_rows
 
@@ -110,10 +99,9 @@ def _predict_rows(activation: Activation, loss: Loss) -> Any:
 
     @jit("loops", fastmath=SUMS)
     def loop_over_rows(kind, X, F, V, W, work, gV, gW, n, d, M, K):
-        x = array_at(kind, X, n * d).reshape(n, d)
-        f = array_at(kind, F, n * K).reshape(n, K)
-        v, w = array_at(kind, V, M * d).reshape(M, d), array_at(kind, W, K * M).reshape(K, M)
-        a = array_at(kind, work, M)
+        x, f = array_at(kind, X, (n, d)), array_at(kind, F, (n, K))
+        v, w = array_at(kind, V, (M, d)), array_at(kind, W, (K, M))
+        a, _, _, _ = split(kind, work, M, K)
         for i in range(n):
             forward_sample(x[i], v, w, a, a, f[i], value)
             link_row(f[i], f[i])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..interface import Plan, Problem, Variant
-from ..kernels.loops import backpropagate_rows, forward_sample
+from ..kernels.loops import backward_sample, forward_sample
 from ..network import Parameters
 
 
@@ -19,17 +19,17 @@ class PythonLoops(Plan):
         self._u = [0.0] * K
 
     def _backpropagate(self, X: np.ndarray, Y: np.ndarray, gradient: Parameters) -> float:
-        a, z, g = self._work
+        (a, z, g), u = self._work, self._u
         V, W = self.V.tolist(), self.W.tolist()
         gV = [[0.0] * len(row) for row in V]
         gW = [[0.0] * len(row) for row in W]
         sigma, loss_row = self.net.sigma, self.net.objective.loss_row
         total = 0.0
         for x, y in zip(X, Y, strict=True):
-            total += backpropagate_rows(
-                [x.tolist()], [y.tolist()], V, W, a, z, g, self._u, gV, gW,
-                sigma.value, sigma.slope, loss_row,
-            )  # fmt: skip
+            row = x.tolist()
+            forward_sample(row, V, W, a, z, u, sigma.value)
+            total += loss_row(u, y.tolist(), u)  # u holds δ from here on
+            backward_sample(row, u, W, a, z, g, gV, gW, sigma.slope)
         with np.errstate(over="ignore"):  # a descent that diverges shows in θ and L
             gradient.V[...] = [[entry / len(X) for entry in row] for row in gV]
             gradient.W[...] = [[entry / len(X) for entry in row] for row in gW]

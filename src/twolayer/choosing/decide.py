@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -26,9 +25,9 @@ _MARGIN = 1.02  # times the fastest: what is closer is as good, and the plan in 
 _CONTENDERS = 4
 _LONGEST = 0.1  # seconds an epoch in a measurement: a longer one runs on fewer rows
 _ROUNDS = 3
-_FAR = 1.3  # times the fastest: what is slower in a round takes part in no other
+_FAR = (3.0, 1.3)  # times the fastest: what is slower in one block, or in two, takes no other turn
 _NEEDS = "MiB of memory"
-NOISE = math.log(1.15)  # how far another measurement of the same may lie, on a shared machine
+NOISE = math.log(1.25)  # how far another measurement of the same may lie, on a shared machine
 _CHECKED = Shape(257, 257, 131, 33)  # at most so much is held to the oracle
 
 
@@ -208,9 +207,11 @@ def _race(net: Network, q: Question, field: Sequence[Variant]) -> dict[str, timi
         if group and parallel and q.threads > 1:
             timing.warm_up(partial(plans[group[0]].step, STEP_SIZE), seconds=WAKE_UP)
         for number in range(_ROUNDS):
-            best = min((statistics.median(b) for b in blocks.values() if b), default=math.inf)
+            fastest = {name: min(found, default=0.0) for name, found in blocks.items()}
+            best = min((seconds for seconds in fastest.values() if seconds), default=math.inf)
             for name in group[:: -1 if number % 2 else 1]:
-                if blocks[name] and statistics.median(blocks[name]) > _FAR * best:
+                # What disturbs a block only makes it longer, so the faster of two is believed.
+                if fastest[name] > _FAR[min(len(blocks[name]), 2) - 1] * best:
                     continue
                 blocks[name].append(timing.block(partial(plans[name].step, STEP_SIZE)))
     return {name: timing.quartiles(found) for name, found in blocks.items()}

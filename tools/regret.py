@@ -2,9 +2,12 @@
 
 Random shapes that no calibration saw are asked for; then every variant is timed on each, in
 warmed-up blocks in alternating order, and the chosen one's time is divided by the least. Results go
-to a file as they come, so that the same command goes on after an interruption.
+to a file as they come, so that the same command goes on after an interruption. Models and choices are
+kept in a store beside that file: those of earlier runs would say nothing of a choice.
 
     python tools/regret.py --shapes 60 --write docs/choosing.md
+
+Before each of these it waits until the CPUs are as close to each other as they were at best.
 """
 
 from __future__ import annotations
@@ -13,17 +16,19 @@ import argparse
 import datetime
 import json
 import math
+import os
 import statistics
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import twolayer as tl
-from twolayer import variants
+from twolayer import timing, variants
 from twolayer.cli.output import duration, write_text
 from twolayer.cli.tables import between_markers, describe_machine
 from twolayer.interface import check_threads
@@ -40,6 +45,9 @@ _SEED = 20261125
 _SLOW = 4.0  # times what the chosen one takes: who is predicted to take longer is not timed again
 _MEASURED_SLOW = 1.5  # the same for who was measured for the choice
 _OPERATIONS = 2e11  # of an epoch that can end within LIMIT on a large machine
+_CALM = 1.2  # times the probe's least time
+_PATIENCE = 60.0  # seconds to wait for that
+_TRIES = 3  # of a measurement during which it was lost
 
 
 def workloads(shapes: int) -> Iterator[Workload]:
@@ -67,8 +75,36 @@ def workloads(shapes: int) -> Iterator[Workload]:
         made += 1
 
 
-def measure(workload: Workload, threads: int) -> dict[str, Any] | None:
+class Calm:
+    """A probe of how far the CPUs are from each other, which a virtual machine's host may change.
+
+    An epoch on all threads that exchange much more than they compute: it takes twice as long and
+    more while their CPUs share no cache.
+    """
+
+    def __init__(self, threads: int) -> None:
+        workload = Workload(tl.Network("sigmoid", "squared"), tl.Shape(141, 1, 64, 227), "float64")
+        X, Y, theta = workload.load()
+        plan = variants.get("numba-fused").plan(workload.net, X, Y, theta, threads)
+        self._step = partial(plan.step, 1e-6)
+        self._least = min(timing.block(self._step) for _ in range(20))
+
+    def holds(self) -> bool:
+        """Whether a block takes hardly more than the least one so far."""
+        seconds = timing.block(self._step)
+        self._least = min(self._least, seconds)
+        return seconds < _CALM * self._least
+
+    def wait(self) -> None:
+        """Return once it holds, or after a minute."""
+        end = time.monotonic() + _PATIENCE
+        while not self.holds() and time.monotonic() < end:
+            pass
+
+
+def measure(workload: Workload, threads: int, calm: Calm) -> dict[str, Any] | None:
     """What was chosen and what each variant took; None where an epoch takes too long."""
+    calm.wait()
     start = time.perf_counter()
     choice = tl.choose(
         workload.net, **workload.shape._asdict(), dtype=workload.dtype, threads=threads
@@ -81,8 +117,12 @@ def measure(workload: Workload, threads: int) -> dict[str, Any] | None:
         for c in (choice.chosen, *choice.runners_up)
         if c.seconds < (_MEASURED_SLOW if c.measured else _SLOW) * choice.seconds_per_epoch
     ]
-    result = Result(workload, threads, Roofline(math.inf, math.inf))
-    race(result, field, rounds=ROUNDS, limit=4 * LIMIT, seconds=math.inf)
+    for _ in range(_TRIES):
+        calm.wait()
+        result = Result(workload, threads, Roofline(math.inf, math.inf))
+        race(result, field, rounds=ROUNDS, limit=4 * LIMIT, seconds=math.inf)
+        if calm.holds():
+            break
     times = {entry.variant.name: entry.seconds.median for entry in result.ranking}
     if choice.variant not in times:
         raise RuntimeError(
@@ -161,16 +201,18 @@ def main() -> None:
     parser.add_argument("--write", type=Path, help="put the table between the markers in this file")
     asked = parser.parse_args()
     threads = check_threads(asked.threads)
+    os.environ["TWOLAYER_STORE"] = str(asked.results.with_suffix(".sqlite").resolve())
     records = read(asked.results)
     done = {tuple(record["workload"]) for record in records}
     end = time.monotonic() + asked.seconds
+    calm = Calm(threads)
     for workload in workloads(asked.shapes):
         key = (*workload.shape, workload.net.activation, workload.net.loss, workload.dtype)
         if key in done:
             continue
         if time.monotonic() > end:
             break
-        record = measure(workload, threads)
+        record = measure(workload, threads, calm)
         record = record or {"workload": list(key), "left out": f"more than {LIMIT:g} s an epoch"}
         with asked.results.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")

@@ -2,8 +2,8 @@
 
 Random shapes that no calibration saw are asked for; then every variant is timed on each, in
 warmed-up blocks in alternating order, and the chosen one's time is divided by the least. Results go
-to a file as they come, so that the same command goes on after an interruption. Models and choices are
-kept in a store beside that file: those of earlier runs would say nothing of a choice.
+to a file as they come, so that the same command goes on after an interruption. Models and choices
+are kept in a store beside that file: those of earlier runs would say nothing of a choice.
 
     python tools/regret.py --shapes 60 --write docs/choosing.md
 

@@ -18,8 +18,8 @@ from twolayer.plot.style import COLOURS, canvas
 
 EPOCHS = 200
 HIDDEN = 32
-# Step sizes 10⁻³ … 10; for each method the one with the least loss at the end is drawn.
-STEPS = [float(f"{m}e{e}") for e in range(-3, 1) for m in (1, 3)] + [10.0]
+# Step sizes 10⁻³ … 300; for each method the one with the least loss at the end is drawn.
+STEPS = [float(f"{m}e{e}") for e in range(-3, 3) for m in (1, 3)]
 METHODS = {
     "gd": "gradient descent",
     "nesterov": "accelerated",

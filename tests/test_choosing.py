@@ -282,6 +282,24 @@ def test_auto_is_the_chosen_variant_and_says_which():
     assert "auto" not in [c.variant for c in tl.choose(NET, **SMALL).runners_up]
 
 
+@pytest.mark.usefixtures("store", "no_measurement")
+@pytest.mark.parametrize("streamed", [False, True])
+def test_training_with_auto_is_training_with_the_chosen_variant(tmp_path, streamed):
+    case = cases.problem(NET, tl.Shape(3000, 3, 4, 2), "float32")
+    files = []
+    for name, array in (("X", case[2]), ("Y", case[3])):
+        np.save(tmp_path / f"{name}.npy", array)
+        files += [f"--{name}", str(tmp_path / f"{name}.npy")]
+    sizes = ["--M", "4", "--dtype", "float32", "--epochs", "3", *(["--stream"] if streamed else [])]
+    said = [
+        CliRunner().invoke(app, ["train", *files, *sizes, "--variant", variant])
+        for variant in ("auto", "numba-fused")
+    ]
+    assert said[0].exit_code == 0, said[0].output
+    assert said[0].stdout == said[1].stdout
+    assert said[0].stdout.startswith("numba-fused on n=3000 ")
+
+
 # The command
 
 

@@ -58,7 +58,7 @@ def close(got, expected, dtype="float32"):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_every_variant_on_the_cpu(tmp_path, variant, dtype):
     net, X, Y, theta = problem(dtype=dtype)
-    if variant.device != "cpu":
+    if variant.device not in ("cpu", "any"):
         with pytest.raises(ValueError, match=f"^variant {variant.name} runs on {variant.device}"):
             stream.plan(variant, net, X, Y, theta)
         return

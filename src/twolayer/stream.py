@@ -36,7 +36,7 @@ def plan(
     values are checked while they are read: NaN or infinity in X shows as ValueError in the first
     epoch. Raises ValueError for a variant that is not on the CPU.
     """
-    if variant.device != "cpu":
+    if variant.device not in ("cpu", "any"):
         raise ValueError(
             f"variant {variant.name} runs on {variant.device}: expected one that runs on cpu for "
             "data that is read in blocks"
@@ -48,9 +48,11 @@ def plan(
     rows = block_rows(BLOCK, (X.source, Y), theta.V.dtype.itemsize)
     reader = _Reader(net, X, Y, theta, rows)
     _, X_first, Y_first = reader.read(0, rows, reader.buffers[0])
-    inner = variant.plan(net, X_first, Y_first, theta, check_threads(threads))
+    inner = variant.plan(net, X_first, Y_first, theta, check_threads(threads), "cpu")
     unread: tuple[Any, Any] = X, Y
-    return Stream(Problem(net, *unread, inner.theta, inner.threads), inner, reader)
+    made = Stream(Problem(net, *unread, inner.theta, inner.threads), inner, reader)
+    made.variant = inner.variant
+    return made
 
 
 class _Inputs:

@@ -36,8 +36,9 @@ class Data(NamedTuple):
 
     def plan(self, variant: Variant, net: Network, theta: Parameters, threads: int | None) -> Plan:
         """A plan of the variant over the data."""
-        make = stream.plan if self.streamed else Variant.plan
-        return make(variant, net, self.X, self.Y, theta, threads)
+        if self.streamed:
+            return stream.plan(variant, net, self.X, self.Y, theta, threads)
+        return variant.plan(net, self.X, self.Y, theta, threads)
 
 
 def load(

@@ -125,7 +125,7 @@ def train(
         validate = _validation(held.plan(chosen, net, theta, threads))
     training = Training(plan, algorithm, batch, seed, validate)
     settings: dict[str, Any] = {
-        "variant": chosen.name, **plan.shape._asdict(), "dtype": dtype, "activation": activation,
+        "variant": plan.variant, **plan.shape._asdict(), "dtype": dtype, "activation": activation,
         "loss": net.loss, "optimizer": optimizer, "step": step, "rule": rule, "batch": batch,
         "seed": seed, "validation": validation, "threads": plan.threads,
     }  # fmt: skip
@@ -140,7 +140,7 @@ def train(
     final = plan.gradient()[0]
     # Of data on disk the outputs may be too many for the memory as well.
     fit = {} if whole.streamed else dict([score(net, plan.predict(whole.X), whole.Y)])
-    _tell(training, final, fit, f"{chosen.name} on {plan.shape}", optimizer)
+    _tell(training, final, fit, f"{plan.variant} on {plan.shape}", optimizer)
     if save is not None:
         save_model(save, Model(net, plan.theta))
     if json is not None:
@@ -153,7 +153,7 @@ def train(
             report["validation_history"] = [epoch.validation for epoch in training.history]
         output.write_json(json, report)
     if plot is not None and training.history:
-        caption = f"{optimizer}, {chosen.name} on {plan.shape}, {activation}, {net.loss}"
+        caption = f"{optimizer}, {plan.variant} on {plan.shape}, {activation}, {net.loss}"
         plots.plot(plots.history_figure, training.history, plot, caption)
     if code:
         raise typer.Exit(code)

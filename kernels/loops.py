@@ -20,12 +20,12 @@ from .jit import SUMS, jit
 from .losses import Loss
 
 _LEAST_ROWS = 16
-_SIZES = (types.int64,) * 11  # of the arguments of a network's loops: addresses and sizes
+_INTEGERS = (types.int64,) * 11  # the arguments of a network's loops: addresses and sizes
 
 
 @register_jitable
 def multiply(W, z, u):
-    """u = W z."""
+    """u = W z, written into u (K,), for W (K, M) and z (M,)."""
     for k in range(len(W)):
         w = W[k]
         total = like(z[0], 0.0)
@@ -66,7 +66,7 @@ def backward_sample(x, delta, W, a, z, g, gV, gW, slope):
 
 @register_jitable
 def split(kind, work, M, K):
-    """A workspace's a, z, g (M,) and u (K,)."""
+    """The a, z, g (M,) and u (K,) of the workspace (3M + K,) at the address `work`."""
     w = array_at(kind, work, 3 * M + K)
     return w[:M], w[M : 2 * M], w[2 * M : 3 * M], w[3 * M :]
 
@@ -113,13 +113,13 @@ def _predict_rows(activation: Activation, loss: Loss) -> Any:
 @cache
 def gradient_rows(activation: Activation, loss: Loss, dtype: np.dtype) -> int:
     """The address of a network's backpropagation over samples, which `step` and `gradient` call."""
-    return address_of(_gradient_rows(activation, loss), (from_dtype(dtype), *_SIZES))
+    return address_of(_gradient_rows(activation, loss), (from_dtype(dtype), *_INTEGERS))
 
 
 @cache
 def predict_rows(activation: Activation, loss: Loss, dtype: np.dtype) -> int:
     """The address of a network's forward pass over samples, which `predict` calls."""
-    return address_of(_predict_rows(activation, loss), (from_dtype(dtype), *_SIZES))
+    return address_of(_predict_rows(activation, loss), (from_dtype(dtype), *_INTEGERS))
 
 
 def loop(address, kind, X, Y, V, W, work, gV, gW, n, d, M, K):

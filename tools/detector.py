@@ -109,7 +109,7 @@ while True:
 def main() -> None:
     """Make the runs that the results file lacks, print the table, and write it where asked."""
     arguments = _arguments()
-    path = Path(arguments.results)
+    path, common = Path(arguments.results), here()
     suite = benchmarks(Network(), "float32", arguments.shape or (), arguments.variants)
     if arguments.slowed not in {benchmark.variant for benchmark in suite}:
         raise SystemExit(f"--slowed: expected a variant that is measured, got {arguments.slowed!r}")
@@ -120,7 +120,7 @@ def main() -> None:
             for percent in arguments.percent:
                 for busy in (False, True) if arguments.busy else (False,):
                     about = {
-                        "number": number, "percent": percent, "busy": busy, **here(),
+                        "number": number, "percent": percent, "busy": busy, **common,
                         "slowed": arguments.slowed,
                     }  # fmt: skip
                     if any(about.items() <= run.items() for run in records.read(path, _complain)):
@@ -135,7 +135,7 @@ def main() -> None:
                     about |= _summary(outcome, arguments.slowed)
                     records.append(str(path), about)
                     print(_line(about), flush=True)
-    runs = [run for run in records.read(path, _complain) if here().items() <= run.items()]
+    runs = [run for run in records.read(path, _complain) if common.items() <= run.items()]
     text = table(runs)
     print(text)
     if arguments.write:

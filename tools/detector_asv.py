@@ -46,7 +46,7 @@ OTHER = "numba-blas"  # must not be named
 def main() -> None:
     """Make the runs that the results file lacks, print the table, and write it where asked."""
     arguments = _arguments()
-    path = Path(arguments.results)
+    path, common = Path(arguments.results), here()
     MachineCollection.save(asv_machine.NAME, asv_machine.fields())
     base = export(None, "base")
     folder = Path(arguments.folder).resolve() / base.tree[:16]
@@ -56,7 +56,7 @@ def main() -> None:
         for percent in arguments.percent:
             for setting, attributes in SETTINGS.items():
                 about = {
-                    "number": number, "percent": percent, "setting": setting, **here(),
+                    "number": number, "percent": percent, "setting": setting, **common,
                     "slowed": arguments.slowed,
                 }  # fmt: skip
                 if any(about.items() <= run.items() for run in records.read(path, output.complain)):
@@ -65,7 +65,7 @@ def main() -> None:
                 records.append(str(path), about)
                 print(f"{percent}%, {setting}: {about['seconds']:.0f} s, slower: "
                       f"{', '.join(about['slower']) or 'nothing'}", flush=True)  # fmt: skip
-    runs = [run for run in records.read(path, output.complain) if here().items() <= run.items()]
+    runs = [run for run in records.read(path, output.complain) if common.items() <= run.items()]
     text = table(runs)
     print(text)
     if arguments.write:

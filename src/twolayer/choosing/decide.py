@@ -24,8 +24,8 @@ from .model import Model, Question
 _MARGIN = 1.02  # times the fastest: what is closer is as good, and the plan in memory decides
 _CONTENDERS = 4
 _LONGEST = 0.1  # seconds an epoch in a measurement: a longer one runs on fewer rows
-_ROUNDS = 3
-_FAR = (3.0, 1.3)  # times the fastest: what is slower in one block, or in two, takes no other turn
+# Of each round, how many times the fastest a variant may have taken so far and still take part.
+_FAR = (math.inf, 3.0, 1.3)
 _NEEDS = "MiB of memory"
 NOISE = math.log(1.25)  # how far another measurement of the same may lie, on a shared machine
 _CHECKED = Shape(257, 257, 131, 33)  # at most so much is held to the oracle
@@ -206,12 +206,12 @@ def _race(net: Network, q: Question, field: Sequence[Variant]) -> dict[str, timi
         group = [v.name for v in field if v.parallel is parallel and v.name in plans]
         if group and parallel and q.threads > 1:
             timing.warm_up(partial(plans[group[0]].step, STEP_SIZE), seconds=WAKE_UP)
-        for number in range(_ROUNDS):
-            fastest = {name: min(found, default=0.0) for name, found in blocks.items()}
-            best = min((seconds for seconds in fastest.values() if seconds), default=math.inf)
+        for number, far in enumerate(_FAR):
+            # What disturbs a block only makes it longer, so the fastest one is believed.
+            fastest = {name: min(found) for name, found in blocks.items() if found}
+            best = min(fastest.values(), default=math.inf)
             for name in group[:: -1 if number % 2 else 1]:
-                # What disturbs a block only makes it longer, so the faster of two is believed.
-                if fastest[name] > _FAR[min(len(blocks[name]), 2) - 1] * best:
+                if fastest.get(name, 0.0) > far * best:
                     continue
                 blocks[name].append(timing.block(partial(plans[name].step, STEP_SIZE)))
     return {name: timing.quartiles(found) for name, found in blocks.items()}

@@ -122,7 +122,7 @@ def train(
     plan = whole.plan(chosen, net, theta, threads)
     validate = None
     if held is not None:
-        validate = _validation(held.plan(chosen, net, theta, threads))
+        validate = _validation(held.plan(variants.get(plan.variant), net, theta, threads))
     training = Training(plan, algorithm, batch, seed, validate)
     settings: dict[str, Any] = {
         "variant": plan.variant, **plan.shape._asdict(), "dtype": dtype, "activation": activation,

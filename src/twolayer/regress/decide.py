@@ -213,11 +213,11 @@ def _decision(
 
 
 def _holm(p: np.ndarray) -> np.ndarray:
-    """p-values adjusted so that any false alarm at all is rare, whatever else is found.
+    """The p-values (tests,), adjusted so that any false alarm is rare, whatever else is found.
 
-    To control the share of false ones among all alarms would let a real change of one variant on
-    six shapes make a false alarm beside them six times as likely. Source: Holm, A simple
-    sequentially rejective multiple test procedure (1979).
+    To control the share of false ones among all alarms, as Benjamini and Hochberg do, would let
+    real changes make false alarms beside them more likely. Source: Holm, A simple sequentially
+    rejective multiple test procedure (1979).
     """
     order = np.argsort(p)
     adjusted = np.empty_like(p)

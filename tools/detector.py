@@ -118,7 +118,7 @@ def main() -> None:
         slowed = _copy(head, arguments.slowed, Path(folder) / "slowed")
         for number in range(arguments.runs):
             for percent in arguments.percent:
-                for busy in (False, True) if arguments.busy else (False,):
+                for busy in (answer == "yes" for answer in arguments.busy):
                     about = {
                         "number": number, "percent": percent, "busy": busy, **common,
                         "slowed": arguments.slowed,
@@ -257,7 +257,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=20, help="of each kind")
     parser.add_argument("--percent", type=int, nargs="+", default=[*PERCENT], choices=PERCENT)
     parser.add_argument("--slowed", default="numba-fused", help="the variant that does more work")
-    parser.add_argument("--busy", action="store_true", help="also with one core half busy")
+    parser.add_argument("--busy", nargs="+", default=["no"], choices=("no", "yes"),
+                        help="whether one core is half busy")  # fmt: skip
     parser.add_argument("--variants", help="names with commas between, by default the suite's")
     parser.add_argument("--shape", action="append", help="n,d,M,K; by default the suite's")
     parser.add_argument("--seconds", type=float, default=SECONDS)

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -116,25 +117,26 @@ def main() -> None:
     base, head = (export(None, side) for side in ("base", "head"))
     with tempfile.TemporaryDirectory() as folder:
         slowed = _copy(head, arguments.slowed, Path(folder) / "slowed")
-        for number in range(arguments.runs):
-            for percent in arguments.percent:
-                for busy in (answer == "yes" for answer in arguments.busy):
-                    about = {
-                        "number": number, "percent": percent, "busy": busy, **common,
-                        "slowed": arguments.slowed,
-                    }  # fmt: skip
-                    if any(about.items() <= run.items() for run in records.read(path, _complain)):
-                        continue
-                    _set_share(slowed, arguments.slowed, percent)
-                    side = slowed if percent else head
-                    results = Path(folder) / f"{number}-{percent}-{busy}"
-                    run = Run(base, side, suite, results, seconds=arguments.seconds,
-                              limit=arguments.limit)  # fmt: skip
-                    with _half_busy() if busy else contextlib.nullcontext():
-                        outcome = run.measure(compile_times=False)
-                    about |= _summary(outcome, arguments.slowed)
-                    records.append(str(path), about)
-                    print(_line(about), flush=True)
+        for number, percent, answer in product(
+            range(arguments.runs), arguments.percent, arguments.busy
+        ):
+            busy = answer == "yes"
+            about = {
+                "number": number, "percent": percent, "busy": busy, **common,
+                "slowed": arguments.slowed,
+            }  # fmt: skip
+            if any(about.items() <= run.items() for run in records.read(path, _complain)):
+                continue
+            _set_share(slowed, arguments.slowed, percent)
+            side = slowed if percent else head
+            results = Path(folder) / f"{number}-{percent}-{busy}"
+            run = Run(base, side, suite, results, seconds=arguments.seconds,
+                      limit=arguments.limit)  # fmt: skip
+            with _half_busy() if busy else contextlib.nullcontext():
+                outcome = run.measure(compile_times=False)
+            about |= _summary(outcome, arguments.slowed)
+            records.append(str(path), about)
+            print(_line(about), flush=True)
     runs = [run for run in records.read(path, _complain) if common.items() <= run.items()]
     text = table(runs)
     print(text)

@@ -6,7 +6,7 @@ to a file as they come, so that the same command goes on after an interruption. 
 are kept in a store beside that file: those of earlier runs would say nothing of a choice. Each
 choice and each measurement waits until the CPUs work together as fast as they did at best.
 
-    python tools/regret.py --shapes 60 --write docs/choosing.md
+    python tools/regret.py --write docs/choosing.md
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ def table(records: Sequence[dict[str, Any]], threads: int) -> str:
     lines += [
         "",
         f"{describe_machine(threads, 'both dtypes')}. Written on {date} by "
-        f"`python {' '.join(sys.argv)}`.",
+        "`python tools/regret.py --write docs/choosing.md`.",
     ]
     return "\n".join(lines)
 
@@ -193,7 +193,7 @@ def table(records: Sequence[dict[str, Any]], threads: int) -> str:
 def main() -> None:
     """Go on with the shapes that are not in the file of results, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--shapes", type=int, default=60)
+    parser.add_argument("--shapes", type=int, default=64)
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--seconds", type=float, default=math.inf, help="end after so many")
     parser.add_argument("--results", type=Path, default=Path("regret.jsonl"))

@@ -42,8 +42,8 @@ def test_alarms_and_misses_are_counted_for_each_setting(tool):
     text = tool.table(runs)
     assert f"| {many} | 0% | 1 | 0 | – | 60 s |" in text
     assert f"| {many} | 5% | 2 | 1 | 0% | 60 s |" in text
-    assert f"| {tool.FINER} | 0% | 1 | 1 | – | 60 s |" in text
-    assert f"| {tool.FINER} | 5% | 2 | 2 | 50% | 60 s |" in text
+    assert f"| {many}{tool.FINER} | 0% | 1 | 1 | – | 60 s |" in text
+    assert f"| {many}{tool.FINER} | 5% | 2 | 2 | 50% | 60 s |" in text
 
 
 def test_every_slowdown_is_a_commit_of_its_own(tool, tmp_path):

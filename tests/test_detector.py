@@ -43,6 +43,16 @@ def test_whatever_is_said_without_a_change_is_a_false_alarm(said):
     assert "| 0% | no | 1 | 1 (≤ 100.0%) |" in text
 
 
+def test_runs_are_of_one_machine_until_its_cpu_or_a_library_changes(monkeypatch):
+    def seen(**changed):
+        monkeypatch.setattr(detector, "fingerprint", lambda: about | changed)
+        return detector.here()["machine"]
+
+    about = detector.fingerprint()
+    assert seen(os="another build", sources="changed") == seen()
+    assert len({seen(), seen(cpu="another"), seen(libraries=["numba 0.1"])}) == 3
+
+
 def test_the_page_has_the_markers():
     page = ROOT / "docs" / "measuring.md"
     assert "a table" in between_markers(page, page.read_text(), "a table", detector.MARKER)

@@ -29,21 +29,22 @@ def test_only_what_asv_calls_slower_counts(tool):
     assert tool.slower("") == []
 
 
-def test_alarms_and_misses_are_counted_for_each_setting(tool):
+@pytest.mark.parametrize("number", [0, 1])
+def test_alarms_and_misses_are_counted_for_each_setting(tool, number):
     fused, blas = "a('numba-fused', 1)", "a('numba-blas', 1)"
-    many = list(tool.SETTINGS)[-1]
+    setting = list(tool.SETTINGS)[number]
     runs = [
-        {"setting": many, "percent": percent, "slower": slower, "slower_finer": finer,
+        {"setting": setting, "percent": percent, "slower": slower, "slower_finer": finer,
          "slowed": "numba-fused", "seconds": 60.0}
         for percent, slower, finer in [
             (0, [], [blas]), (5, [], [fused]), (5, [fused, blas], [fused, blas]),
         ]
     ]  # fmt: skip
     text = tool.table(runs)
-    assert f"| {many} | 0% | 1 | 0 | – | 60 s |" in text
-    assert f"| {many} | 5% | 2 | 1 | 0% | 60 s |" in text
-    assert f"| {many}{tool.FINER} | 0% | 1 | 1 | – | 60 s |" in text
-    assert f"| {many}{tool.FINER} | 5% | 2 | 2 | 50% | 60 s |" in text
+    assert f"| {setting} | 0% | 1 | 0 | – | 60 s |" in text
+    assert f"| {setting} | 5% | 2 | 1 | 0% | 60 s |" in text
+    assert f"| {setting}{tool.FINER} | 0% | 1 | 1 | – | 60 s |" in text
+    assert f"| {setting}{tool.FINER} | 5% | 2 | 2 | 50% | 60 s |" in text
 
 
 def test_every_slowdown_is_a_commit_of_its_own(tool, tmp_path):

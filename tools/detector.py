@@ -147,7 +147,7 @@ def main() -> None:
 
 def here() -> dict[str, str]:
     """What runs of one table have in common: the machine with its libraries, and the detector."""
-    # The build of the kernel may change between two boots; the CPU and its caches do not.
+    # "os" names the kernel's build too, which may change between two boots of one machine.
     machine = {key: value for key, value in fingerprint().items() if key not in ("sources", "os")}
     detector = digest([Path(regress.__file__).parent])[:16]
     return {"machine": machine_hash(machine), "detector": detector}

@@ -34,6 +34,13 @@ def test_only_runs_that_name_the_slowed_variant_and_no_other_are_right():
     # 1 - 0.95^(1/4) is the bound from below; 0.902 solves (1-p)⁴ + 4p(1-p)³ + 6p²(1-p)² = 0.05.
     assert "| 2% | no | 4 | 2 (≤ 90.2%) | 25% (≥ 1%) | 50% | 60 s |" in text
     assert "| 0% | no | 1 | 0 (≤ 95.0%) | – | – | 60 s |" in text
+    # Here 0.811 solves (1-p)⁵ + 5p(1-p)⁴ + 10p²(1-p)³ = 0.05.
+    assert "All 5 runs together: 2 with a false alarm (≤ 81.1%)" in text
+    assert "1 of 4 slowdowns found, and nothing else (≥ 1%); the longest run took 60 s." in text
+
+
+def test_without_runs_there_is_only_the_head():
+    assert "together" not in detector.table([])
 
 
 @pytest.mark.parametrize("said", [{"slower": ["numpy a"]}, {"worse": ["numpy memory"]},

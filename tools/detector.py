@@ -180,7 +180,23 @@ def table(runs: list[dict[str, Any]]) -> str:
     about = fingerprint()
     date = datetime.date.today().isoformat()
     note = "In brackets, the bound on the rate that these runs leave with a confidence of 95%."
-    return "\n".join([*lines, "", f"{about['cpu']}, {about['cpus']} CPUs, {date}. {note}"])
+    machine = f"{about['cpu']}, {about['cpus']} CPUs, {date}. {note}"
+    return "\n".join([*lines, "", *([_all(runs), ""] if runs else []), machine])
+
+
+def _all(runs: list[dict[str, Any]]) -> str:
+    """All slowdowns together, whose bounds are narrower than those of a row."""
+    false, changed = sum(bool(_false(r)) for r in runs), [r for r in runs if r["percent"]]
+    text = (
+        f"All {len(runs)} runs together: {false} with a false alarm "
+        f"(≤ {_bound(false, len(runs), 'less'):.1%})"
+    )
+    if changed:
+        right = sum(bool(_hits(r)) and not _false(r) for r in changed)
+        bound = _bound(right, len(changed), "greater")
+        text += f"; {right} of {len(changed)} slowdowns found, and nothing else (≥ {bound:.0%})"
+    longest = max(r["seconds"] for r in runs)
+    return f"{text}; the longest run took {longest:.0f} s."
 
 
 def _bound(count: int, runs: int, side: str) -> float:

@@ -35,7 +35,7 @@ def test_only_runs_that_name_the_slowed_variant_and_no_other_are_right():
     assert "| 2% | no | 4 | 2 (≤ 90.2%) | 25% (≥ 1%) | 50% | 60 s |" in text
     assert "| 0% | no | 1 | 0 (≤ 95.0%) | – | – | 60 s |" in text
     # Here 0.811 solves (1-p)⁵ + 5p(1-p)⁴ + 10p²(1-p)³ = 0.05.
-    assert "All 5 runs together: 2 with a false alarm (≤ 81.1%)" in text
+    assert "All 5 runs together: 2 (≤ 81.1%) with a false alarm" in text
     assert "1 of 4 slowdowns found, and nothing else (≥ 1%); the longest run took 60 s." in text
 
 

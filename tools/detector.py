@@ -26,9 +26,9 @@ from typing import Any
 from scipy import stats
 
 from twolayer import regress
+from twolayer.cli import tables
 from twolayer.cli.output import write_text
 from twolayer.cli.regress import benchmarks
-from twolayer.cli.tables import between_markers
 from twolayer.kernels.digest import digest
 from twolayer.machine import fingerprint
 from twolayer.network import Network
@@ -142,7 +142,8 @@ def main() -> None:
     print(text)
     if arguments.write:
         page = Path(arguments.write)
-        write_text(page, between_markers(page, page.read_text(encoding="utf-8"), text, MARKER))
+        old = page.read_text(encoding="utf-8")
+        write_text(page, tables.between_markers(page, old, text, MARKER))
 
 
 def here() -> dict[str, str]:
@@ -155,48 +156,53 @@ def here() -> dict[str, str]:
 
 def table(runs: list[dict[str, Any]]) -> str:
     """The figures as Markdown: a row for each slowdown, on a quiet and on a half-busy machine."""
-    lines = [
-        "| slowdown | one core half busy | runs | with a false alarm | found, and nothing else | "
-        "benchmarks found | median run |",
-        "|---:|---|---:|---:|---:|---:|---:|",
-    ]
-    for busy in (False, True):
-        for percent in PERCENT:
-            some = [r for r in runs if (r["percent"], r["busy"]) == (percent, busy)]
-            if not some:
-                continue
-            false = sum(bool(_false(r)) for r in some)
-            right = sum(bool(_hits(r)) and not _false(r) for r in some)
-            hits = sum(len(_hits(r)) for r in some)
-            possible = sum(r["possible"] for r in some)
-            seconds = statistics.median(r["seconds"] for r in some)
-            found = f"{right / len(some):.0%} (≥ {_bound(right, len(some), 'greater'):.0%})"
-            share = f"{hits / possible:.0%}" if possible else "–"
-            lines.append(
-                f"| {percent}% | {'yes' if busy else 'no'} | {len(some)} | "
-                f"{false} (≤ {_bound(false, len(some), 'less'):.1%}) | "
-                f"{found if percent else '–'} | {share if percent else '–'} | {seconds:.0f} s |"
-            )
-    about = fingerprint()
-    date = datetime.date.today().isoformat()
+    rows = []
+    for busy, percent in product((False, True), PERCENT):
+        some = [r for r in runs if (r["percent"], r["busy"]) == (percent, busy)]
+        if not some:
+            continue
+        hits = sum(len(_hits(r)) for r in some)
+        possible = sum(r["possible"] for r in some)
+        seconds = statistics.median(r["seconds"] for r in some)
+        found, count = "–", sum(map(_right, some))
+        if percent:
+            found = f"{count / len(some):.0%} (≥ {_bound(count, len(some), 'greater'):.0%})"
+        rows.append([
+            f"{percent}%", "yes" if busy else "no", str(len(some)), _alarms(some), found,
+            f"{hits / possible:.0%}" if percent and possible else "–", f"{seconds:.0f} s",
+        ])  # fmt: skip
+    heads = [
+        "slowdown", "one core half busy", "runs", "with a false alarm", "found, and nothing else",
+        "benchmarks found", "median run",
+    ]  # fmt: skip
     note = "In brackets, the bound on the rate that these runs leave with a confidence of 95%."
-    machine = f"{about['cpu']}, {about['cpus']} CPUs, {date}. {note}"
-    return "\n".join([*lines, "", *([_all(runs), ""] if runs else []), machine])
+    source = f"{origin('tools/detector.py')} {note}"
+    return "\n\n".join(filter(None, [tables.markdown_table(heads, rows), _all(runs), source]))
+
+
+def origin(program: str) -> str:
+    """Where a table of all runs of this machine comes from."""
+    about, date = fingerprint(), datetime.date.today().isoformat()
+    return tables.origin(f"{about['cpu']}, {about['cpus']} CPUs", date, f"python {program}")
 
 
 def _all(runs: list[dict[str, Any]]) -> str:
-    """All slowdowns together, whose bounds are narrower than those of a row."""
-    false, changed = sum(bool(_false(r)) for r in runs), [r for r in runs if r["percent"]]
-    text = (
-        f"All {len(runs)} runs together: {false} with a false alarm "
-        f"(≤ {_bound(false, len(runs), 'less'):.1%})"
-    )
+    """All runs together, whose bounds are narrower than those of a row; nothing without runs."""
+    if not runs:
+        return ""
+    text = f"All {len(runs)} runs together: {_alarms(runs)} with a false alarm"
+    changed = [r for r in runs if r["percent"]]
     if changed:
-        right = sum(bool(_hits(r)) and not _false(r) for r in changed)
+        right = sum(map(_right, changed))
         bound = _bound(right, len(changed), "greater")
         text += f"; {right} of {len(changed)} slowdowns found, and nothing else (≥ {bound:.0%})"
-    longest = max(r["seconds"] for r in runs)
-    return f"{text}; the longest run took {longest:.0f} s."
+    return f"{text}; the longest run took {max(r['seconds'] for r in runs):.0f} s."
+
+
+def _alarms(runs: list[dict[str, Any]]) -> str:
+    """How many runs have a false alarm, and the bound on their rate from above."""
+    count = sum(bool(_false(r)) for r in runs)
+    return f"{count} (≤ {_bound(count, len(runs), 'less'):.1%})"
 
 
 def _bound(count: int, runs: int, side: str) -> float:
@@ -214,6 +220,11 @@ def _hits(run: dict[str, Any]) -> list[str]:
 def _false(run: dict[str, Any]) -> list[str]:
     """What was called slower, faster or worse for no reason."""
     return [n for n in run["slower"] if n not in _hits(run)] + run["faster"] + run["worse"]
+
+
+def _right(run: dict[str, Any]) -> bool:
+    """Whether the slowed variant was named, and nothing else."""
+    return bool(_hits(run)) and not _false(run)
 
 
 def _summary(outcome: Outcome, slowed: str) -> dict[str, Any]:

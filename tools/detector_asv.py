@@ -11,7 +11,6 @@ results file as they end, and the same command goes on after an interruption.
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
 import re
@@ -31,7 +30,6 @@ from asv.machine import MachineCollection
 from asv.util import load_json
 
 from twolayer.cli import output, tables
-from twolayer.machine import fingerprint
 from twolayer.regress import records
 from twolayer.regress.revisions import export
 
@@ -154,10 +152,7 @@ def table(runs: list[dict[str, Any]]) -> str:
         "asv continuous", "slowdown", "runs", "with an alarm", "found, and nothing else",
         "median run",
     ]  # fmt: skip
-    about = fingerprint()
-    date = datetime.date.today().isoformat()
-    machine = f"{about['cpu']}, {about['cpus']} CPUs, {date}."
-    return f"{tables.markdown_table(heads, rows)}\n\n{machine}"
+    return f"{tables.markdown_table(heads, rows)}\n\n{detector.origin('tools/detector_asv.py')}"
 
 
 def _right(named: list[str], slowed: str) -> bool:

@@ -49,6 +49,11 @@ def in_simulator() -> bool:
     return bool(config.ENABLE_CUDASIM)
 
 
+def launch_bounds(threads: int) -> dict[str, Any]:
+    """What `cuda.jit` is told so that a block of so many threads can have all registers."""
+    return {} if in_simulator() else {"launch_bounds": (threads, 1)}
+
+
 def _poisoned(shape: Any, dtype: Any) -> np.ndarray:
     from numba.cuda.np import numpy_support
 
@@ -284,7 +289,8 @@ def build(kernel: Any, arguments: tuple, capability: tuple = (9, 0)) -> bytes:
         )
         library._lto = True
         library._max_registers = None
-        return library.get_cubin(cc=capability).code
+        cubin = library.get_cubin(cc=capability).code
+        return cubin
     finally:
         dispatcher.get_current_device = before
 

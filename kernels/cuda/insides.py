@@ -77,10 +77,13 @@ def simulated_module() -> type:
     from numba.cuda.simulator.kernelapi import FakeCUDAModule
 
     class Shared:
-        def __init__(self):
+        def __init__(self, size):
             self.arrays: dict = {}
+            self.dynamic = _poisoned(size, np.uint8)
 
         def array(self, shape, dtype):
+            if shape == 0:
+                return self.dynamic.view(dtype)
             frame = sys._getframe(1)
             site = (frame.f_code, frame.f_lasti)  # two calls on one line are two arrays
             if site not in self.arrays:
@@ -92,11 +95,12 @@ def simulated_module() -> type:
 
         def __init__(self, grid_dim, block_dim, dynshared_size):
             super().__init__(grid_dim, block_dim, dynshared_size)
+            self.dynamic_size = dynshared_size
             self.fresh_block()
             self._local = _Local()
 
         def fresh_block(self):
-            self._shared = Shared()
+            self._shared = Shared(self.dynamic_size)
 
         threadIdx = property(lambda self: greenlet.getcurrent().threadIdx)
         blockIdx = property(lambda self: greenlet.getcurrent().blockIdx)
@@ -165,14 +169,22 @@ class _Block:
             ready = self._released(threads, waiting)
 
     def _released(self, threads, waiting):
-        """The threads that a barrier or a warp operation lets go."""
+        """The threads that a barrier, a condition or an operation of a group lets go."""
         if not waiting:
             return []
+        scopes = {number: met[0][0] for number, met in waiting.items()}
         released = []
-        for first in range(0, len(threads), WARP):
-            warp = threads[first : first + WARP]
-            if any(waiting[t.number][0][0] == "warp" for t in warp if t.number in waiting):
-                released += self._meet(warp, waiting)
+        for thread in threads:
+            if scopes.get(thread.number) == "until" and waiting[thread.number][1]():
+                waiting.pop(thread.number)
+                thread.resume = (None,)
+                released.append(thread)
+        for scope, size, first in (("warp", WARP, {"until"}), ("warpgroup", 128, {"until", "warp"})):
+            for start in range(0, len(threads), size):
+                group = threads[start : start + size]
+                found = {scopes.get(t.number) for t in group}
+                if scope in found and not found & first:  # those may still come here
+                    released += self._meet(group, waiting)
         return released or self._meet(threads, waiting)
 
     def _meet(self, group, waiting):

@@ -20,7 +20,7 @@ from ..activations import Activation
 from . import hopper
 from .hopper import RESULTS, WARPGROUP, Layout
 from .insides import WARP, launch_bounds
-from .memory import get_pair, put_pair
+from .pairs import get_pair, put_pair
 
 u4, u8, f4 = np.uint32, np.uint64, np.float32
 STAGES = 3
@@ -65,7 +65,7 @@ def _ring(layout: Layout, pairs: int):
             one_left()
             if s > u4(0) and lane == u4(0):
                 hopper.arrive(barriers, u4(STAGES) + (q - u4(1)) % u4(STAGES))
-            q += u4(1)
+            q = u4(q + u4(1))
         none_left()
         if count > u4(0) and lane == u4(0):
             hopper.arrive(barriers, u4(STAGES) + (q - u4(1)) % u4(STAGES))
@@ -279,8 +279,14 @@ def sums(layout: Layout = ACROSS):
     return cuda.jit(**launch_bounds(threads(1)))(kernel)
 
 
-def signature_of_hidden() -> tuple:
+def hidden_signature() -> tuple:
     """Numba's types of the arguments of `hidden`'s kernel."""
-    word, vector = types.Array(types.uint32, 1, "C"), types.Array(types.float32, 1, "C")
+    planes, vector = types.Array(types.uint32, 1, "C"), types.Array(types.float32, 1, "C")
     matrix, parts = types.Array(types.float32, 2, "C"), types.Array(types.float32, 3, "C")
-    return (word, word, vector, vector, matrix, matrix, parts, *(types.int64,) * 3)
+    return (planes, planes, vector, vector, matrix, matrix, parts, *(types.int64,) * 3)
+
+
+def sums_signature() -> tuple:
+    """Numba's types of the arguments of `sums`'s kernel."""
+    planes, vector = types.Array(types.uint32, 1, "C"), types.Array(types.float32, 1, "C")
+    return (planes, planes, vector, vector, types.Array(types.float32, 2, "C"), *(types.int64,) * 5)

@@ -11,12 +11,14 @@ thread with g = lane / 4 and q = lane mod 4, results 4 i .. 4 i + 3 are, in rows
 16 w + g + 8, the columns 8 i + 2 q and 8 i + 2 q + 1.
 """
 
+from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
 from . import emulated
@@ -27,160 +29,125 @@ RESULTS = 64  # of a thread, of 64 × 128
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 
 
-def _assembly(builder, text, constraints, args, result=None):
-    kind = ir.FunctionType(result or ir.VoidType(), [argument.type for argument in args])
-    return builder.call(ir.InlineAsm(kind, text, constraints, side_effect=True), args)
+class _Emit:
+    """What an operation's form for the compiler is written with."""
+
+    def __init__(self, context, builder, kinds, args):
+        self.context, self.builder, self.kinds, self.args = context, builder, kinds, args
+
+    def pointer(self, array, index=None):
+        """The place of an array's element, both by the numbers of the arguments."""
+        kind = self.kinds[array]
+        data = self.context.make_array(kind)(self.context, self.builder, self.args[array]).data
+        return data if index is None else self.builder.gep(data, [self.number(index, types.uint64)])
+
+    def shared(self, array, index=None):
+        """The same place in shared memory, as 32 bits."""
+        pointer = self.pointer(array, index)
+        space = ir.PointerType(pointer.type.pointee, 3)
+        return self.builder.ptrtoint(self.builder.addrspacecast(pointer, space), _I32)
+
+    def number(self, at, kind=types.uint32):
+        """An argument as an unsigned integer."""
+        return self.context.cast(self.builder, self.args[at], self.kinds[at], kind)
+
+    def assembly(self, text, constraints, args, result=None):
+        """Inline PTX that is neither moved nor left out."""
+        kind = ir.FunctionType(result or ir.VoidType(), [argument.type for argument in args])
+        return self.builder.call(ir.InlineAsm(kind, text, constraints, side_effect=True), args)
 
 
-def _pointer(context, builder, kinds, args, array=0, index=None):
-    """The place of an element of an array."""
-    data = context.make_array(kinds[array])(context, builder, args[array]).data
-    if index is None:
-        return data
-    return builder.gep(data, [context.cast(builder, args[index], kinds[index], types.uint64)])
+def _compiled(emit: Callable, result=types.void):
+    """Give a Python function its form for the compiler: what `emit` returns or leaves behind."""
+
+    def add(function):
+        @intrinsic
+        def lowered(typingctx, given):  # an intrinsic cannot have any number of arguments
+            def codegen(context, builder, signature, args):
+                values = cgutils.unpack_tuple(builder, args[0])
+                found = emit(_Emit(context, builder, tuple(given), values))
+                return context.get_dummy_value() if found is None else found
+
+            return result(given), codegen
+
+        overload(function)(lambda *args: lambda *args: lowered(args))
+        return function
+
+    return add
 
 
-def _shared(builder, pointer):
-    """A place in shared memory as 32 bits."""
-    space = ir.PointerType(pointer.type.pointee, 3) if hasattr(pointer.type, "pointee") else None
-    space = space or ir.PointerType(addrspace=3)
-    return builder.ptrtoint(builder.addrspacecast(pointer, space), _I32)
+def _emit_to_atom(e):
+    beyond = e.builder.and_(e.builder.neg(e.shared(0)), _I32(ATOM - 1))
+    return e.builder.lshr(beyond, _I32(2))
 
 
-def _number(context, builder, kinds, args, at):
-    return context.cast(builder, args[at], kinds[at], types.uint32)
-
-
+@_compiled(_emit_to_atom, types.uint32)
 def to_atom(shared):
     """Elements of the uint32 array `shared` before its first multiple of 1024 bytes."""
     return np.uint32(0)
 
 
-@overload(to_atom)
-def _overload_to_atom(shared):
-    return lambda shared: _to_atom(shared)
+def _emit_on_barrier(text):
+    def emit(e):
+        numbers = [e.number(i) for i in range(2, len(e.args))]
+        constraints = "r," * (1 + len(numbers)) + "~{memory}"
+        e.assembly(text, constraints, [e.shared(0, 1), *numbers])
+
+    return emit
 
 
-@intrinsic
-def _to_atom(typingctx, shared):
-    def codegen(context, builder, signature, args):
-        place = _shared(builder, _pointer(context, builder, signature.args, args))
-        bytes_ = builder.and_(builder.neg(place), _I32(ATOM - 1))
-        return builder.lshr(bytes_, _I32(2))
-
-    return types.uint32(shared), codegen
-
-
+@_compiled(_emit_on_barrier("mbarrier.init.shared::cta.b64 [$0], $1;"))
 def start(barriers, i, arrivals):
     """Begin the first phase of barrier i."""
     emulated.start(barriers, i, arrivals)
 
 
-@overload(start)
-def _overload_start(barriers, i, arrivals):
-    return lambda barriers, i, arrivals: _start(barriers, i, arrivals)
+def _emit_started(e):
+    text = "fence.mbarrier_init.release.cluster; fence.proxy.async.shared::cta;"
+    e.assembly(text, "~{memory}", [])
 
 
-@intrinsic
-def _start(typingctx, barriers, i, arrivals):
-    def codegen(context, builder, signature, args):
-        place = _shared(builder, _pointer(context, builder, signature.args, args, 0, 1))
-        number = _number(context, builder, signature.args, args, 2)
-        text = "mbarrier.init.shared::cta.b64 [$0], $1;"
-        _assembly(builder, text, "r,r,~{memory}", [place, number])
-        return context.get_dummy_value()
-
-    return types.void(barriers, i, arrivals), codegen
-
-
+@_compiled(_emit_started)
 def started():
     """Show the barriers that this thread began to bulk copies; a syncthreads follows."""
 
 
-@overload(started)
-def _overload_started():
-    return lambda: _started()
-
-
-@intrinsic
-def _started(typingctx):
-    def codegen(context, builder, signature, args):
-        text = "fence.mbarrier_init.release.cluster; fence.proxy.async.shared::cta;"
-        _assembly(builder, text, "~{memory}", [])
-        return context.get_dummy_value()
-
-    return types.void(), codegen
-
-
+@_compiled(_emit_on_barrier("mbarrier.arrive.expect_tx.shared::cta.b64 _, [$0], $1;"))
 def expect(barriers, i, size):
     """Arrive at barrier i and announce `size` bytes."""
     emulated.arrive(barriers, i, size)
 
 
-@overload(expect)
-def _overload_expect(barriers, i, size):
-    return lambda barriers, i, size: _expect(barriers, i, size)
-
-
-@intrinsic
-def _expect(typingctx, barriers, i, size):
-    def codegen(context, builder, signature, args):
-        place = _shared(builder, _pointer(context, builder, signature.args, args, 0, 1))
-        number = _number(context, builder, signature.args, args, 2)
-        text = "mbarrier.arrive.expect_tx.shared::cta.b64 _, [$0], $1;"
-        _assembly(builder, text, "r,r,~{memory}", [place, number])
-        return context.get_dummy_value()
-
-    return types.void(barriers, i, size), codegen
-
-
+@_compiled(_emit_on_barrier("mbarrier.arrive.shared::cta.b64 _, [$0];"))
 def arrive(barriers, i):
     """Arrive at barrier i."""
     emulated.arrive(barriers, i, 0)
 
 
-@overload(arrive)
-def _overload_arrive(barriers, i):
-    return lambda barriers, i: _arrive(barriers, i)
+_WAIT = """{
+.reg .pred ended;
+again:
+mbarrier.try_wait.parity.shared::cta.b64 ended, [$0], $1;
+@!ended bra again;
+}"""
 
 
-@intrinsic
-def _arrive(typingctx, barriers, i):
-    def codegen(context, builder, signature, args):
-        place = _shared(builder, _pointer(context, builder, signature.args, args, 0, 1))
-        text = "mbarrier.arrive.shared::cta.b64 _, [$0];"
-        _assembly(builder, text, "r,~{memory}", [place])
-        return context.get_dummy_value()
-
-    return types.void(barriers, i), codegen
-
-
+@_compiled(_emit_on_barrier(_WAIT))
 def wait(barriers, i, parity):
     """Wait until the phase of that parity of barrier i has ended; before the first, 1 has."""
     emulated.wait(barriers, i, parity)
 
 
-@overload(wait)
-def _overload_wait(barriers, i, parity):
-    return lambda barriers, i, parity: _wait(barriers, i, parity)
+def _emit_fetch(e):
+    text = (
+        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [$0], [$1], $2, [$3];"
+    )
+    place = e.builder.ptrtoint(e.pointer(2, 3), _I64)
+    size = e.builder.shl(e.number(4), _I32(2))
+    e.assembly(text, "r,l,r,r,~{memory}", [e.shared(0, 1), place, size, e.shared(5, 6)])
 
 
-@intrinsic
-def _wait(typingctx, barriers, i, parity):
-    def codegen(context, builder, signature, args):
-        place = _shared(builder, _pointer(context, builder, signature.args, args, 0, 1))
-        number = _number(context, builder, signature.args, args, 2)
-        text = (
-            "{\n.reg .pred ended;\nagain:\n"
-            "mbarrier.try_wait.parity.shared::cta.b64 ended, [$0], $1;\n"
-            "@!ended bra again;\n}"
-        )
-        _assembly(builder, text, "r,r,~{memory}", [place, number])
-        return context.get_dummy_value()
-
-    return types.void(barriers, i, parity), codegen
-
-
+@_compiled(_emit_fetch)
 def fetch(shared, at, source, begin, count, barriers, i):
     """shared[at:at + count] = source[begin:begin + count] by a bulk copy that barrier i awaits.
 
@@ -189,50 +156,14 @@ def fetch(shared, at, source, begin, count, barriers, i):
     emulated.fetch(shared, at, source, begin, count, barriers, i)
 
 
-@overload(fetch)
-def _overload_fetch(shared, at, source, begin, count, barriers, i):
-    return lambda shared, at, source, begin, count, barriers, i: _fetch(
-        shared, at, source, begin, count, barriers, i
-    )
-
-
-@intrinsic
-def _fetch(typingctx, shared, at, source, begin, count, barriers, i):
-    def codegen(context, builder, signature, args):
-        kinds = signature.args
-        target = _shared(builder, _pointer(context, builder, kinds, args, 0, 1))
-        place = builder.ptrtoint(_pointer(context, builder, kinds, args, 2, 3), _I64)
-        size = builder.shl(_number(context, builder, kinds, args, 4), _I32(2))
-        barrier = _shared(builder, _pointer(context, builder, kinds, args, 5, 6))
-        text = (
-            "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes "
-            "[$0], [$1], $2, [$3];"
-        )
-        _assembly(builder, text, "r,l,r,r,~{memory}", [target, place, size, barrier])
-        return context.get_dummy_value()
-
-    return types.void(shared, at, source, begin, count, barriers, i), codegen
-
-
 @cache
 def registers(count: int, more: bool):
     """f(): give the warpgroup `count` registers a thread, `more` than before or fewer."""
+    text = f"setmaxnreg.{'inc' if more else 'dec'}.sync.aligned.u32 {count};"
 
+    @_compiled(lambda e: e.assembly(text, "~{memory}", []) and None)
     def change():
         pass
-
-    @overload(change)
-    def _overload_change():
-        return lambda: _change()
-
-    @intrinsic
-    def _change(typingctx):
-        def codegen(context, builder, signature, args):
-            way = "inc" if more else "dec"
-            _assembly(builder, f"setmaxnreg.{way}.sync.aligned.u32 {count};", "", [])
-            return context.get_dummy_value()
-
-        return types.void(), codegen
 
     return change
 
@@ -251,44 +182,29 @@ class Layout(NamedTuple):
 def multiplier(layout: Layout):
     """f(sums, shared, a, b): begin sums += A B, 64 × 128, over 64 k in three passes, lo hi first.
 
-    a and b are the elements of the uint32 array `shared` where the factors begin.
+    a and b are the elements of the uint32 array `shared` where the factors begin. Until
+    `products_left` nothing else may read or write `sums`.
     """
+    text = _passes(layout)
+    tied = ",".join(["=f"] * RESULTS + [str(i) for i in range(RESULTS)])
+    results = ir.LiteralStructType([ir.FloatType()] * RESULTS)
+    fixed = layout.leading // 16 << 16 | layout.stride // 16 << 32 | 1 << 62
 
+    def emit(e):
+        places = [e.builder.gep(e.pointer(0), [_I64(i)]) for i in range(RESULTS)]
+        factors = []
+        for i in (2, 3):
+            units = e.builder.lshr(e.shared(1, i), _I32(4))
+            factors.append(e.builder.or_(e.builder.zext(units, _I64), _I64(fixed)))
+        before = [e.builder.load(place) for place in places]
+        after = e.assembly(text, tied + ",l,l,~{memory}", [*before, *factors], results)
+        for i, place in enumerate(places):
+            e.builder.store(e.builder.extract_value(after, i), place)
+
+    @_compiled(emit)
     def multiply(sums, shared, a, b):
         emulated.multiply(sums, shared, int(a), int(b), layout)
 
-    @overload(multiply)
-    def _overload_multiply(sums, shared, a, b):
-        return lambda sums, shared, a, b: _multiply(sums, shared, a, b)
-
-    @intrinsic
-    def _multiply(typingctx, sums, shared, a, b):
-        def codegen(context, builder, signature, args):
-            kinds = signature.args
-            data = _pointer(context, builder, kinds, args)
-            places = [builder.gep(data, [_I64(e)]) for e in range(RESULTS)]
-            factors = [
-                _descriptor(builder, _shared(builder, _pointer(context, builder, kinds, args, 1, i)))
-                for i in (2, 3)
-            ]
-            constraints = ",".join(
-                ["=f"] * RESULTS + [str(e) for e in range(RESULTS)] + ["l", "l", "~{memory}"]
-            )
-            result = ir.LiteralStructType([ir.FloatType()] * RESULTS)
-            given = [builder.load(place) for place in places]
-            found = _assembly(builder, text, constraints, [*given, *factors], result)
-            for e, place in enumerate(places):
-                builder.store(builder.extract_value(found, e), place)
-            return context.get_dummy_value()
-
-        return types.void(sums, shared, a, b), codegen
-
-    def _descriptor(builder, place):
-        units = builder.zext(builder.lshr(place, _I32(4)), _I64)
-        fixed = layout.leading // 16 << 16 | layout.stride // 16 << 32 | 1 << 62
-        return builder.or_(units, _I64(fixed))
-
-    text = _passes(layout)
     return multiply
 
 
@@ -313,20 +229,10 @@ def _passes(layout):
 @cache
 def products_left(count: int):
     """f(): wait until at most `count` products of `multiplier` that this warp began go on."""
+    text = f"wgmma.wait_group.sync.aligned {count};"
 
+    @_compiled(lambda e: e.assembly(text, "~{memory}", []) and None)
     def left():
         emulated.products_left(count)
-
-    @overload(left)
-    def _overload_left():
-        return lambda: _left()
-
-    @intrinsic
-    def _left(typingctx):
-        def codegen(context, builder, signature, args):
-            _assembly(builder, f"wgmma.wait_group.sync.aligned {count};", "~{memory}", [])
-            return context.get_dummy_value()
-
-        return types.void(), codegen
 
     return left

@@ -90,7 +90,7 @@ def hidden(activation: Activation, K: int, pairs: int = 1):
     A is (n, ld), W (K, ld); Us[c] (n, K) is the part of the units 128 c .. 128 c + 127. Any number
     of blocks takes tiles in turn.
     """
-    value, outputs = activation.value, 2 * K
+    value, outputs, rows = activation.value, 2 * K, K // 2 + 1
     fours = 2 if K <= 10 or pairs == 1 else 1  # results at a time, as many as registers allow
     begin, consume = _ring(ALONG, pairs)
     few, many = (hopper.registers(c, m) for c, m in zip(_REGISTERS[pairs], (False, True), strict=True))
@@ -116,12 +116,13 @@ def hidden(activation: Activation, K: int, pairs: int = 1):
         """The tile's part of W and vr in shared memory, with zeros beyond the units."""
         hopper.arrive(barriers, i)
         hopper.wait(barriers, i, u4(0))  # nobody reads the last tile's any more
-        for e in range(t, u4((K + 1) * 128), u4(2 * WARPGROUP)):
-            k, m = u4(e) // u4(128), column * u4(128) + u4(e) % u4(128)
-            value = f4(0)
-            if m < M:
-                value = vr[m] if k == u4(K) else W[k, m]
-            floats[at + u4(e)] = value
+        m = u4(column * u4(128) + t % u4(128))
+        inside = min(m, M - u4(1))
+        for r in range(rows):
+            k = u4(u4(2 * r) + t // u4(128))
+            value = vr[inside] if k == u4(K) else W[min(k, u4(K - 1)), inside]
+            if k <= u4(K):
+                floats[at + u4(256 * r) + t] = value if m < M else f4(0)
         hopper.arrive(barriers, i)
         hopper.wait(barriers, i, u4(1))
 
@@ -183,7 +184,7 @@ def hidden(activation: Activation, K: int, pairs: int = 1):
         lane = u4(t % u4(WARP))
         group = u4(cuda.shfl_sync(0xFFFFFFFF, np.int32(t // u4(WARPGROUP)), 0))  # one for all, says this
         first = hopper.to_atom(shared)
-        rows, across = (u4(n) + u4(127)) // u4(128), (u4(M) + u4(127)) // u4(128)
+        down, across = (u4(n) + u4(127)) // u4(128), (u4(M) + u4(127)) // u4(128)
         blocks = (u4(inputs) + u4(63)) // u4(64)
         if t == u4(0):
             begin(barriers, 2 * _WARPS)
@@ -191,7 +192,7 @@ def hidden(activation: Activation, K: int, pairs: int = 1):
         if group == u4(0):
             few()
             if t == u4(0):
-                produce(shared, first, barriers, Xp, Vp, rows * across, across, blocks)
+                produce(shared, first, barriers, Xp, Vp, down * across, across, blocks)
         else:
             many()
             sums = cuda.local.array(RESULTS, f4)
@@ -201,7 +202,7 @@ def hidden(activation: Activation, K: int, pairs: int = 1):
             me = t - u4(WARPGROUP) * (u4(1) + u4(2) * pair)
             mine = u4(0)
             tile = u4(cuda.blockIdx.x) + pair * u4(cuda.gridDim.x)
-            while tile < rows * across:
+            while tile < down * across:
                 if pairs == 2:
                     hopper.wait(barriers, u4(_TURNS) + pair, mine & u4(1) ^ u4(1) ^ pair)
                 q = (mine * u4(pairs) + pair) * blocks

@@ -111,7 +111,7 @@ def test_predictions_of_samples(loss, dtype, capability):
 def test_finish(dtype, update):
     m = matrix_type(dtype)
     code = machine_code(
-        sums.finish(dtype, 32, update), (m, m, F64, m, m, m, m, F64, i8, i8, f8, f8)
+        sums.finish(dtype, 32, update), (m, m, F64, m, m, m, m, F64, i8, i8, f8, F64)
     )
     check(code)
     assert dtype == "float64" or not doubles(code, *SCALE, "F2F.F32.F64")
@@ -272,5 +272,7 @@ def test_probes(dtype):
     code = machine_code(probes.multiply_adds(dtype), (kind, kind, i8, array))
     check(code)
     operation = "FFMA" if dtype == "float32" else "DFMA"
-    assert code.count(operation) >= probes.CHAINS
+    # What the loop itself costs would be taken for the device's limit.
+    loop = code.innermost(operation)
+    assert sum(op.startswith(operation) for op in loop) >= 0.95 * len(loop)
     assert dtype == "float64" or not doubles(code)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ..device import CudaPlan, CudaVariant, Launch, Sums, elements
+from ..device import CudaPlan, CudaVariant, Sums, elements
+from ..kernels.cuda.launch import Launch, bound
 from ..network import Shape
 
 _BLOCKS = 2048  # as many blocks of 32 threads as the largest GPUs hold at a time, or less
@@ -15,8 +15,6 @@ _BLOCKS = 2048  # as many blocks of 32 threads as the largest GPUs hold at a tim
 
 class CudaFused(CudaPlan):
     """Two launches an epoch: the sums of blocks of samples, and their sum with the update."""
-
-    lanes = 32
 
     def _blocks(self, rows: int) -> int:
         from ..kernels.cuda import fused
@@ -48,13 +46,12 @@ class CudaFused(CudaPlan):
     def _sum_rows(self, X: Any, Y: Any) -> tuple[list[Launch], Sums]:
         blocks = self._blocks(len(X))
         sums = self._gVs[:blocks], self._gWs[:blocks], self._losses[:blocks]
-        kernel = self._kernel[blocks, self._units]
-        return [partial(kernel, X, Y, self._dV, self._dW, *sums, self.shape.M)], sums
+        arguments = X, Y, self._dV, self._dW, *sums, self.shape.M
+        return [bound(self._kernel, blocks, self._units, arguments)], sums
 
     def _predict_rows(self, X: Any, F: np.ndarray) -> None:
-        self._predict_kernel[-(-len(X) // self._threads), self._threads](
-            X, self._dV, self._dW, self._Z, self._F, self.shape.d, self.shape.M
-        )
+        arguments = X, self._dV, self._dW, self._Z, self._F, self.shape.d, self.shape.M
+        bound(self._predict_kernel, -(-len(X) // self._threads), self._threads, arguments)()
         self._F[: len(X)].copy_to_host(F)
 
 

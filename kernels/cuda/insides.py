@@ -228,9 +228,13 @@ class MachineCode(NamedTuple):
         return sum(operation.startswith(prefixes) for operation in self.operations)
 
     def inner_loop(self, prefix: str) -> list[str]:
+        """As `innermost`, of the loops that read shared memory: σ multiplies and adds as well."""
+        return self.innermost(prefix, "LDS")
+
+    def innermost(self, prefix: str, reads: str = "") -> list[str]:
         """The operations of the shortest loop around most of those that begin with `prefix`.
 
-        Only loops that read shared memory count: σ in an epilogue multiplies and adds as well.
+        Only loops with an operation that begins with `reads` count.
         """
         loops = []
         for address, operation, operands in self.lines:
@@ -238,7 +242,7 @@ class MachineCode(NamedTuple):
             if target and int(target[1], 16) < address:
                 start = int(target[1], 16)
                 loop = [op for at, op, _ in self.lines if start <= at <= address]
-                if any(op.startswith("LDS") for op in loop):
+                if any(op.startswith(reads) for op in loop):
                     loops.append(loop)
         if not loops:
             return []

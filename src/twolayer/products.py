@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from .device import CudaPlan, Launch, Sums, elements
+from .device import CudaPlan, Sums, elements
+from .kernels.cuda.launch import Launch, bound
 from .kernels.cuda.memory import padded
 
 _BLOCKS = 264  # two for each multiprocessor of a large GPU: a sum is split until there are as many
@@ -21,7 +21,6 @@ class ProductsPlan(CudaPlan):
     Gᵀ X in parts, and the sums of the parts with the update: seven launches an epoch.
     """
 
-    lanes = 8
     sizes = (16, 32, 64, 128)  # extents of tiles
     least_share = 512  # samples of a part of a sum over samples
 
@@ -74,12 +73,12 @@ class ProductsPlan(CudaPlan):
             width = padded(columns, self.dtype)
             share = self._parts(tile, rows, width)[1] if rows else depth
 
-            def bound(A: Any, B: Any, C: Any, D: Any) -> Launch:
+            def launch(A: Any, B: Any, C: Any, D: Any) -> Launch:
                 height, parts = (rows, -(-len(A) // share)) if rows else (len(A), 1)
                 grid = (-(-height // tile.rows), -(-columns // tile.columns), parts)
-                return partial(kernel[grid, tile.threads], A, B, C, D, height, width, share)
+                return bound(kernel, grid, tile.threads, (A, B, C, D, height, width, share))
 
-            return bound
+            return launch
 
         sigma = epilogues.activate(self.net.sigma)
         self._hidden = launcher(None, M, (True, True), sigma, ld_d)
@@ -107,7 +106,7 @@ class ProductsPlan(CudaPlan):
         launches: list[Launch] = [
             self._hidden(X, self._dV, Z, S),
             self._outputs(Z, self._dW, U, U),
-            partial(self._loss_kernel[len(losses), self._threads], U, Y, losses),
+            bound(self._loss_kernel, len(losses), self._threads, (U, Y, losses)),
             self._sum_W(U, Z, gWs, gWs),
             self._backward(U, self._dW, S, S),
             self._sum_V(S, X, gVs, gVs),
@@ -118,5 +117,6 @@ class ProductsPlan(CudaPlan):
         Z, S, U, *_ = self._rows_of(len(X))
         self._hidden(X, self._dV, Z, S)()
         self._outputs(Z, self._dW, U, U)()
-        self._link_kernel[-(-len(X) // self._threads), self._threads](U, self.shape.K)
+        blocks = -(-len(X) // self._threads)
+        bound(self._link_kernel, blocks, self._threads, (U, self.shape.K))()
         F[...] = U.copy_to_host()[:, : F.shape[1]]

@@ -49,6 +49,15 @@ def in_simulator() -> bool:
     return bool(config.ENABLE_CUDASIM)
 
 
+def bounded(kernel: Callable, threads: int, blocks: int) -> Any:
+    """The kernel, with so few registers that `blocks` of `threads` fit on a multiprocessor."""
+    from numba import cuda
+
+    if in_simulator():  # it knows no such option
+        return cuda.jit(kernel)
+    return cuda.jit(launch_bounds=(threads, blocks))(kernel)
+
+
 def _poisoned(shape: Any, dtype: Any) -> np.ndarray:
     from numba.cuda.np import numpy_support
 
@@ -72,10 +81,14 @@ def simulated_module() -> type:
     from numba.cuda.simulator.kernelapi import FakeCUDAModule
 
     class Shared:
-        def __init__(self):
+        def __init__(self, dynamic):
             self.arrays: dict = {}
+            self.dynamic = _poisoned(dynamic, np.uint8)
 
         def array(self, shape, dtype):
+            if shape == 0:  # views of the launch's dynamic shared memory, all from its beginning
+                size = np.dtype(dtype).itemsize
+                return self.dynamic[: len(self.dynamic) // size * size].view(dtype)
             frame = sys._getframe(1)
             site = (frame.f_code, frame.f_lasti)  # two calls on one line are two arrays
             if site not in self.arrays:
@@ -87,11 +100,12 @@ def simulated_module() -> type:
 
         def __init__(self, grid_dim, block_dim, dynshared_size):
             super().__init__(grid_dim, block_dim, dynshared_size)
+            self.dynamic = dynshared_size
             self.fresh_block()
             self._local = _Local()
 
         def fresh_block(self):
-            self._shared = Shared()
+            self._shared = Shared(self.dynamic)
 
         threadIdx = property(lambda self: greenlet.getcurrent().threadIdx)
         blockIdx = property(lambda self: greenlet.getcurrent().blockIdx)

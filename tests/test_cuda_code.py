@@ -18,7 +18,7 @@ pytest.importorskip("numba_cuda", reason="needs numba-cuda: make test-cuda")
 from numba import cuda, types
 
 from twolayer.kernels.activations import ACTIVATIONS
-from twolayer.kernels.cuda import epilogues, fused, probes, samples, sums, tensor, updates
+from twolayer.kernels.cuda import epilogues, fused, mma, probes, samples, sums, tensor, updates
 from twolayer.kernels.cuda.insides import machine_code
 from twolayer.kernels.cuda.products import Tile, product
 from twolayer.kernels.cuda.types import matrix_type
@@ -237,6 +237,47 @@ def test_tensor_products(engine, passes, capability):
 @pytest.mark.parametrize(("activation", "capability"), spread(ACTIVATIONS))
 def test_activations_after_a_tensor_product(activation, capability):
     check_tensor(tensor.three_passes, 3, (True, True), activate(activation), capability)
+
+
+P, F32 = types.Array(types.uint32, 1, "C"), types.Array(types.float32, 1, "C")
+PARTS = types.Array(types.float32, 3, "C")
+
+
+def check_planes(kernel, arguments, capability, transposed):
+    code = machine_code(kernel, arguments, capability)
+    check(code)
+    assert not doubles(code)
+    assert code.registers * mma.THREADS * mma.BLOCKS_PER_MULTIPROCESSOR <= 65536
+    loop = code.inner_loop("HMMA")
+    products = [op for op in loop if op.startswith("HMMA")]
+    assert products == ["HMMA.16816.F32"] * (2 * 96)
+    assert len(products) / len(loop) >= 0.55
+    loads = [op for op in loop if op.startswith("LDSM")]
+    assert loads == ["LDSM.16.MT88.4" if transposed else "LDSM.16.M88.4"] * (2 * 16)
+    assert loop.count("LDGSTS.E.BYPASS.128") == 16
+    assert sum(op.startswith("BAR") for op in loop) == 1
+    assert code.count("STG.E.128") == 4
+    return code
+
+
+CAPABILITIES_OF_PLANES = [*CAPABILITIES, (9, 0, "a")]
+
+
+@pytest.mark.parametrize("stages", [2, 3, 4])
+@pytest.mark.parametrize("capability", CAPABILITIES_OF_PLANES, ids="sm_{0[0]}{0[1]}".format)
+def test_products_of_planes(stages, capability):
+    m = matrix_type("float32")
+    kernel = mma.hidden(ACTIVATIONS["tanh"], 10, stages)
+    check_planes(kernel, (P, P, F32, F32, m, m, PARTS, i8, i8, i8), capability, False)
+    check_planes(mma.sums(stages), (P, P, F32, F32, m, i8, i8, i8, i8, i8), capability, True)
+
+
+@pytest.mark.parametrize(("K", "activation", "capability"), spread([0, 1, 16], ACTIVATIONS))
+def test_outputs_after_a_product_of_planes(K, activation, capability):
+    m = matrix_type("float32")
+    kernel = mma.hidden(ACTIVATIONS[activation], K)
+    code = check_planes(kernel, (P, P, F32, F32, m, m, PARTS, i8, i8, i8), capability, False)
+    assert sum(op == "STG.E" for op in code.operations) == K
 
 
 ALONG, ACROSS = (True, True), (False, False)

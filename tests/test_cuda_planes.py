@@ -28,7 +28,9 @@ def checked_blocks():
 
 def packed(P):
     """The planes of P, |P| < 2^15, in their order on the device."""
-    rows, columns = (-(-extent // edge) * edge for extent, edge in zip(P.shape, (128, 64)))
+    rows, columns = (
+        -(-extent // edge) * edge for extent, edge in zip(P.shape, (128, 64), strict=True)
+    )
     full = np.zeros((rows, columns), np.float32)
     full[: P.shape[0], : P.shape[1]] = P
     hi = full.astype(np.float16)
@@ -36,7 +38,7 @@ def packed(P):
     r, c = np.indices((128, 64))
     where = r * 64 + (c // 8 ^ r & 7) * 8 + c % 8
     blocks = planes.reshape(2, rows // 128, 128, columns // 64, 64).transpose(1, 3, 0, 2, 4)
-    flat = np.zeros(blocks.shape[:3] + (128 * 64,), np.float16)
+    flat = np.zeros((*blocks.shape[:3], 128 * 64), np.float16)
     flat[..., where] = blocks
     return flat.reshape(-1).view(np.uint32)
 
@@ -142,6 +144,7 @@ def test_nan_stays_in_its_row():
     assert not A[:, 3].any()
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("missing", ["syncthreads", "wait"])
 def test_a_product_without_its_barrier_or_wait_shows(missing, monkeypatch):
     if missing == "syncthreads":

@@ -121,7 +121,9 @@ def _emit_multiply(builder, sums, base, atA, atB, along):
         for a, b in _PASSES:
             for j in range(_WIDE):
                 at = 4 * (_WIDE * i + j)
-                found = builder.call(product, [*A[a], *B[b][2 * j : 2 * j + 2], *values[at : at + 4]])
+                found = builder.call(
+                    product, [*A[a], *B[b][2 * j : 2 * j + 2], *values[at : at + 4]]
+                )
                 values[at : at + 4] = [builder.extract_value(found, e) for e in range(4)]
         A = following
     for value, pointer in zip(values, sums, strict=True):
@@ -137,7 +139,9 @@ def _multiplication(along: bool):
         def codegen(context, builder, signature, args):
             kinds = signature.args
             pointers = _elements(context, builder, kinds[0], args[0])
-            base = shared_address(builder, context.make_array(kinds[1])(context, builder, args[1]).data)
+            base = shared_address(
+                builder, context.make_array(kinds[1])(context, builder, args[1]).data
+            )
             indices = [context.cast(builder, args[e], kinds[e], types.uint32) for e in (2, 3)]
             _emit_multiply(builder, pointers, base, *indices, along)
             return context.get_dummy_value()

@@ -39,13 +39,14 @@ u4, u8, f4 = np.uint32, np.uint64, np.float32
 
 _BLOCK = 8192  # uint32 of a packed block, 128 x 64 and two planes
 _BLOCK_PLANE = _BLOCK // 2
-_TILE = SIDE * SIDE  # float32 of a block's results
+_TILE = SIDE * SIDE  # float32 of a block's results; what follows them in shared memory:
+_ROW_FACTORS, _COLUMN_FACTORS, _WEIGHTS = _TILE, _TILE + SIDE, _TILE + 2 * SIDE
 _INLINE = {"forceinline": True}
 
 
 def shared_bytes(stages: int = STAGES) -> int:
-    """Dynamic shared memory of either kernel: the ring, then the tile with W's and V's factors."""
-    return 4 * max(stages * STAGE, _TILE + (MOST_OUTPUTS + 1) * SIDE)
+    """Dynamic shared memory of either kernel: the ring, then the results and what they meet."""
+    return 4 * max(stages * STAGE, _WEIGHTS + MOST_OUTPUTS * SIDE)
 
 
 SHARED_HIDDEN = SHARED_SUMS = shared_bytes()
@@ -158,8 +159,9 @@ def _accumulation(along: bool, stages: int):
 
 
 @register_jitable(**_INLINE)
-def _keep(sums, tile, t):
-    """All results of the block to shared memory."""
+def _keep(sums, tile, factors, i0, rows, t):
+    """All results of the block to shared memory, and the factors of its rows."""
+    tile[u4(_ROW_FACTORS) + t] = factors[i0 + t] if i0 + t < rows else f4(0)
     lane, warp = t % u4(32), t // u4(32)
     row = warp // u4(2) * u4(64) + lane // u4(4)
     column = warp % u4(2) * u4(64) + lane % u4(4) * u4(2)
@@ -167,21 +169,30 @@ def _keep(sums, tile, t):
 
 
 @register_jitable(**_INLINE)
-def _store(tile, C, start, ld, i0, j0, rows, columns, factors, column_factors, t):
-    """C[start + i ld + j] = tile ⊙ factors, by rows; 0 from column `columns` on."""
-    row, column = t // u4(32), j0 + t % u4(32) * u4(4)
+def _store(tile, C, start, ld, i0, j0, rows, columns, column_factors, t):
+    """C[start + i ld + j] = tile ⊙ factors, by rows, with 0 from column `columns` on."""
+    first, lane = u4(t // u4(32)), u4(t % u4(32) * u4(4))
+    column = u4(j0 + lane)
     if column < ld:
-        scales, values = cuda.local.array(4, f4), cuda.local.array(4, f4)
+        scales, values = cuda.local.array(4, f4), cuda.local.array(16, f4)
         for e in range(4):
-            scales[e] = column_factors[column + u4(e)] if column + u4(e) < columns else f4(0)
-        while row < u4(SIDE) and i0 + row < rows:
-            copy(values, 0, tile, row * u4(SIDE) + ((column - j0) ^ _swizzle(row)))
-            factor = factors[i0 + row]
-            for e in range(4):
-                scaled = values[e] * factor * scales[e]
-                values[e] = scaled if column + u4(e) < columns else f4(0)  # NaN * 0 is none
-            copy(C, start + u8(i0 + row) * u8(ld) + u8(column), values, 0)
-            row = u4(row + u4(4))
+            scales[e] = (
+                column_factors[u4(column + u4(e))] if u4(column + u4(e)) < columns else f4(0)
+            )
+        while first < u4(SIDE):  # four rows at a time hide what their loads take
+            for r in range(4):
+                row = u4(first + u4(4 * r))
+                copy(values, 4 * r, tile, u4(row * u4(SIDE) + (lane ^ _swizzle(row))))
+            for r in range(4):
+                row = u4(first + u4(4 * r))
+                factor = tile[u4(_ROW_FACTORS) + row]
+                for e in range(4):
+                    scaled = values[4 * r + e] * factor * scales[e]
+                    inside = u4(column + u4(e)) < columns  # NaN * 0 would be none
+                    values[4 * r + e] = scaled if inside else f4(0)
+                if u4(i0 + row) < rows:
+                    copy(C, start + u8(i0 + row) * u8(ld) + u8(column), values, 4 * r)
+            first = u4(first + u4(16))
 
 
 @cache
@@ -195,23 +206,34 @@ def hidden(activation: Activation, K: int, stages: int = STAGES):
     if not 0 <= K <= MOST_OUTPUTS:
         raise ValueError(f"the partial sums are made for at most {MOST_OUTPUTS} outputs, got {K}")
     value, accumulate = activation.value, _accumulation(True, stages)
-    weights, scales, size = _TILE, _TILE + MOST_OUTPUTS * SIDE, max(K, 1)
+    size = max(K, 1)
 
     @register_jitable(**_INLINE)
-    def outputs(tile, xr, Us, c, i, t):
+    def prepare(tile, W, vr, j, M, t):
+        """W and V's factors of the tile's units to shared memory; a thread has a unit."""
+        w = cuda.local.array(size, f4)
+        for k in range(K):
+            w[k] = W[k, j] if j < u4(W.shape[1]) else f4(0)
+        tile[u4(_COLUMN_FACTORS) + t] = vr[j] if j < M else f4(0)
+        for k in range(K):
+            tile[u4(_WEIGHTS + k * SIDE) + t] = w[k]
+
+    @register_jitable(**_INLINE)
+    def outputs(tile, Us, c, i, t):
+        """A thread has a row."""
         u = cuda.local.array(size, f4)
         a, v, w = cuda.local.array(4, f4), cuda.local.array(4, f4), cuda.local.array(4, f4)
         for k in range(K):
             u[k] = f4(0)
-        factor, moved = xr[i], _swizzle(t)
+        factor, start, moved = tile[u4(_ROW_FACTORS) + t], u4(t * u4(SIDE)), u4(_swizzle(t))
         column = u4(0)
         while column < u4(SIDE):
-            copy(a, 0, tile, t * u4(SIDE) + (column ^ moved))
-            copy(v, 0, tile, u4(scales) + column)
+            copy(a, 0, tile, u4(start + (column ^ moved)))
+            copy(v, 0, tile, u4(u4(_COLUMN_FACTORS) + column))
             for e in range(4):
                 a[e] = value(a[e] * factor * v[e])
             for k in range(K):
-                copy(w, 0, tile, u4(weights + k * SIDE) + column)
+                copy(w, 0, tile, u4(u4(_WEIGHTS + k * SIDE) + column))
                 for e in range(4):
                     u[k] += a[e] * w[e]
             column = u4(column + u4(4))
@@ -230,16 +252,13 @@ def hidden(activation: Activation, K: int, stages: int = STAGES):
         count = u4((u4(inputs) + u4(DEPTH - 1)) // u4(DEPTH))
         starts, none = (u8(r) * row, u8(c) * row), (u8(0), u8(0))
         accumulate(sums, shared, Xp, Vp, starts, none, none, count, t)
-        _keep(sums, tile, t)
+        _keep(sums, tile, xr, i0, u4(n), t)
         if K > 0:
-            for k in range(K):
-                inside = j0 + t < u4(W.shape[1])
-                tile[u4(weights + k * SIDE) + t] = W[k, j0 + t] if inside else f4(0)
-            tile[u4(scales) + t] = vr[j0 + t] if j0 + t < u4(M) else f4(0)
+            prepare(tile, W, vr, j0 + t, u4(M), t)
         cuda.syncthreads()
-        _store(tile, A, u8(0), u4(A.shape[1]), i0, j0, u4(n), u4(M), xr, vr, t)
+        _store(tile, A, u8(0), u4(A.shape[1]), i0, j0, u4(n), u4(M), vr, t)
         if K > 0 and i0 + t < u4(n):
-            outputs(tile, xr, Us, c, i0 + t, t)
+            outputs(tile, Us, c, i0 + t, t)
 
     return bounded(kernel, THREADS, BLOCKS_PER_MULTIPROCESSOR)
 
@@ -279,10 +298,10 @@ def sums(stages: int = STAGES):
             u8(_BLOCK) if j * u4(2) + u4(1) < blocksX else u8(0),
         )
         accumulate(results, shared, Gp, Xp, starts, strides, besides, count, t)
-        _keep(results, tile, t)
+        i0, j0 = u4(m * u4(SIDE)), u4(j * u4(SIDE))
+        _keep(results, tile, gr, i0, u4(M), t)
         cuda.syncthreads()
         start = u8(part) * u8(M) * u8(ld)
-        i0, j0 = u4(m * u4(SIDE)), u4(j * u4(SIDE))
-        _store(tile, gVs, start, u4(ld), i0, j0, u4(M), u4(d), gr, xc, t)
+        _store(tile, gVs, start, u4(ld), i0, j0, u4(M), u4(d), xc, t)
 
     return bounded(kernel, THREADS, BLOCKS_PER_MULTIPROCESSOR)

@@ -106,19 +106,24 @@ def test_sums(stages):
     check_sums(n, M, d, 128, stages)
 
 
-def test_sums_of_other_shapes():
-    check_sums(300, 5, 3, 256, 3)
-    check_sums(40, 70, 190, 128, 3)
+@pytest.mark.parametrize("columns", [128, 112, 96, 16])
+def test_sums_of_other_shapes(columns):
+    check_sums(300, 5, 3, 256, 3, columns)
+    check_sums(40, 70, 190, 128, 3, columns)
 
 
-def check_sums(n, M, d, share, stages):
+def test_columns_that_waste_least():
+    assert [mma.columns_for(d) for d in (784, 128, 100, 1024, 96)] == [112, 128, 112, 128, 96]
+
+
+def check_sums(n, M, d, share, stages, columns=128):
     random = np.random.default_rng(n)
     G, Gs, gr = scaled(random, n, M, 0)
     X, Xs, xc = scaled(random, n, d, 0)
     parts = -(-n // share)
     gVs = np.full((parts, M * ld(d)), np.nan, np.float32)
-    grid = mma.tiles(M) * mma.tiles(d), parts
-    mma.sums(stages)[grid, mma.THREADS, 0, mma.shared_bytes(stages)](
+    grid = mma.tiles(M) * mma.tiles(d, columns), parts
+    mma.sums(stages, columns)[grid, mma.THREADS, 0, mma.shared_bytes(stages)](
         packed(Gs), packed(Xs), gr, xc, gVs, M, d, ld(d), share, n
     )
     gVs = gVs.reshape(parts, M, ld(d))

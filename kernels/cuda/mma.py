@@ -19,14 +19,11 @@ from ..activations import Activation
 from .asynchronous import commit, copy_async, wait
 from .fragments import (
     DEPTH,
+    EDGE,
     PLANE,
-    RESULTS,
     SIDE,
     STAGE,
-    clear,
-    multiply_across,
-    multiply_along,
-    put,
+    warp_tile,
 )
 from .insides import bounded
 from .memory import copy
@@ -52,19 +49,18 @@ def shared_bytes(stages: int = STAGES) -> int:
 SHARED_HIDDEN = SHARED_SUMS = shared_bytes()
 
 
-def tiles(extent: int) -> int:
+def tiles(extent: int, columns: int = SIDE) -> int:
     """Tiles along an axis of the results."""
-    return -(-extent // SIDE)
+    return -(-extent // columns)
 
 
-@register_jitable(**_INLINE)
-def _swizzle(row):
-    """What moves columns in row `row` of the tile, so that neither axis meets bank conflicts."""
-    return row % u4(4) * u4(8) + row // u4(4) % u4(2) * u4(4)
+def columns_for(extent: int) -> int:
+    """The columns of tiles that `sums` best cuts so many of X into."""
+    return min((128, 112, 96), key=lambda columns: tiles(extent, columns) * (columns + 8))
 
 
-def _geometry(along: bool):
-    """place(t), fetch(shared, at, P, first, stride, beside, step, t), both of one operand."""
+def _geometry(along: bool, columns: int):
+    """places(t), and fetch(shared, at, P, first, stride, i, end, step, t) of A and of B."""
 
     @register_jitable(**_INLINE)
     def at_row(row, chunk):
@@ -78,14 +74,14 @@ def _geometry(along: bool):
         lane, warp = t % u4(32), t // u4(32)
         low, middle, upper = lane % u4(8), lane // u4(8) % u4(2), lane // u4(16)
         one, other = low + u4(8) * middle, low + u4(8) * upper
-        edge = u4(64 * 16)  # 64 rows along, or a block of 64 columns across
+        edge = u4(PLANE // 2)  # 64 rows along, or a block across
         startA, startB = warp // u4(2) * edge, u4(2 * PLANE) + warp % u4(2) * edge
         if along:
             return u4(startA + at_row(one, upper)), u4(startB + at_row(other, middle))
         return u4(startA + at_row(other, middle)), u4(startB + at_row(one, upper))
 
     @register_jitable(**_INLINE)
-    def fetch_along(shared, at, P, first, stride, beside, step, t):
+    def fetch_along(shared, at, P, first, stride, i, end, step, t):
         row, chunk = t // u4(4), t % u4(4)
         to = at + at_row(row, chunk)
         own = row * u4(32) + row // u4(4) % u4(2) * u4(16) + (chunk ^ row % u4(4)) * u4(4)
@@ -97,31 +93,45 @@ def _geometry(along: bool):
                     P, start + u8(plane * _BLOCK_PLANE + e * 1024),
                 )  # fmt: skip
 
-    @register_jitable(**_INLINE)
-    def fetch_across(shared, at, P, first, stride, beside, step, t):
-        to = at + t * u4(4)
-        start = first + u8(step // u4(4)) * stride + u8(step % u4(4) * u4(1024) + t * u4(4))
-        for plane in range(2):
-            for e in range(2):  # 16 rows
-                to_e = to + u4(plane * PLANE + e * 512)
-                start_e = start + u8(plane * _BLOCK_PLANE + e * 512)
-                copy_async(shared, u4(to_e), P, start_e)
-                copy_async(shared, u4(to_e + u4(1024)), P, start_e + beside)
+    def across(extent):
+        chunks = extent // 8
+        of_warp = chunks // 2
 
-    return places, fetch_along if along else fetch_across
+        @register_jitable(**_INLINE)
+        def fetch_across(shared, at, P, first, stride, i, end, step, t):
+            row, chunk = t // u4(chunks), t % u4(chunks)
+            there = i // u4(8) + chunk
+            if row < u4(8) and there < end:  # a matrix may end within the tile
+                block, within = chunk // u4(of_warp), chunk % u4(of_warp)
+                to = at + block * u4(1024) + at_row(row, within)
+                own = there // u4(8) * u4(_BLOCK) + at_row(row, there % u4(8))
+                start = first + u8(step // u4(4)) * stride + u8(own + step % u4(4) * u4(1024))
+                for plane in range(2):
+                    for e in range(4):  # 8 rows
+                        copy_async(
+                            shared, u4(to + u4(plane * PLANE + e * 256)),
+                            P, start + u8(plane * _BLOCK_PLANE + e * 256),
+                        )  # fmt: skip
+
+        return fetch_across
+
+    if along:
+        return places, fetch_along, fetch_along
+    return places, across(SIDE), across(columns)
 
 
 @cache
-def _accumulation(along: bool, stages: int):
-    """accumulate(sums, shared, A, B, starts, strides, besides, count, t): `count` stages of a tile.
+def _accumulation(along: bool, stages: int, columns: int = SIDE):
+    """accumulate(sums, shared, A, B, first, strides, corner, ends, count, t): a tile's stages.
 
-    Of A and B each: the index of the first block, the distance of the blocks that follow across,
-    and that of the block beside it.
+    Of A and B each: the index of their first block; across, the distance of the blocks that
+    follow, the first row or column of the tile, and how many chunks of 8 of them there are.
     """
     if stages < 2:
         raise ValueError(f"a ring has at least 2 stages, got {stages}")
-    places, fetch = _geometry(along)
-    multiply = multiply_along if along else multiply_across
+    places, fetchA, fetchB = _geometry(along, columns)
+    warp = warp_tile(along, columns // 2)
+    multiply, clear = warp.multiply, warp.clear
     ahead, pending, ring = stages - 1, stages - 2, stages * STAGE
 
     @register_jitable(**_INLINE)
@@ -129,22 +139,24 @@ def _accumulation(along: bool, stages: int):
         return u4(at ^ u4(8)) if along else u4(at + u4(16 * 32))
 
     @register_jitable(**_INLINE)
-    def accumulate(sums, shared, A, B, starts, strides, besides, count, t):
+    def fetch(shared, at, A, B, first, strides, corner, ends, step, t):
+        fetchA(shared, at, A, first[0], strides[0], corner[0], ends[0], step, t)
+        fetchB(shared, at + u4(2 * PLANE), B, first[1], strides[1], corner[1], ends[1], step, t)
+
+    @register_jitable(**_INLINE)
+    def accumulate(sums, shared, A, B, first, strides, corner, ends, count, t):
         atA, atB = places(t)
         clear(sums)
         for s in range(ahead):
             if u4(s) < count:
-                at = u4(s * STAGE)
-                fetch(shared, at, A, starts[0], strides[0], besides[0], u4(s), t)
-                fetch(shared, at + u4(2 * PLANE), B, starts[1], strides[1], besides[1], u4(s), t)
+                fetch(shared, u4(s * STAGE), A, B, first, strides, corner, ends, u4(s), t)
             commit()
         read, write, step, end = u4(0), u4(ahead * STAGE), u4(ahead), u4(count + u4(ahead))
         while step < end:
             wait(pending)
             cuda.syncthreads()
             if step < count:
-                fetch(shared, write, A, starts[0], strides[0], besides[0], step, t)
-                fetch(shared, write + u4(2 * PLANE), B, starts[1], strides[1], besides[1], step, t)
+                fetch(shared, write, A, B, first, strides, corner, ends, step, t)
             commit()
             multiply(sums, shared, u4(atA + read), u4(atB + read))
             multiply(sums, shared, u4(second(atA) + read), u4(second(atB) + read))
@@ -159,40 +171,51 @@ def _accumulation(along: bool, stages: int):
 
 
 @register_jitable(**_INLINE)
-def _keep(sums, tile, factors, i0, rows, t):
-    """All results of the block to shared memory, and the factors of its rows."""
-    tile[u4(_ROW_FACTORS) + t] = factors[i0 + t] if i0 + t < rows else f4(0)
-    lane, warp = t % u4(32), t // u4(32)
-    row = warp // u4(2) * u4(64) + lane // u4(4)
-    column = warp % u4(2) * u4(64) + lane % u4(4) * u4(2)
-    put(sums, tile, u4(row * u4(SIDE) + (column ^ _swizzle(row))))
+def _swizzle(row):
+    """What moves columns in row `row` of the tile, so that neither axis meets bank conflicts."""
+    return u4(row % u4(4) * u4(8) + row // u4(4) % u4(2) * u4(4))
 
 
-@register_jitable(**_INLINE)
-def _store(tile, C, start, ld, i0, j0, rows, columns, column_factors, t):
-    """C[start + i ld + j] = tile ⊙ factors, by rows, with 0 from column `columns` on."""
-    first, lane = u4(t // u4(32)), u4(t % u4(32) * u4(4))
-    column = u4(j0 + lane)
-    if column < ld:
-        scales, values = cuda.local.array(4, f4), cuda.local.array(16, f4)
-        for e in range(4):
-            scales[e] = (
-                column_factors[u4(column + u4(e))] if u4(column + u4(e)) < columns else f4(0)
-            )
-        while first < u4(SIDE):  # four rows at a time hide what their loads take
-            for r in range(4):
-                row = u4(first + u4(4 * r))
-                copy(values, 4 * r, tile, u4(row * u4(SIDE) + (lane ^ _swizzle(row))))
-            for r in range(4):
-                row = u4(first + u4(4 * r))
-                factor = tile[u4(_ROW_FACTORS) + row]
-                for e in range(4):
-                    scaled = values[4 * r + e] * factor * scales[e]
-                    inside = u4(column + u4(e)) < columns  # NaN * 0 would be none
-                    values[4 * r + e] = scaled if inside else f4(0)
-                if u4(i0 + row) < rows:
-                    copy(C, start + u8(i0 + row) * u8(ld) + u8(column), values, 4 * r)
-            first = u4(first + u4(16))
+@cache
+def _epilogue(columns: int):
+    """keep and store, of a tile of that many columns."""
+    put, width = warp_tile(True, columns // 2).put, columns // 2
+
+    @register_jitable(**_INLINE)
+    def keep(sums, tile, factors, i0, rows, t):
+        """All results of the block to shared memory, and the factors of its rows."""
+        tile[u4(_ROW_FACTORS) + t] = factors[i0 + t] if i0 + t < rows else f4(0)
+        lane, warp = t % u4(32), t // u4(32)
+        row = warp // u4(2) * u4(EDGE) + lane // u4(4)
+        column = warp % u4(2) * u4(width) + lane % u4(4) * u4(2)
+        put(sums, tile, u4(row * u4(SIDE)), u4(column), _swizzle(row))
+
+    @register_jitable(**_INLINE)
+    def store(tile, C, start, ld, i0, j0, rows, inside, column_factors, t):
+        """C[start + i ld + j] = tile ⊙ factors, by rows, with 0 from column `inside` on."""
+        first, lane = u4(t // u4(32)), u4(t % u4(32) * u4(4))
+        column = u4(j0 + lane)
+        if column < ld and lane < u4(columns):
+            scales, values = cuda.local.array(4, f4), cuda.local.array(16, f4)
+            for e in range(4):
+                j = u4(column + u4(e))
+                scales[e] = column_factors[j] if j < inside else f4(0)
+            while first < u4(SIDE):  # four rows at a time hide what their loads take
+                for r in range(4):
+                    row = u4(first + u4(4 * r))
+                    copy(values, 4 * r, tile, u4(row * u4(SIDE) + (lane ^ _swizzle(row))))
+                for r in range(4):
+                    row = u4(first + u4(4 * r))
+                    factor = tile[u4(_ROW_FACTORS) + row]
+                    for e in range(4):
+                        scaled = values[4 * r + e] * factor * scales[e]
+                        # NaN * 0 would be none
+                        values[4 * r + e] = scaled if u4(column + u4(e)) < inside else f4(0)
+                    if u4(i0 + row) < rows:
+                        copy(C, start + u8(i0 + row) * u8(ld) + u8(column), values, 4 * r)
+                first = u4(first + u4(16))
+
+    return keep, store
 
 
 @cache
@@ -206,6 +229,7 @@ def hidden(activation: Activation, K: int, stages: int = STAGES):
     if not 0 <= K <= MOST_OUTPUTS:
         raise ValueError(f"the partial sums are made for at most {MOST_OUTPUTS} outputs, got {K}")
     value, accumulate = activation.value, _accumulation(True, stages)
+    (keep, store), results = _epilogue(SIDE), warp_tile(True, EDGE).results
     size = max(K, 1)
 
     @register_jitable(**_INLINE)
@@ -243,20 +267,20 @@ def hidden(activation: Activation, K: int, stages: int = STAGES):
     def kernel(Xp, Vp, xr, vr, W, A, Us, n, M, inputs):
         shared = cuda.shared.array(0, u4)
         tile = cuda.shared.array(0, f4)
-        sums = cuda.local.array(RESULTS, f4)
+        sums = cuda.local.array(results, f4)
         t, block = u4(cuda.threadIdx.x), u4(cuda.blockIdx.x)
         across = (u4(M) + u4(SIDE - 1)) // u4(SIDE)
         r, c = block // across, block % across
         i0, j0 = u4(r * u4(SIDE)), u4(c * u4(SIDE))
         row = u8((u4(inputs) + u4(63)) // u4(64)) * u8(_BLOCK)
         count = u4((u4(inputs) + u4(DEPTH - 1)) // u4(DEPTH))
-        starts, none = (u8(r) * row, u8(c) * row), (u8(0), u8(0))
-        accumulate(sums, shared, Xp, Vp, starts, none, none, count, t)
-        _keep(sums, tile, xr, i0, u4(n), t)
+        first, zeros, unused = (u8(r) * row, u8(c) * row), (u8(0), u8(0)), (u4(0), u4(0))
+        accumulate(sums, shared, Xp, Vp, first, zeros, unused, unused, count, t)
+        keep(sums, tile, xr, i0, u4(n), t)
         if K > 0:
             prepare(tile, W, vr, j0 + t, u4(M), t)
         cuda.syncthreads()
-        _store(tile, A, u8(0), u4(A.shape[1]), i0, j0, u4(n), u4(M), vr, t)
+        store(tile, A, u8(0), u4(A.shape[1]), i0, j0, u4(n), u4(M), vr, t)
         if K > 0 and i0 + t < u4(n):
             outputs(tile, Us, c, i0 + t, t)
 
@@ -264,44 +288,36 @@ def hidden(activation: Activation, K: int, stages: int = STAGES):
 
 
 @cache
-def sums(stages: int = STAGES):
+def sums(stages: int = STAGES, columns: int = SIDE):
     """Kernel(Gp, Xp, gr, xc, gVs, M, d, ld, share, samples): gVs = parts of Gᵀ X.
 
     Gp, Xp planes of G (n, M) and X (n, d), n = `samples`; gr (M,), xc (d,) undo their scales. gVs
     (parts, M ld), of which row p sums samples p share ... (p + 1) share, a multiple of 128.
-    Launched with (tiles(M) tiles(d), parts) blocks.
+    Launched with (tiles(M) tiles(d, columns), parts) blocks.
     """
-    accumulate = _accumulation(False, stages)
+    if columns % 16 or not 0 < columns <= SIDE:
+        raise ValueError(f"a tile has 16, 32 ... {SIDE} columns, got {columns}")
+    accumulate = _accumulation(False, stages, columns)
+    (keep, store), results = _epilogue(columns), warp_tile(False, columns // 2).results
 
     def kernel(Gp, Xp, gr, xc, gVs, M, d, ld, share, samples):
         shared = cuda.shared.array(0, u4)
         tile = cuda.shared.array(0, f4)
-        results = cuda.local.array(RESULTS, f4)
+        sums = cuda.local.array(results, f4)
         t, block, part = u4(cuda.threadIdx.x), u4(cuda.blockIdx.x), u4(cuda.blockIdx.y)
-        across = (u4(d) + u4(SIDE - 1)) // u4(SIDE)
-        m, j = u4(block // across), u4(block % across)
+        across = (u4(d) + u4(columns - 1)) // u4(columns)
+        i0, j0 = u4(block // across * u4(SIDE)), u4(block % across * u4(columns))
         blocksG, blocksX = (u4(M) + u4(63)) // u4(64), (u4(d) + u4(63)) // u4(64)
-        first = u4(part * u4(share))
-        end = min(u4(first + u4(share)), u4((u4(samples) + u4(127)) // u4(128) * u4(128)))
-        count = u4(0)
-        if first < end:
-            count = u4((end - first) // u4(DEPTH))
         strides = (u8(blocksG) * u8(_BLOCK), u8(blocksX) * u8(_BLOCK))
-        row = u8(first // u4(128))
-        starts = (
-            row * strides[0] + u8(m) * u8(2 * _BLOCK),
-            row * strides[1] + u8(j) * u8(2 * _BLOCK),
-        )
-        # A matrix may end with half a tile: what then stands in the other half is not stored.
-        besides = (
-            u8(_BLOCK) if m * u4(2) + u4(1) < blocksG else u8(0),
-            u8(_BLOCK) if j * u4(2) + u4(1) < blocksX else u8(0),
-        )
-        accumulate(results, shared, Gp, Xp, starts, strides, besides, count, t)
-        i0, j0 = u4(m * u4(SIDE)), u4(j * u4(SIDE))
-        _keep(results, tile, gr, i0, u4(M), t)
+        start = u4(part * u4(share))
+        end = min(u4(start + u4(share)), u4((u4(samples) + u4(127)) // u4(128) * u4(128)))
+        count = u4((end - start) // u4(DEPTH)) if start < end else u4(0)
+        first = (u8(start // u4(128)) * strides[0], u8(start // u4(128)) * strides[1])
+        ends = (u4(blocksG * u4(8)), u4(blocksX * u4(8)))
+        accumulate(sums, shared, Gp, Xp, first, strides, (i0, j0), ends, count, t)
+        keep(sums, tile, gr, i0, u4(M), t)
         cuda.syncthreads()
-        start = u8(part) * u8(M) * u8(ld)
-        _store(tile, gVs, start, u4(ld), i0, j0, u4(M), u4(d), xc, t)
+        beginning = u8(part) * u8(M) * u8(ld)
+        store(tile, gVs, beginning, u4(ld), i0, j0, u4(M), u4(d), xc, t)
 
     return bounded(kernel, THREADS, BLOCKS_PER_MULTIPROCESSOR)

@@ -52,12 +52,6 @@ def wait(pending):
             place[...] = values
 
 
-def shared_address(builder, data):
-    """The 32-bit address in shared memory of a generic pointer."""
-    pointer = builder.addrspacecast(data, ir.PointerType(data.type.pointee, _SHARED))
-    return builder.ptrtoint(pointer, ir.IntType(32))
-
-
 @overload(copy_async, jit_options=_INLINE)
 def _overload_copy_async(target, at, source, start):
     return lambda target, at, source, start: _copy_async(target, at, source, start)
@@ -71,8 +65,9 @@ def _copy_async(typingctx, target, at, source, start):
     def codegen(context, builder, signature, args):
         kinds, bits = signature.args, ir.IntType(32)
         shared = context.make_array(kinds[0])(context, builder, args[0]).data
+        shared = builder.addrspacecast(shared, ir.PointerType(shared.type.pointee, _SHARED))
         index = context.cast(builder, args[1], kinds[1], types.uint32)
-        place = builder.add(shared_address(builder, shared), builder.mul(index, bits(size)))
+        place = builder.add(builder.ptrtoint(shared, bits), builder.mul(index, bits(size)))
         data = context.make_array(kinds[2])(context, builder, args[2]).data
         values = builder.gep(data, [context.cast(builder, args[3], kinds[3], types.uint64)])
         kind = ir.FunctionType(ir.VoidType(), [bits, ir.IntType(64)])

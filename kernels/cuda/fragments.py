@@ -26,7 +26,6 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
-from .asynchronous import shared_address
 from .insides import WARP, collective
 
 EDGE = 64  # rows of a warp's tile, and at most as many columns
@@ -34,6 +33,7 @@ SIDE = 128  # rows of a block's tile, and at most as many columns
 DEPTH = 32  # of the sum in a stage
 PLANE = SIDE * DEPTH // 2  # uint32 of an operand's plane in a stage
 STAGE = 4 * PLANE
+_SHARED = 3  # the address space
 _PASSES = ((1, 0), (0, 1), (0, 0))  # planes of A and B, 0 is hi
 _TALL = EDGE // 16
 _INLINE = {"forceinline": True}
@@ -179,7 +179,8 @@ def warp_tile(along: bool, width: int) -> Warp:
             kinds = signature.args
             found = pointers(context, builder, kinds[0], args[0])
             data = context.make_array(kinds[1])(context, builder, args[1]).data
-            base = shared_address(builder, data)
+            shared = builder.addrspacecast(data, ir.PointerType(data.type.pointee, _SHARED))
+            base = builder.ptrtoint(shared, ir.IntType(32))
             indices = [context.cast(builder, args[e], kinds[e], types.uint32) for e in (2, 3)]
             _emit_multiply(builder, found, base, *indices, along, width)
             return context.get_dummy_value()

@@ -49,13 +49,9 @@ def in_simulator() -> bool:
     return bool(config.ENABLE_CUDASIM)
 
 
-def bounded(kernel: Callable, threads: int, blocks: int) -> Any:
-    """The kernel, with so few registers that `blocks` of `threads` fit on a multiprocessor."""
-    from numba import cuda
-
-    if in_simulator():  # it knows no such option
-        return cuda.jit(kernel)
-    return cuda.jit(launch_bounds=(threads, blocks))(kernel)
+def launch_bounds(threads: int, blocks: int = 1) -> dict[str, Any]:
+    """What `cuda.jit` is told so that `blocks` of so many threads share all registers."""
+    return {} if in_simulator() else {"launch_bounds": (threads, blocks)}
 
 
 def _poisoned(shape: Any, dtype: Any) -> np.ndarray:

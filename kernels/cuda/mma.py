@@ -25,7 +25,7 @@ from .fragments import (
     STAGE,
     warp_tile,
 )
-from .insides import bounded
+from .insides import launch_bounds
 from .memory import copy
 
 THREADS = 128
@@ -284,7 +284,7 @@ def hidden(activation: Activation, K: int, stages: int = STAGES):
         if K > 0 and i0 + t < u4(n):
             outputs(tile, Us, c, i0 + t, t)
 
-    return bounded(kernel, THREADS, BLOCKS_PER_MULTIPROCESSOR)
+    return cuda.jit(**launch_bounds(THREADS, BLOCKS_PER_MULTIPROCESSOR))(kernel)
 
 
 @cache
@@ -320,4 +320,4 @@ def sums(stages: int = STAGES, columns: int = SIDE):
         beginning = u8(part) * u8(M) * u8(ld)
         store(tile, gVs, beginning, u4(ld), i0, j0, u4(M), u4(d), xc, t)
 
-    return bounded(kernel, THREADS, BLOCKS_PER_MULTIPROCESSOR)
+    return cuda.jit(**launch_bounds(THREADS, BLOCKS_PER_MULTIPROCESSOR))(kernel)

@@ -18,7 +18,7 @@ pytest.importorskip("numba_cuda", reason="needs numba-cuda: make test-cuda")
 from numba import cuda, types
 
 from twolayer.kernels.activations import ACTIVATIONS
-from twolayer.kernels.cuda import epilogues, fused, probes, samples, sums, tensor, updates
+from twolayer.kernels.cuda import epilogues, fused, mma, probes, samples, sums, tensor, updates
 from twolayer.kernels.cuda.insides import machine_code
 from twolayer.kernels.cuda.products import Tile, product
 from twolayer.kernels.cuda.types import matrix_type
@@ -237,6 +237,60 @@ def test_tensor_products(engine, passes, capability):
 @pytest.mark.parametrize(("activation", "capability"), spread(ACTIVATIONS))
 def test_activations_after_a_tensor_product(activation, capability):
     check_tensor(tensor.three_passes, 3, (True, True), activate(activation), capability)
+
+
+P, F32 = types.Array(types.uint32, 1, "C"), types.Array(types.float32, 1, "C")
+PARTS = types.Array(types.float32, 3, "C")
+
+
+def check_planes(kernel, arguments, capability, transposed, columns=128):
+    code = machine_code(kernel, arguments, capability)
+    check(code)
+    assert not doubles(code)
+    assert code.registers * mma.THREADS * mma.BLOCKS_PER_MULTIPROCESSOR <= 65536
+    loop = code.inner_loop("HMMA")
+    products = [op for op in loop if op.startswith("HMMA")]
+    assert products == ["HMMA.16816.F32"] * (2 * 96 * columns // 128)
+    assert len(products) / len(loop) >= (0.54 if columns == 128 else 0.48)
+    loads = [op for op in loop if op.startswith("LDSM")]
+    assert loads == ["LDSM.16.MT88.4" if transposed else "LDSM.16.M88.4"] * len(loads)
+    assert len(loads) == 4 * (4 + -(-columns // 32))
+    assert loop.count("LDGSTS.E.BYPASS.128") == 16
+    assert sum(op.startswith("BAR") for op in loop) == 1
+    assert code.count("STG.E.128") == 4
+    return code
+
+
+OF_PLANES = [*CAPABILITIES, (9, 0, "a")]  # the last is what a launch on compute capability 9.0 has
+of_planes = pytest.mark.parametrize(
+    "capability", OF_PLANES, ids=lambda c: "sm_" + "".join(map(str, c))
+)
+HIDDEN = (P, P, F32, F32, matrix_type("float32"), matrix_type("float32"), PARTS, i8, i8, i8)
+SUMS = (P, P, F32, F32, matrix_type("float32"), i8, i8, i8, i8, i8)
+
+
+@of_planes
+@pytest.mark.parametrize("stages", [2, 3])
+def test_hidden_of_planes(stages, capability):
+    kernel = mma.hidden(ACTIVATIONS["tanh"], 10, stages)
+    check_planes(kernel, HIDDEN, capability, False)
+
+
+@of_planes
+@pytest.mark.parametrize(("stages", "columns"), [(2, 128), (3, 128), (3, 112), (3, 96)])
+def test_sums_of_planes(stages, columns, capability):
+    check_planes(mma.sums(stages, columns), SUMS, capability, True, columns)
+
+
+@pytest.mark.parametrize(
+    ("pair", "capability"),
+    spread(list(zip(ACTIVATIONS, itertools.cycle([16, 1, 0]), strict=False))),
+)
+def test_outputs_after_hidden_of_planes(pair, capability):
+    activation, K = pair
+    kernel = mma.hidden(ACTIVATIONS[activation], K)
+    code = check_planes(kernel, HIDDEN, capability, False)
+    assert code.operations.count("STG.E") == K
 
 
 ALONG, ACROSS = (True, True), (False, False)

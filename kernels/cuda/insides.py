@@ -49,6 +49,11 @@ def in_simulator() -> bool:
     return bool(config.ENABLE_CUDASIM)
 
 
+def launch_bounds(threads: int, blocks: int = 1) -> dict[str, Any]:
+    """What `cuda.jit` is told so that `blocks` of so many threads share all registers."""
+    return {} if in_simulator() else {"launch_bounds": (threads, blocks)}
+
+
 def _poisoned(shape: Any, dtype: Any) -> np.ndarray:
     from numba.cuda.np import numpy_support
 
@@ -72,10 +77,14 @@ def simulated_module() -> type:
     from numba.cuda.simulator.kernelapi import FakeCUDAModule
 
     class Shared:
-        def __init__(self):
+        def __init__(self, dynamic):
             self.arrays: dict = {}
+            self.dynamic = _poisoned(dynamic, np.uint8)
 
         def array(self, shape, dtype):
+            if shape == 0:  # views of the launch's dynamic shared memory, all from its beginning
+                size = np.dtype(dtype).itemsize
+                return self.dynamic[: len(self.dynamic) // size * size].view(dtype)
             frame = sys._getframe(1)
             site = (frame.f_code, frame.f_lasti)  # two calls on one line are two arrays
             if site not in self.arrays:
@@ -87,11 +96,12 @@ def simulated_module() -> type:
 
         def __init__(self, grid_dim, block_dim, dynshared_size):
             super().__init__(grid_dim, block_dim, dynshared_size)
+            self.dynamic = dynshared_size
             self.fresh_block()
             self._local = _Local()
 
         def fresh_block(self):
-            self._shared = Shared()
+            self._shared = Shared(self.dynamic)
 
         threadIdx = property(lambda self: greenlet.getcurrent().threadIdx)
         blockIdx = property(lambda self: greenlet.getcurrent().blockIdx)

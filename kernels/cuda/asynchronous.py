@@ -1,0 +1,116 @@
+"""Copies from global to shared memory that run beside the computation (cp.async, sm_80 and later).
+
+A thread's copies since its last `commit` are a group. `wait` returns when all but so many of its
+groups have landed; the other threads see them after a barrier. Not before may a target be read.
+"""
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic, overload
+
+from .memory import BYTES
+
+_SHARED = 3  # the address space
+_INLINE = {"forceinline": True}
+
+
+def _groups() -> list[list]:
+    """The calling thread's copies that have not landed, the open group last."""
+    import greenlet
+
+    thread: Any = greenlet.getcurrent()
+    if not hasattr(thread, "groups"):
+        thread.groups = [[]]
+    return thread.groups
+
+
+def copy_async(target, at, source, start):
+    """Begin target[at:at + w] = source[start:start + w], flat, w elements in 128 bits, aligned."""
+    width = BYTES // source.dtype.itemsize
+    if at % width or start % width:
+        raise ValueError(f"128-bit copy from {start} to {at}: not aligned")
+    if start + width > source.size or at + width > target.size:
+        raise IndexError(f"128-bit copy from {start} to {at}: out of bounds")
+    place = target.reshape(-1)[at : at + width]
+    place.view(np.uint8).fill(0xFF)  # as memory that was never written, until it lands
+    _groups()[-1].append((place, source.reshape(-1)[start : start + width]))
+
+
+def commit():
+    """Close the thread's group of copies; it may be empty."""
+    _groups().append([])
+
+
+def wait(pending):
+    """Wait until at most `pending`, a constant, of the thread's closed groups are on their way."""
+    groups = _groups()
+    while len(groups) - 1 > pending:
+        for place, values in groups.pop(0):
+            place[...] = values
+
+
+@overload(copy_async, jit_options=_INLINE)
+def _overload_copy_async(target, at, source, start):
+    return lambda target, at, source, start: _copy_async(target, at, source, start)
+
+
+@intrinsic
+def _copy_async(typingctx, target, at, source, start):
+    signature = types.void(target, at, source, start)
+    size = source.dtype.bitwidth // 8
+
+    def codegen(context, builder, signature, args):
+        kinds, bits = signature.args, ir.IntType(32)
+        shared = context.make_array(kinds[0])(context, builder, args[0]).data
+        shared = builder.addrspacecast(shared, ir.PointerType(shared.type.pointee, _SHARED))
+        index = context.cast(builder, args[1], kinds[1], types.uint32)
+        place = builder.add(builder.ptrtoint(shared, bits), builder.mul(index, bits(size)))
+        data = context.make_array(kinds[2])(context, builder, args[2]).data
+        values = builder.gep(data, [context.cast(builder, args[3], kinds[3], types.uint64)])
+        kind = ir.FunctionType(ir.VoidType(), [bits, ir.IntType(64)])
+        text = f"cp.async.cg.shared.global [$0], [$1], {BYTES};"
+        assembly = ir.InlineAsm(kind, text, "r,l,~{memory}", side_effect=True)
+        builder.call(assembly, [place, builder.ptrtoint(values, ir.IntType(64))])
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def _plain(builder, text):
+    kind = ir.FunctionType(ir.VoidType(), [])
+    builder.call(ir.InlineAsm(kind, text, "~{memory}", side_effect=True), [])
+
+
+@overload(commit, jit_options=_INLINE)
+def _overload_commit():
+    return lambda: _commit()
+
+
+@intrinsic
+def _commit(typingctx):
+    def codegen(context, builder, signature, args):
+        _plain(builder, "cp.async.commit_group;")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@overload(wait, jit_options=_INLINE, prefer_literal=True)
+def _overload_wait(pending):
+    return lambda pending: _wait(pending)
+
+
+@intrinsic(prefer_literal=True)
+def _wait(typingctx, pending):
+    if not isinstance(pending, types.IntegerLiteral):
+        return None
+    count = pending.literal_value
+
+    def codegen(context, builder, signature, args):
+        _plain(builder, f"cp.async.wait_group {count};")
+        return context.get_dummy_value()
+
+    return types.void(pending), codegen

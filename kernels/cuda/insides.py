@@ -170,14 +170,22 @@ class _Block:
             ready = self._released(threads, waiting)
 
     def _released(self, threads, waiting):
-        """The threads that a barrier or a warp operation lets go."""
+        """The threads that a barrier, a condition or an operation of a group lets go."""
         if not waiting:
             return []
+        scopes = {number: met[0][0] for number, met in waiting.items()}
         released = []
-        for first in range(0, len(threads), WARP):
-            warp = threads[first : first + WARP]
-            if any(waiting[t.number][0][0] == "warp" for t in warp if t.number in waiting):
-                released += self._meet(warp, waiting)
+        for thread in threads:
+            if scopes.get(thread.number) == "until" and waiting[thread.number][1]():
+                waiting.pop(thread.number)
+                thread.resume = (None,)
+                released.append(thread)
+        for scope, size, first in (("warp", WARP, {"until"}), ("warpgroup", 128, {"until", "warp"})):
+            for start in range(0, len(threads), size):
+                group = threads[start : start + size]
+                found = {scopes.get(t.number) for t in group}
+                if scope in found and not found & first:  # those may still come here
+                    released += self._meet(group, waiting)
         return released or self._meet(threads, waiting)
 
     def _meet(self, group, waiting):

@@ -17,6 +17,7 @@ pytest.importorskip("greenlet")
 
 from numba import cuda
 
+from twolayer.kernels.cuda.asynchronous import commit, copy_async, copy_async_or_zero, wait
 from twolayer.kernels.cuda.insides import BarrierError, check_blocks
 
 
@@ -156,3 +157,35 @@ def test_a_configured_kernel_keeps_its_grid():
     threads_of_the_grid[5, 7](x, y)
     bound(x, y)
     assert y[0] == 6
+
+
+@cuda.jit
+def copied(x, y):
+    shared = cuda.shared.array(64, np.float32)
+    t = cuda.threadIdx.x
+    if t < 16:
+        copy_async_or_zero(shared, 4 * t, x, 4 * t, t != 3)
+    commit()
+    commit()
+    wait(1)
+    cuda.syncthreads()
+    y[t] = shared[63 - t]
+
+
+@cuda.jit
+def copied_without_a_wait(x, y):
+    shared = cuda.shared.array(64, np.float32)
+    t = cuda.threadIdx.x
+    if t < 16:
+        copy_async(shared, 4 * t, x, 4 * t)
+    commit()
+    wait(1)
+    cuda.syncthreads()
+    y[t] = shared[63 - t]
+
+
+def test_an_asynchronous_copy_lands_at_the_wait():
+    x, y = run(copied)
+    x[12:16] = 0
+    np.testing.assert_array_equal(y, x[::-1])
+    assert np.isnan(run(copied_without_a_wait)[1]).all()

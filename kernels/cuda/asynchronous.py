@@ -39,6 +39,14 @@ def copy_async(target, at, source, start):
     _groups()[-1].append((place, source.reshape(-1)[start : start + width]))
 
 
+def copy_async_or_zero(target, at, source, start, there):
+    """copy_async if `there`, else zeros, which land likewise; `start` may then be anywhere."""
+    if there:
+        copy_async(target, at, source, start)
+    else:
+        copy_async(target, at, np.zeros(BYTES // source.dtype.itemsize, source.dtype), 0)
+
+
 def commit():
     """Close the thread's group of copies; it may be empty."""
     _groups().append([])
@@ -54,12 +62,17 @@ def wait(pending):
 
 @overload(copy_async, jit_options=_INLINE)
 def _overload_copy_async(target, at, source, start):
-    return lambda target, at, source, start: _copy_async(target, at, source, start)
+    return lambda target, at, source, start: _copy_async(target, at, source, start, None)
+
+
+@overload(copy_async_or_zero, jit_options=_INLINE)
+def _overload_copy_async_or_zero(target, at, source, start, there):
+    return lambda target, at, source, start, there: _copy_async(target, at, source, start, there)
 
 
 @intrinsic
-def _copy_async(typingctx, target, at, source, start):
-    signature = types.void(target, at, source, start)
+def _copy_async(typingctx, target, at, source, start, there):
+    signature = types.void(target, at, source, start, there)
     size = source.dtype.bitwidth // 8
 
     def codegen(context, builder, signature, args):
@@ -70,10 +83,16 @@ def _copy_async(typingctx, target, at, source, start):
         place = builder.add(builder.ptrtoint(shared, bits), builder.mul(index, bits(size)))
         data = context.make_array(kinds[2])(context, builder, args[2]).data
         values = builder.gep(data, [context.cast(builder, args[3], kinds[3], types.uint64)])
-        kind = ir.FunctionType(ir.VoidType(), [bits, ir.IntType(64)])
-        text = f"cp.async.cg.shared.global [$0], [$1], {BYTES};"
-        assembly = ir.InlineAsm(kind, text, "r,l,~{memory}", side_effect=True)
-        builder.call(assembly, [place, builder.ptrtoint(values, ir.IntType(64))])
+        operands = [place, builder.ptrtoint(values, ir.IntType(64))]
+        if isinstance(there, types.NoneType):
+            text, constraints = f"cp.async.cg.shared.global [$0], [$1], {BYTES};", "r,l,~{memory}"
+        else:
+            text = f"cp.async.cg.shared.global [$0], [$1], {BYTES}, $2;"
+            constraints = "r,l,r,~{memory}"
+            inside = context.cast(builder, args[4], kinds[4], types.boolean)
+            operands.append(builder.select(inside, bits(BYTES), bits(0)))
+        kind = ir.FunctionType(ir.VoidType(), [operand.type for operand in operands])
+        builder.call(ir.InlineAsm(kind, text, constraints, side_effect=True), operands)
         return context.get_dummy_value()
 
     return signature, codegen

@@ -7,11 +7,33 @@ from typing import Any
 
 import numpy as np
 
-from .device import CudaPlan, Sums, elements
+from .device import CudaPlan, Sums, elements, multiprocessors
 from .kernels.cuda.launch import Launch, bound
 from .kernels.cuda.memory import padded
 
-_BLOCKS = 264  # two for each multiprocessor of a large GPU: a sum is split until there are as many
+_MOST_PARTS = 4096
+_WORK = 16  # multiplications and additions of a large GPU in the time of a byte from its memory
+
+
+def parts_of(
+    n: int, tile: Any, rows: int, columns: int, slots: int, least: int, itemsize: int
+) -> tuple[int, int]:
+    """In how many parts to make a sum over n samples of rows × columns, and the samples of a part.
+
+    `slots` blocks run at a time. All parts cost as many waves of blocks as their tiles need, each
+    of a share of the samples, and each part is written and read once.
+    """
+    tiles = -(-rows // tile.rows) * -(-columns // tile.columns)
+    best = None
+    for wanted in range(1, max(1, min(_MOST_PARTS, n // least)) + 1):
+        share = -(-n // (wanted * tile.depth)) * tile.depth
+        parts = -(-n // share)
+        waves = -(-tiles * parts // slots)
+        work = 2 * slots * waves * share * tile.rows * tile.columns
+        cost = work + _WORK * 2 * parts * rows * columns * itemsize
+        if best is None or cost < best[0]:
+            best = cost, parts, share
+    return best[1:]
 
 
 class ProductsPlan(CudaPlan):
@@ -22,7 +44,7 @@ class ProductsPlan(CudaPlan):
     """
 
     sizes = (16, 32, 64, 128)  # extents of tiles
-    least_share = 512  # samples of a part of a sum over samples
+    least_share = 256  # samples of a part of a sum over samples
 
     def _engine(self) -> Any:
         from .kernels.cuda import products
@@ -41,11 +63,11 @@ class ProductsPlan(CudaPlan):
 
     def _parts(self, tile: Any, rows: int, columns: int) -> tuple[int, int]:
         """In how many parts a sum over samples is made, and the samples of a part."""
-        n = self.shape.n
-        tiles = -(-rows // tile.rows) * -(-columns // tile.columns)
-        parts = max(1, min(_BLOCKS // tiles, n // self.least_share))
-        share = -(-n // (parts * tile.depth)) * tile.depth
-        return -(-n // share), share
+        from .kernels.cuda.products import resident
+
+        slots = multiprocessors() * resident(self.dtype.name, tile)
+        least = self.least_share
+        return parts_of(self.shape.n, tile, rows, columns, slots, least, self.dtype.itemsize)
 
     def _device_bytes(self) -> int:
         n, d, M, K = self.shape
@@ -57,7 +79,7 @@ class ProductsPlan(CudaPlan):
 
     def _prepare(self) -> None:
         from .kernels.cuda import epilogues
-        from .kernels.cuda.products import product
+        from .kernels.cuda.products import blocks, product
 
         n, d, M, K = self.shape
         dtype, engine = self.dtype.name, self._engine()
@@ -75,7 +97,7 @@ class ProductsPlan(CudaPlan):
 
             def launch(A: Any, B: Any, C: Any, D: Any) -> Launch:
                 height, parts = (rows, -(-len(A) // share)) if rows else (len(A), 1)
-                grid = (-(-height // tile.rows), -(-columns // tile.columns), parts)
+                grid = (blocks(tile, height, columns), 1, parts)
                 return bound(kernel, grid, tile.threads, (A, B, C, D, height, width, share))
 
             return launch
@@ -89,6 +111,7 @@ class ProductsPlan(CudaPlan):
         parts_V, self._share_V = self._parts(self._tile(M, d), M, ld_d)
         parts_W, self._share_W = self._parts(self._tile(K, M), K, ld_M)
         self._gVs, self._gWs = self._empty(parts_V, M * ld_d), self._empty(parts_W, K * ld_M)
+        self.lanes = 32 if max(parts_V, parts_W) > 256 else 8
         self._threads = epilogues.THREADS
         self._losses = self._cuda.device_array(-(-n // self._threads), np.float64)
         self._loss_kernel = epilogues.loss_of_rows(self.net.objective)

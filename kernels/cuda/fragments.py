@@ -1,7 +1,7 @@
 """Products of fp16 planes by a warp on tensor cores, 16 of the sum at a time.
 
 A factor is hi + lo, two planes of fp16. Three passes lo hi + hi lo + hi hi, small terms first, go
-into one float32 sum; what they leave out, lo lo, is within 2^-22 of each product.
+into one float32 sum; what they leave out, lo lo, is within 2⁻²² of each product.
 
 A stage in shared memory is uint32, two halves each: 128 rows of A's hi plane, its lo plane, then
 B's. An operand lies `along` the sum, (row, k), or across it, (k, row):
@@ -9,12 +9,12 @@ B's. An operand lies `along` the sum, (row, k), or across it, (k, row):
 - along, a row is 32 k: 4 chunks of 16 bytes, chunk c at c ^ (row / 2 mod 4);
 - across, a warp's rows are a block, in it each of 32 k: 8 chunks, chunk c at c ^ (k mod 8).
 
-A warp makes 64 rows x `width` columns of the results; across, its columns may be fewer than 64.
+A warp makes 64 rows × `width` columns of the results; across, its columns may be fewer than 64.
 
-ldmatrix takes the address of one 16-byte row from each lane, and reads four 8 x 8 matrices: both
+ldmatrix takes the address of one 16-byte row from each lane, and reads four 8 × 8 matrices: both
 swizzles put 8 such rows on 8 different groups of banks. Of a lane with g = lane / 4, q = lane mod 4
 the results (PTX ISA, mma.m16n8k16) are (g, 2 q), (g, 2 q + 1), (g + 8, 2 q) and (g + 8, 2 q + 1) of
-each 16 x 8, which are sums[4 (width / 8 i + j) ...] for the i-th 16 rows, the j-th 8 columns.
+each 16 × 8, which are sums[4 (width / 8 i + j) ...] for the i-th 16 rows, the j-th 8 columns.
 """
 
 from collections.abc import Callable
@@ -45,7 +45,7 @@ def _place(at, i, plane, along):
 
 
 def _read(stage, starts, across):
-    """ldmatrix.x4: four 8 x 8 matrices of halves, from 32 indices of their rows."""
+    """ldmatrix.x4: four 8 × 8 matrices of halves, from 32 indices of their rows."""
     starts = np.asarray(starts, np.int64)
     if (starts % 4).any() or (starts + 4 > stage.size).any():
         raise IndexError(f"matrices at {starts}: not aligned, or out of bounds")
@@ -57,7 +57,7 @@ def _whole_warp(parts, along, width):
     """Add to each lane's sums; parts are the lanes' arguments."""
     stage = parts[0][1]
     atA, atB = (np.array([int(part[which]) for part in parts]) for which in (2, 3))
-    A, B = [], []  # their hi and lo planes, 64 x 16
+    A, B = [], []  # their hi and lo planes, 64 × 16
     for plane in range(2):
         a = [_read(stage, _place(atA, i, plane, along), not along) for i in range(_TALL)]
         b = [_read(stage, _place(atB, i, plane, along), not along) for i in range(_TALL)]

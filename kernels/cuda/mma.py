@@ -5,8 +5,9 @@ plane, then the lo plane, 4096 uint32 each, an uint32 two neighbouring columns. 
 half-word of (r, c) is 64 r + 8 (c / 8 ^ (r mod 8)) + c mod 8. Rows are filled up with zeros to a
 multiple of 128, columns to one of 64. The factors that undo the scales are powers of two.
 
-A block of four warps makes 128 × 128 results. Stages of 32 of the sum travel through a ring in
-dynamic shared memory, asynchronously; a stage costs one barrier.
+A block of four warps makes 128 × 128 results, or fewer columns. Stages of 32 of the sum travel
+through a ring in shared memory, asynchronously, as many ahead as the ring has room for. A stage
+costs one barrier: behind it the stage has landed, and the one before it may be overwritten.
 """
 
 from functools import cache
@@ -16,17 +17,11 @@ from numba import cuda
 from numba.extending import register_jitable
 
 from ..activations import Activation
-from .asynchronous import commit, copy_async, wait
-from .fragments import (
-    DEPTH,
-    EDGE,
-    PLANE,
-    SIDE,
-    STAGE,
-    warp_tile,
-)
+from .asynchronous import commit, wait
+from .fragments import DEPTH, EDGE, PLANE, SIDE, STAGE, warp_tile
 from .insides import launch_bounds
 from .memory import copy
+from .stages import BLOCK, geometry
 
 THREADS = 128
 STAGES = 3  # of the ring
@@ -34,8 +29,6 @@ MOST_OUTPUTS = 16  # K of the outputs' partial sums
 BLOCKS_PER_MULTIPROCESSOR = 2
 u4, u8, f4 = np.uint32, np.uint64, np.float32
 
-_BLOCK = 8192  # uint32 of a packed block, 128 x 64 and two planes
-_BLOCK_PLANE = _BLOCK // 2
 _TILE = SIDE * SIDE  # float32 of a block's results; what follows them in shared memory:
 _ROW_FACTORS, _COLUMN_FACTORS, _WEIGHTS = _TILE, _TILE + SIDE, _TILE + 2 * SIDE
 _INLINE = {"forceinline": True}
@@ -59,67 +52,6 @@ def columns_for(extent: int) -> int:
     return min((128, 112, 96), key=lambda columns: tiles(extent, columns) * (columns + 8))
 
 
-def _geometry(along: bool, columns: int):
-    """places(t), and fetch(shared, at, P, first, stride, i, end, step, t) of A and of B."""
-
-    @register_jitable(**_INLINE)
-    def at_row(row, chunk):
-        if along:
-            return row * u4(16) + (chunk ^ row // u4(2) % u4(4)) * u4(4)
-        return row * u4(32) + (chunk ^ row % u4(8)) * u4(4)
-
-    @register_jitable(**_INLINE)
-    def places(t):
-        """Indices of the rows that a lane gives to ldmatrix, of A and B, at the first 16."""
-        lane, warp = t % u4(32), t // u4(32)
-        low, middle, upper = lane % u4(8), lane // u4(8) % u4(2), lane // u4(16)
-        one, other = low + u4(8) * middle, low + u4(8) * upper
-        edge = u4(PLANE // 2)  # 64 rows along, or a block across
-        startA, startB = warp // u4(2) * edge, u4(2 * PLANE) + warp % u4(2) * edge
-        if along:
-            return u4(startA + at_row(one, upper)), u4(startB + at_row(other, middle))
-        return u4(startA + at_row(other, middle)), u4(startB + at_row(one, upper))
-
-    @register_jitable(**_INLINE)
-    def fetch_along(shared, at, P, first, stride, i, end, step, t):
-        row, chunk = t // u4(4), t % u4(4)
-        to = at + at_row(row, chunk)
-        own = row * u4(32) + row // u4(4) % u4(2) * u4(16) + (chunk ^ row % u4(4)) * u4(4)
-        start = first + u8(step // u4(2)) * u8(_BLOCK) + u8(own ^ step % u4(2) * u4(16))
-        for plane in range(2):
-            for e in range(4):  # 32 rows
-                copy_async(
-                    shared, u4(to + u4(plane * PLANE + e * 512)),
-                    P, start + u8(plane * _BLOCK_PLANE + e * 1024),
-                )  # fmt: skip
-
-    def across(extent):
-        chunks = extent // 8
-        of_warp = chunks // 2
-
-        @register_jitable(**_INLINE)
-        def fetch_across(shared, at, P, first, stride, i, end, step, t):
-            row, chunk = t // u4(chunks), t % u4(chunks)
-            there = i // u4(8) + chunk
-            if row < u4(8) and there < end:  # a matrix may end within the tile
-                block, within = chunk // u4(of_warp), chunk % u4(of_warp)
-                to = at + block * u4(1024) + at_row(row, within)
-                own = there // u4(8) * u4(_BLOCK) + at_row(row, there % u4(8))
-                start = first + u8(step // u4(4)) * stride + u8(own + step % u4(4) * u4(1024))
-                for plane in range(2):
-                    for e in range(4):  # 8 rows
-                        copy_async(
-                            shared, u4(to + u4(plane * PLANE + e * 256)),
-                            P, start + u8(plane * _BLOCK_PLANE + e * 256),
-                        )  # fmt: skip
-
-        return fetch_across
-
-    if along:
-        return places, fetch_along, fetch_along
-    return places, across(SIDE), across(columns)
-
-
 @cache
 def _accumulation(along: bool, stages: int, columns: int = SIDE):
     """accumulate(sums, shared, A, B, first, strides, corner, ends, count, t): a tile's stages.
@@ -129,7 +61,7 @@ def _accumulation(along: bool, stages: int, columns: int = SIDE):
     """
     if stages < 2:
         raise ValueError(f"a ring has at least 2 stages, got {stages}")
-    places, fetchA, fetchB = _geometry(along, columns)
+    places, fetchA, fetchB = geometry(along, columns)
     warp = warp_tile(along, columns // 2)
     multiply, clear = warp.multiply, warp.clear
     ahead, pending, ring = stages - 1, stages - 2, stages * STAGE
@@ -272,7 +204,7 @@ def hidden(activation: Activation, K: int, stages: int = STAGES):
         across = (u4(M) + u4(SIDE - 1)) // u4(SIDE)
         r, c = block // across, block % across
         i0, j0 = u4(r * u4(SIDE)), u4(c * u4(SIDE))
-        row = u8((u4(inputs) + u4(63)) // u4(64)) * u8(_BLOCK)
+        row = u8((u4(inputs) + u4(63)) // u4(64)) * u8(BLOCK)
         count = u4((u4(inputs) + u4(DEPTH - 1)) // u4(DEPTH))
         first, zeros, unused = (u8(r) * row, u8(c) * row), (u8(0), u8(0)), (u4(0), u4(0))
         accumulate(sums, shared, Xp, Vp, first, zeros, unused, unused, count, t)
@@ -308,7 +240,7 @@ def sums(stages: int = STAGES, columns: int = SIDE):
         across = (u4(d) + u4(columns - 1)) // u4(columns)
         i0, j0 = u4(block // across * u4(SIDE)), u4(block % across * u4(columns))
         blocksG, blocksX = (u4(M) + u4(63)) // u4(64), (u4(d) + u4(63)) // u4(64)
-        strides = (u8(blocksG) * u8(_BLOCK), u8(blocksX) * u8(_BLOCK))
+        strides = (u8(blocksG) * u8(BLOCK), u8(blocksX) * u8(BLOCK))
         start = u4(part * u4(share))
         end = min(u4(start + u4(share)), u4((u4(samples) + u4(127)) // u4(128) * u4(128)))
         count = u4((end - start) // u4(DEPTH)) if start < end else u4(0)

@@ -78,18 +78,20 @@ def share(found: dict[str, Any], roof: Roofline) -> float:
 
 def record(
     variant: Variant, net: Network, shape: Shape, dtype: str, repetitions: int = 30,
-    warm_up: float = gpu.WARM_UP,
+    warm_up: float = gpu.WARM_UP, rows: int = _CHECKED_ROWS,
 ) -> dict[str, Any]:  # fmt: skip
-    """What is known of a variant on a shape, or why it was left out."""
+    """What is known of a variant on a shape, or why it was left out. rows: that are checked."""
     about: dict[str, Any] = {
         "shape": str(shape), "variant": variant.name, "dtype": dtype, "flops": shape.flops(),
         "bytes": shape.bytes(dtype),
     }  # fmt: skip
-    checked = problem(net, shape._replace(n=min(shape.n, _CHECKED_ROWS)), dtype)
+    checked = problem(net, shape._replace(n=min(shape.n, rows)), dtype)
     skipped = variant.unavailable() or variant.refuses(shape, checked.X.dtype)
     if skipped:
         return about | {"skipped": skipped}
     found = verify.agreement(variant, checked)
+    if found.failure:
+        return about | {"skipped": f"does not run: {found.failure}"}
     if not found.agrees:
         return about | {"skipped": f"disagrees with the oracle: {found}"}
     try:

@@ -15,10 +15,12 @@ if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1":
     pytest.skip("the simulator compiles nothing", allow_module_level=True)
 pytest.importorskip("numba_cuda", reason="needs numba-cuda: make test-cuda")
 
-from numba import cuda, types
+from numba import config, cuda, types
+from numba.cuda.core.errors import NumbaPerformanceWarning
 
 from twolayer.kernels.activations import ACTIVATIONS
 from twolayer.kernels.cuda import epilogues, fused, probes, samples, sums, tensor, updates
+from twolayer.kernels.cuda.grids import on_grid
 from twolayer.kernels.cuda.insides import machine_code
 from twolayer.kernels.cuda.products import Tile, product
 from twolayer.kernels.cuda.types import matrix_type
@@ -274,3 +276,18 @@ def test_probes(dtype):
     operation = "FFMA" if dtype == "float32" else "DFMA"
     assert code.count(operation) >= probes.CHAINS
     assert dtype == "float64" or not doubles(code)
+
+
+@pytest.mark.parametrize("setting", [0, 1])
+def test_few_blocks_are_warned_of_in_kernels_of_the_users_only(setting, monkeypatch, recwarn):
+    """Making a launch needs no GPU."""
+    monkeypatch.setattr(config, "CUDA_LOW_OCCUPANCY_WARNINGS", setting)
+    kernel = cuda.jit(lambda x: None)
+    launch = on_grid(kernel, (3, 1), 32, 0, 64)
+    assert (launch.griddim, launch.blockdim, launch.sharedmem) == ((3, 1, 1), (32, 1, 1), 64)
+    assert not recwarn.list
+    kernel[2, 32]
+    assert [one.category for one in recwarn] == [NumbaPerformanceWarning] * setting
+    with pytest.raises(TypeError):
+        on_grid(kernel, "grid", 32)
+    assert setting == config.CUDA_LOW_OCCUPANCY_WARNINGS

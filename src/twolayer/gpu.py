@@ -130,7 +130,8 @@ def epochs(
     count = min(_MOST_PLANS, 1 + 2 * second_level_cache() // shape.bytes(dtype))
     plans += [variant.plan(net, X, Y, theta) for _ in range(count - 1)]
     _warm(lambda: [plan.step(STEP_SIZE) for plan in plans], warm_up)
-    figures, end = [], time.perf_counter() + TIME
+    figures: list[tuple[float, float]] = []
+    end = time.perf_counter() + TIME
     while len(figures) < repetitions and (len(figures) < _LEAST or time.perf_counter() < end):
         figures.append(timed(partial(plans[len(figures) % len(plans)].step, STEP_SIZE)))
     seconds, wall = (list(column) for column in zip(*figures, strict=True))

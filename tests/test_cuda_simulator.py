@@ -228,7 +228,7 @@ def test_the_parts_of_the_check_for_a_gpu_run(monkeypatch):
     monkeypatch.setattr("twolayer.verify.STEPS", 1)
     monkeypatch.setattr("twolayer.gpu._MOST_PLANS", 1)
     monkeypatch.setattr("twolayer.gpu.WARM_UP", 0.0)
-    monkeypatch.setattr(gpu_parts.bench.record, "__defaults__", (2, 0.0, 257))
+    monkeypatch.setattr(gpu_parts.bench.record, "__defaults__", (2, 0.0))
     monkeypatch.setattr(gpu_parts.bench, "SHAPES", (tl.Shape(9, 3, 4, 1), tl.Shape(7, 2, 3, 2)))
     found = dict(gpu_parts.race("cuda-fused"))
     assert list(found) == [
@@ -244,6 +244,6 @@ def test_the_parts_of_the_check_for_a_gpu_run(monkeypatch):
     monkeypatch.setattr(gpu_parts, "ACTIVATIONS", ["relu"])
     monkeypatch.setattr(gpu_parts.cases, "adversarial", lambda net, dtype: [])
     found = dict(gpu_parts.agreement("cuda-samples"))
-    assert [values["checked"] for values in found.values()] == [1] * 8
+    assert [values["checked"] for values in found.values()] == [1] * 10
     assert not any(values["wrong"] for values in found.values())
     assert dict(gpu_parts.cublas("")) == {"skipped": "needs the package torch"}

@@ -220,13 +220,11 @@ def _held_out(found: Found) -> str:
     rows = []
     for dtype in DTYPES:
         for shape in HELD_OUT:
-            everyone = [r for r in records(found, dtype, shape, "odd") if not r["skipped"]]
-            errors = [record["error"] for record in everyone if ours(record["variant"])]
-            if errors:
-                timed = times(found, dtype, shape, "odd")
-                rows.append([
-                    f"{dtype}, {shape}", *_pair(timed, best(timed)), f"{max(errors):.2f}"
-                ])  # fmt: skip
+            errors = [one["error"] for one in records(found, dtype, shape, "agreement")]
+            timed = times(found, dtype, shape, "odd")
+            if errors or timed:
+                error = f"{max(errors):.2f}" if errors else "–"
+                rows.append([f"{dtype}, {shape}", *_pair(timed, best(timed)), error])
     heads = [
         "shapes nothing was tuned on", "fastest here", "fastest peer", "times as fast",
         "largest error of ours",

@@ -78,14 +78,14 @@ def share(found: dict[str, Any], roof: Roofline) -> float:
 
 def record(
     variant: Variant, net: Network, shape: Shape, dtype: str, repetitions: int = 30,
-    warm_up: float = gpu.WARM_UP, rows: int = _CHECKED_ROWS,
+    warm_up: float = gpu.WARM_UP,
 ) -> dict[str, Any]:  # fmt: skip
-    """What is known of a variant on a shape, or why it was left out. rows: that are checked."""
+    """What is known of a variant on a shape, or why it was left out."""
     about: dict[str, Any] = {
         "shape": str(shape), "variant": variant.name, "dtype": dtype, "flops": shape.flops(),
         "bytes": shape.bytes(dtype),
     }  # fmt: skip
-    checked = problem(net, shape._replace(n=min(shape.n, rows)), dtype)
+    checked = problem(net, shape._replace(n=min(shape.n, _CHECKED_ROWS)), dtype)
     skipped = variant.unavailable() or variant.refuses(shape, checked.X.dtype)
     if skipped:
         return about | {"skipped": skipped}
@@ -98,6 +98,8 @@ def record(
         figures = gpu.epochs(variant, net, shape, dtype, repetitions, warm_up)
     except MemoryError as error:
         return about | {"skipped": str(error)}
+    except Exception as error:  # whatever a variant raises is its own affair
+        return about | {"skipped": f"does not run: {type(error).__name__}: {error}"}
     return about | {
         "skipped": "",
         "seconds": figures.median,

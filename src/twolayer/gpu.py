@@ -25,6 +25,8 @@ from .network import Network, Shape
 from .roofline import Roofline
 
 WARM_UP = 0.2  # seconds
+TIME = 2.0  # seconds for the repetitions of an epoch; the first few are done
+_LEAST = 5  # of them
 STEP_SIZE = 1e-6
 _DEFAULT_CACHE = 64 << 20  # bytes of second-level cache where the device does not say
 _MOST_PLANS = 16
@@ -122,7 +124,10 @@ def epochs(
     count = min(_MOST_PLANS, 1 + 2 * second_level_cache() // shape.bytes(dtype))
     plans += [variant.plan(net, X, Y, theta) for _ in range(count - 1)]
     _warm(lambda: [plan.step(STEP_SIZE) for plan in plans], warm_up)
-    figures = [timed(partial(plans[i % len(plans)].step, STEP_SIZE)) for i in range(repetitions)]
+    figures: list[tuple[float, float]] = []
+    end = time.perf_counter() + TIME
+    while len(figures) < repetitions and (len(figures) < _LEAST or time.perf_counter() < end):
+        figures.append(timed(partial(plans[len(figures) % len(plans)].step, STEP_SIZE)))
     seconds, wall = (list(column) for column in zip(*figures, strict=True))
     return Epochs(seconds, wall, transfer, making, int(memory) if np.isfinite(memory) else 0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -24,15 +25,14 @@ def parts_of(
     of a share of the samples, and each part is written and read once.
     """
     tiles = -(-rows // tile.rows) * -(-columns // tile.columns)
-    best = None
+    best = math.inf, 1, n
     for wanted in range(1, max(1, min(_MOST_PARTS, n // least)) + 1):
         share = -(-n // (wanted * tile.depth)) * tile.depth
         parts = -(-n // share)
         waves = -(-tiles * parts // slots)
         work = 2 * slots * waves * share * tile.rows * tile.columns
         cost = work + _WORK * 2 * parts * rows * columns * itemsize
-        if best is None or cost < best[0]:
-            best = cost, parts, share
+        best = min(best, (cost, parts, share))
     return best[1:]
 
 

@@ -49,9 +49,9 @@ def in_simulator() -> bool:
     return bool(config.ENABLE_CUDASIM)
 
 
-def launch_bounds(threads: int) -> dict[str, Any]:
-    """What `cuda.jit` is told so that a block of so many threads can have all registers."""
-    return {} if in_simulator() else {"launch_bounds": (threads, 1)}
+def launch_bounds(threads: int, blocks: int = 1) -> dict[str, Any]:
+    """What `cuda.jit` is told so that `blocks` of so many threads share all registers."""
+    return {} if in_simulator() else {"launch_bounds": (threads, blocks)}
 
 
 def _poisoned(shape: Any, dtype: Any) -> np.ndarray:
@@ -77,13 +77,14 @@ def simulated_module() -> type:
     from numba.cuda.simulator.kernelapi import FakeCUDAModule
 
     class Shared:
-        def __init__(self, size):
+        def __init__(self, dynamic):
             self.arrays: dict = {}
-            self.dynamic = _poisoned(size, np.uint8)
+            self.dynamic = _poisoned(dynamic, np.uint8)
 
         def array(self, shape, dtype):
-            if shape == 0:
-                return self.dynamic.view(dtype)
+            if shape == 0:  # views of the launch's dynamic shared memory, all from its beginning
+                size = np.dtype(dtype).itemsize
+                return self.dynamic[: len(self.dynamic) // size * size].view(dtype)
             frame = sys._getframe(1)
             site = (frame.f_code, frame.f_lasti)  # two calls on one line are two arrays
             if site not in self.arrays:
@@ -95,12 +96,12 @@ def simulated_module() -> type:
 
         def __init__(self, grid_dim, block_dim, dynshared_size):
             super().__init__(grid_dim, block_dim, dynshared_size)
-            self.dynamic_size = dynshared_size
+            self.dynamic = dynshared_size
             self.fresh_block()
             self._local = _Local()
 
         def fresh_block(self):
-            self._shared = Shared(self.dynamic_size)
+            self._shared = Shared(self.dynamic)
 
         threadIdx = property(lambda self: greenlet.getcurrent().threadIdx)
         blockIdx = property(lambda self: greenlet.getcurrent().blockIdx)
@@ -245,9 +246,13 @@ class MachineCode(NamedTuple):
         return sum(operation.startswith(prefixes) for operation in self.operations)
 
     def inner_loop(self, prefix: str) -> list[str]:
+        """As `innermost`, of the loops that read shared memory: σ multiplies and adds as well."""
+        return self.innermost(prefix, "LDS")
+
+    def innermost(self, prefix: str, reads: str = "") -> list[str]:
         """The operations of the shortest loop around most of those that begin with `prefix`.
 
-        Only loops that read shared memory count: σ in an epilogue multiplies and adds as well.
+        Only loops with an operation that begins with `reads` count.
         """
         loops = []
         for address, operation, operands in self.lines:
@@ -255,7 +260,7 @@ class MachineCode(NamedTuple):
             if target and int(target[1], 16) < address:
                 start = int(target[1], 16)
                 loop = [op for at, op, _ in self.lines if start <= at <= address]
-                if any(op.startswith("LDS") for op in loop):
+                if any(op.startswith(reads) for op in loop):
                     loops.append(loop)
         if not loops:
             return []
@@ -301,8 +306,7 @@ def build(kernel: Any, arguments: tuple, capability: tuple = (9, 0)) -> bytes:
         )
         library._lto = True
         library._max_registers = None
-        cubin = library.get_cubin(cc=capability).code
-        return cubin
+        return library.get_cubin(cc=capability).code
     finally:
         dispatcher.get_current_device = before
 

@@ -236,28 +236,29 @@ def hidden(activation: Activation, K: int, pairs: int = 1):
         else:
             many()
             sums = cuda.local.array(RESULTS, f4)
-            pair, half = (group - u4(1)) // u4(2), (group - u4(1)) % u4(2)
+            pair, half = u4((group - u4(1)) // u4(2)), u4((group - u4(1)) % u4(2))
             a, b = u4(first + half * u4(HALF)), u4(first + u4(BLOCK))
             at = first + u4(STAGES * STAGE) + pair * u4((K + 1) * 128)
+            weights = u4(u4(_WEIGHTS) + pair)
             me = t - u4(WARPGROUP) * (u4(1) + u4(2) * pair)
-            mine = u4(0)
+            q, turn = u4(pair * blocks), u4(u4(1) ^ pair)  # the first pair begins
+            own, other = u4(u4(_TURNS) + pair), u4(u4(_TURNS + 1) - pair)
             # Divisions have branches, after which the compiler no longer knows what is uniform.
             tile, step = u4(cuda.blockIdx.x) + pair * u4(cuda.gridDim.x), u4(pairs) * u4(cuda.gridDim.x)
             row, column = u4(tile // across), u4(tile % across)
             rows_on, columns_on = u4(step // across), u4(step % across)
             while row < down:
-                gather(floats, at, W, vr, u4(M), column, barriers, u4(_WEIGHTS) + pair, me)
+                gather(floats, at, W, vr, u4(M), column, barriers, weights, me)
                 if pairs == 2:
-                    hopper.wait(barriers, u4(_TURNS) + pair, mine & u4(1) ^ u4(1) ^ pair)
-                q = u4(u4(mine * u4(pairs) + pair) * blocks)
+                    hopper.wait(barriers, own, turn)
                 slot, parity = u4(q % u4(STAGES)), u4(q // u4(STAGES) & u4(1))
                 consume(sums, shared, a, b, barriers, slot, parity, blocks, lane)
                 if pairs == 2 and lane == u4(0):
-                    hopper.arrive(barriers, u4(_TURNS + 1) - pair)
+                    hopper.arrive(barriers, other)
                 warp = t % u4(WARPGROUP) // u4(WARP)
                 i = u4(row * u4(128) + half * u4(64) + warp * u4(16) + lane // u4(4))
                 finish(sums, floats, at, xr, A, Us, u4(n), u4(M), i, column, lane)
-                mine = u4(mine + u4(1))
+                q, turn = u4(q + u4(pairs * u4(blocks))), u4(turn ^ u4(1))
                 column = u4(column + columns_on)
                 over = column >= across
                 row = u4(row + rows_on + (u4(1) if over else u4(0)))

@@ -81,7 +81,7 @@ def hidden(shape, pairs, repeats, grid=None, name="tanh"):
     from numba import cuda
 
     from twolayer.kernels.activations import ACTIVATIONS
-    from twolayer.kernels.cuda import wgmma
+    from twolayer.kernels.cuda import ring, wgmma
 
     n, d, M, K = shape
     rng = np.random.default_rng(1)
@@ -101,9 +101,7 @@ def hidden(shape, pairs, repeats, grid=None, name="tanh"):
         grid = cuda.get_current_device().MULTIPROCESSOR_COUNT
     kernel = wgmma.hidden(ACTIVATIONS[name], K, pairs)
     signature = wgmma.hidden_signature()
-    registers, seconds = launch(
-        kernel, signature, grid, wgmma.threads(pairs), arguments, repeats
-    )
+    registers, seconds = launch(kernel, signature, grid, ring.threads(pairs), arguments, repeats)
     exact = X.astype(np.float64) @ V.astype(np.float64).T * vr
     size = np.abs(X).astype(np.float64) @ np.abs(V).astype(np.float64).T * vr
     rows = np.arange(n) % period
@@ -126,7 +124,7 @@ def sums(shape, parts, repeats, promote=False, leading=8192, stride=1024):
     """Gᵀ X."""
     from numba import cuda
 
-    from twolayer.kernels.cuda import wgmma
+    from twolayer.kernels.cuda import ring, wgmma
 
     n, d, M, _ = shape
     rng = np.random.default_rng(2)
@@ -141,10 +139,10 @@ def sums(shape, parts, repeats, promote=False, leading=8192, stride=1024):
     share = -(-padded // 128 // parts) * 128
     gVs = cuda.to_device(np.full((parts, M * ld), np.nan, np.float32))
     arguments = [cuda.to_device(x) for x in (Gp, Xp, gr, xc)] + [gVs, M, d, ld, share, padded]
-    kernel = wgmma.sums(promote, wgmma.ACROSS._replace(leading=leading, stride=stride))
+    kernel = wgmma.sums(promote, ring.ACROSS._replace(leading=leading, stride=stride))
     signature = wgmma.sums_signature()
     grid = -(-M // 128) * -(-d // 128), parts
-    registers, seconds = launch(kernel, signature, grid, wgmma.threads(1), arguments, repeats)
+    registers, seconds = launch(kernel, signature, grid, ring.threads(1), arguments, repeats)
     exact = size = 0
     whole, rest = divmod(padded, period)
     for times, rows in ((whole, period), (1, rest)):
@@ -211,7 +209,9 @@ def main():
             print(json.dumps({"try": name, "left out": "no time"}))
             continue
         command = [sys.executable, __file__, name]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         try:
             out, err = process.communicate(timeout=left)
         except subprocess.TimeoutExpired:

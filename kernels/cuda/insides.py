@@ -180,7 +180,8 @@ class _Block:
                 waiting.pop(thread.number)
                 thread.resume = (None,)
                 released.append(thread)
-        for scope, size, first in (("warp", WARP, {"until"}), ("warpgroup", 128, {"until", "warp"})):
+        groups = ("warp", WARP, {"until"}), ("warpgroup", 4 * WARP, {"until", "warp"})
+        for scope, size, first in groups:
             for start in range(0, len(threads), size):
                 group = threads[start : start + size]
                 found = {scopes.get(t.number) for t in group}

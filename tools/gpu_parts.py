@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import gpu_counters
@@ -56,6 +57,8 @@ def versions(_: str) -> Found:
     name = name.decode() if isinstance(name, bytes) else name
     capability = ".".join(map(str, device.compute_capability))
     yield "device", f"{name}, compute capability {capability}"
+    with contextlib.suppress(OSError):
+        yield "driver", Path("/proc/driver/nvidia/version").read_text().splitlines()[0]
     for package in ("numba-cuda", "cuda-bindings", "cuda-core", "nvidia-nvvm", "nvidia-nvjitlink"):
         with contextlib.suppress(metadata.PackageNotFoundError):
             yield package, metadata.version(package)

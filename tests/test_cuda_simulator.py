@@ -143,7 +143,7 @@ def test_tensor_products_are_as_accurate_as_they_say():
         C, unused = np.zeros((37, 20), np.float32), np.zeros((37, 20), np.float32)
         tile = tensor.tile_for(32, 16)
         kernel = product("float32", tile, (True, True), epilogues.plain, engine)
-        kernel[(2, 2, 1), tile.threads](A, B, C, unused, 37, 20, 24)
+        kernel[(4, 1, 1), tile.threads](A, B, C, unused, 37, 20, 24)
         errors[engine] = (abs(C - exact) / size).max()
     assert 2.0**-16 < errors[tensor.one_pass] <= 2.0**-10
     assert errors[tensor.three_passes] <= 3 * 2.0**-22 + 9 * 2.0**-23

@@ -57,3 +57,22 @@ def _copy(typingctx, target, at, source, start):
         return context.get_dummy_value()
 
     return signature, codegen
+
+
+def element(source, at):
+    """The element with a flat index."""
+    return source.reshape(-1)[at]
+
+
+@overload(element)
+def _overload_element(source, at):
+    return lambda source, at: _element(source, at)
+
+
+@intrinsic
+def _element(typingctx, source, at):
+    def codegen(context, builder, signature, args):
+        data = context.make_array(source)(context, builder, args[0]).data
+        return builder.load(builder.gep(data, [context.cast(builder, args[1], at, types.uint64)]))
+
+    return source.dtype(source, at), codegen

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .cases import problem
+from .device import multiprocessors
 from .interface import Plan, Variant
 from .network import Network, Shape
 from .roofline import Roofline
@@ -58,13 +59,6 @@ def second_level_cache() -> int:
     return int(getattr(cuda.get_current_device(), "L2_CACHE_SIZE", _DEFAULT_CACHE))
 
 
-def multiprocessors() -> int:
-    """Multiprocessors of the device."""
-    from numba import cuda
-
-    return int(getattr(cuda.get_current_device(), "MULTIPROCESSOR_COUNT", 1))
-
-
 def timed(call: Callable[[], object]) -> tuple[float, float]:
     """Seconds of one call by the device's clock and by the host's."""
     from numba import cuda
@@ -100,11 +94,11 @@ def ceilings(dtype: str, size: int = 1 << 28, warm_up: float = WARM_UP) -> Roofl
     blocks = -(-size // (16 * probes.THREADS))
     copying = probes.stream(dtype)[blocks, probes.THREADS]
     seconds = best(lambda: copying(source, target), warm_up=warm_up)
-    blocks = 32 * multiprocessors()
+    blocks = 32 * multiprocessors() if warm_up else 2
     steps = probes.STEPS if warm_up else 2
     adding = probes.multiply_adds(dtype)[blocks, probes.THREADS]
     arguments = kind.type(-0.75), kind.type(1.1), steps, target
-    flops = 2 * steps * probes.CHAINS * probes.THREADS * blocks
+    flops = 2 * steps * probes.UNROLLED * probes.CHAINS * probes.THREADS * blocks
     return Roofline(flops / best(lambda: adding(*arguments), warm_up=warm_up), 2 * size / seconds)
 
 

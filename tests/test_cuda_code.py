@@ -18,7 +18,17 @@ pytest.importorskip("numba_cuda", reason="needs numba-cuda: make test-cuda")
 from numba import cuda, types
 
 from twolayer.kernels.activations import ACTIVATIONS
-from twolayer.kernels.cuda import epilogues, fused, mma, probes, samples, sums, tensor, updates
+from twolayer.kernels.cuda import (
+    epilogues,
+    fused,
+    mma,
+    probes,
+    samples,
+    sums,
+    tensor,
+    updates,
+    wgmma,
+)
 from twolayer.kernels.cuda.insides import machine_code
 from twolayer.kernels.cuda.memory import vector
 from twolayer.kernels.cuda.products import Tile, blocks, product, resident
@@ -265,6 +275,48 @@ def test_tensor_products(engine, passes, capability):
 @pytest.mark.parametrize(("activation", "capability"), spread(ACTIVATIONS))
 def test_activations_after_a_tensor_product(activation, capability):
     check_tensor(tensor.three_passes, 3, (True, True), activate(activation), capability)
+
+
+def check_wgmma(kernel, signature, pairs, spills=0):
+    code = machine_code(kernel, signature, (9, 0, "a"))
+    assert code.count("LDL", "STL") <= spills
+    assert not doubles(code)
+    # A block starts with as many as there are, so that its warpgroups can share them out anew.
+    assert code.registers == 65536 // wgmma.threads(pairs) // 8 * 8
+    assert code.count("USETMAXREG") == 2
+    assert code.shared + wgmma.SHARED <= 227 << 10
+    assert code.count("UBLKCP") >= 2
+    # The compiler, when it gives the pipeline up, waits after each product: C7510 and others.
+    products = [i for i, op in enumerate(code.operations) if op.startswith("HGMMA")]
+    assert len(products) % 12 == 0
+    for first in range(0, len(products), 12):
+        run = code.operations[products[first] : products[first + 11] + 1]
+        assert not any(op.startswith(("WARPGROUP", "R2UR", "BRA", "SYNCS")) for op in run)
+        assert len(run) <= 100  # 12 products take 768 cycles
+    assert code.count("WARPGROUP.DEPBAR") == len(products) // 12 + 1
+    return code
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_hidden_by_wgmma(activation):
+    kernel = wgmma.hidden(ACTIVATIONS[activation], 10)
+    check_wgmma(kernel, wgmma.hidden_signature(), 1)
+
+
+@pytest.mark.parametrize(("activation", "spills"), [("tanh", 0), ("gelu", 12)])
+def test_hidden_by_wgmma_and_two_pairs(activation, spills):
+    kernel = wgmma.hidden(ACTIVATIONS[activation], 10, 2)
+    check_wgmma(kernel, wgmma.hidden_signature(), 2, spills)  # none among the products
+
+
+def test_hidden_by_wgmma_at_its_widest():
+    kernel = wgmma.hidden(ACTIVATIONS["gelu"], wgmma.OUTPUTS)
+    check_wgmma(kernel, wgmma.hidden_signature(), 1)
+
+
+def test_sums_by_wgmma():
+    code = check_wgmma(wgmma.sums(), wgmma.sums_signature(), 1)
+    assert all("tnspA.tnspB" in rest for _, op, rest in code.lines if op.startswith("HGMMA"))
 
 
 P, F32 = types.Array(types.uint32, 1, "C"), types.Array(types.float32, 1, "C")

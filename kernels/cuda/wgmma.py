@@ -27,10 +27,14 @@ STAGES = 3
 BLOCK = 8192  # words of 32 bits: 128 × 64, both planes
 HALF = BLOCK // 4  # words of 64 × 64 of one plane
 STAGE = 2 * BLOCK
-SHARED = 4 * STAGES * STAGE + hopper.ATOM  # bytes of dynamic shared memory
+OUTPUTS = 16  # K at most
+# Bytes of dynamic shared memory: stages, and for each pair the weights of its tile and its scales.
+SHARED = hopper.ATOM + 4 * (STAGES * STAGE + 2 * 128 * (OUTPUTS + 1))
 ALONG = Layout(across=False, step=32, leading=16, stride=1024, low=16384)
 ACROSS = Layout(across=True, step=2048, leading=8192, stride=1024, low=16384)
-_BARRIERS = 2 * STAGES + 2  # full and empty stages, and whose turn it is
+_TURNS = 2 * STAGES  # after full and empty stages
+_WEIGHTS = _TURNS + 2
+_BARRIERS = _WEIGHTS + 2
 _WARPS = WARPGROUP // WARP
 
 
@@ -51,7 +55,8 @@ def _ring(layout: Layout, pairs: int):
             hopper.start(barriers, i, 1)
             hopper.start(barriers, STAGES + i, readers)
         for i in range(2):
-            hopper.start(barriers, 2 * STAGES + i, 2 * _WARPS)
+            hopper.start(barriers, _TURNS + i, 2 * _WARPS)
+            hopper.start(barriers, _WEIGHTS + i, 2 * WARPGROUP)
         hopper.started()
 
     @register_jitable
@@ -85,7 +90,8 @@ def hidden(activation: Activation, K: int, pairs: int = 1):
     A is (n, ld), W (K, ld); Us[c] (n, K) is the part of the units 128 c .. 128 c + 127. Any number
     of blocks takes tiles in turn.
     """
-    value, outputs = activation.value, 2 * K
+    value, outputs, rows = activation.value, 2 * K, K // 2 + 1
+    fours = 2 if K <= 10 or pairs == 1 else 1  # results at a time, as many as registers allow
     begin, consume = _ring(ALONG, pairs)
     few, many = (hopper.registers(c, m) for c, m in zip(_REGISTERS[pairs], (False, True), strict=True))
 
@@ -106,58 +112,79 @@ def hidden(activation: Activation, K: int, pairs: int = 1):
                 q += u4(1)
 
     @register_jitable
-    def finish(sums, xr, vr, W, A, Us, n, M, i, column, lane):
+    def gather(floats, at, W, vr, M, column, barriers, i, t):
+        """The tile's part of W and vr in shared memory, with zeros beyond the units."""
+        hopper.arrive(barriers, i)
+        hopper.wait(barriers, i, u4(0))  # nobody reads the last tile's any more
+        m = u4(column * u4(128) + t % u4(128))
+        inside = min(m, M - u4(1))
+        for r in range(rows):
+            k = u4(u4(2 * r) + t // u4(128))
+            value = vr[inside] if k == u4(K) else W[min(k, u4(K - 1)), inside]
+            if k <= u4(K):
+                floats[at + u4(256 * r) + t] = value if m < M else f4(0)
+        hopper.arrive(barriers, i)
+        hopper.wait(barriers, i, u4(1))
+
+    @register_jitable(forceinline=True)
+    def finish_four(sums, e, u, floats, at, r0, r1, A, to0, to1, in0, in1, m, M):
+        """Results 4 e .. 4 e + 3, in columns m and m + 1."""
+        v0, v1 = get_pair(floats, at + u4(128 * K))
+        a00, a01 = sums[4 * e] * r0 * v0, sums[4 * e + 1] * r0 * v1
+        a10, a11 = sums[4 * e + 2] * r1 * v0, sums[4 * e + 3] * r1 * v1
+        if m < u4(A.shape[1]):
+            is0, is1 = m < M, u4(m + u4(1)) < M
+            if in0:
+                put_pair(A, to0 + u8(m), a00 if is0 else f4(0), a01 if is1 else f4(0))
+            if in1:
+                put_pair(A, to1 + u8(m), a10 if is0 else f4(0), a11 if is1 else f4(0))
+        z00, z01, z10, z11 = value(a00), value(a01), value(a10), value(a11)
+        for k in range(K):
+            w0, w1 = get_pair(floats, at + u4(128 * k))
+            u[k] += z00 * w0
+            u[k] += z01 * w1
+            u[K + k] += z10 * w0
+            u[K + k] += z11 * w1
+
+    @register_jitable
+    def finish(sums, floats, at, xr, A, Us, n, M, i, column, lane):
         """Rows i and i + 8; of the columns of a tile those of this lane."""
-        ld, q = u4(A.shape[1]), lane % u4(4)
+        ld, q, j = u4(A.shape[1]), lane % u4(4), u4(i + u4(8))
         u = cuda.local.array(outputs, f4)
         for k in range(outputs):
             u[k] = f4(0)
-        r0, r1 = xr[min(i, n - u4(1))], xr[min(i + u4(8), n - u4(1))]
-        for part in range(4):
-            for e in range(4):
-                m = column * u4(128) + u4(32) * u4(part) + u4(8 * e) + u4(2) * q
-                in0, in1 = m < M, m + u4(1) < M
-                v0, v1 = vr[min(m, M - u4(1))], vr[min(m + u4(1), M - u4(1))]
-                a00 = sums[4 * e] * r0 * v0 if in0 else f4(0)
-                a01 = sums[4 * e + 1] * r0 * v1 if in1 else f4(0)
-                a10 = sums[4 * e + 2] * r1 * v0 if in0 else f4(0)
-                a11 = sums[4 * e + 3] * r1 * v1 if in1 else f4(0)
-                if m < ld:
-                    if i < n:
-                        put_pair(A, u8(i) * u8(ld) + u8(m), a00, a01)
-                    if i + u4(8) < n:
-                        put_pair(A, u8(i + u4(8)) * u8(ld) + u8(m), a10, a11)
-                z00 = value(a00) if in0 else f4(0)
-                z01 = value(a01) if in1 else f4(0)
-                z10 = value(a10) if in0 else f4(0)
-                z11 = value(a11) if in1 else f4(0)
-                atW = min(m, ld - u4(2))
-                for k in range(K):
-                    w0, w1 = get_pair(W, u4(k) * ld + atW)
-                    u[k] += z00 * w0
-                    u[k] += z01 * w1
-                    u[K + k] += z10 * w0
-                    u[K + k] += z11 * w1
-            for e in range(RESULTS - 16):  # registers have no numbers at run time
-                sums[e] = sums[e + 16]
+        r0, r1 = xr[min(i, n - u4(1))], xr[min(j, n - u4(1))]
+        in0, in1 = i < n, j < n
+        to0, to1 = u8(i) * u8(ld), u8(j) * u8(ld)
+        c = u4(u4(2) * q)
+        at, m = u4(at + c), u4(column * u4(128) + c)
+        for _ in range(16 // fours):
+            finish_four(sums, 0, u, floats, at, r0, r1, A, to0, to1, in0, in1, m, M)
+            if fours == 2:
+                m_ = u4(m + u4(8))
+                finish_four(sums, 1, u, floats, at + u4(8), r0, r1, A, to0, to1, in0, in1, m_, M)
+            at, m = u4(at + u4(8 * fours)), u4(m + u4(8 * fours))
+            for e in range(RESULTS - 4 * fours):  # registers have no numbers at run time
+                sums[e] = sums[e + 4 * fours]
         for k in range(outputs):
             u[k] += cuda.shfl_xor_sync(0xFFFFFFFF, u[k], 1)
             u[k] += cuda.shfl_xor_sync(0xFFFFFFFF, u[k], 2)
         for k in range(K):
             if u4(k % 4) == q:
-                if i < n:
+                if in0:
                     Us[column, i, k] = u[k]
-                if i + u4(8) < n:
-                    Us[column, i + u4(8), k] = u[K + k]
+                if in1:
+                    Us[column, j, k] = u[K + k]
 
     def kernel(Xp, Vp, xr, vr, W, A, Us, n, M, inputs):
         shared = cuda.shared.array(0, u4)
+        floats = cuda.shared.array(0, f4)  # the same memory
         barriers = cuda.shared.array(_BARRIERS, u8)
         t = u4(cuda.threadIdx.x)
-        lane = t % u4(WARP)
+        lane = u4(t % u4(WARP))
         group = u4(cuda.shfl_sync(0xFFFFFFFF, np.int32(t // u4(WARPGROUP)), 0))  # one for all, says this
         first = hopper.to_atom(shared)
-        rows, across = (u4(n) + u4(127)) // u4(128), (u4(M) + u4(127)) // u4(128)
+        down, across = (u4(n) + u4(127)) // u4(128), (u4(M) + u4(127)) // u4(128)
         blocks = (u4(inputs) + u4(63)) // u4(64)
         if t == u4(0):
             begin(barriers, 2 * _WARPS)
@@ -165,25 +192,29 @@ def hidden(activation: Activation, K: int, pairs: int = 1):
         if group == u4(0):
             few()
             if t == u4(0):
-                produce(shared, first, barriers, Xp, Vp, rows * across, across, blocks)
+                produce(shared, first, barriers, Xp, Vp, down * across, across, blocks)
         else:
             many()
             sums = cuda.local.array(RESULTS, f4)
             pair, half = (group - u4(1)) // u4(2), (group - u4(1)) % u4(2)
             a = first + half * u4(HALF)
+            at = first + u4(STAGES * STAGE) + pair * u4((K + 1) * 128)
+            me = t - u4(WARPGROUP) * (u4(1) + u4(2) * pair)
             mine = u4(0)
             tile = u4(cuda.blockIdx.x) + pair * u4(cuda.gridDim.x)
-            while tile < rows * across:
+            while tile < down * across:
                 if pairs == 2:
-                    hopper.wait(barriers, u4(2 * STAGES) + pair, mine & u4(1) ^ u4(1) ^ pair)
+                    hopper.wait(barriers, u4(_TURNS) + pair, mine & u4(1) ^ u4(1) ^ pair)
                 q = (mine * u4(pairs) + pair) * blocks
                 consume(sums, shared, a, first + u4(BLOCK), barriers, q, blocks, lane)
                 if pairs == 2 and lane == u4(0):
-                    hopper.arrive(barriers, u4(2 * STAGES + 1) - pair)
+                    hopper.arrive(barriers, u4(_TURNS + 1) - pair)
                 row, column = tile // across, tile % across
                 warp = t % u4(WARPGROUP) // u4(WARP)
-                i = row * u4(128) + half * u4(64) + warp * u4(16) + lane // u4(4)
-                finish(sums, xr, vr, W, A, Us, u4(n), u4(M), i, column, lane)
+                i = u4(row * u4(128) + half * u4(64) + warp * u4(16) + lane // u4(4))
+                column = u4(column)
+                gather(floats, at, W, vr, u4(M), column, barriers, u4(_WEIGHTS) + pair, me)
+                finish(sums, floats, at, xr, A, Us, u4(n), u4(M), i, column, lane)
                 mine += u4(1)
                 tile += u4(pairs) * u4(cuda.gridDim.x)
 
@@ -244,7 +275,7 @@ def sums(layout: Layout = ACROSS):
         shared = cuda.shared.array(0, u4)
         barriers = cuda.shared.array(_BARRIERS, u8)
         t = u4(cuda.threadIdx.x)
-        lane = t % u4(WARP)
+        lane = u4(t % u4(WARP))
         group = u4(cuda.shfl_sync(0xFFFFFFFF, np.int32(t // u4(WARPGROUP)), 0))  # one for all, says this
         first = hopper.to_atom(shared)
         blocksX, blocksG = (u4(d) + u4(63)) // u4(64), (u4(M) + u4(63)) // u4(64)

@@ -6,6 +6,7 @@ compiled for both generations; every activation, loss and dtype for one of them 
 
 import itertools
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from numba import cuda, types
 
 from twolayer.kernels.activations import ACTIVATIONS
 from twolayer.kernels.cuda import (
+    accuracy,
     epilogues,
     fused,
     mma,
@@ -233,25 +235,98 @@ def test_parts_fill_the_device(n, tile, rows, columns, parts, full):
     assert tiles / (slots * -(-tiles // slots)) == pytest.approx(full, abs=1e-3)
 
 
-def check_fused(pair, dtype, units, inputs, outputs, capability):
+def fused_code(pair, dtype, M, columns, K, capability):
     m = matrix_type(dtype)
+    division = fused.divide(dtype, M, columns, K)
     activation, loss = ACTIVATIONS[pair[0]], LOSSES[pair[1]]
-    kernel = fused.gradient(activation, loss, dtype, units, inputs, outputs)
-    code = machine_code(kernel, (m,) * 6 + (F64, i8), capability)
+    kernel = fused.gradient(activation, loss, dtype, division, columns, K)
+    return machine_code(kernel, (m,) * 6 + (F64, i8), capability)
+
+
+def check_fused(pair, dtype, M, columns, K, capability):
+    code = fused_code(pair, dtype, M, columns, K, capability)
     check(code)
-    assert code.count("LDS.128") >= 3
+    assert code.count("LDG.E.128") >= columns // vector(dtype)
+    assert code.registers * fused.THREADS <= 65536
     assert dtype == "float64" or not doubles(code, *ADDING_LOSSES)
+
+
+def longest_loop(code):
+    """The operations of the longest loop that returns to its start and holds no end of a kernel."""
+    loops = []
+    for address, operation, operands in code.lines:
+        target = re.search(r"0x([0-9a-f]+)", operands) if operation == "BRA" else None
+        if target:
+            loop = [op for at, op, _ in code.lines if int(target[1], 16) <= at <= address]
+            loops.append([] if "EXIT" in loop else loop)
+    return max(loops, key=len)
+
+
+@both
+def test_fused_does_little_more_than_it_must(capability):
+    """Of a sample's 32 units: 19 multiply-adds, 18 instructions for σ and σ′, and all the rest."""
+    code = fused_code(("tanh", "squared"), "float32", 32, 8, 1, capability)
+    division = fused.divide("float32", 32, 8, 1)
+    assert division.ahead
+    loop = longest_loop(code)
+    a_sample = len(loop) / (2 * division.samples)  # two groups of samples a time round
+    print(f"{a_sample} instructions a sample, {code.registers} registers")
+    assert a_sample <= 40
+    assert sum(op.startswith("MUFU") for op in loop) == 2 * 2 * division.units
+    assert not any(op.startswith(("LDS", "STS", "BAR")) for op in loop)
 
 
 @both
 def test_fused(capability):
-    check_fused(("tanh", "squared"), "float32", 32, 8, 1, capability)
+    for K in (1, 3):
+        check_fused(("tanh", "squared"), "float32", 32, 8, K, capability)
 
 
 @pytest.mark.parametrize(("pair", "dtype", "capability"), spread(PAIRS, DTYPES))
 def test_fused_at_its_widest(pair, dtype, capability):
-    inputs, outputs = (32, 8) if dtype == "float32" else (16, 4)
-    check_fused(pair, dtype, fused.UNITS[-1], inputs, outputs, capability)
+    columns, K = (32, 8) if dtype == "float32" else (16, 4)
+    check_fused(pair, dtype, fused.UNITS[-1], columns, K, capability)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "columns", "K"),
+    [
+        *(("float32", columns, K) for columns, K in [(4, 1), (8, 2), (12, 8), (16, 4), (32, 1)]),
+        *(("float64", columns, K) for columns, K in [(2, 2), (4, 4), (8, 1), (12, 4), (16, 1)]),
+    ],
+)
+def test_fused_with_as_many_units_a_lane_as_fit(dtype, columns, K):
+    check_fused(("gelu", "softmax"), dtype, fused.UNITS[-1], columns, K, (9, 0))
+
+
+@both
+@pytest.mark.parametrize(
+    ("name", "units", "steps"), [("tanh", 2, 18), ("sigmoid", 2, 12), ("silu", 2, 17)]
+)
+def test_a_function_and_its_slope_share_what_they_can(name, units, steps, capability):
+    """`units` instructions of the unit for 2ˣ and 1/x, and so many that compute in all."""
+    value, slope = ACTIVATIONS[name].value, ACTIVATIONS[name].slope
+
+    def kernel(x, z, s):
+        a = x[0, 0]
+        z[0, 0] = value(a)
+        s[0, 0] = slope(a)
+
+    code = machine_code(cuda.jit(kernel), (matrix_type("float32"),) * 3, capability)
+    check(code)
+    assert code.count("MUFU") == units
+    assert not code.count("BRA", "CALL") - 1  # the last one, which stops at itself
+    computing = code.count("F", "MUFU") + sum(
+        operation.startswith("LOP3") for operation in code.operations
+    )
+    assert computing <= steps
+
+
+@pytest.mark.parametrize("name", accuracy.FUNCTIONS)
+def test_the_search_for_the_largest_errors(name):
+    kernel = accuracy.kernel_of(*accuracy.FUNCTIONS[name])
+    code = machine_code(kernel, (i8, F64, types.Array(types.uint32, 1, "C")))
+    check(code)
 
 
 def check_tensor(engine, passes, along, epilogue, capability):

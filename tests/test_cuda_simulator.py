@@ -120,7 +120,7 @@ def test_a_product_without_its_barrier_shows(monkeypatch):
 def test_wide_and_long_problems_agree_in_one_kernel(dtype, monkeypatch):
     """All inputs, units and outputs that the kernel takes, and more samples than its blocks."""
     monkeypatch.setattr("twolayer.verify.STEPS", 1)
-    monkeypatch.setattr("twolayer.variants.cuda_fused._BLOCKS", 2)
+    monkeypatch.setattr("twolayer.variants.cuda_fused._MULTIPROCESSORS", 2)
     d, K = (32, 8) if dtype == "float32" else (16, 4)
     case = cases.problem(tl.Network("elu", "softmax"), tl.Shape(67, d, 64, K), dtype)
     result = agreement(tl.variants.get("cuda-fused"), case)
@@ -128,6 +128,41 @@ def test_wide_and_long_problems_agree_in_one_kernel(dtype, monkeypatch):
     case = cases.problem(tl.Network("elu", "softmax"), tl.Shape(8, d + 1, 64, K), dtype)
     with pytest.raises(ValueError, match=r"^variant cuda-fused is made for .*: take cuda-tiled$"):
         tl.variants.get("cuda-fused").plan(*case[1:])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "M", "d", "K", "lanes"),
+    [
+        ("float32", 5, 3, 1, 1), ("float32", 32, 8, 1, 4), ("float32", 60, 10, 3, 16),
+        ("float64", 20, 6, 2, 8),
+    ],
+)  # fmt: skip
+def test_samples_read_ahead_agree(dtype, M, d, K, lanes, monkeypatch):
+    """Warps with none, one and several pairs of groups of samples, and with part of a group."""
+    from twolayer.kernels.cuda import fused
+    from twolayer.kernels.cuda.memory import padded
+
+    monkeypatch.setattr("twolayer.verify.STEPS", 1)
+    monkeypatch.setattr("twolayer.variants.cuda_fused._MULTIPROCESSORS", 1)
+    division = fused.divide(dtype, M, padded(d, dtype), K)
+    assert (division.lanes, division.ahead) == (lanes, True)
+    net = tl.Network("tanh", "squared")
+    for groups in (1, 2, 3, 4):
+        n = (groups * fused.WARPS - 3) * division.samples + division.samples // 2 + 1
+        result = agreement(
+            tl.variants.get("cuda-fused"), cases.problem(net, tl.Shape(n, d, M, K), dtype)
+        )
+        assert result.agrees, result
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_the_search_for_the_largest_errors_runs():
+    from twolayer.kernels.cuda import accuracy, elementary
+
+    found = accuracy.elementary_errors(every=1 << 21, blocks=1)
+    assert set(found) == {"ex2", "rcp", *elementary.ULP}
+    for name, error in found.items():
+        assert 0 < error.ulp <= elementary.ULP.get(name, 0.501), (name, error)
 
 
 def test_tensor_products_are_as_accurate_as_they_say():

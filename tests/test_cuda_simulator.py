@@ -120,7 +120,7 @@ def test_a_product_without_its_barrier_shows(monkeypatch):
 def test_wide_and_long_problems_agree_in_one_kernel(dtype, monkeypatch):
     """All inputs, units and outputs that the kernel takes, and more samples than its blocks."""
     monkeypatch.setattr("twolayer.verify.STEPS", 1)
-    monkeypatch.setattr("twolayer.variants.cuda_fused._MULTIPROCESSORS", 2)
+    monkeypatch.setattr("twolayer.device._MULTIPROCESSORS", 2)
     d, K = (32, 8) if dtype == "float32" else (16, 4)
     case = cases.problem(tl.Network("elu", "softmax"), tl.Shape(67, d, 64, K), dtype)
     result = agreement(tl.variants.get("cuda-fused"), case)
@@ -131,28 +131,26 @@ def test_wide_and_long_problems_agree_in_one_kernel(dtype, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "M", "d", "K", "lanes"),
-    [
-        ("float32", 5, 3, 1, 1), ("float32", 32, 8, 1, 4), ("float32", 60, 10, 3, 16),
-        ("float64", 20, 6, 2, 8),
-    ],
-)  # fmt: skip
-def test_samples_read_ahead_agree(dtype, M, d, K, lanes, monkeypatch):
+    ("dtype", "M", "d", "K"),
+    [("float32", 5, 3, 1), ("float32", 32, 8, 1), ("float32", 60, 10, 3), ("float64", 20, 6, 2)],
+)
+def test_samples_read_ahead_agree(dtype, M, d, K, monkeypatch):
     """Warps with none, one and several pairs of groups of samples, and with part of a group."""
+    from twolayer import tuning
     from twolayer.kernels.cuda import fused
     from twolayer.kernels.cuda.memory import padded
 
     monkeypatch.setattr("twolayer.verify.STEPS", 1)
-    monkeypatch.setattr("twolayer.variants.cuda_fused._MULTIPROCESSORS", 1)
-    division = fused.divide(dtype, M, padded(d, dtype), K)
-    assert (division.lanes, division.ahead) == (lanes, True)
-    net = tl.Network("tanh", "squared")
-    for groups in (1, 2, 3, 4):
-        n = (groups * fused.WARPS - 3) * division.samples + division.samples // 2 + 1
-        result = agreement(
-            tl.variants.get("cuda-fused"), cases.problem(net, tl.Shape(n, d, M, K), dtype)
-        )
-        assert result.agrees, result
+    monkeypatch.setattr("twolayer.device._MULTIPROCESSORS", 1)
+    variant, net = tl.variants.get("cuda-fused"), tl.Network("tanh", "squared")
+    for division in fused.divisions(dtype, M, padded(d, dtype), K):
+        assert division.ahead or division.warps == 16
+        for groups in (1, 2, 3, 4):
+            n = (groups * division.warps - 3) * division.samples + division.samples // 2 + 1
+            case = cases.problem(net, tl.Shape(n, d, M, K), dtype)
+            with tuning.forced({"warps": division.warps}):
+                result = agreement(variant, case)
+            assert result.agrees, result
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

@@ -26,43 +26,60 @@ from .insides import WARP, in_simulator
 from .memory import copy, element, prefetch, vector
 from .types import real_type
 
-WARPS = 8  # of a block: two for each of a multiprocessor's four schedulers, 255 registers a lane
-THREADS = WARPS * WARP
 UNITS = (8, 16, 32, 64)  # hidden units of a network, filled up
-_REGISTERS = 206  # 32-bit ones that a lane's arrays may take
+# 32-bit registers that a lane's arrays may take, by the warps of the one block that a multiprocessor
+# has: its registers are shared out among them, 255 or 128 a lane.
+_REGISTERS = {8: 206, 16: 100}
 
 u4, u8 = np.uint32, np.uint64
 _ALL = u4(0xFFFFFFFF)
 
 
 class Division(NamedTuple):
-    """What a warp is made of: `units` a lane, `lanes` that share a sample, `samples` at a time.
+    """What a block is made of: `warps`, each of `samples` at a time.
 
-    `ahead`: a sample is read into registers while the one before is computed with.
+    A lane has so many `units`, and `lanes` share a sample. `ahead`: a sample is read into registers
+    while the one before is computed with.
     """
 
+    warps: int
     units: int
     lanes: int
     samples: int
     ahead: bool
 
     @property
+    def threads(self) -> int:
+        """Threads of a block."""
+        return WARP * self.warps
+
+    @property
     def block(self) -> int:
         """Samples that a block has at a time."""
-        return WARPS * self.samples
+        return self.warps * self.samples
 
 
-def divide(dtype: str, M: int, columns: int, K: int) -> Division:
-    """As many units a lane as its registers hold, for M units, x of so many columns, K outputs."""
+def divisions(dtype: str, M: int, columns: int, K: int) -> list[Division]:
+    """Those that registers allow, for M units, x of so many columns and K outputs.
+
+    More warps hide more of each other's latencies, more units a lane share more of x. Each has as
+    many units a lane as fit; with the most warps it is left out where they are fewer than 4.
+    """
     words = np.dtype(dtype).itemsize // 4
     total = next(size for size in UNITS if size >= M)
 
     def registers(units: int, samples: int) -> int:
         return words * (units * (2 * columns + 2 * K + 2) + samples * (columns + K))
 
-    units = next(u for u in (8, 4, 2) if registers(u, 1) <= _REGISTERS or u == 2)
-    ahead = registers(units, 2) <= _REGISTERS
-    return Division(units, total // units, WARP * units // total, ahead)
+    found = []
+    for warps, least in ((16, 4), (8, 2))[words - 1 :]:  # float64's σ needs more registers itself
+        held = _REGISTERS[warps]
+        fitting = [u for u in (8, 4, 2) if u >= least and registers(u, 1) <= held]
+        units = fitting[0] if fitting else least
+        if fitting or warps == 8:
+            ahead = registers(units, 2) <= held
+            found.append(Division(warps, units, total // units, WARP * units // total, ahead))
+    return found
 
 
 @cache
@@ -76,12 +93,13 @@ def gradient(
     """
     real, width = real_type(dtype), vector(dtype)
     value, slope, loss_row = activation.value, activation.slope, loss.loss_row
-    units, lanes, samples, ahead = division
+    warps, units, lanes, samples, ahead = division
+    threads = division.threads
     sizeV, sizeW, parts = units * columns, units * K, columns // width
     one_output = K == 1
-    within, across, halvings = (size.bit_length() - 1 for size in (lanes, samples, WARPS))
+    within, across, halvings = (size.bit_length() - 1 for size in (lanes, samples, warps))
     pitch = sizeV + sizeW | 1  # rows of different lanes begin on different banks
-    handed = WARPS // 2 * lanes * pitch
+    handed = warps // 2 * lanes * pitch
 
     @register_jitable
     def load(x, y, X, Y, row, last):
@@ -132,7 +150,7 @@ def gradient(
 
     def kernel(X, Y, V, W, gVs, gWs, losses, M):
         shared = cuda.shared.array(handed, real)
-        totals = cuda.shared.array(WARPS, np.float64)
+        totals = cuda.shared.array(warps, np.float64)
         v = cuda.local.array(sizeV, real)
         gv = cuda.local.array(sizeV, real)
         w = cuda.local.array(sizeW, real)
@@ -161,8 +179,8 @@ def gradient(
         n = u4(X.shape[0])
         last = u4(n - u4(1))
         end = u4(n // u4(samples) * u4(samples))
-        stride = u4(u4(cuda.gridDim.x) * u4(WARPS * samples))
-        group = u4(u4(u4(cuda.blockIdx.x) * u4(WARPS) + warp) * u4(samples))
+        stride = u4(u4(cuda.gridDim.x) * u4(warps * samples))
+        group = u4(u4(u4(cuda.blockIdx.x) * u4(warps) + warp) * u4(samples))
         if ahead:
             load(x, y, X, Y, u4(group + slot), last)
             following = u4(group + stride)
@@ -200,7 +218,7 @@ def gradient(
             totals[warp] = total
         # Half of the warps hand their sums to the other half, until one warp has them all.
         for r in range(halvings):
-            half = u4(WARPS >> (r + 1))
+            half = u4(warps >> (r + 1))
             cuda.syncthreads()
             if half <= warp and warp < u4(half + half) and slot == u4(0):
                 at = u4(u4(u4(warp - half) * u4(lanes) + lane) * u4(pitch))
@@ -225,9 +243,9 @@ def gradient(
                     for k in range(K):
                         gWs[part, u4(u4(k) * u4(W.shape[1]) + m)] = gw[i * K + k]
         if t == u4(0):
-            for p in range(1, WARPS):
+            for p in range(1, warps):
                 total += totals[p]
             losses[part] = total
 
-    bounds = {} if in_simulator() else {"launch_bounds": (THREADS, 1)}
+    bounds = {} if in_simulator() else {"launch_bounds": (threads, 1)}
     return cuda.jit(kernel, **bounds)

@@ -93,7 +93,9 @@ def hidden(activation: Activation, K: int, pairs: int = 1):
     value, outputs, rows = activation.value, 2 * K, K // 2 + 1
     fours = 2 if K <= 10 or pairs == 1 else 1  # results at a time, as many as registers allow
     begin, consume = _ring(ALONG, pairs)
-    few, many = (hopper.registers(c, m) for c, m in zip(_REGISTERS[pairs], (False, True), strict=True))
+    few, many = (
+        hopper.registers(c, m) for c, m in zip(_REGISTERS[pairs], (False, True), strict=True)
+    )
 
     @register_jitable
     def produce(shared, first, barriers, Xp, Vp, tiles, across, blocks):
@@ -182,7 +184,9 @@ def hidden(activation: Activation, K: int, pairs: int = 1):
         barriers = cuda.shared.array(_BARRIERS, u8)
         t = u4(cuda.threadIdx.x)
         lane = u4(t % u4(WARP))
-        group = u4(cuda.shfl_sync(0xFFFFFFFF, np.int32(t // u4(WARPGROUP)), 0))  # one for all, says this
+        group = u4(
+            cuda.shfl_sync(0xFFFFFFFF, np.int32(t // u4(WARPGROUP)), 0)
+        )  # one for all, says this
         first = hopper.to_atom(shared)
         down, across = (u4(n) + u4(127)) // u4(128), (u4(M) + u4(127)) // u4(128)
         blocks = (u4(inputs) + u4(63)) // u4(64)
@@ -276,7 +280,9 @@ def sums(layout: Layout = ACROSS):
         barriers = cuda.shared.array(_BARRIERS, u8)
         t = u4(cuda.threadIdx.x)
         lane = u4(t % u4(WARP))
-        group = u4(cuda.shfl_sync(0xFFFFFFFF, np.int32(t // u4(WARPGROUP)), 0))  # one for all, says this
+        group = u4(
+            cuda.shfl_sync(0xFFFFFFFF, np.int32(t // u4(WARPGROUP)), 0)
+        )  # one for all, says this
         first = hopper.to_atom(shared)
         blocksX, blocksG = (u4(d) + u4(63)) // u4(64), (u4(M) + u4(63)) // u4(64)
         down = (u4(d) + u4(127)) // u4(128)

@@ -28,10 +28,10 @@ class CudaFused(CudaPlan):
         return fused.divide(self.dtype.name, M, padded(d, self.dtype), K)
 
     def _blocks(self, rows: int) -> int:
-        """One block for each multiprocessor, or as many as have samples."""
+        """As many blocks as the multiprocessors hold at a time, or as have samples."""
         device = self._cuda.get_current_device()
         most = getattr(device, "MULTIPROCESSOR_COUNT", _MULTIPROCESSORS)
-        return min(most, -(-rows // self._division.block))
+        return min(most * self._division.blocks, -(-rows // self._division.block))
 
     def _device_bytes(self) -> int:
         n, _, M, K = self.shape

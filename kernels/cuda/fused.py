@@ -38,13 +38,15 @@ _ALL = u4(0xFFFFFFFF)
 class Division(NamedTuple):
     """What a warp is made of: `units` a lane, `lanes` that share a sample, `samples` at a time.
 
-    `ahead`: a sample is read into registers while the one before is computed with.
+    `ahead`: a sample is read into registers while the one before is computed with. A
+    multiprocessor holds `blocks` at a time.
     """
 
     units: int
     lanes: int
     samples: int
     ahead: bool
+    blocks: int = 1
 
     @property
     def block(self) -> int:
@@ -76,7 +78,7 @@ def gradient(
     """
     real, width = real_type(dtype), vector(dtype)
     value, slope, loss_row = activation.value, activation.slope, loss.loss_row
-    units, lanes, samples, ahead = division
+    units, lanes, samples, ahead, blocks = division
     sizeV, sizeW, parts = units * columns, units * K, columns // width
     one_output = K == 1
     within, across, halvings = (size.bit_length() - 1 for size in (lanes, samples, WARPS))
@@ -229,5 +231,5 @@ def gradient(
                 total += totals[p]
             losses[part] = total
 
-    bounds = {} if in_simulator() else {"launch_bounds": (THREADS, 1)}
+    bounds = {} if in_simulator() else {"launch_bounds": (THREADS, blocks)}
     return cuda.jit(kernel, **bounds)

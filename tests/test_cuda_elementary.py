@@ -4,7 +4,9 @@ import itertools
 
 import numpy as np
 import pytest
+from numba import njit
 
+from twolayer.kernels.activations import ACTIVATIONS
 from twolayer.kernels.cuda import elementary
 from twolayer.kernels.cuda.elementary import ULP, WORST
 
@@ -91,3 +93,16 @@ def test_special_values(name):
     made_for = x <= 0 if name == "exp_neg" else x == x
     np.testing.assert_array_equal(got[made_for], exact[made_for])
     assert np.isnan(got[-1])
+
+
+def test_the_cpu_has_its_own_forms():
+    value, slope = ACTIVATIONS["tanh"].value, ACTIVATIONS["tanh"].slope
+
+    @njit
+    def both(a):
+        return value(a), slope(a)
+
+    z, s = both(np.float32(-0.0))
+    assert np.signbit(z)  # which the GPU's form does not keep
+    assert s == 1
+    assert both(np.float32(44.2))[1] > 0  # and here it is 0

@@ -47,9 +47,9 @@ def ex2(x):
 
 
 def rcp(x):
-    """1/x within 1 ULP, subnormal results 0."""
+    """1/x within 1 ULP, subnormal results 0 and 1/x of subnormal numbers infinite."""
     with np.errstate(all="ignore"):
-        return _flushed(1 / np.float64(x))
+        return _flushed(1 / np.float64(_flushed(x)))
 
 
 def _flushed(x):

@@ -47,6 +47,7 @@ class Division(NamedTuple):
     lanes: int
     samples: int
     ahead: bool
+    blocks: int = 1
 
     @property
     def threads(self) -> int:

@@ -47,7 +47,6 @@ class Division(NamedTuple):
     lanes: int
     samples: int
     ahead: bool
-    blocks: int = 1
 
     @property
     def threads(self) -> int:

@@ -18,7 +18,17 @@ pytest.importorskip("numba_cuda", reason="needs numba-cuda: make test-cuda")
 from numba import cuda, types
 
 from twolayer.kernels.activations import ACTIVATIONS
-from twolayer.kernels.cuda import epilogues, fused, probes, samples, sums, tensor, updates
+from twolayer.kernels.cuda import (
+    epilogues,
+    fused,
+    head,
+    packing,
+    probes,
+    samples,
+    sums,
+    tensor,
+    updates,
+)
 from twolayer.kernels.cuda.insides import machine_code
 from twolayer.kernels.cuda.products import Tile, product
 from twolayer.kernels.cuda.types import matrix_type
@@ -237,6 +247,77 @@ def test_tensor_products(engine, passes, capability):
 @pytest.mark.parametrize(("activation", "capability"), spread(ACTIVATIONS))
 def test_activations_after_a_tensor_product(activation, capability):
     check_tensor(tensor.three_passes, 3, (True, True), activate(activation), capability)
+
+
+F32, U32, I32 = (types.Array(kind, 1, "C") for kind in (types.float32, types.uint32, types.int32))
+PARTS = types.Array(types.float32, 3, "C")
+
+
+@both
+def test_packing(capability):
+    m = matrix_type("float32")
+    for kernel, arguments in (
+        (packing.column_maxima(), (m, U32)),
+        (packing.pack(), (m, I32, U32, F32, i8, U32)),
+    ):
+        code = machine_code(kernel, arguments, capability)
+        check(code)
+        assert not doubles(code)
+    assert code.count("LDG.E.128") >= 2
+    assert code.count("STG.E.128") >= 2
+    assert code.count("F2FP.F16.F32.PACK_AB", "F2FP.PACK_AB") >= 8  # two numbers at a time
+
+
+@pytest.mark.parametrize(
+    ("loss", "outputs", "capability"),
+    spread(["squared", "squared_logistic", "softmax"], [1, 10, 16]) + spread(["logistic"], [1]),
+)
+def test_loss_of_parts(loss, outputs, capability):
+    m = matrix_type("float32")
+    kernel = head.loss_of_parts(LOSSES[loss], outputs)
+    code = machine_code(kernel, (PARTS, m, m, F32, F64, U32), capability)
+    check(code)
+    assert not doubles(code, *ADDING_LOSSES)
+    code = machine_code(head.link_of_parts(LOSSES[loss]), (PARTS, m), capability)
+    check(code)
+    assert not doubles(code)
+
+
+def check_head(activation, outputs, dtype, packed, capability):
+    m = matrix_type(dtype)
+    kernel = head.head(ACTIVATIONS[activation], outputs, dtype, packed)
+    sums = (m, m, m, m, U32, i8, i8, F32, U32, F32) if packed else (m,) * 5 + (i8, i8)
+    code = machine_code(kernel, sums, capability)
+    check(code)
+    assert dtype == "float64" or not doubles(code)
+    fit = head.blocks_at_a_time(outputs) // 132
+    assert dtype == "float64" or code.registers * head.THREADS * fit <= 65536
+    stores = ("STG.E.64",) if packed else ("STG.E.128",)
+    assert code.count(*stores) >= 1
+    return code
+
+
+@pytest.mark.parametrize(
+    ("activation", "outputs", "capability"), spread(ACTIVATIONS, [1, 10, head.OUTPUTS])
+)
+def test_heads(activation, outputs, capability):
+    check_head(activation, outputs, "float32", True, capability)
+
+
+@pytest.mark.parametrize(("activation", "dtype", "capability"), spread(["tanh", "gelu"], DTYPES))
+def test_plain_heads(activation, dtype, capability):
+    for outputs in (1, 10, head.OUTPUTS):
+        check_head(activation, outputs, dtype, False, capability)
+
+
+@both
+def test_the_head_does_little_besides_its_sums(capability):
+    code = check_head("relu", 10, "float32", True, capability)
+    loop = code.inner_loop("FFMA")
+    assert sum(op.startswith("FFMA") for op in loop) == 80  # four units, twice ten outputs
+    assert len(loop) <= 150
+    assert loop.count("LDG.E.128") == 1
+    assert loop.count("STG.E.64") == 2
 
 
 ALONG, ACROSS = (True, True), (False, False)

@@ -17,6 +17,7 @@ pytest.importorskip("greenlet")
 
 from numba import cuda
 
+from twolayer.kernels.cuda.asynchronous import commit, copy_async, copy_async_or_zero, wait
 from twolayer.kernels.cuda.insides import BarrierError, check_blocks
 
 
@@ -94,6 +95,33 @@ def two_arrays_on_a_line(x, y):
 
 
 @cuda.jit
+def dynamic_shared_memory(x, y):
+    numbers, bits = cuda.shared.array(0, np.float32), cuda.shared.array(0, np.uint32)
+    t = cuda.threadIdx.x
+    fresh = numbers[t]
+    cuda.syncthreads()
+    numbers[t] = x[t]
+    cuda.syncthreads()
+    y[t] = bits[63 - t] if fresh != fresh else -1
+
+
+@cuda.jit
+def uses_a_copy_before_its_wait(x, y):
+    shared = cuda.shared.array(64, np.float32)
+    t = cuda.threadIdx.x
+    if t < 16:
+        copy_async(shared, 4 * t, x, 4 * t)
+    commit()
+    commit()
+    if y[0] == 0:
+        wait(0)
+    else:
+        wait(2)
+    cuda.syncthreads()
+    y[t] = shared[t]
+
+
+@cuda.jit
 def sum_of_a_warp(x, y):
     cuda.syncthreads()  # threads leave it in another order
     total = x[cuda.threadIdx.x]
@@ -140,6 +168,22 @@ def test_two_shared_arrays_on_a_line_are_two():
     np.testing.assert_array_equal(y, x)
 
 
+def test_dynamic_shared_memory_is_of_the_launch():
+    x, y = np.arange(64, dtype=np.float32), np.zeros(64, np.float32)
+    dynamic_shared_memory[1, 64, 0, 256](x, y)
+    np.testing.assert_array_equal(y, x.view(np.uint32)[::-1].astype(np.float32))
+    with pytest.raises(IndexError):
+        dynamic_shared_memory[1, 64, 0, 252](x, y)
+
+
+def test_an_asynchronous_copy_lands_at_its_wait():
+    x, y = run(uses_a_copy_before_its_wait)
+    np.testing.assert_array_equal(y, x)
+    y = np.ones(64, np.float32)
+    uses_a_copy_before_its_wait[1, 64](x, y)
+    assert np.isnan(y).all()
+
+
 def test_shuffles_work():
     x, y = run(sum_of_a_warp)
     np.testing.assert_array_equal(y, np.repeat([x[:32].sum(), x[32:].sum()], 32))
@@ -156,3 +200,35 @@ def test_a_configured_kernel_keeps_its_grid():
     threads_of_the_grid[5, 7](x, y)
     bound(x, y)
     assert y[0] == 6
+
+
+@cuda.jit
+def copied(x, y):
+    shared = cuda.shared.array(64, np.float32)
+    t = cuda.threadIdx.x
+    if t < 16:
+        copy_async_or_zero(shared, 4 * t, x, 4 * t, t != 3)
+    commit()
+    commit()
+    wait(1)
+    cuda.syncthreads()
+    y[t] = shared[63 - t]
+
+
+@cuda.jit
+def copied_without_a_wait(x, y):
+    shared = cuda.shared.array(64, np.float32)
+    t = cuda.threadIdx.x
+    if t < 16:
+        copy_async(shared, 4 * t, x, 4 * t)
+    commit()
+    wait(1)
+    cuda.syncthreads()
+    y[t] = shared[63 - t]
+
+
+def test_an_asynchronous_copy_lands_at_the_wait():
+    x, y = run(copied)
+    x[12:16] = 0
+    np.testing.assert_array_equal(y, x[::-1])
+    assert np.isnan(run(copied_without_a_wait)[1]).all()

@@ -48,7 +48,7 @@ def unpacked(words, rows, columns):
     return half_words[at], half_words[at + 8192]
 
 
-def reference_hidden(activation, outputs):
+def hidden(activation):
     """One block makes everything, in NumPy."""
 
     def kernel(Xp, Vp, xr, vr, W, A, Us, n, M, inputs):
@@ -65,28 +65,27 @@ def reference_hidden(activation, outputs):
     return cuda.jit(kernel)
 
 
-def reference_sums():
-    def kernel(Gp, Xp, gr, xc, gVs, M, d, ld, share, rows):
-        if cuda.blockIdx.x or cuda.threadIdx.x:
-            return
-        (G1, G2), (X1, X2) = unpacked(Gp, rows, M), unpacked(Xp, rows, d)
-        part = slice(cuda.blockIdx.y * share, (cuda.blockIdx.y + 1) * share)
-        G1, G2, X1, X2 = (array[part] for array in (G1, G2, X1, X2))
-        sums = G2.T @ X1 + G1.T @ X2 + G1.T @ X1
-        found = gVs[cuda.blockIdx.y].reshape(M, ld)
-        found[:, :d] = sums[:M, :d] * gr[:M, None] * xc[:d]
-
-    return cuda.jit(kernel)
+@cuda.jit
+def sums(Gp, Xp, gr, xc, gVs, M, d, ld, share, rows):
+    if cuda.blockIdx.x or cuda.threadIdx.x:
+        return
+    (G1, G2), (X1, X2) = unpacked(Gp, rows, M), unpacked(Xp, rows, d)
+    part = slice(cuda.blockIdx.y * share, (cuda.blockIdx.y + 1) * share)
+    G1, G2, X1, X2 = (array[part] for array in (G1, G2, X1, X2))
+    found = gVs[cuda.blockIdx.y].reshape(M, ld)
+    found[:, :d] = (G2.T @ X1 + G1.T @ X2 + G1.T @ X1)[:M, :d] * gr[:M, None] * xc[:d]
 
 
-REFERENCE = planes.Products(reference_hidden, reference_sums, (1, 1), (0, 0), 264, False)
+def in_numpy(sigma, shape):
+    """The large products, for tests of all the rest."""
+    return planes.Products(hidden(sigma), sums, (1, 1), (0, 0), 2, False, 128)
 
 
 @pytest.fixture
 def small(monkeypatch):
     """The plan for small problems too, its products by NumPy, and its memory full of NaN."""
     monkeypatch.setattr(planes, "_LEAST", tl.Shape(1, 1, 1, 1))
-    monkeypatch.setattr(planes, "products", lambda capability: REFERENCE)
+    monkeypatch.setattr(planes.PlanesPlan, "products", staticmethod(in_numpy))
     monkeypatch.setattr("twolayer.verify.STEPS", 2)
     make = cuda.device_array
 

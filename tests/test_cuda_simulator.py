@@ -143,7 +143,7 @@ def test_tensor_products_are_as_accurate_as_they_say():
         C, unused = np.zeros((37, 20), np.float32), np.zeros((37, 20), np.float32)
         tile = tensor.tile_for(32, 16)
         kernel = product("float32", tile, (True, True), epilogues.plain, engine)
-        kernel[(2, 2, 1), tile.threads](A, B, C, unused, 37, 20, 24)
+        kernel[(4, 1, 1), tile.threads](A, B, C, unused, 37, 20, 24)
         errors[engine] = (abs(C - exact) / size).max()
     assert 2.0**-16 < errors[tensor.one_pass] <= 2.0**-10
     assert errors[tensor.three_passes] <= 3 * 2.0**-22 + 9 * 2.0**-23
@@ -223,21 +223,27 @@ def test_the_parts_of_the_check_for_a_gpu_run(monkeypatch):
     """As far as the simulator goes: it has neither registers, libraries nor a clock."""
     tools = Path(__file__).parents[1] / "tools"
     monkeypatch.syspath_prepend(tools)
-    import gpu_check
+    import gpu_parts
 
     monkeypatch.setattr("twolayer.verify.STEPS", 1)
     monkeypatch.setattr("twolayer.gpu._MOST_PLANS", 1)
     monkeypatch.setattr("twolayer.gpu.WARM_UP", 0.0)
-    monkeypatch.setattr(gpu_check.bench.record, "__defaults__", (2, 0.0))
-    monkeypatch.setattr(gpu_check.bench, "SHAPES", (tl.Shape(9, 3, 4, 1), tl.Shape(7, 2, 3, 2)))
-    found = dict(gpu_check.race("cuda-fused"))
+    monkeypatch.setattr(gpu_parts.bench.record, "__defaults__", (2, 0.0))
+    monkeypatch.setattr(gpu_parts.bench, "SHAPES", (tl.Shape(9, 3, 4, 1), tl.Shape(7, 2, 3, 2)))
+    found = dict(gpu_parts.race("cuda-fused"))
     assert list(found) == [
         "float32 n=9 d=3 M=4 K=1", "float32 n=7 d=2 M=3 K=2", "float64 n=9 d=3 M=4 K=1",
     ]  # fmt: skip
     assert all(values["skipped"] == "" and values["error"] <= 1 for values in found.values())
-    monkeypatch.setattr(gpu_check, "ACTIVATIONS", ["relu"])
-    monkeypatch.setattr(gpu_check.cases, "adversarial", lambda net, dtype: [])
-    found = dict(gpu_check.agreement("cuda-samples"))
-    assert [values["checked"] for values in found.values()] == [1] * 8
+    monkeypatch.setattr(gpu_parts.gpu_tables, "HELD_OUT", (tl.Shape(33, 5, 3, 2),))
+    found = dict(gpu_parts.odd("cuda-tiled"))
+    assert list(found) == ["float32 n=33 d=5 M=3 K=2", "float64 n=33 d=5 M=3 K=2"]
+    assert all(values["skipped"] == "" and values["error"] <= 1 for values in found.values())
+    monkeypatch.setattr(gpu_parts, "BLOCKS", 1)
+    assert dict(gpu_parts.launches("cuda-fused"))["seconds"] > 0
+    monkeypatch.setattr(gpu_parts, "ACTIVATIONS", ["relu"])
+    monkeypatch.setattr(gpu_parts.cases, "adversarial", lambda net, dtype: [])
+    found = dict(gpu_parts.agreement("cuda-samples"))
+    assert [values["checked"] for values in found.values()] == [1] * 10
     assert not any(values["wrong"] for values in found.values())
-    assert dict(gpu_check.cublas("")) == {"skipped": "needs the package torch"}
+    assert dict(gpu_parts.cublas("")) == {"skipped": "needs the package torch"}

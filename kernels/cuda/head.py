@@ -18,8 +18,9 @@ from numba.extending import register_jitable
 from ..activations import Activation
 from ..losses import Loss
 from .halves import LEAST, MOST, NOTHING, bits, exponent, i4, number, power, split, u4
-from .memory import copy, copy_short, padded, vector
+from .memory import copy, padded, vector
 from .packing import COLUMNS, PLANE, ROWS, WORDS, u8
+from .pairs import put_pair
 from .types import real_type
 
 THREADS = 128
@@ -120,9 +121,9 @@ def _normal(x):
     return x * np.float32(16777216) if exponent(x) < i4(-126) else x
 
 
-def blocks_at_a_time(outputs: int) -> int:
-    """Blocks of the head that the registers of a large GPU's 132 multiprocessors hold."""
-    return 132 * max(2, min(7, 512 // (44 + 12 * outputs)))
+def resident(outputs: int) -> int:
+    """Blocks of the head that the registers of a multiprocessor hold."""
+    return max(2, min(7, 512 // (44 + 12 * outputs)))
 
 
 @cache
@@ -152,8 +153,6 @@ def head(activation: Activation, outputs: int, dtype: str = "float32", packed: b
         w = cuda.local.array(results, real)
         gw = cuda.local.array(results, real)
         g = cuda.local.array(width, real)
-        pair = cuda.local.array(2, np.uint32)
-        rest = cuda.local.array(2, np.uint32)
         t = u4(cuda.threadIdx.x)
         lane, r = t % u4(across), t // u4(across)
         column = u4(cuda.blockIdx.x) * u4(COLUMNS) + lane * u4(width)
@@ -220,10 +219,10 @@ def head(activation: Activation, outputs: int, dtype: str = "float32", packed: b
                         g[e] *= scales[i]
                     g[e] *= dot
                 if packed:
-                    for e in range(0, width, 2):
-                        pair[e // 2], rest[e // 2] = split(g[e], g[e + 1])
-                    copy_short(G, at, pair, 0)
-                    copy_short(G, at + u8(PLANE), rest, 0)
+                    first_pair, rest = split(g[0], g[1])
+                    second_pair, second_rest = split(g[2], g[3])
+                    put_pair(G, at, first_pair, second_pair)
+                    put_pair(G, at + u8(PLANE), rest, second_rest)
                     at += u8(32 * step)
                 elif inside and row < n:
                     copy(G, u8(row) * u8(ld) + u8(column), g, 0)

@@ -16,10 +16,14 @@ import numpy as np
 from numba import cuda
 from numba.extending import register_jitable
 
+from .asynchronous import commit, wait
+from .insides import WARP, in_simulator
 from .memory import copy, vector
+from .slices import mover
 from .types import real_type
 
 u4, u8 = np.uint32, np.uint64
+_SHARED = 47 << 10  # bytes of a block
 _PAD = 4  # keeps transposed stores on different banks
 
 
@@ -39,97 +43,104 @@ class Tile(NamedTuple):
 
 
 class Engine(NamedTuple):
-    """How a block multiplies two slices, and where in the tile a thread's results lie."""
+    """How a block multiplies two slices, and where in the tile a thread's results lie.
 
-    multiply: Callable[..., Any]  # (sums, As, Bs, startA, startB, t)
+    `multiply` may leave its last step to `last`, which then runs while the next slice is awaited:
+    what it needs is in the fragments.
+    """
+
+    multiply: Callable[..., Any]  # (sums, fragments, As, Bs, startA, startB, t)
+    last: Callable[..., Any]  # (sums, fragments)
+    fragments: int  # elements, 0 before the first slice
     place: Callable[..., Any]  # (t, r, c) -> row and column in the tile of its result r, c
     run: int  # neighbouring columns of a thread
     pad: int  # elements between rows in shared memory
+    bounded: bool  # whether the compiler has to be told how many blocks are `resident`
+
+
+@register_jitable
+def nothing_left(sums, fragments):
+    """`last` of an engine that leaves nothing to it."""
 
 
 @cache
 def register_tile(dtype: str, tile: Tile) -> Engine:
-    """Fused multiply-adds on a tile in registers, its parts 128 bits wide and apart."""
-    real, width = real_type(dtype), vector(dtype)
-    across = tile.columns // tile.width
+    """Fused multiply-adds on a tile in registers, its parts 128 bits wide and apart.
+
+    A step is one k. Its fragments are read during the step before, into the other half.
+    """
+    width = vector(dtype)
     rows, columns, depth, height, breadth = tile
     strideA, strideB = rows + _PAD, columns + _PAD
-    stepA, stepB = rows * width // height, columns * width // breadth
     partsA, partsB = height // width, breadth // width
+    half = height + breadth
+    # A warp's lanes are 8 x 4, so that a fragment of all of them is at most 128 bytes.
+    down = min(8, rows // height)
+    across = min(WARP // down, columns // breadth)
+    warps_down = rows // (height * down)
+    stepA, stepB = down * width, across * width
 
     @register_jitable
-    def outer_product(sums, a, b, As, Bs, placeA, placeB):
+    def corner(t):
+        """The first row and column of the thread's first part."""
+        warp, lane = u4(t // u4(down * across)), u4(t % u4(down * across))
+        i, j = u4(warp % u4(warps_down)), u4(warp // u4(warps_down))
+        x, y = u4(lane // u4(across)), u4(lane % u4(across))
+        row = u4(u4(i * u4(height * down)) + u4(x * u4(width)))
+        return row, u4(u4(j * u4(breadth * across)) + u4(y * u4(width)))
+
+    @register_jitable
+    def read(fragments, at, As, Bs, placeA, placeB):
         for v in range(partsA):
-            copy(a, v * width, As, placeA + u4(v * stepA))
+            copy(fragments, at + v * width, As, placeA + u8(v * stepA))
         for v in range(partsB):
-            copy(b, v * width, Bs, placeB + u4(v * stepB))
+            copy(fragments, at + height + v * width, Bs, placeB + u8(v * stepB))
+
+    @register_jitable
+    def add(sums, fragments, at):
         for r in range(height):
             for c in range(breadth):
-                sums[r * breadth + c] += a[r] * b[c]
+                sums[r * breadth + c] += fragments[at + r] * fragments[at + height + c]
+
+    def steps(k):
+        """Read step k and add step k - 1, and so on; k has to be a constant in each."""
+        following = steps(k + 1) if k + 1 < depth else None
+        now, before = k % 2 * half, (k + 1) % 2 * half
+
+        @register_jitable
+        def step(sums, fragments, As, Bs, placeA, placeB):
+            read(fragments, now, As, Bs, placeA + u8(k * strideA), placeB + u8(k * strideB))
+            add(sums, fragments, before)
+
+        if following is None:
+            return step
+
+        @register_jitable
+        def steps_from(sums, fragments, As, Bs, placeA, placeB):
+            step(sums, fragments, As, Bs, placeA, placeB)
+            following(sums, fragments, As, Bs, placeA, placeB)
+
+        return steps_from
+
+    all_steps = steps(0)
 
     @register_jitable
-    def multiply(sums, As, Bs, startA, startB, t):
-        a = cuda.local.array(height, real)
-        b = cuda.local.array(breadth, real)
-        placeA = startA + t // u4(across) * u4(width)
-        placeB = startB + t % u4(across) * u4(width)
-        for k in range(0, depth, 4):  # the compiler does not unroll a loop as long as this
-            atA, atB = placeA + u4(k * strideA), placeB + u4(k * strideB)
-            outer_product(sums, a, b, As, Bs, atA, atB)
-            outer_product(sums, a, b, As, Bs, atA + u4(strideA), atB + u4(strideB))
-            outer_product(sums, a, b, As, Bs, atA + u4(2 * strideA), atB + u4(2 * strideB))
-            outer_product(sums, a, b, As, Bs, atA + u4(3 * strideA), atB + u4(3 * strideB))
+    def multiply(sums, fragments, As, Bs, startA, startB, t):
+        row, column = corner(t)
+        all_steps(sums, fragments, As, Bs, u4(startA + row), u4(startB + column))
+
+    @register_jitable
+    def last(sums, fragments):
+        add(sums, fragments, half)
 
     @register_jitable
     def place(t, r, c):
-        row = t // u4(across) * u4(width) + u4(r // width * stepA + r % width)
-        column = t % u4(across) * u4(width) + u4(c // width * stepB + c % width)
+        row, column = corner(t)
+        row += u4(r // width * stepA + r % width)
+        column += u4(c // width * stepB + c % width)
         return row, column
 
-    return Engine(multiply, place, width, _PAD)
-
-
-def _staging(dtype: str, extent: int, depth: int, threads: int, along: bool, pad: int):
-    """fetch(regs, A, i0, k0, end, t) and put(regs, As, start, t): a slice to registers and on."""
-    real, width = real_type(dtype), vector(dtype)
-    stride = extent + pad
-    total = extent * depth // width
-    rounds = -(-total // threads)
-    inner = depth // width if along else extent // width
-    ragged = rounds * threads != total
-
-    @register_jitable
-    def fetch(regs, A, i0, k0, end, t):
-        for q in range(rounds):
-            index = t + u4(q * threads)
-            outer, within = index // u4(inner), index % u4(inner) * u4(width)
-            if along:
-                row, column = i0 + outer, k0 + within
-                inside = row < u4(A.shape[0]) and column < end
-            else:
-                row, column = k0 + outer, i0 + within
-                inside = row < min(end, u4(A.shape[0])) and column < u4(A.shape[1])
-            if ragged:
-                inside = inside and index < u4(total)
-            if inside:
-                copy(regs, q * width, A, u8(row) * u8(A.shape[1]) + u8(column))
-            else:
-                for e in range(width):
-                    regs[q * width + e] = real(0)
-
-    @register_jitable
-    def put(regs, As, start, t):
-        for q in range(rounds):
-            index = t + u4(q * threads)
-            outer, within = index // u4(inner), index % u4(inner) * u4(width)
-            if not ragged or index < u4(total):
-                if along:
-                    for e in range(width):
-                        As[start + (within + u4(e)) * u4(stride) + outer] = regs[q * width + e]
-                else:
-                    copy(As, start + outer * u4(stride) + within, regs, q * width)
-
-    return fetch, put, rounds * width
+    return Engine(multiply, last, 2 * half, place, width, _PAD, False)
 
 
 @cache
@@ -142,54 +153,89 @@ def product(
 ):
     """Kernel(A, B, C, D, out_rows, out_columns, share): tiles of C, by way of the epilogue.
 
-    Block (x, y, z) makes tile (x, y) from the z-th `share` of the sum; the sum has the length of
-    A's columns where A lies along it, of A's rows elsewhere. `epilogue(dtype, run)` gives a
-    function(sums, C, D, z, row, column, out_columns) that takes a run of neighbouring sums.
+    Block (x, 0, z) makes tile x, column by column, from the z-th `share` of the sum, which has the
+    length of A's columns where A lies along it, of A's rows elsewhere. `epilogue(dtype, run)` gives
+    a function(sums, C, D, z, row, column, out_columns) that takes a run of neighbouring sums.
     """
     real = real_type(dtype)
-    multiply, place, run, pad = engine(dtype, tile)
+    multiply, last, fragment_size, place, run, pad, bounded = engine(dtype, tile)
     finish = epilogue(dtype, run)
     height, width, depth = tile.height, tile.width, tile.depth
     rows, columns, threads = tile.rows, tile.columns, tile.threads
     alongA, alongB = along
-    fetchA, putA, sizeA = _staging(dtype, rows, depth, threads, alongA, pad)
-    fetchB, putB, sizeB = _staging(dtype, columns, depth, threads, alongB, pad)
-    sliceA, sliceB = (rows + pad) * depth, (columns + pad) * depth
-    sharedA, sharedB, results = 2 * sliceA, 2 * sliceB, height * width
+    asynchronous = not alongA and not alongB
+    sliceA = (rows + pad) * depth
+    buffer = sliceA + (columns + pad) * depth
+    # Slices on their way while one is multiplied.
+    ahead = 2 if asynchronous and 3 * buffer * np.dtype(dtype).itemsize <= _SHARED else 1
+    stages, pending = ahead + 1, ahead - 1
+    shared, results = stages * buffer, height * width
+    beginA, fetchA, putA, sizeA, placesA = mover(
+        dtype, rows, depth, threads, alongA, rows + pad, 0, asynchronous
+    )
+    beginB, fetchB, putB, sizeB, placesB = mover(
+        dtype, columns, depth, threads, alongB, columns + pad, sliceA, asynchronous
+    )
     runs, runs_of_row = results // run, width // run
+    first_lane = WARP if threads >= WARP else threads
 
     def kernel(A, B, C, D, out_rows, out_columns, share):
-        As = cuda.shared.array(sharedA, real)
-        Bs = cuda.shared.array(sharedB, real)
+        slices = cuda.shared.array(shared, real)
         regsA = cuda.local.array(sizeA, real)
         regsB = cuda.local.array(sizeB, real)
+        atA = cuda.local.array(placesA, u8)
+        atB = cuda.local.array(placesB, u8)
+        fragments = cuda.local.array(fragment_size, real)
         sums = cuda.local.array(results, real)
         t = u4(cuda.threadIdx.x)
-        i0, j0 = u4(cuda.blockIdx.x) * u4(rows), u4(cuda.blockIdx.y) * u4(columns)
+        across = u4(u4(u4(out_columns) + u4(columns - 1)) // u4(columns))  # tiles
+        i0 = u4(u4(u4(cuda.blockIdx.x) // across) * u4(rows))
+        j0 = u4(u4(u4(cuda.blockIdx.x) % across) * u4(columns))
         part = u4(cuda.blockIdx.z)
         for e in range(results):
             sums[e] = real(0)
-        length = u4(A.shape[1]) if alongA else u4(A.shape[0])
-        k = part * u4(share)
-        end = min(length, k + u4(share))
-        fetchA(regsA, A, i0, k, end, t)
-        fetchB(regsB, B, j0, k, end, t)
-        putA(regsA, As, u4(0), t)
-        putB(regsB, Bs, u4(0), t)
-        cuda.syncthreads()
-        now = u4(0)
-        while k < end:
-            k += u4(depth)
-            more = k < end
-            if more:
-                fetchA(regsA, A, i0, k, end, t)
-                fetchB(regsB, B, j0, k, end, t)
-            multiply(sums, As, Bs, now * u4(sliceA), now * u4(sliceB), t)
-            now = u4(1) - now
-            if more:
-                putA(regsA, As, now * u4(sliceA), t)
-                putB(regsB, Bs, now * u4(sliceB), t)
+        for e in range(fragment_size):
+            fragments[e] = real(0)
+        row, column = place(u4(u4(t // u4(first_lane)) * u4(first_lane)), 0, 0)
+        # Whether the results of the warp lie in C at all.
+        needed = u4(i0 + row) < u4(out_rows) and u4(j0 + column) < u4(out_columns)
+        k = u4(part * u4(share))
+        end = u4(u4(A.shape[1]) if alongA else u4(A.shape[0]))
+        end = u4(min(end, u4(k + u4(share))))
+        if not alongB:
+            end = u4(min(end, u4(B.shape[0])))
+        beginA(regsA, atA, A, i0, k, t)
+        beginB(regsB, atB, B, j0, k, t)
+        target, now = u4(0), u4(0)
+        for _ in range(ahead):
+            fetchA(regsA, atA, slices, target, A, i0, k, end, t)
+            fetchB(regsB, atB, slices, target, B, j0, k, end, t)
+            putA(regsA, slices, target, t)
+            putB(regsB, slices, target, t)
+            if asynchronous:
+                commit()
+            k = u4(k + u4(depth))
+            target = u4(target + u4(buffer))
+        rest = u4(end + u4(ahead * depth))
+        while k < rest:
+            if asynchronous:
+                wait(pending)
             cuda.syncthreads()
+            if k < end:
+                fetchA(regsA, atA, slices, target, A, i0, k, end, t)
+                fetchB(regsB, atB, slices, target, B, j0, k, end, t)
+            if asynchronous:
+                commit()
+            if needed:
+                multiply(sums, fragments, slices, slices, now, u4(now + u4(sliceA)), t)
+            putA(regsA, slices, target, t)
+            putB(regsB, slices, target, t)
+            k = u4(k + u4(depth))
+            now = u4(now + u4(buffer))
+            now = u4(0) if now == u4(shared) else now
+            target = u4(target + u4(buffer))
+            target = u4(0) if target == u4(shared) else target
+        last(sums, fragments)
         # Registers have no numbers at run time: a run is always taken from the first ones, and the
         # others move up. Unrolled instead, σ would stand there once for each result.
         for index in range(runs):
@@ -199,4 +245,17 @@ def product(
             for e in range(results - run):
                 sums[e] = sums[e + run]
 
-    return cuda.jit(kernel)
+    bounds = threads, resident(dtype, tile)
+    options = {"launch_bounds": bounds} if bounded and not in_simulator() else {}
+    return cuda.jit(kernel, **options)
+
+
+def resident(dtype: str, tile: Tile) -> int:
+    """Blocks that a multiprocessor holds at a time, its 64 Ki registers 128 or 256 a thread."""
+    results = tile.height * tile.width * np.dtype(dtype).itemsize
+    return max(1, (512 if results <= 256 else 256) // tile.threads)
+
+
+def blocks(tile: Tile, rows: int, columns: int) -> int:
+    """Blocks of a part of a product with so many rows and columns."""
+    return -(-rows // tile.rows) * -(-columns // tile.columns)

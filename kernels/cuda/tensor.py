@@ -20,7 +20,7 @@ from numba import cuda, types
 from numba.extending import intrinsic, overload, register_jitable
 
 from .insides import WARP, collective
-from .products import Engine, Tile
+from .products import Engine, Tile, nothing_left
 
 u4 = np.uint32
 _PAD = 8  # elements that keep the fragments' rows on different banks
@@ -167,7 +167,7 @@ def _tensor_tile(tile: Tile, three: bool) -> Engine:
         )  # fmt: skip
 
     @register_jitable
-    def multiply(sums, As, Bs, startA, startB, t):
+    def multiply(sums, fragments, As, Bs, startA, startB, t):
         a = cuda.local.array(sizeA, np.float32)
         b = cuda.local.array(sizeB, np.float32)
         a_low = cuda.local.array(sizeA, np.float32)
@@ -201,4 +201,4 @@ def _tensor_tile(tile: Tile, three: bool) -> Engine:
             column + u4(c // 2 * 8 + c % 2) + u4(2) * q,
         )
 
-    return Engine(multiply, place, 2, _PAD)
+    return Engine(multiply, nothing_left, 1, place, 2, _PAD, True)

@@ -2,45 +2,60 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .device import CudaPlan, Launch, Sums
+from .device import CudaPlan, Sums, multiprocessors
+from .kernels.cuda.launch import Launch, bound
 from .kernels.cuda.memory import padded
 from .network import Shape
 
 # For smaller problems tiles of 128 × 128 are too few, or too empty.
 _LEAST = Shape(1024, 48, 48, 1)
 _TILE = 128
-_MOST_WAVES = 4
+_WIDTHS = (128, 112, 96)  # of tiles of Gᵀ X
+_MOST_WAVES = 4  # of blocks that a sum over samples is made in
 
 
 class Products(NamedTuple):
     """How A = X Vᵀ and Gᵀ X are made from packed matrices: kernels, and how they are launched.
 
-    hidden(σ, K) gives Kernel(X, V, xr, vr, W, A, Us, rows, M, d), sums() gives Kernel(G, X, gr, xc,
-    gVs, M, d, ld, share, rows); threads and bytes of dynamic shared memory are for the one and the
-    other. Kernels make tiles of 128 × 128: hidden one a block, or all of them with `blocks` blocks
-    where it is `persistent`; sums one a block for each share of the samples.
+    hidden is Kernel(X, V, xr, vr, W, A, Us, rows, M, d), sums is Kernel(G, X, gr, xc, gVs, M, d,
+    ld, share, rows); threads and bytes of dynamic shared memory are for the one and the other.
+    Tiles of A are 128 × 128: one a block, or, where `persistent`, all of them by so many blocks as
+    run at a time. Tiles of Gᵀ X are 128 × `columns`, one a block for each share of the samples.
     """
 
     hidden: Any
     sums: Any
     threads: tuple[int, int]
     shared: tuple[int, int]
-    blocks: int  # that a large GPU runs at a time
+    resident: int  # blocks that a multiprocessor runs at a time
     persistent: bool
+    columns: int
 
 
-def products(capability: tuple[int, int]) -> Products:
-    """The products for a GPU of that compute capability."""
+def mma_products(sigma: Any, shape: Shape) -> Products:
+    """By mma.sync, from compute capability 8.0 on."""
     from .kernels.cuda import mma
 
+    columns = min(_WIDTHS, key=lambda width: (-(-shape.d // width) * width, -width))
     return Products(
-        mma.hidden, mma.sums, (mma.THREADS, mma.THREADS), (mma.SHARED_HIDDEN, mma.SHARED_SUMS),
-        264, False,
+        mma.hidden(sigma, shape.K), mma.sums(columns=columns), (mma.THREADS, mma.THREADS),
+        (mma.SHARED_HIDDEN, mma.SHARED_SUMS), mma.BLOCKS_PER_MULTIPROCESSOR, False, columns,
+    )  # fmt: skip
+
+
+def wgmma_products(sigma: Any, shape: Shape) -> Products:
+    """By wgmma, of compute capability 9.0 alone."""
+    from .kernels.cuda import wgmma
+
+    threads = wgmma.threads(1)
+    return Products(
+        wgmma.hidden(sigma, shape.K), wgmma.sums(), (threads, threads),
+        (wgmma.SHARED, wgmma.SHARED), 1, True, _TILE,
     )  # fmt: skip
 
 
@@ -73,7 +88,7 @@ class PlanesPlan(CudaPlan):
     all of X are packed before.
     """
 
-    lanes = 8
+    products: Callable[[Any, Shape], Products] = staticmethod(mma_products)
 
     def _sizes(self) -> dict[str, Any]:
         """Shapes of the buffers of float32 or uint32."""
@@ -82,8 +97,12 @@ class PlanesPlan(CudaPlan):
 
         n, d, M, K = self.shape
         ld_d, ld_M = padded(d, self.dtype), padded(M, self.dtype)
-        self._parts_V = self._most_parts(_tiles(M) * _tiles(d), self._products.blocks)
-        self._parts_W = self._most_parts(padded_columns(M) // 64, head.blocks_at_a_time(K))
+        self._blocks_V = self._products.resident * multiprocessors()
+        self._blocks_W = head.resident(K) * multiprocessors()
+        self._tiles_V = _tiles(M) * -(-d // self._products.columns)
+        self._tiles_W = padded_columns(M) // head.COLUMNS
+        self._parts_V = self._most_parts(self._tiles_V, self._blocks_V)
+        self._parts_W = self._most_parts(self._tiles_W, self._blocks_W)
         return {
             "A": (n, ld_M),
             "Us": _tiles(M) * n * K,
@@ -104,12 +123,9 @@ class PlanesPlan(CudaPlan):
         return -(-self.shape.n // share_of(self.shape.n, tiles, blocks, most))
 
     def _device_bytes(self) -> int:
-        self._products = self._engine()
+        self._products = self.products(self.net.sigma, self.shape)
         items = sum(int(np.prod(size)) for size in self._sizes().values())
         return 4 * items + 8 * _tiles(self.shape.n)
-
-    def _engine(self) -> Products:
-        return products(self._cuda.get_current_device().compute_capability)
 
     def _prepare(self) -> None:
         from .kernels.cuda import head, packing
@@ -122,8 +138,6 @@ class PlanesPlan(CudaPlan):
         }
         self._losses = self._cuda.device_array(-(-n // head.THREADS), np.float64)
         self._maximum = self._cuda.to_device(np.zeros(1, np.uint32))
-        self._hidden = self._products.hidden(self.net.sigma, K)
-        self._sums = self._products.sums()
         self._loss_kernel = head.loss_of_parts(self.net.objective, K)
         self._link_kernel = head.link_of_parts(self.net.objective)
         self._head = head.head(self.net.sigma, K, packed=True)
@@ -143,7 +157,7 @@ class PlanesPlan(CudaPlan):
         n, d = self.X.shape
         maxima = self._cuda.to_device(np.zeros(d, np.uint32))
         grid = -(-d // packing.THREADS), min(n, 1024)
-        _launch(packing.column_maxima(), grid, packing.THREADS, self.X, maxima)()
+        bound(packing.column_maxima(), grid, packing.THREADS, (self.X, maxima))()
         exponents = np.zeros(packing.padded_columns(d), np.int32)
         exponents[:d] = packing.column_exponents(maxima.copy_to_host())
         return exponents
@@ -152,11 +166,8 @@ class PlanesPlan(CudaPlan):
         """The launch that packs A (rows, ld)."""
         from .kernels.cuda import packing
 
-        rows, maximum = len(A), self._maximum
-        grid = packing.pack_grid(rows)
-        return _launch(
-            self._pack, grid, packing.THREADS, A, shifts, planes, undo, rows, maximum
-        )
+        arguments = A, shifts, planes, undo, len(A), self._maximum
+        return bound(self._pack, packing.pack_grid(len(A)), packing.THREADS, arguments)
 
     def _scratch_for(self, rows: int) -> tuple[Any, Any]:
         """Room for so many packed rows that are not all of X, kept for the next ones."""
@@ -181,46 +192,35 @@ class PlanesPlan(CudaPlan):
         A = buffers["A"][:rows]
         Us = buffers["Us"][: _tiles(M) * rows * K].reshape(_tiles(M), rows, K)
         tiles = _tiles(rows) * _tiles(M)
-        grid = min(tiles, self._products.blocks) if self._products.persistent else tiles
+        grid = min(tiles, self._blocks_V) if self._products.persistent else tiles
+        threads, shared = self._products.threads[0], self._products.shared[0]
+        arguments = packed, buffers["V"], xr, buffers["vr"], self._dW, A, Us, rows, M, d
         launches += [
             self._packed(self._dV, self._shifts_V, buffers["V"], buffers["vr"]),
-            _launch(
-                self._hidden, grid, self._products.threads[0],
-                packed, buffers["V"], xr, buffers["vr"], self._dW, A, Us, rows, M, d,
-                shared=self._products.shared[0],
-            ),
-        ]  # fmt: skip
+            bound(self._products.hidden, grid, threads, arguments, shared),
+        ]
         return launches, packed, xr, A, Us
 
     def _sum_rows(self, X: Any, Y: Any) -> tuple[list[Launch], Sums]:
         from .kernels.cuda import head
 
-        _, d, M, K = self.shape
+        _, d, M, _ = self.shape
         rows, buffers, ld = len(X), self._buffers, self._dV.shape[1]
         launches, packed, xr, A, Us = self._forward_rows(X, rows == self.shape.n)
-        blocks, tiles = -(-rows // head.THREADS), _tiles(M) * _tiles(d)
-        columns = -(-M // head.COLUMNS)
-        share_V = share_of(rows, tiles, self._products.blocks, self._parts_V)
-        share_W = share_of(rows, columns, head.blocks_at_a_time(K), self._parts_W)
-        gVs, gWs = (
-            buffers[name][: -(-rows // share)] for name, share in (("gVs", share_V), ("gWs", share_W))
-        )
-        Delta, G, gr, losses = buffers["Delta"][:rows], buffers["G"], buffers["gr"], self._losses
-        losses = losses[:blocks]
+        share_V = share_of(rows, self._tiles_V, self._blocks_V, self._parts_V)
+        share_W = share_of(rows, self._tiles_W, self._blocks_W, self._parts_W)
+        gVs, gWs = buffers["gVs"][: -(-rows // share_V)], buffers["gWs"][: -(-rows // share_W)]
+        Delta, G, gr = buffers["Delta"][:rows], buffers["G"], buffers["gr"]
+        losses = self._losses[: -(-rows // head.THREADS)]
+        of_loss = Us, Y, Delta, xr, losses, self._maximum
+        of_head = A, Delta, self._dW, gWs, G, M, share_W, xr, self._maximum, gr
+        of_sums = G, packed, gr, self._xc, gVs, M, d, ld, share_V, rows
+        threads, shared = self._products.threads[1], self._products.shared[1]
         launches += [
-            _launch(
-                self._loss_kernel, blocks, head.THREADS, Us, Y, Delta, xr, losses, self._maximum
-            ),
-            _launch(
-                self._head, (columns, len(gWs)), head.THREADS,
-                A, Delta, self._dW, gWs, G, M, share_W, xr, self._maximum, gr,
-            ),
-            _launch(
-                self._sums, (tiles, len(gVs)), self._products.threads[1],
-                G, packed, gr, self._xc, gVs, M, d, ld, share_V, rows,
-                shared=self._products.shared[1],
-            ),
-        ]  # fmt: skip
+            bound(self._loss_kernel, len(losses), head.THREADS, of_loss),
+            bound(self._head, (self._tiles_W, len(gWs)), head.THREADS, of_head),
+            bound(self._products.sums, (self._tiles_V, len(gVs)), threads, of_sums, shared),
+        ]
         return launches, (gVs, gWs, losses)
 
     def _predict_rows(self, X: Any, F: np.ndarray) -> None:
@@ -229,7 +229,7 @@ class PlanesPlan(CudaPlan):
         launches, *_, Us = self._forward_rows(X, whole=False)
         found = self._buffers["Delta"][: len(X)]
         blocks = -(-len(X) // head.THREADS)
-        for launch in (*launches, _launch(self._link_kernel, blocks, head.THREADS, Us, found)):
+        for launch in (*launches, bound(self._link_kernel, blocks, head.THREADS, (Us, found))):
             launch()
         found.copy_to_host(F)
 
@@ -237,7 +237,3 @@ class PlanesPlan(CudaPlan):
 def _tiles(extent: int) -> int:
     return -(-extent // _TILE)
 
-
-def _launch(kernel: Any, grid: Any, threads: int, *arguments: Any, shared: int = 0) -> Launch:
-    """The launch of a kernel, bound to its arguments."""
-    return partial(kernel[grid, threads, 0, shared], *arguments)

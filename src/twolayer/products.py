@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from .device import CudaPlan, Launch, Sums, elements
+from .device import CudaPlan, Sums, elements, multiprocessors
+from .kernels.cuda.launch import Launch, bound
 from .kernels.cuda.memory import padded
 
-_BLOCKS = 264  # two for each multiprocessor of a large GPU: a sum is split until there are as many
+_MOST_PARTS = 4096
+_WORK = 16  # multiplications and additions of a large GPU in the time of a byte from its memory
+
+
+def parts_of(
+    n: int, tile: Any, rows: int, columns: int, slots: int, least: int, itemsize: int
+) -> tuple[int, int]:
+    """In how many parts to make a sum over n samples of rows × columns, and the samples of a part.
+
+    `slots` blocks run at a time. All parts cost as many waves of blocks as their tiles need, each
+    of a share of the samples, and each part is written and read once.
+    """
+    tiles = -(-rows // tile.rows) * -(-columns // tile.columns)
+    best = math.inf, 1, n
+    for wanted in range(1, max(1, min(_MOST_PARTS, n // least)) + 1):
+        share = -(-n // (wanted * tile.depth)) * tile.depth
+        parts = -(-n // share)
+        waves = -(-tiles * parts // slots)
+        work = 2 * slots * waves * share * tile.rows * tile.columns
+        cost = work + _WORK * 2 * parts * rows * columns * itemsize
+        best = min(best, (cost, parts, share))
+    return best[1:]
 
 
 class ProductsPlan(CudaPlan):
@@ -21,9 +43,8 @@ class ProductsPlan(CudaPlan):
     Gᵀ X in parts, and the sums of the parts with the update: seven launches an epoch.
     """
 
-    lanes = 8
     sizes = (16, 32, 64, 128)  # extents of tiles
-    least_share = 512  # samples of a part of a sum over samples
+    least_share = 256  # samples of a part of a sum over samples
 
     def _engine(self) -> Any:
         from .kernels.cuda import products
@@ -42,11 +63,11 @@ class ProductsPlan(CudaPlan):
 
     def _parts(self, tile: Any, rows: int, columns: int) -> tuple[int, int]:
         """In how many parts a sum over samples is made, and the samples of a part."""
-        n = self.shape.n
-        tiles = -(-rows // tile.rows) * -(-columns // tile.columns)
-        parts = max(1, min(_BLOCKS // tiles, n // self.least_share))
-        share = -(-n // (parts * tile.depth)) * tile.depth
-        return -(-n // share), share
+        from .kernels.cuda.products import resident
+
+        slots = multiprocessors() * resident(self.dtype.name, tile)
+        least = self.least_share
+        return parts_of(self.shape.n, tile, rows, columns, slots, least, self.dtype.itemsize)
 
     def _device_bytes(self) -> int:
         n, d, M, K = self.shape
@@ -58,7 +79,7 @@ class ProductsPlan(CudaPlan):
 
     def _prepare(self) -> None:
         from .kernels.cuda import epilogues
-        from .kernels.cuda.products import product
+        from .kernels.cuda.products import blocks, product
 
         n, d, M, K = self.shape
         dtype, engine = self.dtype.name, self._engine()
@@ -74,12 +95,12 @@ class ProductsPlan(CudaPlan):
             width = padded(columns, self.dtype)
             share = self._parts(tile, rows, width)[1] if rows else depth
 
-            def bound(A: Any, B: Any, C: Any, D: Any) -> Launch:
+            def launch(A: Any, B: Any, C: Any, D: Any) -> Launch:
                 height, parts = (rows, -(-len(A) // share)) if rows else (len(A), 1)
-                grid = (-(-height // tile.rows), -(-columns // tile.columns), parts)
-                return partial(kernel[grid, tile.threads], A, B, C, D, height, width, share)
+                grid = (blocks(tile, height, columns), 1, parts)
+                return bound(kernel, grid, tile.threads, (A, B, C, D, height, width, share))
 
-            return bound
+            return launch
 
         sigma = epilogues.activate(self.net.sigma)
         self._hidden = launcher(None, M, (True, True), sigma, ld_d)
@@ -90,6 +111,7 @@ class ProductsPlan(CudaPlan):
         parts_V, self._share_V = self._parts(self._tile(M, d), M, ld_d)
         parts_W, self._share_W = self._parts(self._tile(K, M), K, ld_M)
         self._gVs, self._gWs = self._empty(parts_V, M * ld_d), self._empty(parts_W, K * ld_M)
+        self.lanes = 32 if max(parts_V, parts_W) > 256 else 8
         self._threads = epilogues.THREADS
         self._losses = self._cuda.device_array(-(-n // self._threads), np.float64)
         self._loss_kernel = epilogues.loss_of_rows(self.net.objective)
@@ -107,7 +129,7 @@ class ProductsPlan(CudaPlan):
         launches: list[Launch] = [
             self._hidden(X, self._dV, Z, S),
             self._outputs(Z, self._dW, U, U),
-            partial(self._loss_kernel[len(losses), self._threads], U, Y, losses),
+            bound(self._loss_kernel, len(losses), self._threads, (U, Y, losses)),
             self._sum_W(U, Z, gWs, gWs),
             self._backward(U, self._dW, S, S),
             self._sum_V(S, X, gVs, gVs),
@@ -118,5 +140,6 @@ class ProductsPlan(CudaPlan):
         Z, S, U, *_ = self._rows_of(len(X))
         self._hidden(X, self._dV, Z, S)()
         self._outputs(Z, self._dW, U, U)()
-        self._link_kernel[-(-len(X) // self._threads), self._threads](U, self.shape.K)
+        blocks = -(-len(X) // self._threads)
+        bound(self._link_kernel, blocks, self._threads, (U, self.shape.K))()
         F[...] = U.copy_to_host()[:, : F.shape[1]]

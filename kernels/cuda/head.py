@@ -17,6 +17,7 @@ from numba.extending import register_jitable
 
 from ..activations import Activation
 from ..losses import Loss
+from . import elementary  # noqa: F401  (σ and σ′ by the GPU's own instructions)
 from .halves import LEAST, MOST, NOTHING, bits, exponent, i4, number, power, split, u4
 from .memory import copy, padded, vector
 from .packing import COLUMNS, PLANE, ROWS, WORDS, u8

@@ -6,7 +6,9 @@ is or packed (see `packing`), G 2⁻ʳⁱ 2ᵍᵐ. The exponent g of a unit come
 
     |G_im| 2⁻ʳⁱ ≤ maxᵢ (maxₖ |Δ_ik| 2⁻ʳⁱ) · Σₖ |W_km| · max |σ′|.
 
-Where the bound is infinite or NaN, so are the factors that undo the exponents: the sums are NaN.
+Packed G is off by 2⁻³⁹ of that bound, or 2⁻²² of itself where that is more: the digits that float32
+would have are lost where a unit's σ′ is below 2⁻¹⁵ for all samples. Where the bound is infinite or
+NaN, so are the factors that undo the exponents: the sums are NaN.
 """
 
 from functools import cache
@@ -26,7 +28,7 @@ from .types import real_type
 
 THREADS = 128
 OUTPUTS = 16  # the most that fit into registers
-_STEEPEST = np.float32(1.13)  # of all activations: gelu's 1.129
+STEEPEST = np.float32(1.13)  # of all activations: gelu's 1.129
 _LARGEST_BITS = 0x7FFFFFFF
 
 
@@ -110,7 +112,7 @@ def unit_exponent(largest, total):
     # Their mantissas alone, because the product may overflow.
     both = number(u4((bits(_normal(largest)) & u4(0x7FFFFF)) | u4(0x3F800000)))
     both *= number(u4((bits(_normal(total)) & u4(0x7FFFFF)) | u4(0x3F800000)))
-    g = i4(i4(14) - e - f - exponent(both * _STEEPEST))
+    g = i4(i4(14) - e - f - exponent(both * STEEPEST))
     # w 2ᵍ stays finite.
     g = i4(max(min(g, min(i4(MOST), i4(i4(MOST) - f))), i4(LEAST)))
     return g, power(i4(-g))

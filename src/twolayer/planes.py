@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -67,6 +68,7 @@ def pays(shape: Shape, dtype: np.dtype) -> bool:
     return dtype == np.float32 and shape.K <= OUTPUTS and large
 
 
+@cache
 def share_of(rows: int, tiles: int, blocks: int, most: int) -> int:
     """How many samples of so many rows each of at most `most` parts of a sum takes, 128 at a time.
 

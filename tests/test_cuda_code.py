@@ -23,7 +23,9 @@ from twolayer.kernels.cuda import (
     accuracy,
     epilogues,
     fused,
+    head,
     mma,
+    packing,
     probes,
     samples,
     sums,
@@ -448,6 +450,73 @@ def test_outputs_after_hidden_of_planes(pair, capability):
     kernel = mma.hidden(ACTIVATIONS[activation], K)
     code = check_planes(kernel, HIDDEN, capability, False)
     assert code.operations.count("STG.E") == K
+
+
+@both
+def test_packing(capability):
+    m = matrix_type("float32")
+    for kernel, arguments in (
+        (packing.column_maxima(), (m, P)),
+        (packing.pack(), (m, types.Array(types.int32, 1, "C"), P, F32, i8, P)),
+    ):
+        code = machine_code(kernel, arguments, capability)
+        check(code)
+        assert not doubles(code)
+    assert code.count("LDG.E.128") >= 2
+    assert code.count("STG.E.128") >= 2
+    assert code.count("F2FP.F16.F32.PACK_AB", "F2FP.PACK_AB") >= 8  # two numbers at a time
+
+
+@pytest.mark.parametrize(
+    ("loss", "outputs", "capability"),
+    spread(["squared", "squared_logistic", "softmax"], [1, 10, 16]) + spread(["logistic"], [1]),
+)
+def test_loss_of_parts(loss, outputs, capability):
+    m = matrix_type("float32")
+    kernel = head.loss_of_parts(LOSSES[loss], outputs)
+    code = machine_code(kernel, (PARTS, m, m, F32, F64, P), capability)
+    check(code)
+    assert not doubles(code, *ADDING_LOSSES)
+    code = machine_code(head.link_of_parts(LOSSES[loss]), (PARTS, m), capability)
+    check(code)
+    assert not doubles(code)
+
+
+def check_head(activation, outputs, dtype, packed, capability):
+    m = matrix_type(dtype)
+    kernel = head.head(ACTIVATIONS[activation], outputs, dtype, packed)
+    sums = (m, m, m, m, P, i8, i8, F32, P, F32) if packed else (m,) * 5 + (i8, i8)
+    code = machine_code(kernel, sums, capability)
+    check(code)
+    assert dtype == "float64" or not doubles(code)
+    registers = code.registers * head.THREADS * head.resident(outputs)
+    assert dtype == "float64" or registers <= 65536
+    stores = ("STG.E.64",) if packed else ("STG.E.128",)
+    assert code.count(*stores) >= 1
+    return code
+
+
+@pytest.mark.parametrize(
+    ("activation", "outputs", "capability"), spread(ACTIVATIONS, [1, 10, head.OUTPUTS])
+)
+def test_heads(activation, outputs, capability):
+    check_head(activation, outputs, "float32", True, capability)
+
+
+@pytest.mark.parametrize(("activation", "dtype", "capability"), spread(["tanh", "gelu"], DTYPES))
+def test_plain_heads(activation, dtype, capability):
+    for outputs in (1, 10, head.OUTPUTS):
+        check_head(activation, outputs, dtype, False, capability)
+
+
+@both
+def test_the_head_does_little_besides_its_sums(capability):
+    code = check_head("relu", 10, "float32", True, capability)
+    loop = code.inner_loop("FFMA")
+    assert sum(op.startswith("FFMA") for op in loop) == 80  # four units, twice ten outputs
+    assert len(loop) <= 150
+    assert loop.count("LDG.E.128") == 1
+    assert loop.count("STG.E.64") == 2
 
 
 ALONG, ACROSS = (True, True), (False, False)

@@ -235,7 +235,7 @@ def test_a_prediction_is_not_chosen_over_a_measurement_that_took_longer(monkeypa
         Candidate(name, m.seconds(q), (0.6 * m.seconds(q), 1.7 * m.seconds(q)), False, 0, 0.0, {})
         for name, (_, m) in models.items()
     ]
-    found = decide._measure(NET, q, models, candidates)
+    found = decide._measure(NET, q, models, candidates, {})
     assert rounds == [["numba-fused", "numpy"], ["numba-loops"]]
     assert min(found, key=lambda c: c.seconds).variant == "numba-loops"
     assert all(c.measured for c in found)

@@ -95,6 +95,33 @@ def two_arrays_on_a_line(x, y):
 
 
 @cuda.jit
+def dynamic_shared_memory(x, y):
+    numbers, bits = cuda.shared.array(0, np.float32), cuda.shared.array(0, np.uint32)
+    t = cuda.threadIdx.x
+    fresh = numbers[t]
+    cuda.syncthreads()
+    numbers[t] = x[t]
+    cuda.syncthreads()
+    y[t] = bits[63 - t] if fresh != fresh else -1
+
+
+@cuda.jit
+def uses_a_copy_before_its_wait(x, y):
+    shared = cuda.shared.array(64, np.float32)
+    t = cuda.threadIdx.x
+    if t < 16:
+        copy_async(shared, 4 * t, x, 4 * t)
+    commit()
+    commit()
+    if y[0] == 0:
+        wait(0)
+    else:
+        wait(2)
+    cuda.syncthreads()
+    y[t] = shared[t]
+
+
+@cuda.jit
 def sum_of_a_warp(x, y):
     cuda.syncthreads()  # threads leave it in another order
     total = x[cuda.threadIdx.x]
@@ -139,6 +166,22 @@ def test_memory_that_was_never_written_shows(kernel):
 def test_two_shared_arrays_on_a_line_are_two():
     x, y = run(two_arrays_on_a_line)
     np.testing.assert_array_equal(y, x)
+
+
+def test_dynamic_shared_memory_is_of_the_launch():
+    x, y = np.arange(64, dtype=np.float32), np.zeros(64, np.float32)
+    dynamic_shared_memory[1, 64, 0, 256](x, y)
+    np.testing.assert_array_equal(y, x.view(np.uint32)[::-1].astype(np.float32))
+    with pytest.raises(IndexError):
+        dynamic_shared_memory[1, 64, 0, 252](x, y)
+
+
+def test_an_asynchronous_copy_lands_at_its_wait():
+    x, y = run(uses_a_copy_before_its_wait)
+    np.testing.assert_array_equal(y, x)
+    y = np.ones(64, np.float32)
+    uses_a_copy_before_its_wait[1, 64](x, y)
+    assert np.isnan(y).all()
 
 
 def test_shuffles_work():

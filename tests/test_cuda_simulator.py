@@ -120,7 +120,7 @@ def test_a_product_without_its_barrier_shows(monkeypatch):
 def test_wide_and_long_problems_agree_in_one_kernel(dtype, monkeypatch):
     """All inputs, units and outputs that the kernel takes, and more samples than its blocks."""
     monkeypatch.setattr("twolayer.verify.STEPS", 1)
-    monkeypatch.setattr("twolayer.variants.cuda_fused._BLOCKS", 2)
+    monkeypatch.setattr("twolayer.variants.cuda_fused._MULTIPROCESSORS", 2)
     d, K = (32, 8) if dtype == "float32" else (16, 4)
     case = cases.problem(tl.Network("elu", "softmax"), tl.Shape(67, d, 64, K), dtype)
     result = agreement(tl.variants.get("cuda-fused"), case)
@@ -128,6 +128,41 @@ def test_wide_and_long_problems_agree_in_one_kernel(dtype, monkeypatch):
     case = cases.problem(tl.Network("elu", "softmax"), tl.Shape(8, d + 1, 64, K), dtype)
     with pytest.raises(ValueError, match=r"^variant cuda-fused is made for .*: take cuda-tiled$"):
         tl.variants.get("cuda-fused").plan(*case[1:])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "M", "d", "K", "lanes"),
+    [
+        ("float32", 5, 3, 1, 1), ("float32", 32, 8, 1, 4), ("float32", 60, 10, 3, 16),
+        ("float64", 20, 6, 2, 8),
+    ],
+)  # fmt: skip
+def test_samples_read_ahead_agree(dtype, M, d, K, lanes, monkeypatch):
+    """Warps with none, one and several pairs of groups of samples, and with part of a group."""
+    from twolayer.kernels.cuda import fused
+    from twolayer.kernels.cuda.memory import padded
+
+    monkeypatch.setattr("twolayer.verify.STEPS", 1)
+    monkeypatch.setattr("twolayer.variants.cuda_fused._MULTIPROCESSORS", 1)
+    division = fused.divide(dtype, M, padded(d, dtype), K)
+    assert (division.lanes, division.ahead) == (lanes, True)
+    net = tl.Network("tanh", "squared")
+    for groups in (1, 2, 3, 4):
+        n = (groups * fused.WARPS - 3) * division.samples + division.samples // 2 + 1
+        result = agreement(
+            tl.variants.get("cuda-fused"), cases.problem(net, tl.Shape(n, d, M, K), dtype)
+        )
+        assert result.agrees, result
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_the_search_for_the_largest_errors_runs():
+    from twolayer.kernels.cuda import accuracy, elementary
+
+    found = accuracy.elementary_errors(every=1 << 21, blocks=1)
+    assert set(found) == {"ex2", "rcp", *elementary.ULP}
+    for name, error in found.items():
+        assert 0 < error.ulp <= elementary.ULP.get(name, 0.501), (name, error)
 
 
 def test_tensor_products_are_as_accurate_as_they_say():
@@ -238,21 +273,27 @@ def test_the_parts_of_the_check_for_a_gpu_run(monkeypatch):
     """As far as the simulator goes: it has neither registers, libraries nor a clock."""
     tools = Path(__file__).parents[1] / "tools"
     monkeypatch.syspath_prepend(tools)
-    import gpu_check
+    import gpu_parts
 
     monkeypatch.setattr("twolayer.verify.STEPS", 1)
     monkeypatch.setattr("twolayer.gpu._MOST_PLANS", 1)
     monkeypatch.setattr("twolayer.gpu.WARM_UP", 0.0)
-    monkeypatch.setattr(gpu_check.bench.record, "__defaults__", (2, 0.0))
-    monkeypatch.setattr(gpu_check.bench, "SHAPES", (tl.Shape(9, 3, 4, 1), tl.Shape(7, 2, 3, 2)))
-    found = dict(gpu_check.race("cuda-fused"))
+    monkeypatch.setattr(gpu_parts.bench.record, "__defaults__", (2, 0.0))
+    monkeypatch.setattr(gpu_parts.bench, "SHAPES", (tl.Shape(9, 3, 4, 1), tl.Shape(7, 2, 3, 2)))
+    found = dict(gpu_parts.race("cuda-fused"))
     assert list(found) == [
         "float32 n=9 d=3 M=4 K=1", "float32 n=7 d=2 M=3 K=2", "float64 n=9 d=3 M=4 K=1",
     ]  # fmt: skip
     assert all(values["skipped"] == "" and values["error"] <= 1 for values in found.values())
-    monkeypatch.setattr(gpu_check, "ACTIVATIONS", ["relu"])
-    monkeypatch.setattr(gpu_check.cases, "adversarial", lambda net, dtype: [])
-    found = dict(gpu_check.agreement("cuda-samples"))
-    assert [values["checked"] for values in found.values()] == [1] * 8
+    monkeypatch.setattr(gpu_parts.gpu_tables, "HELD_OUT", (tl.Shape(33, 5, 3, 2),))
+    found = dict(gpu_parts.odd("cuda-tiled"))
+    assert list(found) == ["float32 n=33 d=5 M=3 K=2", "float64 n=33 d=5 M=3 K=2"]
+    assert all(values["skipped"] == "" and values["error"] <= 1 for values in found.values())
+    monkeypatch.setattr(gpu_parts, "BLOCKS", 1)
+    assert dict(gpu_parts.launches("cuda-fused"))["seconds"] > 0
+    monkeypatch.setattr(gpu_parts, "ACTIVATIONS", ["relu"])
+    monkeypatch.setattr(gpu_parts.cases, "adversarial", lambda net, dtype: [])
+    found = dict(gpu_parts.agreement("cuda-samples"))
+    assert [values["checked"] for values in found.values()] == [1] * 10
     assert not any(values["wrong"] for values in found.values())
-    assert dict(gpu_check.cublas("")) == {"skipped": "needs the package torch"}
+    assert dict(gpu_parts.cublas("")) == {"skipped": "needs the package torch"}

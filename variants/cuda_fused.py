@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ..device import CudaPlan, CudaVariant, Launch, Sums, elements
+from ..device import CudaPlan, CudaVariant, Sums, elements, multiprocessors
+from ..kernels.cuda.launch import Launch, bound
+from ..kernels.cuda.memory import padded
 from ..network import Shape
-
-_BLOCKS = 2048  # as many blocks of 32 threads as the largest GPUs hold at a time, or less
 
 
 class CudaFused(CudaPlan):
     """Two launches an epoch: the sums of blocks of samples, and their sum with the update."""
 
-    lanes = 32
-
-    def _blocks(self, rows: int) -> int:
+    @property
+    def _division(self) -> Any:
+        """How the kernel divides a warp among units and samples."""
         from ..kernels.cuda import fused
 
-        return min(_BLOCKS, -(-rows // fused.SAMPLES))
+        _, d, M, K = self.shape
+        return fused.divide(self.dtype.name, M, padded(d, self.dtype), K)
+
+    def _blocks(self, rows: int) -> int:
+        """One block for each multiprocessor, or as many as have samples."""
+        return min(multiprocessors(), -(-rows // self._division.block))
 
     def _device_bytes(self) -> int:
         n, _, M, K = self.shape
@@ -32,13 +36,13 @@ class CudaFused(CudaPlan):
         from ..kernels.cuda import fused, samples
 
         n, d, M, K = self.shape
-        self._units = fused.size(M, fused.UNITS)
         self._kernel = fused.gradient(
-            self.net.sigma, self.net.objective, self.dtype.name, self._units,
-            fused.size(d, fused.INPUTS), fused.size(K, fused.OUTPUTS),
+            self.net.sigma, self.net.objective, self.dtype.name, self._division,
+            padded(d, self.dtype), K,
         )  # fmt: skip
+        self._block = fused.THREADS
         blocks = self._blocks(n)
-        # Columns that fill a row up to 16 bytes are never written, nor read into θ.
+        # Columns that fill a row of W up to 16 bytes are never written, nor read into θ.
         self._gVs = self._empty(blocks, self._dV.size)
         self._gWs = self._cuda.to_device(np.zeros((blocks, self._dW.size), self.dtype))
         self._losses = self._cuda.device_array(blocks, np.float64)
@@ -48,13 +52,12 @@ class CudaFused(CudaPlan):
     def _sum_rows(self, X: Any, Y: Any) -> tuple[list[Launch], Sums]:
         blocks = self._blocks(len(X))
         sums = self._gVs[:blocks], self._gWs[:blocks], self._losses[:blocks]
-        kernel = self._kernel[blocks, self._units]
-        return [partial(kernel, X, Y, self._dV, self._dW, *sums, self.shape.M)], sums
+        arguments = X, Y, self._dV, self._dW, *sums, self.shape.M
+        return [bound(self._kernel, blocks, self._block, arguments)], sums
 
     def _predict_rows(self, X: Any, F: np.ndarray) -> None:
-        self._predict_kernel[-(-len(X) // self._threads), self._threads](
-            X, self._dV, self._dW, self._Z, self._F, self.shape.d, self.shape.M
-        )
+        arguments = X, self._dV, self._dW, self._Z, self._F, self.shape.d, self.shape.M
+        bound(self._predict_kernel, -(-len(X) // self._threads), self._threads, arguments)()
         self._F[: len(X)].copy_to_host(F)
 
 

@@ -5,12 +5,12 @@ Its sums are added in whatever order threads come, so that last bits differ from
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ..device import CudaPlan, CudaVariant, Launch, Sums, elements
+from ..device import CudaPlan, CudaVariant, Sums, elements
+from ..kernels.cuda.launch import Launch, bound
 
 
 class CudaSamples(CudaPlan):
@@ -29,23 +29,23 @@ class CudaSamples(CudaPlan):
         self._losses = self._cuda.device_array(1, np.float64)
         self._threads = samples.THREADS
         blocks = -(-max(array.size for array in self._sums) // self._threads)
-        self._clear = samples.clear(self.dtype.name)[blocks, self._threads]
+        sums = *self._sums, self._losses
+        self._clear = bound(samples.clear(self.dtype.name), blocks, self._threads, sums)
         self._gradient_kernel = samples.gradient(self.net.sigma, self.net.objective)
         self._predict_kernel = samples.predict(self.net.sigma, self.net.objective)
 
     def _sum_rows(self, X: Any, Y: Any) -> tuple[list[Launch], Sums]:
         sums = *self._sums, self._losses
-        gradient = partial(
-            self._gradient_kernel[-(-len(X) // self._threads), self._threads],
+        arguments = (
             X, Y, self._dV, self._dW, *self._work, *sums, self.shape.d, self.shape.M,
         )  # fmt: skip
-        return [partial(self._clear, *sums), gradient], sums
+        blocks = -(-len(X) // self._threads)
+        return [self._clear, bound(self._gradient_kernel, blocks, self._threads, arguments)], sums
 
     def _predict_rows(self, X: Any, F: np.ndarray) -> None:
         Z, _, U = self._work
-        self._predict_kernel[-(-len(X) // self._threads), self._threads](
-            X, self._dV, self._dW, Z, U, self.shape.d, self.shape.M
-        )
+        arguments = X, self._dV, self._dW, Z, U, self.shape.d, self.shape.M
+        bound(self._predict_kernel, -(-len(X) // self._threads), self._threads, arguments)()
         U[: len(X)].copy_to_host(F)
 
 

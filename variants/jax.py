@@ -4,7 +4,7 @@ JAX starts its threads once a process, and nothing changes their number later: t
 `threads` decides it, and later plans run on as many. Where somebody else started JAX before, it has
 a thread for each CPU. On a GPU it takes memory as it needs it, where a plan started it, and not
 three quarters at once; its products are asked for in the highest precision, which is float32 and
-not TF32.
+not TF32. `THREE_PASSES`, in no list, is asked for three passes of TF32, as `cuda-tensor` takes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 
 from ..device import enough_memory, lacks_gpu
 from ..interface import Plan, Problem, Variant
-from ..network import Network, Parameters
+from ..network import Network, Parameters, Shape
 
 _THREADS = "PJRT_NPROC"  # both are read when JAX starts; there is no call that says them
 _PREALLOCATE = "XLA_PYTHON_CLIENT_PREALLOCATE"
@@ -69,7 +69,7 @@ def _device(name: str, threads: int) -> Any:
 
 
 @cache  # what is compiled for one plan serves the next
-def _functions(net: Network) -> tuple[Callable, Callable, Callable]:
+def _functions(net: Network, precision: str = "highest") -> tuple[Callable, Callable, Callable]:
     """(θ, X, Y, μ) ↦ (θ − μ ∇L, L), (θ, X, Y) ↦ (L, ∇L) and (θ, X) ↦ F, compiled when called."""
     import jax
     import jax.numpy as jnp
@@ -77,7 +77,7 @@ def _functions(net: Network) -> tuple[Callable, Callable, Callable]:
     sigma = getattr(jax.nn, net.activation)
     if net.activation == "gelu":
         sigma = partial(sigma, approximate=False)
-    product = partial(jnp.matmul, precision="highest")
+    product = partial(jnp.matmul, precision=precision)
     link, losses = {
         "squared": (jax.nn.identity, lambda U, Y: (U - Y) ** 2),
         "squared_logistic": (jax.nn.sigmoid, lambda U, Y: (jax.nn.sigmoid(U) - Y) ** 2),
@@ -108,7 +108,9 @@ class Jax(Plan):
 
     _theta: Parameters  # of JAX's arrays
 
-    def __init__(self, problem: Problem, device: str = "cpu") -> None:
+    def __init__(
+        self, problem: Problem, device: str = "cpu", precision: str = "highest"
+    ) -> None:  # fmt: skip
         super().__init__(problem)
         import jax
 
@@ -116,7 +118,7 @@ class Jax(Plan):
         if device == "cuda":
             enough_memory(self.shape, _needed(self.shape, self.dtype.itemsize), _free(place))
         self._put = partial(jax.device_put, device=place)
-        self._epoch, self._differentiate, self._predict = _functions(self.net)
+        self._epoch, self._differentiate, self._predict = _functions(self.net, precision)
         with _float64():
             self._data = self._put(self.X), self._put(self.Y)
         self._set_theta(problem.theta)
@@ -170,6 +172,20 @@ def _lacks_cuda() -> str | None:
     return None if found else "JAX was installed without CUDA"
 
 
+def _lacks_three_passes() -> str | None:
+    if reason := _lacks_cuda():
+        return reason
+    import jax
+
+    presets = getattr(jax.lax, "DotAlgorithmPreset", None)
+    return None if hasattr(presets, _X3) else f"this JAX knows no {_X3}"
+
+
+def _refuses_three_passes(shape: Shape, dtype: np.dtype) -> str | None:
+    return None if dtype == np.float32 else f"is made for float32, got {dtype}: take jax"
+
+
+_X3 = "TF32_TF32_F32_X3"
 _SUMMARY = "JAX: value_and_grad under jit"
 VARIANT = Variant(
     "jax",
@@ -190,4 +206,16 @@ VARIANT = Variant(
             reproducible=False,
         ),
     ),
+)
+
+THREE_PASSES = Variant(
+    "jax-tf32x3",
+    "cuda",
+    "JAX, three passes of TF32 at near-float32 accuracy",
+    partial(Jax, device="cuda", precision=_X3),
+    requires=("jax",),
+    lacks=_lacks_three_passes,
+    parallel=False,
+    reproducible=False,
+    refuses=_refuses_three_passes,
 )

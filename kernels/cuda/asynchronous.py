@@ -1,7 +1,7 @@
-"""Copies from global to shared memory that go on while a thread computes.
+"""Copies from global to shared memory that run beside the computation (cp.async, sm_80 and later).
 
-Copies of a thread are numbered in groups, which `commit` ends, and `wait` is for the older ones.
-What has landed shows to other threads behind a barrier.
+A thread's copies since its last `commit` are a group. `wait` returns when all but so many of its
+groups have landed; the other threads see them after a barrier. Not before may a target be read.
 """
 
 from typing import Any
@@ -11,18 +11,32 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
-from .memory import BYTES, copy, vector
+from .memory import BYTES
 
 _SHARED = 3  # the address space
+_INLINE = {"forceinline": True}
+
+
+def _groups() -> list[list]:
+    """The calling thread's copies that have not landed, the open group last."""
+    import greenlet
+
+    thread: Any = greenlet.getcurrent()
+    if not hasattr(thread, "groups"):
+        thread.groups = [[]]
+    return thread.groups
 
 
 def copy_async(target, at, source, start):
-    """target[at:at + w] = source[start:start + w], flat, w elements in 128 bits, some time."""
-    spare = np.empty(vector(source.dtype), source.dtype)
-    copy(spare, 0, source, start)  # refuses what a copy refuses
-    spare.view(np.uint8).fill(0xFF)
-    copy(target, at, spare, 0)  # until it lands, nobody may use it
-    _copies()[-1].append((target, at, source, start))
+    """Begin target[at:at + w] = source[start:start + w], flat, w elements in 128 bits, aligned."""
+    width = BYTES // source.dtype.itemsize
+    if at % width or start % width:
+        raise ValueError(f"128-bit copy from {start} to {at}: not aligned")
+    if start + width > source.size or at + width > target.size:
+        raise IndexError(f"128-bit copy from {start} to {at}: out of bounds")
+    place = target.reshape(-1)[at : at + width]
+    place.view(np.uint8).fill(0xFF)  # as memory that was never written, until it lands
+    _groups()[-1].append((place, source.reshape(-1)[start : start + width]))
 
 
 def copy_async_or_zero(target, at, source, start, there):
@@ -30,98 +44,92 @@ def copy_async_or_zero(target, at, source, start, there):
     if there:
         copy_async(target, at, source, start)
     else:
-        copy_async(target, at, np.zeros(vector(source.dtype), source.dtype), 0)
+        copy_async(target, at, np.zeros(BYTES // source.dtype.itemsize, source.dtype), 0)
 
 
 def commit():
-    """End a group of the thread's copies."""
-    _copies().append([])
+    """Close the thread's group of copies; it may be empty."""
+    _groups().append([])
 
 
 def wait(pending):
-    """Wait until no more than the last `pending` groups, a constant, are on their way."""
-    groups = _copies()
+    """Wait until at most `pending`, a constant, of the thread's closed groups are on their way."""
+    groups = _groups()
     while len(groups) - 1 > pending:
-        for one in groups.pop(0):
-            copy(*one)
+        for place, values in groups.pop(0):
+            place[...] = values
 
 
-def _copies() -> list:
-    """The thread's groups of copies on their way, the last one not yet ended."""
-    import greenlet
-
-    thread: Any = greenlet.getcurrent()
-    if not hasattr(thread, "copies"):
-        thread.copies = [[]]
-    return thread.copies
-
-
-@overload(copy_async)
+@overload(copy_async, jit_options=_INLINE)
 def _overload_copy_async(target, at, source, start):
-    return lambda target, at, source, start: _copy_async(target, at, source, start, True)
+    return lambda target, at, source, start: _copy_async(target, at, source, start, None)
 
 
-@overload(copy_async_or_zero)
+@overload(copy_async_or_zero, jit_options=_INLINE)
 def _overload_copy_async_or_zero(target, at, source, start, there):
     return lambda target, at, source, start, there: _copy_async(target, at, source, start, there)
 
 
-@overload(commit)
-def _overload_commit():
-    return lambda: _commit()
-
-
-@overload(wait, prefer_literal=True)
-def _overload_wait(pending):
-    return lambda pending: _wait(pending)
-
-
 @intrinsic
 def _copy_async(typingctx, target, at, source, start, there):
+    signature = types.void(target, at, source, start, there)
+    size = source.dtype.bitwidth // 8
+
     def codegen(context, builder, signature, args):
-        places = []
-        for array, index, kinds in ((0, 1, signature.args[:2]), (2, 3, signature.args[2:])):
-            data = context.make_array(kinds[0])(context, builder, args[array]).data
-            wide = context.cast(builder, args[index], kinds[1], types.uint64)
-            places.append(builder.gep(data, [wide]))
-        element, bits = context.get_value_type(target.dtype), ir.IntType(32)
-        shared = builder.addrspacecast(places[0], ir.PointerType(element, _SHARED))
-        inside = context.cast(builder, args[4], signature.args[4], types.boolean)
-        size = builder.select(inside, bits(BYTES), bits(0))
-        _assembly(
-            builder,
-            f"cp.async.cg.shared.global [$0], [$1], {BYTES}, $2;",
-            "r,l,r",
-            [builder.ptrtoint(shared, bits), builder.ptrtoint(places[1], ir.IntType(64)), size],
-        )
+        kinds, bits = signature.args, ir.IntType(32)
+        shared = context.make_array(kinds[0])(context, builder, args[0]).data
+        shared = builder.addrspacecast(shared, ir.PointerType(shared.type.pointee, _SHARED))
+        index = context.cast(builder, args[1], kinds[1], types.uint32)
+        place = builder.add(builder.ptrtoint(shared, bits), builder.mul(index, bits(size)))
+        data = context.make_array(kinds[2])(context, builder, args[2]).data
+        values = builder.gep(data, [context.cast(builder, args[3], kinds[3], types.uint64)])
+        operands = [place, builder.ptrtoint(values, ir.IntType(64))]
+        if isinstance(there, types.NoneType):
+            text, constraints = f"cp.async.cg.shared.global [$0], [$1], {BYTES};", "r,l,~{memory}"
+        else:
+            text = f"cp.async.cg.shared.global [$0], [$1], {BYTES}, $2;"
+            constraints = "r,l,r,~{memory}"
+            inside = context.cast(builder, args[4], kinds[4], types.boolean)
+            operands.append(builder.select(inside, bits(BYTES), bits(0)))
+        kind = ir.FunctionType(ir.VoidType(), [operand.type for operand in operands])
+        builder.call(ir.InlineAsm(kind, text, constraints, side_effect=True), operands)
         return context.get_dummy_value()
 
-    return types.void(target, at, source, start, there), codegen
+    return signature, codegen
+
+
+def _plain(builder, text):
+    kind = ir.FunctionType(ir.VoidType(), [])
+    builder.call(ir.InlineAsm(kind, text, "~{memory}", side_effect=True), [])
+
+
+@overload(commit, jit_options=_INLINE)
+def _overload_commit():
+    return lambda: _commit()
 
 
 @intrinsic
 def _commit(typingctx):
     def codegen(context, builder, signature, args):
-        _assembly(builder, "cp.async.commit_group;", "", [])
+        _plain(builder, "cp.async.commit_group;")
         return context.get_dummy_value()
 
     return types.void(), codegen
+
+
+@overload(wait, jit_options=_INLINE, prefer_literal=True)
+def _overload_wait(pending):
+    return lambda pending: _wait(pending)
 
 
 @intrinsic(prefer_literal=True)
 def _wait(typingctx, pending):
     if not isinstance(pending, types.IntegerLiteral):
         return None
-    groups = pending.literal_value
+    count = pending.literal_value
 
     def codegen(context, builder, signature, args):
-        _assembly(builder, f"cp.async.wait_group {groups};", "", [])
+        _plain(builder, f"cp.async.wait_group {count};")
         return context.get_dummy_value()
 
     return types.void(pending), codegen
-
-
-def _assembly(builder, text: str, constraints: str, arguments: list) -> None:
-    kind = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments])
-    clobbers = ",".join(filter(None, [constraints, "~{memory}"]))
-    builder.call(ir.InlineAsm(kind, text, clobbers, side_effect=True), arguments)

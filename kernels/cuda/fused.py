@@ -1,140 +1,233 @@
-"""Narrow networks: forward, loss and backward of 32 samples at a time in one kernel, X read once.
+"""Narrow networks: forward, loss and backward in one kernel, everything in registers, X read once.
 
-A block has a thread a hidden unit, which keeps its row of V, its column of W and both their sums in
-registers; θ and ∇L of the whole block never leave them before the last sample. For 32 samples in
-shared memory:
+A lane has some hidden units and one sample at a time: neighbouring lanes share a sample, as many as
+its units take, and a warp has 32 / that many samples. A lane's rows of V and columns of W, and the
+sums of their gradients, stay in registers from its first sample to its last. For a sample:
 
-1. each thread its unit: a = V x, Z = σ(a) and S = σ′(a) of all samples, to shared memory;
-2. each of 32 threads its sample: u = W z, ℓ and δ;
-3. each thread its unit: g = (Wᵀ δ) ⊙ s, and the sums δ zᵀ and g xᵀ.
+1. a = V x, z = σ(a) and s = σ′(a) of the lane's units; the next sample's x is on its way;
+2. u = W z: the lanes that share the sample add their parts by shuffles, and each has ℓ and δ;
+3. g = (Wᵀ δ) ⊙ s, and the sums δ zᵀ and g xᵀ, x still in registers.
+
+With one output the sums are of (δ s) xᵀ: w, the same for all samples, multiplies their total.
+Blocks stay until all samples are done. At its end a block adds up its warps, in a fixed order.
 """
 
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from numba import cuda
+from numba.extending import register_jitable
 
 from ..activations import Activation
 from ..losses import Loss
-from .memory import copy, vector
+from . import elementary  # noqa: F401  (σ and σ′ by the GPU's own instructions)
+from .insides import WARP, in_simulator
+from .memory import copy, element, prefetch, vector
 from .types import real_type
 
-SAMPLES = 32
-UNITS = (32, 64)  # threads of a block
-INPUTS = (4, 8, 16, 32)
-OUTPUTS = (1, 2, 4, 8)
+WARPS = 8  # of a block: two for each of a multiprocessor's four schedulers, 255 registers a lane
+THREADS = WARPS * WARP
+UNITS = (8, 16, 32, 64)  # hidden units of a network, filled up
+_REGISTERS = 206  # 32-bit ones that a lane's arrays may take
+
+u4, u8 = np.uint32, np.uint64
+_ALL = u4(0xFFFFFFFF)
 
 
-def size(extent: int, sizes: tuple[int, ...]) -> int:
-    """The smallest of the sizes that the extent fits into."""
-    return next(size for size in sizes if size >= extent)
+class Division(NamedTuple):
+    """What a warp is made of: `units` a lane, `lanes` that share a sample, `samples` at a time.
+
+    `ahead`: a sample is read into registers while the one before is computed with.
+    """
+
+    units: int
+    lanes: int
+    samples: int
+    ahead: bool
+
+    @property
+    def block(self) -> int:
+        """Samples that a block has at a time."""
+        return WARPS * self.samples
+
+
+def divide(dtype: str, M: int, columns: int, K: int) -> Division:
+    """As many units a lane as its registers hold, for M units, x of so many columns, K outputs."""
+    words = np.dtype(dtype).itemsize // 4
+    total = next(size for size in UNITS if size >= M)
+
+    def registers(units: int, samples: int) -> int:
+        return words * (units * (2 * columns + 2 * K + 2) + samples * (columns + K))
+
+    units = next(u for u in (8, 4, 2) if registers(u, 1) <= _REGISTERS or u == 2)
+    ahead = registers(units, 2) <= _REGISTERS
+    return Division(units, total // units, WARP * units // total, ahead)
 
 
 @cache
-def gradient(activation: Activation, loss: Loss, dtype: str, units: int, inputs: int, outputs: int):
+def gradient(
+    activation: Activation, loss: Loss, dtype: str, division: Division, columns: int, K: int
+):
     """Kernel(X, Y, V, W, gVs, gWs, losses, M): sums over the samples of each block.
 
-    X (n, ld), gVs (blocks, M ld), gWs (blocks, K ld'), losses (blocks,). A block takes every
-    gridDim-th group of 32 samples, in order.
+    X (n, columns), Y (n, K), gVs (blocks, M columns), gWs (blocks, K ld), losses (blocks,). A warp
+    takes every (gridDim × warps)-th group of its number of samples, in order.
     """
     real, width = real_type(dtype), vector(dtype)
     value, slope, loss_row = activation.value, activation.slope, loss.loss_row
-    stride = units + width  # rows of different samples begin on different banks
-    sizeX, sizeZ, sizeW, pitch = (
-        SAMPLES * inputs, SAMPLES * stride, outputs * units, outputs + 1,
-    )  # fmt: skip
-    parts, unit_parts = inputs // width, units // width
+    units, lanes, samples, ahead = division
+    sizeV, sizeW, parts = units * columns, units * K, columns // width
+    one_output = K == 1
+    within, across, halvings = (size.bit_length() - 1 for size in (lanes, samples, WARPS))
+    pitch = sizeV + sizeW | 1  # rows of different lanes begin on different banks
+    handed = WARPS // 2 * lanes * pitch
+
+    @register_jitable
+    def load(x, y, X, Y, row, last):
+        """x and y of a sample, or of the last one: what is read too early may not be there."""
+        row = u8(min(row, last))
+        for p in range(parts):
+            copy(x, p * width, X, row * u8(columns) + u8(p * width))
+        for k in range(K):
+            y[k] = element(Y, row * u8(K) + u8(k))
+
+    @register_jitable
+    def add_sample(x, y, v, w, gv, gw, whole, inside):
+        """Add a sample's gradients to gv and gw; return ℓ. It counts if `whole` or `inside`."""
+        z = cuda.local.array(units, real)
+        s = cuda.local.array(units, real)
+        u = cuda.local.array(K, real)
+        for i in range(units):
+            a = v[i * columns] * x[0]
+            for j in range(1, columns):
+                a += v[i * columns + j] * x[j]
+            z[i] = value(a)
+            s[i] = slope(a)
+        for k in range(K):
+            total = w[k] * z[0]
+            for i in range(1, units):
+                total += w[i * K + k] * z[i]
+            for r in range(within):
+                total += cuda.shfl_xor_sync(_ALL, total, 1 << r)
+            u[k] = total
+        ell = np.float64(loss_row(u, y, u))
+        if not whole:
+            ell = ell if inside else np.float64(0)
+            for k in range(K):
+                u[k] = u[k] if inside else real(0)
+        for i in range(units):
+            if one_output:
+                g = u[0] * s[i]
+            else:
+                g = w[i * K] * u[0]
+                for k in range(1, K):
+                    g += w[i * K + k] * u[k]
+                g *= s[i]
+            for k in range(K):
+                gw[i * K + k] += u[k] * z[i]
+            for j in range(columns):
+                gv[i * columns + j] += g * x[j]
+        return ell
 
     def kernel(X, Y, V, W, gVs, gWs, losses, M):
-        Xs = cuda.shared.array(sizeX, real)
-        Zs = cuda.shared.array(sizeZ, real)
-        Ss = cuda.shared.array(sizeZ, real)
-        Us = cuda.shared.array((SAMPLES, pitch), real)
-        Ws = cuda.shared.array(sizeW, real)
-        totals = cuda.shared.array(SAMPLES, np.float64)
-        x = cuda.local.array(inputs, real)
-        v = cuda.local.array(inputs, real)
-        gv = cuda.local.array(inputs, real)
-        w = cuda.local.array(outputs, real)
-        gw = cuda.local.array(outputs, real)
-        four = cuda.local.array(width, real)
-        four_w = cuda.local.array(width, real)
-        m = np.uint32(cuda.threadIdx.x)
-        K = Y.shape[1]
-        ld = np.uint32(V.shape[1])
-        for j in range(inputs):
-            inside = m < M and j < ld
-            v[j] = V[m, j] if inside else real(0)
-            gv[j] = real(0)
-        for k in range(outputs):
-            inside = m < M and k < K
-            w[k] = W[k, m] if inside else real(0)
-            gw[k] = real(0)
-            Ws[k * units + m] = w[k]
+        shared = cuda.shared.array(handed, real)
+        totals = cuda.shared.array(WARPS, np.float64)
+        v = cuda.local.array(sizeV, real)
+        gv = cuda.local.array(sizeV, real)
+        w = cuda.local.array(sizeW, real)
+        gw = cuda.local.array(sizeW, real)
+        x = cuda.local.array(columns, real)
+        y = cuda.local.array(K, real)
+        x_next = cuda.local.array(columns, real)
+        y_next = cuda.local.array(K, real)
+        t = u4(cuda.threadIdx.x)
+        # The same in all lanes, as the compiler sees by the shuffle.
+        warp = u4(cuda.shfl_sync(_ALL, np.int32(t // u4(WARP)), 0))
+        lane = t % u4(WARP)
+        first, slot = u4(lane % u4(lanes) * u4(units)), u4(lane // u4(lanes))
+        M = u4(M)
+        for i in range(units):
+            m = u4(first + u4(i))
+            for j in range(columns):
+                v[i * columns + j] = gv[i * columns + j] = real(0)
+            if m < M:
+                for p in range(parts):
+                    copy(v, i * columns + p * width, V, u8(m) * u8(columns) + u8(p * width))
+            for k in range(K):
+                w[i * K + k] = W[k, m] if m < M else real(0)
+                gw[i * K + k] = real(0)
         total = np.float64(0)
-        first = np.uint64(cuda.blockIdx.x) * np.uint64(SAMPLES)
-        n = np.uint64(X.shape[0])
-        while first < n:
+        n = u4(X.shape[0])
+        last = u4(n - u4(1))
+        end = u4(n // u4(samples) * u4(samples))
+        stride = u4(u4(cuda.gridDim.x) * u4(WARPS * samples))
+        group = u4(u4(u4(cuda.blockIdx.x) * u4(WARPS) + warp) * u4(samples))
+        if ahead:
+            load(x, y, X, Y, u4(group + slot), last)
+            following = u4(group + stride)
+            while following < end:  # two groups of which the warp has all samples
+                load(x_next, y_next, X, Y, u4(following + slot), last)
+                total += add_sample(x, y, v, w, gv, gw, True, True)
+                group = u4(following + stride)
+                # Keeps this read after the last use of x, whose registers it then takes.
+                cuda.syncwarp()
+                load(x, y, X, Y, u4(group + slot), last)
+                total += add_sample(x_next, y_next, v, w, gv, gw, True, True)
+                following = u4(group + stride)
+        while group < n:
+            row = u4(group + slot)
+            group = u4(group + stride)
+            if not ahead:
+                load(x, y, X, Y, row, last)
+                following = min(u4(group + slot), last)
+                prefetch(X, u8(following) * u8(columns) + u8(lane % u4(columns)))
+            total += add_sample(x, y, v, w, gv, gw, False, row < n)
+            if ahead:
+                load(x, y, X, Y, u4(group + slot), last)
+        if one_output:
+            for i in range(units):
+                for j in range(columns):
+                    gv[i * columns + j] *= w[i]
+        for r in range(across):
+            offset = lanes << r
+            for e in range(sizeV):
+                gv[e] += cuda.shfl_xor_sync(_ALL, gv[e], offset)
+            for e in range(sizeW):
+                gw[e] += cuda.shfl_xor_sync(_ALL, gw[e], offset)
+            total += cuda.shfl_xor_sync(_ALL, total, offset)
+        if lane == u4(0):
+            totals[warp] = total
+        # Half of the warps hand their sums to the other half, until one warp has them all.
+        for r in range(halvings):
+            half = u4(WARPS >> (r + 1))
             cuda.syncthreads()
-            for index in range(m, SAMPLES * parts, units):
-                i, j = np.uint32(index // parts), np.uint32(index % parts * width)
-                if first + i < n and j < ld:
-                    copy(Xs, np.uint32(index * width), X, (first + i) * np.uint64(ld) + j)
-                else:
-                    for e in range(width):
-                        Xs[np.uint32(index * width + e)] = real(0)
+            if half <= warp and warp < u4(half + half) and slot == u4(0):
+                at = u4(u4(u4(warp - half) * u4(lanes) + lane) * u4(pitch))
+                for e in range(sizeV):
+                    shared[u4(at + u4(e))] = gv[e]
+                for e in range(sizeW):
+                    shared[u4(at + u4(sizeV + e))] = gw[e]
             cuda.syncthreads()
-            for i in range(SAMPLES):
-                for p in range(parts):
-                    copy(x, p * width, Xs, np.uint32(i * inputs + p * width))
-                a = real(0)
-                for j in range(inputs):
-                    a += v[j] * x[j]
-                Zs[np.uint32(i * stride) + m] = value(a)
-                Ss[np.uint32(i * stride) + m] = slope(a)
-            cuda.syncthreads()
-            if m < SAMPLES:
-                for k in range(outputs):
-                    u = real(0)
-                    for p in range(unit_parts):
-                        copy(four, 0, Zs, m * np.uint32(stride) + np.uint32(p * width))
-                        copy(four_w, 0, Ws, np.uint32(k * units + p * width))
-                        for e in range(width):
-                            u += four[e] * four_w[e]
-                    Us[m, k] = u
-                if first + m < n:
-                    total += loss_row(Us[m, :K], Y[first + m], Us[m, :K])
-                else:
-                    for k in range(outputs):
-                        Us[m, k] = real(0)
-            cuda.syncthreads()
-            for i in range(SAMPLES):
-                z = Zs[np.uint32(i * stride) + m]
-                g = real(0)
-                for k in range(outputs):
-                    delta = Us[np.uint32(i), np.uint32(k)]
-                    g += w[k] * delta
-                    gw[k] += delta * z
-                g *= Ss[np.uint32(i * stride) + m]
-                for p in range(parts):
-                    copy(x, p * width, Xs, np.uint32(i * inputs + p * width))
-                for j in range(inputs):
-                    gv[j] += g * x[j]
-            first += np.uint64(cuda.gridDim.x) * np.uint64(SAMPLES)
-        part = np.uint32(cuda.blockIdx.x)
-        if m < M:
-            for j in range(inputs):
-                if j < ld:
-                    gVs[part, m * ld + np.uint32(j)] = gv[j]
-            for k in range(outputs):
-                if k < K:
-                    gWs[part, np.uint32(k) * np.uint32(W.shape[1]) + m] = gw[k]
-        if m < SAMPLES:
-            totals[m] = total
-        cuda.syncthreads()
-        if m == 0:
-            for i in range(1, SAMPLES):
-                total += totals[i]
+            if warp < half and slot == u4(0):
+                at = u4(u4(warp * u4(lanes) + lane) * u4(pitch))
+                for e in range(sizeV):
+                    gv[e] += shared[u4(at + u4(e))]
+                for e in range(sizeW):
+                    gw[e] += shared[u4(at + u4(sizeV + e))]
+        part = u4(cuda.blockIdx.x)
+        if warp == u4(0) and slot == u4(0):
+            for i in range(units):
+                m = u4(first + u4(i))
+                if m < M:
+                    for j in range(columns):
+                        gVs[part, u4(m * u4(columns) + u4(j))] = gv[i * columns + j]
+                    for k in range(K):
+                        gWs[part, u4(u4(k) * u4(W.shape[1]) + m)] = gw[i * K + k]
+        if t == u4(0):
+            for p in range(1, WARPS):
+                total += totals[p]
             losses[part] = total
 
-    return cuda.jit(kernel)
+    bounds = {} if in_simulator() else {"launch_bounds": (THREADS, 1)}
+    return cuda.jit(kernel, **bounds)

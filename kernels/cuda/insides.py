@@ -49,6 +49,11 @@ def in_simulator() -> bool:
     return bool(config.ENABLE_CUDASIM)
 
 
+def launch_bounds(threads: int, blocks: int = 1) -> dict[str, Any]:
+    """What `cuda.jit` is told so that `blocks` of so many threads share all registers."""
+    return {} if in_simulator() else {"launch_bounds": (threads, blocks)}
+
+
 def _poisoned(shape: Any, dtype: Any) -> np.ndarray:
     from numba.cuda.np import numpy_support
 
@@ -72,10 +77,14 @@ def simulated_module() -> type:
     from numba.cuda.simulator.kernelapi import FakeCUDAModule
 
     class Shared:
-        def __init__(self):
+        def __init__(self, dynamic):
             self.arrays: dict = {}
+            self.dynamic = _poisoned(dynamic, np.uint8)
 
         def array(self, shape, dtype):
+            if shape == 0:  # views of the launch's dynamic shared memory, all from its beginning
+                size = np.dtype(dtype).itemsize
+                return self.dynamic[: len(self.dynamic) // size * size].view(dtype)
             frame = sys._getframe(1)
             site = (frame.f_code, frame.f_lasti)  # two calls on one line are two arrays
             if site not in self.arrays:
@@ -87,11 +96,12 @@ def simulated_module() -> type:
 
         def __init__(self, grid_dim, block_dim, dynshared_size):
             super().__init__(grid_dim, block_dim, dynshared_size)
+            self.dynamic = dynshared_size
             self.fresh_block()
             self._local = _Local()
 
         def fresh_block(self):
-            self._shared = Shared()
+            self._shared = Shared(self.dynamic)
 
         threadIdx = property(lambda self: greenlet.getcurrent().threadIdx)
         blockIdx = property(lambda self: greenlet.getcurrent().blockIdx)
@@ -160,14 +170,22 @@ class _Block:
             ready = self._released(threads, waiting)
 
     def _released(self, threads, waiting):
-        """The threads that a barrier or a warp operation lets go."""
+        """The threads that a barrier, a condition or an operation of a group lets go."""
         if not waiting:
             return []
+        scopes = {number: met[0][0] for number, met in waiting.items()}
         released = []
-        for first in range(0, len(threads), WARP):
-            warp = threads[first : first + WARP]
-            if any(waiting[t.number][0][0] == "warp" for t in warp if t.number in waiting):
-                released += self._meet(warp, waiting)
+        for thread in threads:
+            if scopes.get(thread.number) == "until" and waiting[thread.number][1]():
+                waiting.pop(thread.number)
+                thread.resume = (None,)
+                released.append(thread)
+        for scope, size, first in (("warp", WARP, {"until"}), ("warpgroup", 128, {"until", "warp"})):
+            for start in range(0, len(threads), size):
+                group = threads[start : start + size]
+                found = {scopes.get(t.number) for t in group}
+                if scope in found and not found & first:  # those may still come here
+                    released += self._meet(group, waiting)
         return released or self._meet(threads, waiting)
 
     def _meet(self, group, waiting):
@@ -228,9 +246,13 @@ class MachineCode(NamedTuple):
         return sum(operation.startswith(prefixes) for operation in self.operations)
 
     def inner_loop(self, prefix: str) -> list[str]:
+        """As `innermost`, of the loops that read shared memory: σ multiplies and adds as well."""
+        return self.innermost(prefix, "LDS")
+
+    def innermost(self, prefix: str, reads: str = "") -> list[str]:
         """The operations of the shortest loop around most of those that begin with `prefix`.
 
-        Only loops that read shared memory count: σ in an epilogue multiplies and adds as well.
+        Only loops with an operation that begins with `reads` count.
         """
         loops = []
         for address, operation, operands in self.lines:
@@ -238,7 +260,7 @@ class MachineCode(NamedTuple):
             if target and int(target[1], 16) < address:
                 start = int(target[1], 16)
                 loop = [op for at, op, _ in self.lines if start <= at <= address]
-                if any(op.startswith("LDS") for op in loop):
+                if any(op.startswith(reads) for op in loop):
                     loops.append(loop)
         if not loops:
             return []

@@ -10,7 +10,8 @@ from .types import real_type
 
 THREADS = 256
 CHAINS = 16
-STEPS = 4096
+UNROLLED = 8  # multiply-adds of a chain between two tests of the loop
+STEPS = 512
 
 
 @cache
@@ -29,16 +30,19 @@ def stream(dtype: str):
 
 @cache
 def multiply_adds(dtype: str):
-    """Kernel(factor, addend, steps, out): `steps` × 16 multiply-adds a thread."""
+    """Kernel(factor, addend, steps, out): `steps` × 8 × 16 multiply-adds a thread."""
     real = real_type(dtype)
 
     def kernel(factor, addend, steps, out):
         x = cuda.local.array(CHAINS, real)
         for c in range(CHAINS):
             x[c] = real(c)
-        for _ in range(steps):
-            for c in range(CHAINS):
-                x[c] = x[c] * factor + addend
+        step = np.uint32(steps)
+        while step != np.uint32(0):
+            for _ in range(UNROLLED):
+                for c in range(CHAINS):
+                    x[c] = x[c] * factor + addend
+            step = np.uint32(step - np.uint32(1))
         total = real(0)
         for c in range(CHAINS):
             total += x[c]

@@ -17,7 +17,7 @@ from numba import cuda
 from numba.extending import register_jitable
 
 from .asynchronous import commit, wait
-from .insides import WARP, in_simulator
+from .insides import WARP, launch_bounds
 from .memory import copy, vector
 from .results import handing
 from .slices import mover
@@ -257,8 +257,7 @@ def product(
         last(sums, fragments)
         hand(sums, C, D, part, i0, j0, t, out_rows, out_columns)
 
-    bounds = threads, resident(dtype, tile)
-    options = {"launch_bounds": bounds} if bounded and not in_simulator() else {}
+    options = launch_bounds(threads, resident(dtype, tile)) if bounded else {}
     return cuda.jit(kernel, **options)
 
 

@@ -5,72 +5,119 @@ from functools import cache
 import numpy as np
 from numba import cuda
 
+from .memory import copy, vector
 from .types import real_type
 
-COLUMNS = 32
+THREADS = 256
+LANES = (1, 8, 32)  # threads that share the parts of a sum
+
+
+def columns(lanes: int) -> int:
+    """Groups of 128 bits that a block sums."""
+    return THREADS // lanes
 
 
 @cache
 def finish(dtype: str, lanes: int, update: bool):
     """Kernel: ∇L = scale Σ partial sums, L likewise; θ ← θ − μ ∇L if `update`.
 
-    Blocks of 32 × `lanes` threads; each block sums 32 elements of gVs (parts, M ld) or gWs
-    (parts, K ld), the last one losses (parts,). A lane adds every `lanes`-th part, and the lanes
-    are added in the order of their numbers.
+    Blocks of `columns(lanes)` × `lanes` threads. A thread adds every `lanes`-th part of 128 bits of
+    gVs (parts, M ld) or gWs (parts, K ld), and the lanes are added in the order of their numbers;
+    the last block sums losses (parts,) by a tree. V, W, gV and gW have rows of ld elements, and
+    `mu` is an array of one, which a graph can read anew at each launch.
     """
-    real = real_type(dtype)
-    threads = COLUMNS * lanes
+    real, width = real_type(dtype), vector(dtype)
+    groups = columns(lanes)
+    size = THREADS * width
 
     def kernel(gVs, gWs, losses, V, W, gV, gW, loss, d, M, scale, mu):
         x, y = cuda.threadIdx.x, cuda.threadIdx.y
+        t = x + groups * y
         if cuda.blockIdx.x == cuda.gridDim.x - 1:
-            totals = cuda.shared.array(threads, np.float64)
-            t = x + COLUMNS * y
+            totals = cuda.shared.array(THREADS, np.float64)
             total = np.float64(0)
-            for p in range(t, len(losses), threads):
+            for p in range(t, len(losses), THREADS):
                 total += losses[p]
             totals[t] = total
             cuda.syncthreads()
+            half = THREADS // 2
+            while half > 0:
+                if t < half:
+                    totals[t] += totals[t + half]
+                cuda.syncthreads()
+                half //= 2
             if t == 0:
-                for p in range(1, min(len(losses), threads)):
-                    total += totals[p]
-                loss[0] = total * scale
+                loss[0] = totals[0] * scale
         else:
-            sums = cuda.shared.array(threads, real)
-            e = cuda.blockIdx.x * COLUMNS + x
-            sizeV = V.shape[0] * V.shape[1]
-            sizeW = W.shape[0] * W.shape[1]
-            total = real(0)
-            if e < sizeV:
+            sums = cuda.shared.array(size, real)
+            part = cuda.local.array(width, real)
+            total = cuda.local.array(width, real)
+            for e in range(width):
+                total[e] = real(0)
+            group = np.uint64(cuda.blockIdx.x * groups + x)
+            first = group * np.uint64(width)
+            sizeV = np.uint64(V.shape[0] * V.shape[1])
+            sizeW = np.uint64(W.shape[0] * W.shape[1])
+            if first < sizeV:
                 for p in range(y, gVs.shape[0], lanes):
-                    total += gVs[p, e]
-            elif e < sizeV + sizeW:
+                    copy(part, 0, gVs, np.uint64(p) * sizeV + first)
+                    for e in range(width):
+                        total[e] += part[e]
+            elif first < sizeV + sizeW:
                 for p in range(y, gWs.shape[0], lanes):
-                    total += gWs[p, e - sizeV]
-            sums[x + COLUMNS * y] = total
-            cuda.syncthreads()
+                    copy(part, 0, gWs, np.uint64(p) * sizeW + (first - sizeV))
+                    for e in range(width):
+                        total[e] += part[e]
+            if lanes > 1:
+                copy(sums, t * width, total, 0)
+                cuda.syncthreads()
+                if y == 0:
+                    for p in range(1, lanes):
+                        copy(part, 0, sums, (x + groups * p) * width)
+                        for e in range(width):
+                            total[e] += part[e]
             if y == 0:
-                for p in range(1, lanes):
-                    total += sums[x + COLUMNS * p]
-                total *= real(scale)
-                if e < sizeV:
-                    row, column = e // V.shape[1], e % V.shape[1]
-                    if column < d:  # the padding stays 0
-                        if update:
-                            V[row, column] -= real(mu) * total
-                        else:
-                            gV[row, column] = total
-                elif e < sizeV + sizeW:
-                    row, column = (e - sizeV) // W.shape[1], (e - sizeV) % W.shape[1]
-                    if column < M:
-                        if update:
-                            W[row, column] -= real(mu) * total
-                        else:
-                            gW[row, column] = total
+                for e in range(width):
+                    total[e] *= real(scale)
+                if update:
+                    for e in range(width):
+                        total[e] *= real(mu[0])
+                if first < sizeV:
+                    column = first % np.uint64(V.shape[1])
+                    for e in range(width):  # the padding stays 0
+                        if column + np.uint64(e) >= np.uint64(d):
+                            total[e] = real(0)
+                    if update:
+                        copy(part, 0, V, first)
+                        for e in range(width):
+                            part[e] -= total[e]
+                        copy(V, first, part, 0)
+                    else:
+                        copy(gV, first, total, 0)
+                elif first < sizeV + sizeW:
+                    first -= sizeV
+                    column = first % np.uint64(W.shape[1])
+                    for e in range(width):
+                        if column + np.uint64(e) >= np.uint64(M):
+                            total[e] = real(0)
+                    if update:
+                        copy(part, 0, W, first)
+                        for e in range(width):
+                            part[e] -= total[e]
+                        copy(W, first, part, 0)
+                    else:
+                        copy(gW, first, total, 0)
 
     return cuda.jit(kernel)
 
 
-def finish_grid(V, W) -> int:
+def finish_grid(V, W, lanes: int) -> int:
     """Blocks that `finish` needs for V (M, ld) and W (K, ld)."""
-    return -(-(V.size + W.size) // COLUMNS) + 1
+    group = vector(V.dtype)
+    return -(-(V.size + W.size) // (group * columns(lanes))) + 1
+
+
+def lanes_for(elements: int, parts: int, multiprocessors: int) -> int:
+    """Threads that share a sum: as few as still fill the device, or one for each part."""
+    enough = 512 * multiprocessors  # threads
+    return next((lanes for lanes in LANES if elements // 4 * lanes >= enough or lanes >= parts), 32)

@@ -5,22 +5,22 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from .interface import Plan, Problem, Variant
+from .kernels.cuda.launch import Launch, bound, recorded
 from .kernels.cuda.memory import padded
 from .kernels.updates import Update
 from .machine import gpu_count
 from .network import Parameters, Shape
 
-Launch = Callable[[], None]
 Sums = tuple[Any, Any, Any]
 
 _STAGING = 1 << 26  # bytes of a block of rows on its way to the device
 _ROWS = 1 << 31  # rows are numbered in 32 bits
+_MULTIPROCESSORS = 132  # where the device does not say, as in a simulator
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,13 @@ class CudaVariant(Variant):
 
 
 class CudaPlan(Plan):
-    """X, Y, V, W, ∇L and L on the device, matrices with rows of a multiple of 16 bytes.
+    """X, Y, V, W and ∇L on the device, matrices with rows of a multiple of 16 bytes.
 
     A subclass gives `_device_bytes`, makes its buffers and kernels in `_prepare`, binds launches to
-    their arguments in `_sum_rows`, once for all rows, and launches in `_predict_rows`.
+    their arguments in `_sum_rows`, and launches in `_predict_rows`. The launches of an epoch are
+    one graph; what changes between epochs is read from memory: θ, and μ where it is another. L is
+    written to memory of the host that the device sees.
     """
-
-    lanes = 1  # threads that share a sum of partial gradients
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
@@ -60,20 +60,19 @@ class CudaPlan(Plan):
             np.zeros((M, ld_d), self.dtype),
             np.zeros((K, ld_M), self.dtype),
         )
-        self._host_loss = np.zeros(1)
-        self._loss = cuda.to_device(self._host_loss)
+        self._loss = cuda.mapped_array(1, np.float64)
+        self._host_mu = np.zeros(1)
+        self._mu = cuda.to_device(self._host_mu)
         self._dV, self._dW = cuda.to_device(self._host_V), cuda.to_device(self._host_W)
         self._gV, self._gW = cuda.to_device(self._host_V), cuda.to_device(self._host_W)
         self._set_theta(problem.theta)
         self.X = self._to_device(problem.X)
         self.Y = cuda.to_device(problem.Y)
         self._prepare()
-        self._launch_finish: dict[bool, Callable[..., None]] = {}
-        for update in (False, True):
-            kernel = sums.finish(self.dtype.name, self.lanes, update)
-            grid = sums.finish_grid(self._dV, self._dW)
-            self._launch_finish[update] = kernel[grid, (sums.COLUMNS, self.lanes)]
-        self._epoch = self._bound(self.X, self.Y, update=True)
+        launches, parts = self._sum_rows(self.X, self.Y)
+        size = self._dV.size + self._dW.size
+        self._lanes = sums.lanes_for(size, len(parts[0]), multiprocessors())
+        self._epoch = recorded([*launches, self._finish(parts, n, update=True)])
 
     def _device_bytes(self) -> int:
         """Bytes of the subclass's buffers."""
@@ -94,30 +93,38 @@ class CudaPlan(Plan):
         """Write F for at most n rows X on the device."""
         raise NotImplementedError
 
-    def _bound(self, X: Any, Y: Any, update: bool) -> tuple[list[Launch], Callable[[float], None]]:
-        """Launches bound to their arguments, the last to all but μ.
+    def _finish(self, parts: Sums, rows: int, update: bool) -> Launch:
+        """The launch that adds the parts and, if asked for, updates θ."""
+        from .kernels.cuda import sums
 
-        They know nothing of the plan: one that nobody uses gives its memory back at once.
-        """
-        launches, parts = self._sum_rows(X, Y)
-        finish = partial(
-            self._launch_finish[update], *parts, self._dV, self._dW, self._gV, self._gW, self._loss,
-            self.shape.d, self.shape.M, 1.0 / len(X),
+        grid = sums.finish_grid(self._dV, self._dW, self._lanes)
+        threads = (sums.columns(self._lanes), self._lanes)
+        arguments = (
+            *parts, self._dV, self._dW, self._gV, self._gW, self._loss, self.shape.d, self.shape.M,
+            1.0 / rows, self._mu,
         )  # fmt: skip
-        return launches, finish
+        return bound(sums.finish(self.dtype.name, self._lanes, update), grid, threads, arguments)
 
-    def _run(self, launches: list[Launch], finish: Callable[[float], None], mu: float) -> float:
+    def _run(self, *launches: Callable[[], None]) -> float:
+        self._cuda.current_context()  # the calling thread may be a new one
         for launch in launches:
             launch()
-        finish(mu)
-        self._loss.copy_to_host(self._host_loss)
-        return float(self._host_loss[0])
+        self._cuda.default_stream().synchronize()  # raises what a kernel met
+        return float(self._loss[0])
 
     def _step(self, mu: float) -> float:
-        return self._run(*self._epoch, mu)
+        if mu != self._host_mu[0]:
+            self._host_mu[0] = mu
+            self._mu.copy_to_device(self._host_mu)
+        return self._run(self._epoch)
+
+    def _sum_gradient(self, X: Any, Y: Any) -> float:
+        """Return L over those rows on the device and leave ∇L there."""
+        launches, parts = self._sum_rows(X, Y)
+        return self._run(*launches, self._finish(parts, len(X), update=False))
 
     def _backpropagate(self, X: Any, Y: Any, gradient: Parameters) -> float:
-        loss = self._run(*self._bound(X, Y, update=False), 0.0)
+        loss = self._sum_gradient(X, Y)
         for source, host, target in (
             (self._gV, self._host_V, gradient.V),
             (self._gW, self._host_W, gradient.W),
@@ -134,13 +141,13 @@ class CudaPlan(Plan):
     def _update(self, update: Update, scalars: tuple[float, ...], rows: slice) -> float:
         from .kernels.cuda import updates
 
-        loss = self._run(*self._bound(self.X[rows], self.Y[rows], update=False), 0.0)
+        loss = self._sum_gradient(self.X[rows], self.Y[rows])
         kernel = updates.elementwise(update)
         columns = self.shape.d, self.shape.M
         arrays = zip((self._dV, self._dW), (self._gV, self._gW), *self._slots, strict=True)
         for (W, *others), width in zip(arrays, columns, strict=True):
             blocks = -(-W.size // updates.THREADS)
-            kernel[blocks, updates.THREADS](W, *others, width, scalars)
+            bound(kernel, blocks, updates.THREADS, (W, *others, width, scalars))()
         return loss
 
     def _get_slots(self) -> tuple[Parameters, ...]:
@@ -194,6 +201,13 @@ class CudaPlan(Plan):
         if self.shape.n >= _ROWS:
             raise ValueError(f"X: expected fewer than {_ROWS} rows on a GPU, got {self.shape.n}")
         enough_memory(self.shape, needed, self._cuda.current_context().get_memory_info().free)
+
+
+def multiprocessors() -> int:
+    """Multiprocessors of the current device."""
+    from numba import cuda
+
+    return int(getattr(cuda.get_current_device(), "MULTIPROCESSOR_COUNT", _MULTIPROCESSORS))
 
 
 def lacks_gpu() -> str | None:

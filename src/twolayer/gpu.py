@@ -19,11 +19,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .cases import problem
+from .device import multiprocessors
 from .interface import Plan, Variant
 from .network import Network, Shape
 from .roofline import Roofline
 
 WARM_UP = 0.2  # seconds
+TIME = 2.0  # seconds for the repetitions of an epoch; the first few are done
+_LEAST = 5  # of them
 STEP_SIZE = 1e-6
 _DEFAULT_CACHE = 64 << 20  # bytes of second-level cache where the device does not say
 _MOST_PLANS = 16
@@ -54,13 +57,6 @@ def second_level_cache() -> int:
     from numba import cuda
 
     return int(getattr(cuda.get_current_device(), "L2_CACHE_SIZE", _DEFAULT_CACHE))
-
-
-def multiprocessors() -> int:
-    """Multiprocessors of the device."""
-    from numba import cuda
-
-    return int(getattr(cuda.get_current_device(), "MULTIPROCESSOR_COUNT", 1))
 
 
 def timed(call: Callable[[], object]) -> tuple[float, float]:
@@ -98,11 +94,11 @@ def ceilings(dtype: str, size: int = 1 << 28, warm_up: float = WARM_UP) -> Roofl
     blocks = -(-size // (16 * probes.THREADS))
     copying = probes.stream(dtype)[blocks, probes.THREADS]
     seconds = best(lambda: copying(source, target), warm_up=warm_up)
-    blocks = 32 * multiprocessors()
+    blocks = 32 * multiprocessors() if warm_up else 2
     steps = probes.STEPS if warm_up else 2
     adding = probes.multiply_adds(dtype)[blocks, probes.THREADS]
     arguments = kind.type(-0.75), kind.type(1.1), steps, target
-    flops = 2 * steps * probes.CHAINS * probes.THREADS * blocks
+    flops = 2 * steps * probes.UNROLLED * probes.CHAINS * probes.THREADS * blocks
     return Roofline(flops / best(lambda: adding(*arguments), warm_up=warm_up), 2 * size / seconds)
 
 
@@ -128,7 +124,10 @@ def epochs(
     count = min(_MOST_PLANS, 1 + 2 * second_level_cache() // shape.bytes(dtype))
     plans += [variant.plan(net, X, Y, theta) for _ in range(count - 1)]
     _warm(lambda: [plan.step(STEP_SIZE) for plan in plans], warm_up)
-    figures = [timed(partial(plans[i % len(plans)].step, STEP_SIZE)) for i in range(repetitions)]
+    figures: list[tuple[float, float]] = []
+    end = time.perf_counter() + TIME
+    while len(figures) < repetitions and (len(figures) < _LEAST or time.perf_counter() < end):
+        figures.append(timed(partial(plans[len(figures) % len(plans)].step, STEP_SIZE)))
     seconds, wall = (list(column) for column in zip(*figures, strict=True))
     return Epochs(seconds, wall, transfer, making, int(memory) if np.isfinite(memory) else 0)
 

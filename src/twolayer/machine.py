@@ -20,6 +20,7 @@ _CGROUP_MOUNT = Path("/sys/fs/cgroup")
 _CGROUP_SELF = Path("/proc/self/cgroup")
 _CPU_FOLDER = Path("/sys/devices/system/cpu")
 _NODE_FOLDER = Path("/sys/devices/system/node")
+_NVIDIA_FOLDER = Path("/proc/driver/nvidia")
 
 _DEFAULT_CACHES = {1: 32 << 10, 2: 512 << 10, 3: 8 << 20}  # bytes; small rather than large
 
@@ -147,7 +148,7 @@ def signature() -> Fingerprint:
     The dictionary is shared by all callers: do not change it.
     """
     names = ("NUMBA_THREADING_LAYER", "NUMBA_DISABLE_JIT", "TWOLAYER_VECTOR_BYTES")
-    driver = Path("/proc/driver/nvidia/version")
+    driver = _NVIDIA_FOLDER / "version"
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu_model(),
@@ -158,6 +159,7 @@ def signature() -> Fingerprint:
         "libraries": _versions(),
         "variables": [f"{name}={os.environ[name]}" for name in names if name in os.environ],
         "gpu_driver": driver.read_text() if driver.exists() else "",
+        "gpus": _gpu_models(),
         "sources": source_digest(),
     }
 
@@ -253,6 +255,16 @@ def _gpus() -> list[str]:
     """One line a GPU: name, driver, memory."""
     query = "--query-gpu=name,driver_version,memory.total"
     return _output("nvidia-smi", query, "--format=csv,noheader").splitlines()
+
+
+def _gpu_models() -> list[str]:
+    """The names of the GPUs, as the driver's files have them."""
+    found = []
+    for path in sorted(_NVIDIA_FOLDER.glob("gpus/*/information")):
+        with contextlib.suppress(OSError):
+            lines = path.read_text().splitlines()
+            found += [line.split(":", 1)[1].strip() for line in lines if line.startswith("Model:")]
+    return found
 
 
 def _output(*command: str) -> str:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from .device import CudaPlan, Launch, Sums, elements
+from .device import CudaPlan, Sums, elements, multiprocessors
+from .kernels.cuda.launch import Launch, bound
 from .kernels.cuda.memory import padded
 
-_MULTIPROCESSORS = 132  # of an H100 and an H200; the simulator's device has no such number
 _MOST_PARTS = 4096
 _WORK = 16  # multiplications and additions of a large GPU in the time of a byte from its memory
 
@@ -25,15 +25,14 @@ def parts_of(
     of a share of the samples, and each part is written and read once.
     """
     tiles = -(-rows // tile.rows) * -(-columns // tile.columns)
-    best = None
+    best = math.inf, 1, n
     for wanted in range(1, max(1, min(_MOST_PARTS, n // least)) + 1):
         share = -(-n // (wanted * tile.depth)) * tile.depth
         parts = -(-n // share)
         waves = -(-tiles * parts // slots)
         work = 2 * slots * waves * share * tile.rows * tile.columns
         cost = work + _WORK * 2 * parts * rows * columns * itemsize
-        if best is None or cost < best[0]:
-            best = cost, parts, share
+        best = min(best, (cost, parts, share))
     return best[1:]
 
 
@@ -74,9 +73,7 @@ class ProductsPlan(CudaPlan):
         """In how many parts a sum over samples is made, and the samples of a part."""
         from .kernels.cuda.products import resident
 
-        device = self._cuda.get_current_device()
-        processors = getattr(device, "MULTIPROCESSOR_COUNT", _MULTIPROCESSORS)
-        slots = processors * resident(self.dtype.name, tile)
+        slots = multiprocessors() * resident(self.dtype.name, tile)
         least = self.least_share
         return parts_of(self.shape.n, tile, rows, columns, slots, least, self.dtype.itemsize)
 
@@ -107,12 +104,12 @@ class ProductsPlan(CudaPlan):
             width = padded(columns, self.dtype)
             share = self._parts(tile, rows, width)[1] if rows else depth
 
-            def bound(A: Any, B: Any, C: Any, D: Any) -> Launch:
+            def launch(A: Any, B: Any, C: Any, D: Any) -> Launch:
                 height, parts = (rows, -(-len(A) // share)) if rows else (len(A), 1)
                 grid = (blocks(tile, height, width), 1, parts)
-                return partial(kernel[grid, tile.threads], A, B, C, D, height, width, share)
+                return bound(kernel, grid, tile.threads, (A, B, C, D, height, width, share))
 
-            return bound
+            return launch
 
         sigma = epilogues.activate(self.net.sigma)
         self._hidden = launcher(None, M, (True, True), sigma, ld_d)
@@ -123,7 +120,6 @@ class ProductsPlan(CudaPlan):
         parts_V, self._share_V = self._parts(self._tile(M, d), M, ld_d)
         parts_W, self._share_W = self._parts(self._tile(K, M), K, ld_M)
         self._gVs, self._gWs = self._empty(parts_V, M * ld_d), self._empty(parts_W, K * ld_M)
-        self.lanes = 32 if max(parts_V, parts_W) > 256 else 8
         self._threads = epilogues.THREADS
         self._losses = self._cuda.device_array(-(-n // self._threads), np.float64)
         self._loss_kernel = epilogues.loss_of_rows(self.net.objective)
@@ -141,7 +137,7 @@ class ProductsPlan(CudaPlan):
         launches: list[Launch] = [
             self._hidden(X, self._dV, Z, S),
             self._outputs(Z, self._dW, U, U),
-            partial(self._loss_kernel[len(losses), self._threads], U, Y, losses),
+            bound(self._loss_kernel, len(losses), self._threads, (U, Y, losses)),
             self._sum_W(U, Z, gWs, gWs),
             self._backward(U, self._dW, S, S),
             self._sum_V(S, X, gVs, gVs),
@@ -152,5 +148,6 @@ class ProductsPlan(CudaPlan):
         Z, S, U, *_ = self._rows_of(len(X))
         self._hidden(X, self._dV, Z, S)()
         self._outputs(Z, self._dW, U, U)()
-        self._link_kernel[-(-len(X) // self._threads), self._threads](U, self.shape.K)
+        blocks = -(-len(X) // self._threads)
+        bound(self._link_kernel, blocks, self._threads, (U, self.shape.K))()
         F[...] = U.copy_to_host()[:, : F.shape[1]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -99,6 +99,11 @@ class Result:
     def of(self, name: str) -> Entry | None:
         """The entry of a variant by name; None unless it was timed."""
         return next((e for e in self.entries if e.blocks and e.variant.name == name), None)
+
+    def on(self, device: str) -> Result:
+        """The result with the entries of what runs on a device only."""
+        there = [entry for entry in self.entries if entry.variant.device == device]
+        return replace(self, entries=there)
 
     @property
     def lead(self) -> float | None:

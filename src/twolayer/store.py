@@ -17,6 +17,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -63,6 +64,7 @@ _TABLES = (
     + ", ".join(f"{name} {_SQL_TYPES[kind]} NOT NULL" for name, kind in _COLUMNS.items())
     + ")",
 )
+_SEAL = "seal"
 _APPLICATION = 0x324C4159  # tells our files from other SQLite files
 # What a file that is wrong inside answers; any other error means that a good file cannot be used.
 _DAMAGE = {
@@ -185,6 +187,36 @@ class Store:
         self._memory = _connect(":memory:")
         _warn(f"the store {self.path} cannot be used ({why}), so measurements are not kept")
         return self._memory
+
+
+@cache
+def here() -> str:
+    """The name of this machine's signature."""
+    return machine_hash(machine.signature())
+
+
+def keep(store: Store, kind: str, metrics: Mapping[str, Any], **about: Any) -> None:
+    """Keep what holds for this machine's signature: its processor, libraries and these sources.
+
+    Arguments: kind; metrics, JSON values by name; about, fields of a Measurement. The entry carries
+    a digest of itself: one whose bytes were changed inside is not found again.
+    """
+    sealed = {**metrics, _SEAL: _digest(metrics)}
+    store.add(Measurement(kind=kind, metrics=sealed, **about), machine.signature())
+
+
+def find(store: Store, kind: str, **about: Any) -> list[Mapping[str, Any]]:
+    """What was kept of that kind and holds here, oldest first, with its variant's name."""
+    found: list[Mapping[str, Any]] = []
+    for row in store.select(kind=kind, machine=here(), **about):
+        metrics = dict(row.metrics)
+        if metrics.pop(_SEAL, None) == _digest(metrics):
+            found.append({**metrics, "variant": row.variant})
+    return found
+
+
+def _digest(metrics: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(metrics, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _connect(path: Path | str) -> sqlite3.Connection:

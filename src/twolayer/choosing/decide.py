@@ -27,6 +27,7 @@ _LONGEST = 0.1  # seconds an epoch in a measurement: a longer one runs on fewer 
 # Of each round, how many times the fastest a variant may have taken so far and still take part.
 _FAR = (math.inf, 3.0, 1.3)
 _NEEDS = "MiB of memory"
+_TOO_LITTLE = "found too little memory"
 NOISE = math.log(1.25)  # how far another measurement of the same may lie, on a shared machine
 _CHECKED = Shape(257, 257, 131, 33)  # at most so much is held to the oracle
 
@@ -43,7 +44,8 @@ def choose(store: Store, net: Network, q: Question, asked: Terms) -> tuple[Choic
     models = _models(store, field, q, ruled_out)
     candidates = [_predict(store, variant, model, q, asked) for variant, model in models.items()]
     by_name = {variant.name: (variant, model) for variant, model in models.items()}
-    candidates = _measure(net, q, by_name, candidates)
+    candidates = _measure(net, q, by_name, candidates, ruled_out)
+    holds = holds and not any(_TOO_LITTLE in reason for reason in ruled_out.values())
     ranking = sorted(candidates, key=_rank(asked.epochs))
     while ranking:
         variant, _ = by_name[ranking[0].variant]
@@ -55,7 +57,8 @@ def choose(store: Store, net: Network, q: Question, asked: Terms) -> tuple[Choic
         ruled_out[variant.name] = failure
         del ranking[0]
     reasons = "; ".join(f"{name} {reason}" for name, reason in ruled_out.items())
-    error = MemoryError if any(_NEEDS in reason for reason in ruled_out.values()) else RuntimeError
+    lacks = any(_NEEDS in why or _TOO_LITTLE in why for why in ruled_out.values())
+    error = MemoryError if lacks else RuntimeError
     raise error(f"no variant is left for {shape}: {reasons}")
 
 
@@ -158,47 +161,61 @@ def _measure(
     q: Question,
     models: dict[str, tuple[Variant, Model]],
     candidates: Sequence[Candidate],
+    ruled_out: dict[str, str],
 ) -> list[Candidate]:
     """The candidates, those measured anew that the models cannot tell from the best.
 
     Where a measurement takes longer than the prediction of one that was left out, that one is
-    measured too.
+    measured too. One that finds too little memory, as a GPU's can be, is ruled out.
     """
     found = {c.variant: c for c in candidates}
-    certain = min((c.interval[1] for c in candidates), default=0.0)
-    close = sorted((c for c in candidates if c.interval[0] <= certain), key=lambda c: c.seconds)
-    close = close[:_CONTENDERS]
-    if len(close) < 2:
+    close, tried = _close(candidates), set[str]()
+    on_gpu = any(models[c.variant][0].device == "cuda" for c in close)  # which may be too small
+    if len(candidates) < 2 or (len(close) < 2 and not on_gpu):
         return list(candidates)
     factor = min(1.0, _LONGEST / close[0].seconds, available_memory() / 4 / q.data_bytes)
     part = q._replace(n=max(1, int(q.n * factor)))
     while close:
         timed = _race(net, part, [models[c.variant][0] for c in close])
         for c in close:
-            if c.variant in timed:
+            figures = timed.get(c.variant)
+            if isinstance(figures, str):
+                ruled_out[c.variant] = figures
+                del found[c.variant]
+            elif figures is not None:
                 model = models[c.variant][1]
                 scale = model.seconds(q) / model.seconds(part)
-                low, seconds, high = (scale * value for value in timed[c.variant])
+                low, seconds, high = (scale * value for value in figures)
                 noise = math.exp(NOISE)
                 interval = (min(low, seconds / noise), max(high, seconds * noise))
                 found[c.variant] = replace(c, seconds=seconds, interval=interval, measured=True)
-        best = min((c.seconds for c in found.values() if c.measured), default=0.0)
-        tried = {c.variant for c in close}
-        close = [
-            c for c in found.values()
-            if c.seconds < best and not c.measured and c.variant not in tried
-        ]  # fmt: skip
+        tried |= {c.variant for c in close}
+        left = [c for c in found.values() if not c.measured and c.variant not in tried]
+        best = min((c.seconds for c in found.values() if c.measured), default=None)
+        close = _close(left) if best is None else [c for c in left if c.seconds < best]
     return list(found.values())
 
 
-def _race(net: Network, q: Question, field: Sequence[Variant]) -> dict[str, timing.Quartiles]:
-    """Quartiles of the seconds an epoch, by blocks in alternating order."""
+def _close(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The first of those that may be the best as far as the models can tell."""
+    certain = min((c.interval[1] for c in candidates), default=0.0)
+    close = sorted((c for c in candidates if c.interval[0] <= certain), key=lambda c: c.seconds)
+    return close[:_CONTENDERS]
+
+
+def _race(
+    net: Network, q: Question, field: Sequence[Variant]
+) -> dict[str, timing.Quartiles | str]:  # fmt: skip
+    """Quartiles of the seconds an epoch, by blocks in alternating order, or why memory lacks."""
     data = datasets.synthetic(Shape(q.n, q.d, q.M, q.K), q.loss, q.dtype)
     theta = net.init(q.d, q.M, q.K, q.dtype)
     plans: dict[str, Plan] = {}
+    too_large: dict[str, timing.Quartiles | str] = {}
     for variant in field:
         try:
             plans[variant.name] = variant.plan(net, data.X, data.Y, theta, q.threads)
+        except MemoryError as error:
+            too_large[variant.name] = f"{_TOO_LITTLE}: {error}"
         except Exception:  # if it is chosen all the same, the oracle will tell
             continue
     blocks: dict[str, list[float]] = {name: [] for name in plans}
@@ -214,7 +231,7 @@ def _race(net: Network, q: Question, field: Sequence[Variant]) -> dict[str, timi
                 if fastest.get(name, 0.0) > far * best:
                     continue
                 blocks[name].append(timing.block(partial(plans[name].step, STEP_SIZE)))
-    return {name: timing.quartiles(found) for name, found in blocks.items()}
+    return too_large | {name: timing.quartiles(found) for name, found in blocks.items()}
 
 
 def _choice(ranking: Sequence[Candidate], ruled_out: dict[str, str], asked: Terms) -> Choice:

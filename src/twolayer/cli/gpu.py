@@ -90,12 +90,16 @@ def record(
     if skipped:
         return about | {"skipped": skipped}
     found = verify.agreement(variant, checked)
+    if found.failure:
+        return about | {"skipped": f"does not run: {found.failure}"}
     if not found.agrees:
         return about | {"skipped": f"disagrees with the oracle: {found}"}
     try:
         figures = gpu.epochs(variant, net, shape, dtype, repetitions, warm_up)
     except MemoryError as error:
         return about | {"skipped": str(error)}
+    except Exception as error:  # whatever a variant raises is its own affair
+        return about | {"skipped": f"does not run: {type(error).__name__}: {error}"}
     return about | {
         "skipped": "",
         "seconds": figures.median,

@@ -11,14 +11,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from .. import variants
 from ..interface import check_threads
-from ..network import Network, float_type
+from ..network import Network, float_type, one_of
 from ..regress.dependency import Turns, environment
 from ..regress.revisions import WORKING_TREE, Revision, export
 from ..regress.run import LIMIT, SECONDS, Benchmark, Run, results_file
 from . import options, output, regress_tables
 from .workloads import parse_shape, workloads
 
-_INTERPRETED = ("python-loops", "numpy-samples")
+_FOR_READING = ("python-loops", "numpy-samples", "cuda-samples")
 _INTERRUPTED = 130
 
 
@@ -31,7 +31,11 @@ def regress(
         list[str] | None, typer.Option(metavar="n,d,M,K", help="A shape to run on; repeatable.")
     ] = None,
     variants: Annotated[
-        str | None, typer.Option(help="Names with commas between; by default our own for CPUs.")
+        str | None,
+        typer.Option(help="Names with commas between; by default our own for the device."),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu or cuda, by default cpu, or each named one's own.")
     ] = None,
     dtype: options.Dtype = "float32",
     activation: options.Activation = "tanh",
@@ -67,7 +71,7 @@ def regress(
         if not value > 0:
             raise ValueError(f"{name}: expected a positive number of seconds, got {value}")
     net = Network(activation, loss)
-    suite = benchmarks(net, float_type("dtype", dtype).name, shape or (), variants)
+    suite = benchmarks(net, float_type("dtype", dtype).name, shape or (), variants, device)
     if threads is not None:
         check_threads(threads)
     pythons: dict[str, Path] = {}
@@ -119,18 +123,30 @@ def _report(
 
 
 def benchmarks(
-    net: Network, dtype: str, shapes: list[str] | tuple[str, ...] = (), names: str | None = None
-) -> list[Benchmark]:
+    net: Network, dtype: str, shapes: list[str] | tuple[str, ...] = (), names: str | None = None,
+    device: str | None = None,
+) -> list[Benchmark]:  # fmt: skip
     """Our own compiled variants and numpy, or those named, on the quick profile's shapes or others.
 
-    What Python interprets sample by sample takes the interpreter's time, which none here changes.
+    What is made for reading is left out: it takes the interpreter's time, which none here changes,
+    or, on a GPU, that of atomic additions.
+    Raises ValueError where none of those by default runs on the device here.
     """
+    if device is not None:
+        one_of("device", device, ("cpu", "cuda"))
     if names is None:
-        chosen = [
-            variant.name
+        ours = [
+            variant
             for variant in variants.REGISTRY
-            if variant.device == "cpu" and not variant.requires and variant.name not in _INTERPRETED
+            if variant.device == (device or "cpu")
+            and not variant.requires
+            and variant.name not in _FOR_READING
         ]
+        reasons = {variant.name: variant.unavailable() for variant in ours}
+        if all(reasons.values()):
+            why = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+            raise ValueError(f"device: expected a device that is here, got {device!r}: {why}")
+        chosen = list(reasons)
     else:
         # Only one of the revisions may know a variant, so the names are not looked up here.
         chosen = list(dict.fromkeys(options.split(names)))
@@ -140,7 +156,7 @@ def benchmarks(
         groups = workloads(net, dtype, quick=True).values()
         sizes = [workload.shape for group in groups for workload in group]
     return [
-        Benchmark(name, size, net.activation, net.loss, dtype)
+        Benchmark(name, size, net.activation, net.loss, dtype, device)
         for name in chosen
         for size in dict.fromkeys(sizes)
     ]

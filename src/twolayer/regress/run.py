@@ -28,13 +28,14 @@ WORKER = Path(__file__).with_name("worker.py")
 
 
 class Benchmark(NamedTuple):
-    """A variant on a shape, and the name that reports call it by."""
+    """A variant on a shape, and the name that reports call it by. device: its own where None."""
 
     variant: str
     shape: Shape
     activation: str = "tanh"
     loss: str = "squared"
     dtype: str = "float32"
+    device: str | None = None
 
     @property
     def name(self) -> str:

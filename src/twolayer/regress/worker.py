@@ -88,9 +88,18 @@ class Side:
         if name not in self.variants.names():
             raise Absent(f"{self.name} has no such variant")
         variant = self.variants.get(name)
+        device = benchmark.get("device")
+        if device is not None:
+            if device not in getattr(variant, "devices", (variant.device,)):
+                raise Absent(f"does not run on {device}")
+            if device != variant.device:
+                variant = variant.on(device)
         if reason := variant.unavailable():
             raise Absent(reason)
         X, Y, V, W = problem(benchmark)
+        refuses = getattr(variant, "refuses", None)  # early revisions have none
+        if refuses and (reason := refuses(package.Shape(*benchmark["shape"]), X.dtype)):
+            raise Absent(reason)
         net = package.Network(benchmark["activation"], benchmark["loss"])
         theta = package.Parameters(V.copy(), W.copy())
         plan = variant.plan(net, X[:rows], Y[:rows], theta, self.threads)

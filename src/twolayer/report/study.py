@@ -76,8 +76,9 @@ class Study:
 
     @property
     def roofed(self) -> list[Result]:
-        """Results that are apart in flop a byte, for the roofline."""
-        return [r for r in self.sweeps["M"] if r.workload.shape.M in ROOFED and r.ranking]
+        """Results on the CPU that are apart in flop a byte, for its roofline."""
+        on_cpu = [r.on("cpu") for r in self.sweeps["M"] if r.workload.shape.M in ROOFED]
+        return [result for result in on_cpu if result.ranking]
 
     def costs(self, cached: bool) -> dict[str, tuple[float, float]]:
         """Seconds until the first epoch of `base` and of each further one, by variant."""

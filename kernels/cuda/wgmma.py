@@ -1,0 +1,323 @@
+"""The two large products from planes of fp16, by Hopper's wgmma.
+
+A packed matrix holds 128 × 64 blocks, row by row: 16 KB of leading halves, then 16 KB of the rest.
+In either plane the chunk c of 16 bytes of row r lies in place c XOR (r mod 8) of the row's 128
+bytes, as wgmma reads it from shared memory, whether the sum runs along the rows or across them. So
+a slice of a factor arrives by plain copies.
+
+A block has one warpgroup that copies, one thread of it, and pairs of warpgroups that multiply: each
+of a pair has half of a tile of 128 × 128. With two pairs one makes its tile's epilogue while the
+other multiplies.
+"""
+
+from functools import cache
+
+import numpy as np
+from numba import cuda, types
+from numba.extending import register_jitable
+
+from ..activations import Activation
+from . import hopper
+from .hopper import RESULTS, WARPGROUP, Layout
+from .insides import WARP, launch_bounds
+from .pairs import get_pair, put_pair
+
+u4, u8, f4 = np.uint32, np.uint64, np.float32
+STAGES = 3
+BLOCK = 8192  # words of 32 bits: 128 × 64, both planes
+HALF = BLOCK // 4  # words of 64 × 64 of one plane
+STAGE = 2 * BLOCK
+OUTPUTS = 16  # K at most
+# Bytes of dynamic shared memory: stages, and for each pair the weights of its tile and its scales.
+SHARED = hopper.ATOM + 4 * (STAGES * STAGE + 2 * 128 * (OUTPUTS + 1))
+ALONG = Layout(across=False, step=32, leading=16, stride=1024, low=16384)
+ACROSS = Layout(across=True, step=2048, leading=8192, stride=1024, low=16384)
+_TURNS = 2 * STAGES  # after full and empty stages
+_WEIGHTS = _TURNS + 2
+_BARRIERS = _WEIGHTS + 2
+_WARPS = WARPGROUP // WARP
+
+
+def threads(pairs: int) -> int:
+    """Threads of a block with so many pairs of warpgroups that multiply."""
+    return WARPGROUP * (1 + 2 * pairs)
+
+
+@cache
+def _ring(layout: Layout, pairs: int):
+    """begin(barriers, readers), and consume(sums, shared, a, b, barriers, q, count, lane)."""
+    multiply = hopper.multiplier(layout)
+    one_left, none_left = hopper.products_left(1), hopper.products_left(0)
+
+    @register_jitable
+    def begin(barriers, readers):
+        for i in range(STAGES):
+            hopper.start(barriers, i, 1)
+            hopper.start(barriers, STAGES + i, readers)
+        for i in range(2):
+            hopper.start(barriers, _TURNS + i, 2 * _WARPS)
+            hopper.start(barriers, _WEIGHTS + i, 2 * WARPGROUP)
+        hopper.started()
+
+    @register_jitable
+    def consume(sums, shared, a, b, barriers, q, count, lane):
+        for e in range(RESULTS):
+            sums[e] = f4(0)
+        for s in range(count):
+            slot = q % u4(STAGES)
+            hopper.wait(barriers, slot, q // u4(STAGES) & u4(1))
+            multiply(sums, shared, a + slot * u4(STAGE), b + slot * u4(STAGE))
+            one_left()
+            if s > u4(0) and lane == u4(0):
+                hopper.arrive(barriers, u4(STAGES) + (q - u4(1)) % u4(STAGES))
+            q = u4(q + u4(1))
+        none_left()
+        if count > u4(0) and lane == u4(0):
+            hopper.arrive(barriers, u4(STAGES) + (q - u4(1)) % u4(STAGES))
+
+    return begin, consume
+
+
+# Registers of a thread: a block starts with the same number for all, and shares them out anew.
+_REGISTERS = {1: (40, 232), 2: (24, 112)}
+
+
+@cache
+def hidden(activation: Activation, K: int, pairs: int = 1):
+    """Kernel(Xp, Vp, xr, vr, W, A, Us, n, M, inputs): A = X Vᵀ, and parts of U = W σ(A).
+
+    Xp and Vp are planes of (n, inputs) and (M, inputs), their scales undone by xr (n,) and vr (M,).
+    A is (n, ld), W (K, ld); Us[c] (n, K) is the part of the units 128 c .. 128 c + 127. Any number
+    of blocks takes tiles in turn.
+    """
+    value, outputs, rows = activation.value, 2 * K, K // 2 + 1
+    fours = 2 if K <= 10 or pairs == 1 else 1  # results at a time, as many as registers allow
+    begin, consume = _ring(ALONG, pairs)
+    few, many = (hopper.registers(c, m) for c, m in zip(_REGISTERS[pairs], (False, True), strict=True))
+
+    @register_jitable
+    def produce(shared, first, barriers, Xp, Vp, tiles, across, blocks):
+        q = u4(0)
+        for tile in range(u4(cuda.blockIdx.x), tiles, u4(cuda.gridDim.x)):
+            row, column = u4(tile) // across, u4(tile) % across
+            for k in range(blocks):
+                slot = q % u4(STAGES)
+                hopper.wait(barriers, u4(STAGES) + slot, (q // u4(STAGES) & u4(1)) ^ u4(1))
+                hopper.expect(barriers, slot, u4(4 * STAGE))
+                at = first + slot * u4(STAGE)
+                atX = (u8(row) * u8(blocks) + u8(k)) * u8(BLOCK)
+                atV = (u8(column) * u8(blocks) + u8(k)) * u8(BLOCK)
+                hopper.fetch(shared, at, Xp, atX, u4(BLOCK), barriers, slot)
+                hopper.fetch(shared, at + u4(BLOCK), Vp, atV, u4(BLOCK), barriers, slot)
+                q += u4(1)
+
+    @register_jitable
+    def gather(floats, at, W, vr, M, column, barriers, i, t):
+        """The tile's part of W and vr in shared memory, with zeros beyond the units."""
+        hopper.arrive(barriers, i)
+        hopper.wait(barriers, i, u4(0))  # nobody reads the last tile's any more
+        m = u4(column * u4(128) + t % u4(128))
+        inside = min(m, M - u4(1))
+        for r in range(rows):
+            k = u4(u4(2 * r) + t // u4(128))
+            value = vr[inside] if k == u4(K) else W[min(k, u4(K - 1)), inside]
+            if k <= u4(K):
+                floats[at + u4(256 * r) + t] = value if m < M else f4(0)
+        hopper.arrive(barriers, i)
+        hopper.wait(barriers, i, u4(1))
+
+    @register_jitable(forceinline=True)
+    def finish_four(sums, e, u, floats, at, r0, r1, A, to0, to1, in0, in1, m, M):
+        """Results 4 e .. 4 e + 3, in columns m and m + 1."""
+        v0, v1 = get_pair(floats, at + u4(128 * K))
+        a00, a01 = sums[4 * e] * r0 * v0, sums[4 * e + 1] * r0 * v1
+        a10, a11 = sums[4 * e + 2] * r1 * v0, sums[4 * e + 3] * r1 * v1
+        if m < u4(A.shape[1]):
+            is0, is1 = m < M, u4(m + u4(1)) < M
+            if in0:
+                put_pair(A, to0 + u8(m), a00 if is0 else f4(0), a01 if is1 else f4(0))
+            if in1:
+                put_pair(A, to1 + u8(m), a10 if is0 else f4(0), a11 if is1 else f4(0))
+        z00, z01, z10, z11 = value(a00), value(a01), value(a10), value(a11)
+        for k in range(K):
+            w0, w1 = get_pair(floats, at + u4(128 * k))
+            u[k] += z00 * w0
+            u[k] += z01 * w1
+            u[K + k] += z10 * w0
+            u[K + k] += z11 * w1
+
+    @register_jitable
+    def finish(sums, floats, at, xr, A, Us, n, M, i, column, lane):
+        """Rows i and i + 8; of the columns of a tile those of this lane."""
+        ld, q, j = u4(A.shape[1]), lane % u4(4), u4(i + u4(8))
+        u = cuda.local.array(outputs, f4)
+        for k in range(outputs):
+            u[k] = f4(0)
+        r0, r1 = xr[min(i, n - u4(1))], xr[min(j, n - u4(1))]
+        in0, in1 = i < n, j < n
+        to0, to1 = u8(i) * u8(ld), u8(j) * u8(ld)
+        c = u4(u4(2) * q)
+        at, m = u4(at + c), u4(column * u4(128) + c)
+        for _ in range(16 // fours):
+            finish_four(sums, 0, u, floats, at, r0, r1, A, to0, to1, in0, in1, m, M)
+            if fours == 2:
+                m_ = u4(m + u4(8))
+                finish_four(sums, 1, u, floats, at + u4(8), r0, r1, A, to0, to1, in0, in1, m_, M)
+            at, m = u4(at + u4(8 * fours)), u4(m + u4(8 * fours))
+            for e in range(RESULTS - 4 * fours):  # registers have no numbers at run time
+                sums[e] = sums[e + 4 * fours]
+        for k in range(outputs):
+            u[k] += cuda.shfl_xor_sync(0xFFFFFFFF, u[k], 1)
+            u[k] += cuda.shfl_xor_sync(0xFFFFFFFF, u[k], 2)
+        for k in range(K):
+            if u4(k % 4) == q:
+                if in0:
+                    Us[column, i, k] = u[k]
+                if in1:
+                    Us[column, j, k] = u[K + k]
+
+    def kernel(Xp, Vp, xr, vr, W, A, Us, n, M, inputs):
+        shared = cuda.shared.array(0, u4)
+        floats = cuda.shared.array(0, f4)  # the same memory
+        barriers = cuda.shared.array(_BARRIERS, u8)
+        t = u4(cuda.threadIdx.x)
+        lane = u4(t % u4(WARP))
+        group = u4(cuda.shfl_sync(0xFFFFFFFF, np.int32(t // u4(WARPGROUP)), 0))  # one for all, says this
+        first = hopper.to_atom(shared)
+        down, across = (u4(n) + u4(127)) // u4(128), (u4(M) + u4(127)) // u4(128)
+        blocks = (u4(inputs) + u4(63)) // u4(64)
+        if t == u4(0):
+            begin(barriers, 2 * _WARPS)
+        cuda.syncthreads()
+        if group == u4(0):
+            few()
+            if t == u4(0):
+                produce(shared, first, barriers, Xp, Vp, down * across, across, blocks)
+        else:
+            many()
+            sums = cuda.local.array(RESULTS, f4)
+            pair, half = (group - u4(1)) // u4(2), (group - u4(1)) % u4(2)
+            a = first + half * u4(HALF)
+            at = first + u4(STAGES * STAGE) + pair * u4((K + 1) * 128)
+            me = t - u4(WARPGROUP) * (u4(1) + u4(2) * pair)
+            mine = u4(0)
+            tile = u4(cuda.blockIdx.x) + pair * u4(cuda.gridDim.x)
+            while tile < down * across:
+                if pairs == 2:
+                    hopper.wait(barriers, u4(_TURNS) + pair, mine & u4(1) ^ u4(1) ^ pair)
+                q = (mine * u4(pairs) + pair) * blocks
+                consume(sums, shared, a, first + u4(BLOCK), barriers, q, blocks, lane)
+                if pairs == 2 and lane == u4(0):
+                    hopper.arrive(barriers, u4(_TURNS + 1) - pair)
+                row, column = tile // across, tile % across
+                warp = t % u4(WARPGROUP) // u4(WARP)
+                i = u4(row * u4(128) + half * u4(64) + warp * u4(16) + lane // u4(4))
+                column = u4(column)
+                gather(floats, at, W, vr, u4(M), column, barriers, u4(_WEIGHTS) + pair, me)
+                finish(sums, floats, at, xr, A, Us, u4(n), u4(M), i, column, lane)
+                mine += u4(1)
+                tile += u4(pairs) * u4(cuda.gridDim.x)
+
+    return cuda.jit(**launch_bounds(threads(pairs)))(kernel)
+
+
+@cache
+def sums(layout: Layout = ACROSS):
+    """Kernel(Gp, Xp, gr, xc, gVs, M, d, ld, share, samples): parts of ∇V = Gᵀ X.
+
+    Gp and Xp are planes of (samples, M) and (samples, d), their scales undone by gr (M,) and
+    xc (d,). gVs[p] (M ld,) is the sum over samples p share .. (p + 1) share − 1; share is a
+    multiple of 128. Block (x, p) makes a tile of 128 columns of X by 128 of G.
+    """
+    begin, consume = _ring(layout, 1)
+    few, many = (hopper.registers(c, m) for c, m in zip(_REGISTERS[1], (False, True), strict=True))
+
+    @register_jitable
+    def produce(shared, first, barriers, Xp, Gp, jx, jg, halves, blocksX, blocksG, begin_, count):
+        for s in range(count):
+            q = u4(s)
+            slot = q % u4(STAGES)
+            hopper.wait(barriers, u4(STAGES) + slot, (q // u4(STAGES) & u4(1)) ^ u4(1))
+            hopper.expect(barriers, slot, (halves + u4(2)) * u4(4 * 2 * HALF))
+            at = first + slot * u4(STAGE)
+            row = begin_ + u4(64) * q
+            block, inside = row // u4(128), row // u4(64) % u4(2) * u4(HALF)
+            for h in range(halves):
+                atX = (u8(block) * u8(blocksX) + u8(jx + u4(h))) * u8(BLOCK) + u8(inside)
+                to = at + u4(h) * u4(HALF)
+                hopper.fetch(shared, to, Xp, atX, u4(HALF), barriers, slot)
+                atX += u8(2 * HALF)
+                hopper.fetch(shared, to + u4(2 * HALF), Xp, atX, u4(HALF), barriers, slot)
+            for h in range(2):
+                jh = min(jg + u4(h), blocksG - u4(1))
+                atG = (u8(block) * u8(blocksG) + u8(jh)) * u8(BLOCK) + u8(inside)
+                to = at + u4(BLOCK) + u4(h) * u4(HALF)
+                hopper.fetch(shared, to, Gp, atG, u4(HALF), barriers, slot)
+                atG += u8(2 * HALF)
+                hopper.fetch(shared, to + u4(2 * HALF), Gp, atG, u4(HALF), barriers, slot)
+
+    @register_jitable
+    def finish(sums, gr, xc, gVs, where, M, d, ld, j, column):
+        """Columns j and j + 8 of X, and of G those of this lane from `column`."""
+        c0 = xc[min(j, d - u4(1))]
+        c1 = xc[min(j + u4(8), d - u4(1))]
+        for part in range(4):
+            for e in range(16):
+                m = column + u4(32) * u4(part) + u4(e // 4 * 8 + e % 2)
+                je = j + u4(e % 4 // 2 * 8)
+                if m < M and je < ld:
+                    total = sums[e] * gr[m] * (c1 if e % 4 > 1 else c0)
+                    gVs[where, u8(m) * u8(ld) + u8(je)] = total if je < d else f4(0)
+            for e in range(RESULTS - 16):  # registers have no numbers at run time
+                sums[e] = sums[e + 16]
+
+    def kernel(Gp, Xp, gr, xc, gVs, M, d, ld, share, samples):
+        shared = cuda.shared.array(0, u4)
+        barriers = cuda.shared.array(_BARRIERS, u8)
+        t = u4(cuda.threadIdx.x)
+        lane = u4(t % u4(WARP))
+        group = u4(cuda.shfl_sync(0xFFFFFFFF, np.int32(t // u4(WARPGROUP)), 0))  # one for all, says this
+        first = hopper.to_atom(shared)
+        blocksX, blocksG = (u4(d) + u4(63)) // u4(64), (u4(M) + u4(63)) // u4(64)
+        down = (u4(d) + u4(127)) // u4(128)
+        jx, jg = u4(cuda.blockIdx.x) % down * u4(2), u4(cuda.blockIdx.x) // down * u4(2)
+        halves = min(u4(2), blocksX - jx)  # the last tile of X may have one
+        part = u4(cuda.blockIdx.y)
+        rows = (u4(samples) + u4(127)) // u4(128) * u4(128)
+        begin_ = min(part * u4(share), rows)
+        count = (min(begin_ + u4(share), rows) - begin_) // u4(64)
+        if t == u4(0):
+            begin(barriers, halves * u4(_WARPS))
+        cuda.syncthreads()
+        if group == u4(0):
+            few()
+            if t == u4(0):
+                produce(
+                    shared, first, barriers, Xp, Gp, jx, jg, halves, blocksX, blocksG, begin_, count
+                )
+        else:
+            many()
+            half = group - u4(1)
+            if half < halves:
+                sums = cuda.local.array(RESULTS, f4)
+                a = first + half * u4(HALF)
+                consume(sums, shared, a, first + u4(BLOCK), barriers, u4(0), count, lane)
+                warp = t % u4(WARPGROUP) // u4(WARP)
+                j = (jx + half) * u4(64) + warp * u4(16) + lane // u4(4)
+                column = jg * u4(64) + u4(2) * (lane % u4(4))
+                finish(sums, gr, xc, gVs, part, u4(M), u4(d), u4(ld), j, column)
+
+    return cuda.jit(**launch_bounds(threads(1)))(kernel)
+
+
+def hidden_signature() -> tuple:
+    """Numba's types of the arguments of `hidden`'s kernel."""
+    planes, vector = types.Array(types.uint32, 1, "C"), types.Array(types.float32, 1, "C")
+    matrix, parts = types.Array(types.float32, 2, "C"), types.Array(types.float32, 3, "C")
+    return (planes, planes, vector, vector, matrix, matrix, parts, *(types.int64,) * 3)
+
+
+def sums_signature() -> tuple:
+    """Numba's types of the arguments of `sums`'s kernel."""
+    planes, vector = types.Array(types.uint32, 1, "C"), types.Array(types.float32, 1, "C")
+    return (planes, planes, vector, vector, types.Array(types.float32, 2, "C"), *(types.int64,) * 5)

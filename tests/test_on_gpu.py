@@ -1,0 +1,242 @@
+"""What chooses, reports and compares, where there is a GPU: a variant on the CPU stands in."""
+
+import numpy as np
+import pytest
+from conftest import make_up_models
+from typer.testing import CliRunner
+
+import twolayer as tl
+from twolayer import cases, choosing, machine, race, roofline, startup
+from twolayer.choosing import calibrate, decide, known
+from twolayer.cli import app
+from twolayer.cli import regress as regress_command
+from twolayer.race import Entry, Result, Workload
+from twolayer.regress import worker
+from twolayer.roofline import Roofline
+from twolayer.store import Store
+from twolayer.timing import Quartiles
+
+NET = tl.Network("relu", "softmax")
+SHAPE = {"n": 3000, "d": 3, "M": 4, "K": 2}
+NAME = "cuda-stand-in"
+
+
+def refuses(shape, dtype):
+    return "is made for few inputs: take numpy" if shape.d > 100 else None
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    """A variant of the device "cuda", registered for one test."""
+    made = tl.Variant(
+        NAME, "cuda", "", tl.variants.get("numpy").make, parallel=False, refuses=refuses
+    )
+    monkeypatch.setitem(tl.variants.REGISTRY._variants, NAME, made)
+    monkeypatch.setattr(calibrate, "source", lambda variant: "")
+    return made
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch, stand_in):
+    """Made-up models, in which a GPU costs more to call and less a sample."""
+    path = tmp_path / "store.sqlite"
+    monkeypatch.setenv("TWOLAYER_STORE", str(path))
+    with Store(path) as made:
+        make_up_models(made)
+        entry = {
+            "source": "", "failure": "", "samples": 36, "spread": 0.0, "setup": [0.5, 0.0],
+            "coefficients": {"overhead": 3e-5, "samples": 1e-8},
+        }  # fmt: skip
+        for dtype in ("float32", "float64"):
+            known.keep(
+                made, known.MODEL, entry, variant=NAME, device="cuda", dtype=dtype, threads=1
+            )
+        yield made
+
+
+@pytest.fixture
+def raced(monkeypatch):
+    """Nothing is timed: what a variant's measurement says by name, and who was measured."""
+    says, asked = {}, []
+
+    def measured(net, q, field):
+        asked.append([variant.name for variant in field])
+        return {name: says[name] for name in asked[-1] if name in says}
+
+    monkeypatch.setattr(decide, "_race", measured)
+    return says, asked
+
+
+@pytest.mark.usefixtures("store", "raced")
+def test_a_gpu_is_a_candidate_beside_the_cpus():
+    many, few = tl.choose(NET, **SHAPE), tl.choose(NET, **SHAPE | {"n": 5})
+    assert (many.variant, few.variant) == (NAME, "numba-loops")
+    assert NAME in [c.variant for c in few.runners_up]
+    assert tl.choose(NET, **SHAPE, device="cpu").variant == "numba-fused"
+    assert tl.choose(NET, **SHAPE, device="cuda").variant == NAME
+    assert dict(tl.choose(NET, **SHAPE | {"d": 101}).ruled_out)[NAME] == refuses(
+        tl.Shape(1, 101, 1, 1), np.float32
+    )
+
+
+@pytest.mark.usefixtures("store", "raced")
+def test_copies_to_the_gpu_count_once(stand_in):
+    """They belong to the plan, so few epochs are better off on a CPU."""
+    about = {"variant": NAME, "device": "cuda"}
+    with Store() as made:
+        known.keep(made, known.START, {"cold": 0.3, "cached": 0.3}, **about)
+    few, many = (tl.choose(NET, **SHAPE, epochs=epochs) for epochs in (10, 100_000))
+    assert (few.variant, many.variant) == ("numba-fused", NAME)
+    assert many.chosen.before == pytest.approx(0.8)
+
+
+@pytest.mark.usefixtures("store")
+def test_what_does_not_fit_into_the_gpu_is_ruled_out_for_now(raced):
+    says, asked = raced
+    says[NAME] = f"{decide._TOO_LITTLE}: a plan on the GPU: needs 9 GiB, 1 GiB are free"
+    choice = tl.choose(NET, **SHAPE)
+    assert asked[0] == [NAME]  # it alone was predicted to be the best
+    assert choice.variant == "numba-fused"
+    assert dict(choice.ruled_out)[NAME] == says[NAME]
+    assert tl.choose(NET, **SHAPE, device="cuda").variant == NAME  # its plan will say so
+    says[NAME] = Quartiles(1e-5, 1e-5, 1e-5)
+    assert tl.choose(NET, **SHAPE).variant == NAME  # the answer was not kept
+
+
+def test_a_plan_without_memory_is_told_by_the_measurement(stand_in, monkeypatch):
+    class TooLarge(stand_in.make):
+        def __init__(self, problem):
+            raise MemoryError("needs 9 GiB")
+
+    large = tl.Variant(NAME, "cuda", "", TooLarge)
+    q = choosing.Question("tanh", "squared", 20, 3, 4, 2, "float32", 1)
+    found = decide._race(tl.Network(), q, [large, tl.variants.get("numpy")])
+    assert found[NAME] == "found too little memory: needs 9 GiB"
+    assert found["numpy"].median > 0
+
+
+@pytest.mark.usefixtures("store", "raced")
+def test_auto_may_pick_it():
+    _, _, X, Y, theta = cases.problem(NET, tl.Shape(*SHAPE.values()), "float32")
+    plan = tl.variants.get("auto").plan(NET, X, Y, theta)
+    assert plan.variant == NAME
+    assert tl.variants.get("auto").plan(NET, X[:5], Y[:5], theta).variant == "numba-loops"
+
+
+def test_kernels_of_one_network_are_compiled_for_a_calibration(stand_in, tmp_path, monkeypatch):
+    asked, units = [], []
+
+    def timed(task, q):
+        asked.append(q)
+        return calibrate.Sample(q, 1e-3, 1e-4 + 1e-12 * q.flops)
+
+    monkeypatch.setattr(calibrate, "_time", timed)
+    with Store(tmp_path / "store.sqlite") as store:
+        task = calibrate.Task(stand_in, "float32", 1)
+        calibrate.calibrate(store, [task], lambda name, done: units.append(done))
+        model = task.entry(store).model
+    assert {(q.activation, q.loss) for q in asked} == {("tanh", "squared")}
+    assert sum(units) == calibrate.UNITS
+    q = asked[-1]._replace(activation="gelu", loss="softmax")
+    assert model.seconds(q) == pytest.approx(1e-4 + 1e-12 * q.flops, rel=0.05)
+
+
+def test_models_hold_for_the_gpu_they_were_fitted_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "_NVIDIA_FOLDER", tmp_path)
+    assert machine._gpu_models() == []
+    for number, name in enumerate(("NVIDIA H200", "NVIDIA H100")):
+        folder = tmp_path / "gpus" / f"0000:0{number}"
+        folder.mkdir(parents=True)
+        (folder / "information").write_text(f"Model: \t\t {name}\nIRQ: 7\n")
+    assert machine._gpu_models() == ["NVIDIA H200", "NVIDIA H100"]
+    machine.signature.cache_clear()
+    try:
+        assert machine.signature()["gpus"] == ["NVIDIA H200", "NVIDIA H100"]
+    finally:
+        machine.signature.cache_clear()
+
+
+def test_the_report_has_it_and_the_cpus_roofline_has_not(stand_in, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("jinja2")
+    from twolayer.report import figures
+
+    def raced(result, field, **options):
+        for variant in field:
+            seconds = 1e-9 * result.workload.shape.flops() / (1000 if variant is stand_in else 1)
+            entry = Entry(variant, blocks=[seconds] * 3)
+            result.entries.append(entry)
+
+    shown = []
+    monkeypatch.setattr(race, "race", raced)
+    monkeypatch.setattr(roofline, "probe", lambda *_, **__: Roofline(1e11, 1e10))
+    monkeypatch.setattr(startup, "start", lambda *_: startup.Start(1.0, 0.5))
+    monkeypatch.setattr("twolayer.verify.verify", lambda *_: [])
+    monkeypatch.setattr(
+        figures, "below_the_roof", lambda panel, results, looks: shown.extend(results)
+    )
+    monkeypatch.setenv("TWOLAYER_STORE", str(tmp_path / "store.sqlite"))
+    page = tmp_path / "report.html"
+    found = CliRunner().invoke(app, ["report", str(page), "--variants", f"numpy,{NAME}"])
+    assert found.exit_code == 0, found.output
+    assert f"{NAME} on " in page.read_text(encoding="utf-8")
+    assert {entry.variant.name for result in shown for entry in result.entries} == {"numpy"}
+
+
+def test_a_result_by_device(stand_in):
+    made = Result(Workload(NET, tl.Shape(9, 3, 4, 2)), 1, Roofline(1e11, 1e10))
+    made.entries = [Entry(tl.variants.get("numpy")), Entry(stand_in)]
+    assert [e.variant.name for e in made.on("cpu").entries] == ["numpy"]
+    assert [e.variant.name for e in made.on("cuda").entries] == [NAME]
+    assert len(made.entries) == 2
+
+
+def suite(*arguments):
+    return [b.variant for b in regress_command.benchmarks(tl.Network(), "float32", *arguments)]
+
+
+def test_regress_compares_what_runs_on_a_gpu(stand_in):
+    assert suite(["9,3,4,2"], None, "cuda")[-1] == NAME
+    assert "cuda-samples" not in suite((), None, "cuda")
+    assert NAME not in suite(["9,3,4,2"])
+    assert suite(["9,3,4,2"], "numpy", "cuda") == ["numpy"]
+    with pytest.raises(ValueError, match=r"^device: expected one of cpu, cuda, got 'gpu'$"):
+        suite((), None, "gpu")
+
+
+def test_without_a_gpu_regress_says_why(monkeypatch):
+    for name in tl.variants.names():
+        if name.startswith("cuda-"):
+            lacks = tl.Variant(name, "cuda", "", None, lacks=lambda: "no NVIDIA GPU")
+            monkeypatch.setitem(tl.variants.REGISTRY._variants, name, lacks)
+    wrong = CliRunner().invoke(app, ["regress", "HEAD", "--device", "cuda"])
+    assert wrong.exit_code == 2
+    assert "expected a device that is here, got 'cuda': " in wrong.stderr
+    assert "cuda-tiled: no NVIDIA GPU" in wrong.stderr
+
+
+class Side(worker.Side):
+    """One that is loaded already."""
+
+    def __init__(self):
+        self.name, self.threads, self.package, self.variants = "base", 1, tl, tl.variants
+
+
+def benchmark(variant, shape, device):
+    return {
+        "variant": variant, "shape": shape, "device": device, "activation": "tanh",
+        "loss": "squared", "dtype": "float32",
+    }  # fmt: skip
+
+
+def test_a_worker_leaves_out_what_a_variant_is_not_made_for(stand_in):
+    side = Side()
+    assert side.plan(benchmark(NAME, [40, 5, 6, 2], "cuda")).variant == NAME
+    assert side.plan(benchmark(NAME, [40, 5, 6, 2], None)).variant == NAME
+    for name, shape, device, reason in (
+        (NAME, [40, 101, 6, 2], "cuda", "is made for few inputs"),
+        (NAME, [40, 5, 6, 2], "cpu", "does not run on cpu"),
+        ("numpy", [40, 5, 6, 2], "cuda", "does not run on cuda"),
+    ):
+        with pytest.raises(worker.Absent, match=reason):
+            side.plan(benchmark(name, shape, device))

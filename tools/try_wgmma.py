@@ -1,0 +1,231 @@
+"""Try the kernels of wgmma on a GPU: right against float64, and how fast.
+
+    python tools/try_wgmma.py
+
+Each try is a process of its own with a time limit, so that one that hangs or faults does not end
+the others. Prints one line of JSON a try.
+"""
+
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+SHAPE = 60000, 784, 1024, 10
+PERIOD = 1280  # rows that repeat, so that the host packs and multiplies few
+LIMIT = 25  # seconds a try
+TOTAL = 58
+
+
+def pack(P, rows):
+    """Planes of fp16 of the rows of P, repeated up to `rows`; len(P) is a multiple of 128 then."""
+    height, width = -(-len(P) // 128), -(-P.shape[1] // 64)
+    padded = np.zeros((128 * height, 64 * width), np.float32)
+    padded[: len(P), : P.shape[1]] = P
+    high = padded.astype(np.float16)
+    low = (padded - high.astype(np.float32)).astype(np.float16)
+    r, c = np.arange(128)[:, np.newaxis], np.arange(64)
+    place = (r * 64 + ((c // 8) ^ (r & 7)) * 8 + c % 8).ravel()
+    planes = np.empty((height, width, 2, 8192), np.float16)
+    for number, plane in enumerate((high, low)):
+        blocks = plane.reshape(height, 128, width, 64).transpose(0, 2, 1, 3)
+        planes[:, :, number, place] = blocks.reshape(height, width, 8192)
+    blocks = planes.reshape(height, -1).view(np.uint32)
+    return blocks[np.arange(-(-rows // 128)) % height].reshape(-1), padded
+
+
+def numbers(rng, rows, columns, real_rows):
+    """rows × columns below 2^15 with entries of very different size, and zero from `real_rows`."""
+    P = rng.normal(size=(rows, columns)) * 2.0 ** rng.integers(-6, 3, size=(rows, columns))
+    P *= 2**14 / np.abs(P).max()
+    P[real_rows:] = 0
+    return P.astype(np.float32)
+
+
+def allow(kernel, signature, size):
+    """Let the kernel have so many bytes of dynamic shared memory."""
+    from numba.cuda.cudadrv.driver import binding, driver
+
+    kernel.compile(signature)
+    function = kernel.overloads[signature]._codelibrary.get_cufunc()
+    attribute = binding.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+    driver.cuKernelSetAttribute(attribute, size, function.handle, function.device.id)
+    return function.attrs.regs
+
+
+def launch(kernel, signature, grid, threads, arguments, repeats):
+    """Launch, and return the registers and the median seconds of `repeats` more launches."""
+    from numba import cuda
+
+    from twolayer.kernels.cuda import wgmma
+
+    registers = allow(kernel, signature, wgmma.SHARED)
+    bound = kernel[grid, threads, 0, wgmma.SHARED]
+    bound(*arguments)
+    cuda.synchronize()
+    seconds = []
+    for _ in range(repeats):
+        begin, end = cuda.event(), cuda.event()
+        begin.record()
+        bound(*arguments)
+        end.record()
+        end.synchronize()
+        seconds.append(begin.elapsed_time(end) / 1e3)
+    return registers, float(np.median(seconds)) if seconds else None
+
+
+def hidden(shape, pairs, repeats, grid=None, name="tanh"):
+    """X Vᵀ and the parts of U."""
+    from numba import cuda
+
+    from twolayer.kernels.activations import ACTIVATIONS
+    from twolayer.kernels.cuda import wgmma
+
+    n, d, M, K = shape
+    rng = np.random.default_rng(1)
+    period = min(PERIOD, -(-n // 128) * 128)
+    X, V = numbers(rng, period, d, min(n, period)), numbers(rng, M, d, M)
+    ld, tiles = -(-M // 4) * 4, -(-M // 128)
+    xr = np.ones(n, np.float32)
+    vr = (2.0 ** rng.integers(-30, -28, size=M)).astype(np.float32)
+    W = np.zeros((K, ld), np.float32)
+    W[:, :M] = rng.normal(size=(K, M))
+    Xp, _ = pack(X, n)
+    Vp, _ = pack(V, M)
+    A = cuda.to_device(np.full((n, ld), np.nan, np.float32))
+    Us = cuda.to_device(np.full((tiles, n, K), np.nan, np.float32))
+    arguments = [cuda.to_device(x) for x in (Xp, Vp, xr, vr, W)] + [A, Us, n, M, d]
+    if grid is None:
+        grid = cuda.get_current_device().MULTIPROCESSOR_COUNT
+    kernel = wgmma.hidden(ACTIVATIONS[name], K, pairs)
+    signature = wgmma.hidden_signature()
+    registers, seconds = launch(
+        kernel, signature, grid, wgmma.threads(pairs), arguments, repeats
+    )
+    exact = X.astype(np.float64) @ V.astype(np.float64).T * vr
+    size = np.abs(X).astype(np.float64) @ np.abs(V).astype(np.float64).T * vr
+    rows = np.arange(n) % period
+    A, Us = A.copy_to_host(), Us.copy_to_host()
+    wrong = np.abs(A[:, :M] - exact[rows]) / size[rows]
+    U = Us.sum(0, dtype=np.float64)
+    exact_U = np.asarray(ACTIVATIONS[name].value(A[:period, :M].astype(np.float64))) @ W[:, :M].T
+    return {
+        "error of A, 2^-22": float(np.max(wrong) * 2**22),
+        "rows wrong": int((~(wrong < 2**-18).all(1)).sum()),
+        "error of U": float(np.abs(U[:period] - exact_U).max() / np.abs(exact_U).max()),
+        "padding is 0": bool((A[:, M:] == 0).all()),
+        "registers": registers,
+        "ms": seconds and seconds * 1e3,
+        "TFLOP/s": seconds and 2e-12 * n * d * M / seconds,
+    }
+
+
+def sums(shape, parts, repeats, leading=8192, stride=1024):
+    """Gᵀ X."""
+    from numba import cuda
+
+    from twolayer.kernels.cuda import wgmma
+
+    n, d, M, _ = shape
+    rng = np.random.default_rng(2)
+    period = min(PERIOD, -(-n // 128) * 128)
+    padded = -(-n // 128) * 128
+    X, G = numbers(rng, period, d, min(n, period)), numbers(rng, period, M, min(n, period))
+    ld = -(-d // 4) * 4
+    Gp, _ = pack(G, padded)
+    Xp, _ = pack(X, padded)
+    gr = (2.0 ** rng.integers(-30, -28, size=M)).astype(np.float32)
+    xc = np.ones(d, np.float32)
+    share = -(-padded // 128 // parts) * 128
+    gVs = cuda.to_device(np.full((parts, M * ld), np.nan, np.float32))
+    arguments = [cuda.to_device(x) for x in (Gp, Xp, gr, xc)] + [gVs, M, d, ld, share, padded]
+    kernel = wgmma.sums(wgmma.ACROSS._replace(leading=leading, stride=stride))
+    signature = wgmma.sums_signature()
+    grid = -(-M // 128) * -(-d // 128), parts
+    registers, seconds = launch(kernel, signature, grid, wgmma.threads(1), arguments, repeats)
+    exact = size = 0
+    whole, rest = divmod(padded, period)
+    for times, rows in ((whole, period), (1, rest)):
+        A, B = G[:rows].astype(np.float64), X[:rows].astype(np.float64)
+        exact = exact + times * (A.T @ B)
+        size = size + times * (np.abs(A).T @ np.abs(B))
+    gV = gVs.copy_to_host().sum(0, dtype=np.float64).reshape(M, ld)
+    scale = gr[:, np.newaxis].astype(np.float64)
+    wrong = np.abs(gV[:, :d] / scale - exact) / size
+    return {
+        "error, 2^-22": float(np.max(wrong) * 2**22),
+        "elements wrong": int((~(wrong < 2**-14)).sum()),
+        "padding is 0": bool((gV[:, d:] == 0).all()),
+        "registers": registers,
+        "ms": seconds and seconds * 1e3,
+        "TFLOP/s": seconds and 2e-12 * n * d * M / seconds,
+    }
+
+
+SMALL = 300, 200, 330, 3
+TRIES = {
+    # name: the function, its arguments for a small shape and for the large one
+    "hidden, 1 pair": (hidden, (1,)),
+    "sums": (sums, (14,)),
+    "hidden, 2 pairs": (hidden, (2,)),
+    "sums, other strides": (sums, (14,), {"leading": 1024, "stride": 8192}),
+    "sums, 9 parts": (sums, (9,)),
+    "sums, 33 parts": (sums, (33,)),
+}
+ONLY_IF = {"sums, other strides": "sums"}  # only if that one was wrong
+ONLY_AFTER = {"sums, 9 parts": "sums", "sums, 33 parts": "sums"}  # only if that one was right
+
+
+def one(name):
+    """Run a try: small first, then large and timed."""
+    function, arguments, *options = TRIES[name]
+    options = options[0] if options else {}
+    small = (2,) if function is sums else arguments
+    for shape, given, repeats in ((SMALL, small, 0), (SHAPE, arguments, 10)):
+        started = time.time()
+        found = function(shape, *given, repeats, **options)
+        print(json.dumps({"try": name, "shape": shape, **found, "s": time.time() - started}))
+        sys.stdout.flush()
+
+
+def right(found):
+    """Whether a try's lines say that all was right."""
+    keys = "rows wrong", "elements wrong"
+    return len(found) == 2 and all(
+        line["padding is 0"] and not any(line.get(key) for key in keys) for line in found
+    )
+
+
+def main():
+    """Run all tries."""
+    begin, results = time.time(), {}
+    for name in TRIES:
+        if name in ONLY_IF and results.get(ONLY_IF[name], True):
+            continue
+        if name in ONLY_AFTER and not results.get(ONLY_AFTER[name]):
+            continue
+        left = min(LIMIT, TOTAL - (time.time() - begin))
+        if left < 8:
+            print(json.dumps({"try": name, "left out": "no time"}))
+            continue
+        command = [sys.executable, __file__, name]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        try:
+            out, err = process.communicate(timeout=left)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            out, err = process.communicate()
+            err += f"\nstopped after {left:.0f} s"
+        print(out, end="")
+        if process.returncode:
+            print(json.dumps({"try": name, "failed": process.returncode, "says": err[-600:]}))
+        sys.stdout.flush()
+        lines = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+        results[name] = right(lines)
+    print(json.dumps({"right": results, "s": time.time() - begin}))
+
+
+if __name__ == "__main__":
+    one(sys.argv[1]) if len(sys.argv) > 1 else main()

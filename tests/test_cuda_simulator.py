@@ -182,6 +182,21 @@ def test_tensor_products_are_as_accurate_as_they_say():
     assert errors[tensor.three_passes] <= 3 * 2.0**-22 + 9 * 2.0**-23
 
 
+@pytest.mark.parametrize("tile", ["LARGE", "TALL"])
+def test_sums_over_samples_by_the_largest_tiles(tile):
+    """In two parts, the second one with a slice that ends early, and tiles that leave C."""
+    from twolayer.kernels.cuda import epilogues, products
+
+    random = np.random.default_rng(0)
+    tile = getattr(products, tile)
+    A, B = (random.standard_normal((21, columns)).astype(np.float32) for columns in (132, 140))
+    C = np.full((2, 132 * 140), np.nan, np.float32)
+    kernel = products.product("float32", tile, (False, False), epilogues.partial)
+    kernel[(products.blocks(tile, 132, 140), 1, 2), tile.threads](A, B, C, C.copy(), 132, 140, 16)
+    np.testing.assert_allclose(C[0], (A[:16].T @ B[:16]).ravel(), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(C[1], (A[16:].T @ B[16:]).ravel(), rtol=1e-5, atol=1e-5)
+
+
 def test_one_pass_is_an_explicit_choice():
     from twolayer.variants import cuda_tensor
 

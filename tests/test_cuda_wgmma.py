@@ -57,9 +57,12 @@ def test_hidden(tries, shape, pairs, grid):
     assert found["error of U"] < 1e-5
 
 
-@pytest.mark.parametrize(("shape", "parts"), [(WIDE, 1), (LONG, 2), (LONG, 4), (DEEP, 1)])
-def test_sums(tries, shape, parts):
-    check(tries.sums(shape, parts, 0), 4)
+@pytest.mark.parametrize(
+    ("shape", "parts", "promote"),
+    [(WIDE, 1, False), (LONG, 2, False), (LONG, 4, False), (LONG, 2, True), (DEEP, 1, True)],
+)
+def test_sums(tries, shape, parts, promote):
+    check(tries.sums(shape, parts, 0, promote), 4)
 
 
 def test_planes_hold_a_matrix(tries):

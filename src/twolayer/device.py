@@ -221,6 +221,13 @@ def device_name() -> str:
     return name.decode() if isinstance(name, bytes) else str(name)
 
 
+def compute_capability() -> tuple[int, int]:
+    """The compute capability of the current device."""
+    from numba import cuda
+
+    return tuple(cuda.get_current_device().compute_capability)[:2]
+
+
 def multiprocessors() -> int:
     """Multiprocessors of the current device."""
     from numba import cuda

@@ -17,7 +17,6 @@ if os.environ.get("NUMBA_ENABLE_CUDASIM") != "1":
 pytest.importorskip("numba_cuda")
 pytest.importorskip("greenlet")
 
-from twolayer.kernels.activations import ACTIVATIONS
 from twolayer.kernels.cuda import hopper, wgmma
 from twolayer.kernels.cuda.insides import BarrierError, check_blocks
 

@@ -27,8 +27,8 @@ from .memory import copy, element, prefetch, vector
 from .types import real_type
 
 UNITS = (8, 16, 32, 64)  # hidden units of a network, filled up
-# 32-bit registers that a lane's arrays may take, by the warps of the one block that a multiprocessor
-# has: its registers are shared out among them, 255 or 128 a lane.
+# 32-bit registers that a lane's arrays may take, by the warps of the only block of a
+# multiprocessor: its registers are shared out among them, 255 or 128 a lane.
 _REGISTERS = {8: 206, 16: 100}
 
 u4, u8 = np.uint32, np.uint64

@@ -22,7 +22,8 @@ from ..losses import Loss
 from . import elementary  # noqa: F401  (σ and σ′ by the GPU's own instructions)
 from .halves import LEAST, MOST, NOTHING, bits, exponent, i4, number, power, split, u4
 from .memory import copy, padded, vector
-from .packing import COLUMNS, PLANE, ROWS, WORDS, u8
+from .packing import COLUMNS as COLUMNS
+from .packing import PLANE, ROWS, WORDS, u8
 from .pairs import put_pair
 from .types import real_type
 
@@ -133,7 +134,7 @@ def resident(outputs: int) -> int:
 def head(activation: Activation, outputs: int, dtype: str = "float32", packed: bool = False):
     """Kernel(A, Delta, W, gWs, G, M, share[, xr, maximum, gr]): sums of Δᵀ Z in parts, and G.
 
-    A (n, ld), Delta (n, K), W (K, ld), gWs (parts, K ld). Block (x, y) takes units 64 x to 64 x + 63
+    A (n, ld), Delta (n, K), W (K, ld), gWs (parts, K ld). Block (x, y) takes units 64 x .. 64 x + 63
     and the y-th `share` of the samples, a multiple of 128. G is (n, ld), or packed of float32; then
     xr (n,) = 2⁻ʳ, maximum (1,) is what the loss found, and gr (padded units,) becomes 2⁻ᵍ.
     """
@@ -242,13 +243,10 @@ def head(activation: Activation, outputs: int, dtype: str = "float32", packed: b
                     total += sums[u4(part * COLUMNS) + t]
                 gWs[cuda.blockIdx.y, u4(k) * ld + m] = total
 
-    if packed:
+    def with_planes(A, Delta, W, gWs, G, M, share, xr, maximum, gr):
+        run(A, Delta, W, gWs, G, M, share, xr, maximum, gr)
 
-        def kernel(A, Delta, W, gWs, G, M, share, xr, maximum, gr):
-            run(A, Delta, W, gWs, G, M, share, xr, maximum, gr)
-    else:
+    def plain(A, Delta, W, gWs, G, M, share):
+        run(A, Delta, W, gWs, G, M, share, Delta, Delta, Delta)
 
-        def kernel(A, Delta, W, gWs, G, M, share):
-            run(A, Delta, W, gWs, G, M, share, Delta, Delta, Delta)
-
-    return cuda.jit(kernel)
+    return cuda.jit(with_planes if packed else plain)

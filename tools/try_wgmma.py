@@ -101,9 +101,7 @@ def hidden(shape, pairs, repeats, grid=None, name="tanh"):
         grid = cuda.get_current_device().MULTIPROCESSOR_COUNT
     kernel = wgmma.hidden(ACTIVATIONS[name], K, pairs)
     signature = wgmma.hidden_signature()
-    registers, seconds = launch(
-        kernel, signature, grid, wgmma.threads(pairs), arguments, repeats
-    )
+    registers, seconds = launch(kernel, signature, grid, wgmma.threads(pairs), arguments, repeats)
     exact = X.astype(np.float64) @ V.astype(np.float64).T * vr
     size = np.abs(X).astype(np.float64) @ np.abs(V).astype(np.float64).T * vr
     rows = np.arange(n) % period
@@ -211,7 +209,9 @@ def main():
             print(json.dumps({"try": name, "left out": "no time"}))
             continue
         command = [sys.executable, __file__, name]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         try:
             out, err = process.communicate(timeout=left)
         except subprocess.TimeoutExpired:

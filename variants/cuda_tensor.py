@@ -3,8 +3,8 @@
 `cuda-tensor` takes three passes. Large problems are packed as two float16 numbers an element, with
 exact scales (`PlanesPlan`): within 3 · 2⁻²² of each product and 2⁻³⁹ of the largest that its scales
 are made for. Others, and more than 16 outputs, take three passes of TF32, within 3 · 2⁻²² of each
-product. float32's own is 2⁻²⁴. `TF32` takes one pass, 2⁻¹⁰ of each product, and is no float32: it is
-not in the list, and who accepts its error adds it with
+product. float32's own is 2⁻²⁴. `TF32` takes one pass, 2⁻¹⁰ of each product, and is no float32: it
+is not in the list, and who accepts its error adds it with
 `tl.variants.add(tl.variants.cuda_tensor.TF32)`.
 """
 

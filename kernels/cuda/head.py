@@ -134,9 +134,10 @@ def resident(outputs: int) -> int:
 def head(activation: Activation, outputs: int, dtype: str = "float32", packed: bool = False):
     """Kernel(A, Delta, W, gWs, G, M, share[, xr, maximum, gr]): sums of Δᵀ Z in parts, and G.
 
-    A (n, ld), Delta (n, K), W (K, ld), gWs (parts, K ld). Block (x, y) takes units 64 x .. 64 x + 63
-    and the y-th `share` of the samples, a multiple of 128. G is (n, ld), or packed of float32; then
-    xr (n,) = 2⁻ʳ, maximum (1,) is what the loss found, and gr (padded units,) becomes 2⁻ᵍ.
+    A (n, ld), Delta (n, K), W (K, ld), gWs (parts, K ld). Block (x, y) takes units 64 x to
+    64 x + 63, of as many x as cover them, and the y-th `share` of the samples, a multiple of 128. G
+    is (n, ld), or packed of float32; then xr (n,) = 2⁻ʳ, maximum (1,) is what the loss found, and
+    gr (padded units,) becomes 2⁻ᵍ.
     """
     real, width = real_type(dtype), vector(dtype)
     value, slope = activation.value, activation.slope

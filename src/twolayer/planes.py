@@ -142,7 +142,7 @@ class PlanesPlan(CudaPlan):
     def _prepare(self) -> None:
         from .kernels.cuda import head, packing
 
-        n, _, M, K = self.shape
+        n, K = self.shape.n, self.shape.K
         sizes = self._sizes()
         kinds = {name: np.uint32 if name in "XVG" else np.float32 for name in sizes}
         self._buffers = {
@@ -197,7 +197,7 @@ class PlanesPlan(CudaPlan):
 
     def _forward_rows(self, X: Any, whole: bool) -> tuple[list[Launch], Any, Any, Any, Any]:
         """Launches up to A and the parts of U; packed X, xr, A and Us."""
-        n, d, M, K = self.shape
+        _, d, M, K = self.shape
         rows, buffers = len(X), self._buffers
         packed, xr = (buffers["X"], buffers["xr"]) if whole else self._scratch_for(rows)
         launches = [] if whole else [self._packed(X, self._shifts_X, packed, xr)]

@@ -1,8 +1,11 @@
-"""Products on tensor cores: float32 in three passes of TF32, or in one where asked for.
+"""Products on tensor cores: float32 in three passes of float16 or TF32, or in one of TF32.
 
-`cuda-tensor` takes three passes and is within 3 · 2⁻²² of each product, near float32's own 2⁻²⁴.
-`TF32` takes one, 2⁻¹⁰ of each product, and is no float32: it is not in the list, and who accepts
-its error adds it with `tl.variants.add(tl.variants.cuda_tensor.TF32)`.
+`cuda-tensor` takes three passes. Large problems are packed as two float16 numbers an element, with
+exact scales (`PlanesPlan`): within 3 · 2⁻²² of each product and 2⁻³⁹ of the largest that its scales
+are made for. Others, and more than 16 outputs, take three passes of TF32, within 3 · 2⁻²² of each
+product. float32's own is 2⁻²⁴. `TF32` takes one pass, 2⁻¹⁰ of each product, and is no float32: it
+is not in the list, and who accepts its error adds it with
+`tl.variants.add(tl.variants.cuda_tensor.TF32)`.
 """
 
 from __future__ import annotations
@@ -11,8 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from ..device import CudaVariant
+from ..device import CudaPlan, CudaVariant
+from ..interface import Problem
 from ..network import Shape
+from ..planes import PlanesPlan, pays
 from ..products import ProductsPlan
 
 
@@ -40,6 +45,11 @@ class OnePass(ThreePasses):
         return tensor.one_pass
 
 
+def three_passes(problem: Problem) -> CudaPlan:
+    """The plan of three passes that suits the problem."""
+    return (PlanesPlan if pays(problem.shape, problem.X.dtype) else ThreePasses)(problem)
+
+
 def _refuses(shape: Shape, dtype: np.dtype) -> str | None:
     if dtype == np.float32:
         return None
@@ -49,8 +59,8 @@ def _refuses(shape: Shape, dtype: np.dtype) -> str | None:
 VARIANT = CudaVariant(
     "cuda-tensor",
     "cuda",
-    "tensor cores, three passes of TF32 at near-float32 accuracy",
-    ThreePasses,
+    "tensor cores, three passes of float16 or TF32 at near-float32 accuracy",
+    three_passes,
     parallel=False,
     refuses=_refuses,
 )

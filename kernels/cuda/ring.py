@@ -24,7 +24,7 @@ STAGE = 2 * BLOCK
 WARPS = WARPGROUP // WARP
 ALONG = Layout(across=False, step=32, leading=16, stride=1024, low=16384)
 ACROSS = Layout(across=True, step=2048, leading=8192, stride=1024, low=16384)
-# Barriers: full stages, empty stages, and for each pair its turn to multiply and its weights.
+# Barriers: full stages, empty stages, each pair's turn to multiply, and two for weights.
 TURNS = 2 * STAGES
 WEIGHTS = TURNS + 2
 BARRIERS = WEIGHTS + 2
@@ -54,22 +54,24 @@ def after(slot, parity):
 
 @cache
 def ring(layout: Layout, promote: bool = False):
-    """begin(barriers, readers), consume(sums, shared, a, b, barriers, slot, parity, count, lane).
+    """begin(barriers, readers, sharing) and consume(sums, shared, a, b, barriers, slot, parity,
+    count, lane).
 
-    `begin` starts the barriers, for so many warps that read a stage; `consume` multiplies `count`
-    stages from that slot of the ring on, whose factors begin at a and b in the first slot.
+    `begin` starts the barriers, for so many warps that read a stage, and threads that share
+    weights. `consume` multiplies `count` stages from that slot of the ring on; in its first one
+    the factors begin at a and b.
     """
     multiply = hopper.multiplier(layout)
     one_left, none_left = hopper.products_left(1), hopper.products_left(0)
 
     @register_jitable
-    def begin(barriers, readers):
+    def begin(barriers, readers, sharing):
         for i in range(STAGES):
             hopper.start(barriers, i, 1)
             hopper.start(barriers, STAGES + i, readers)
         for i in range(2):
             hopper.start(barriers, TURNS + i, 2 * WARPS)
-            hopper.start(barriers, WEIGHTS + i, 2 * WARPGROUP)
+            hopper.start(barriers, WEIGHTS + i, sharing)
         hopper.started()
 
     @register_jitable

@@ -39,7 +39,7 @@ from .ring import (
 
 u4, u8, f4 = np.uint32, np.uint64, np.float32
 MOST_OUTPUTS = 16  # K at most
-# Bytes of dynamic shared memory: stages, and for each pair the weights of its tile and its scales.
+# Bytes of dynamic shared memory: stages, and twice the weights of a tile and its scales.
 SHARED = hopper.ATOM + 4 * (STAGES * STAGE + 2 * 128 * (MOST_OUTPUTS + 1))
 
 
@@ -51,7 +51,10 @@ def hidden(activation: Activation, K: int, pairs: int = 1):
     A is (n, ld), W (K, ld); Us[c] (n, K) is the part of the units 128 c .. 128 c + 127. Any number
     of blocks takes tiles in turn.
     """
-    value, outputs, rows = activation.value, 2 * K, K // 2 + 1
+    value, outputs = activation.value, 2 * K
+    # Those who share a tile's weights: a warpgroup, so that it waits for no other, or a pair.
+    sharing = WARPGROUP * pairs
+    rounds = -(-(K + 1) // pairs)
     fours = 2 if K <= 10 or pairs == 1 else 1  # results at a time, as many as registers allow
     begin, consume = ring(ALONG)
     few, many = shares(pairs)
@@ -78,11 +81,11 @@ def hidden(activation: Activation, K: int, pairs: int = 1):
         hopper.wait(barriers, i, u4(0))  # nobody reads the last tile's any more
         m = u4(column * u4(128) + t % u4(128))
         inside = min(m, M - u4(1))
-        for r in range(rows):
-            k = u4(u4(2 * r) + t // u4(128))
+        for r in range(rounds):
+            k = u4(u4(pairs * r) + t // u4(128))
             value = vr[inside] if k == u4(K) else W[min(k, u4(K - 1)), inside]
             if k <= u4(K):
-                floats[at + u4(256 * r) + t] = value if m < M else f4(0)
+                floats[at + u4(sharing * r) + t] = value if m < M else f4(0)
         hopper.arrive(barriers, i)
         hopper.wait(barriers, i, u4(1))
 
@@ -149,7 +152,7 @@ def hidden(activation: Activation, K: int, pairs: int = 1):
         down, across = (u4(n) + u4(127)) // u4(128), (u4(M) + u4(127)) // u4(128)
         blocks = u4((u4(inputs) + u4(63)) // u4(64))
         if t == u4(0):
-            begin(barriers, 2 * WARPS)
+            begin(barriers, 2 * WARPS, sharing)
         cuda.syncthreads()
         if group == u4(0):
             few()
@@ -160,9 +163,9 @@ def hidden(activation: Activation, K: int, pairs: int = 1):
             sums = cuda.local.array(RESULTS, f4)
             pair, half = u4((group - u4(1)) // u4(2)), u4((group - u4(1)) % u4(2))
             a, b = u4(first + half * u4(HALF)), u4(first + u4(BLOCK))
-            at = first + u4(STAGES * STAGE) + pair * u4((K + 1) * 128)
-            weights = u4(u4(WEIGHTS) + pair)
-            me = t - u4(WARPGROUP) * (u4(1) + u4(2) * pair)
+            mine = half if pairs == 1 else pair
+            at = first + u4(STAGES * STAGE) + mine * u4((K + 1) * 128)
+            weights, me = u4(u4(WEIGHTS) + mine), t - u4(WARPGROUP) - mine * u4(sharing)
             q, turn = u4(pair * blocks), u4(u4(1) ^ pair)  # the first pair begins
             own, other = u4(u4(TURNS) + pair), u4(u4(TURNS + 1) - pair)
             # Divisions have branches, after which the compiler no longer knows what is uniform.
@@ -261,7 +264,7 @@ def sums(promote: bool = False, layout: Layout = ACROSS):
         begin_ = min(part * u4(share), rows)
         count = u4((min(begin_ + u4(share), rows) - begin_) // u4(64))
         if t == u4(0):
-            begin(barriers, halves * u4(WARPS))
+            begin(barriers, halves * u4(WARPS), WARPGROUP)
         cuda.syncthreads()
         if group == u4(0):
             few()

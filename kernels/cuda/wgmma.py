@@ -19,6 +19,7 @@ from ..activations import Activation
 from . import hopper
 from .hopper import RESULTS, WARPGROUP, Layout
 from .insides import WARP, launch_bounds
+from .memory import copy
 from .pairs import get_pair, put_pair
 from .ring import (
     ACROSS,
@@ -48,13 +49,13 @@ def hidden(activation: Activation, K: int, pairs: int = 1):
     """Kernel(Xp, Vp, xr, vr, W, A, Us, n, M, inputs): A = X Vᵀ, and parts of U = W σ(A).
 
     Xp and Vp are planes of (n, inputs) and (M, inputs), their scales undone by xr (n,) and vr (M,).
-    A is (n, ld), W (K, ld); Us[c] (n, K) is the part of the units 128 c .. 128 c + 127. Any number
-    of blocks takes tiles in turn.
+    A is (n, ld), W (K, ld) with zeros from column M on; Us[c] (n, K) is the part of the units
+    128 c .. 128 c + 127. Any number of blocks takes tiles in turn.
     """
     value, outputs = activation.value, 2 * K
     # Those who share a tile's weights: a warpgroup, so that it waits for no other, or a pair.
     sharing = WARPGROUP * pairs
-    rounds = -(-(K + 1) // pairs)
+    rounds = -(-K // (sharing // WARP))
     fours = 2 if K <= 10 or pairs == 1 else 1  # results at a time, as many as registers allow
     begin, consume = ring(ALONG)
     few, many = shares(pairs)
@@ -79,13 +80,20 @@ def hidden(activation: Activation, K: int, pairs: int = 1):
         """The tile's part of W and vr in shared memory, with zeros beyond the units."""
         hopper.arrive(barriers, i)
         hopper.wait(barriers, i, u4(0))  # nobody reads the last tile's any more
-        m = u4(column * u4(128) + t % u4(128))
-        inside = min(m, M - u4(1))
+        four = cuda.local.array(4, f4)
+        ld, c = u4(W.shape[1]), u4(t % u4(WARP) * u4(4))
+        m = u4(column * u4(128) + c)
         for r in range(rounds):
-            k = u4(u4(pairs * r) + t // u4(128))
-            value = vr[inside] if k == u4(K) else W[min(k, u4(K - 1)), inside]
-            if k <= u4(K):
-                floats[at + u4(sharing * r) + t] = value if m < M else f4(0)
+            k = u4(u4(sharing // WARP * r) + t // u4(WARP))
+            copy(four, 0, W, u4(min(k, u4(K - 1)) * ld + min(m, ld - u4(4))))
+            for e in range(4):
+                four[e] = four[e] if m < ld else f4(0)
+            if k < u4(K):
+                copy(floats, u4(at + k * u4(128) + c), four, 0)
+        m = u4(column * u4(128) + t)
+        factor = vr[min(m, M - u4(1))]
+        if t < u4(128):
+            floats[at + u4(128 * K) + t] = factor if m < M else f4(0)
         hopper.arrive(barriers, i)
         hopper.wait(barriers, i, u4(1))
 

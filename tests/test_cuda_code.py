@@ -28,6 +28,7 @@ from twolayer.kernels.cuda import (
     packing,
     probes,
     products,
+    ring,
     samples,
     sums,
     tensor,
@@ -387,7 +388,7 @@ def check_wgmma(kernel, signature, pairs, spills=0):
     assert code.count("LDL", "STL") <= spills
     assert not doubles(code)
     # A block starts with as many as there are, so that its warpgroups can share them out anew.
-    assert code.registers == 65536 // wgmma.threads(pairs) // 8 * 8
+    assert code.registers == 65536 // ring.threads(pairs) // 8 * 8
     assert code.count("USETMAXREG") == 2
     assert code.shared + wgmma.SHARED <= 227 << 10
     assert code.count("UBLKCP") >= 2

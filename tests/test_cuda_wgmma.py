@@ -17,7 +17,7 @@ if os.environ.get("NUMBA_ENABLE_CUDASIM") != "1":
 pytest.importorskip("numba_cuda")
 pytest.importorskip("greenlet")
 
-from twolayer.kernels.cuda import hopper, wgmma
+from twolayer.kernels.cuda import hopper, ring, wgmma
 from twolayer.kernels.cuda.insides import BarrierError, check_blocks
 
 WIDE, LONG, DEEP = (130, 70, 150, 2), (300, 130, 30, 3), (70, 400, 260, 1)
@@ -67,16 +67,16 @@ def test_sums(tries, shape, parts, promote):
 def test_planes_hold_a_matrix(tries):
     P = np.random.default_rng(0).normal(size=(200, 100)).astype(np.float32)
     planes, padded = tries.pack(P, 200)
-    assert planes.size == 2 * 2 * wgmma.BLOCK
+    assert planes.size == 2 * 2 * ring.BLOCK
     along, across = (
         np.block([
             [
-                sum(factor(planes, (2 * i + j) * wgmma.BLOCK, layout, plane) for plane in range(2))
+                sum(factor(planes, (2 * i + j) * ring.BLOCK, layout, plane) for plane in range(2))
                 for j in range(2)
             ]
             for i in range(2)
         ])
-        for layout, factor in ((wgmma.ALONG, rows), (wgmma.ACROSS, columns))
+        for layout, factor in ((ring.ALONG, rows), (ring.ACROSS, columns))
     )  # fmt: skip
     np.testing.assert_allclose(along, padded, atol=2**-20)
     np.testing.assert_array_equal(along, across)
@@ -91,7 +91,7 @@ def rows(planes, at, layout, plane):
 def columns(planes, at, layout, plane):
     from twolayer.kernels.cuda.emulated import factor
 
-    halves = [factor(planes, at + h * wgmma.HALF, 64, plane, layout).T for h in range(2)]
+    halves = [factor(planes, at + h * ring.HALF, 64, plane, layout).T for h in range(2)]
     return np.concatenate(halves)
 
 
@@ -103,7 +103,7 @@ def test_other_strides_give_other_sums(tries):
 @pytest.fixture
 def fresh():
     """Kernels made anew, from the operations as they are now."""
-    factories = wgmma.hidden, wgmma.sums, wgmma._ring
+    factories = wgmma.hidden, wgmma.sums, ring.ring
     for factory in factories:
         factory.cache_clear()
     yield
@@ -121,7 +121,7 @@ def test_a_stage_that_nobody_waits_for_shows(tries, fresh, monkeypatch):
     wait = hopper.wait
 
     def waits_for_some(barriers, i, parity):
-        if i >= wgmma.STAGES:
+        if i >= ring.STAGES:
             wait(barriers, i, parity)
 
     monkeypatch.setattr(hopper, "wait", waits_for_some)
@@ -141,7 +141,7 @@ def test_turns_are_kept(tries, fresh, monkeypatch):
     wait = hopper.wait
 
     def waits_for_some(barriers, i, parity):
-        if i < 2 * wgmma.STAGES:
+        if i < 2 * ring.STAGES:
             wait(barriers, i, parity)
 
     monkeypatch.setattr(hopper, "wait", waits_for_some)

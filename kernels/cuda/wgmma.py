@@ -5,9 +5,8 @@ In either plane the chunk c of 16 bytes of row r lies in place c XOR (r mod 8) o
 bytes, as wgmma reads it from shared memory, whether the sum runs along the rows or across them. So
 a slice of a factor arrives by plain copies.
 
-A block has one warpgroup that copies, one thread of it, and pairs of warpgroups that multiply: each
-of a pair has half of a tile of 128 × 128. With two pairs one makes its tile's epilogue while the
-other multiplies.
+`ring` has how they travel and who multiplies. With two pairs of warpgroups one makes its tile's
+epilogue while the other multiplies.
 """
 
 from functools import cache
@@ -21,106 +20,27 @@ from . import hopper
 from .hopper import RESULTS, WARPGROUP, Layout
 from .insides import WARP, launch_bounds
 from .pairs import get_pair, put_pair
+from .ring import (
+    ACROSS,
+    ALONG,
+    BARRIERS,
+    BLOCK,
+    HALF,
+    STAGE,
+    STAGES,
+    TURNS,
+    WARPS,
+    WEIGHTS,
+    after,
+    ring,
+    shares,
+    threads,
+)
 
 u4, u8, f4 = np.uint32, np.uint64, np.float32
-STAGES = 3
-BLOCK = 8192  # words of 32 bits: 128 × 64, both planes
-HALF = BLOCK // 4  # words of 64 × 64 of one plane
-STAGE = 2 * BLOCK
 MOST_OUTPUTS = 16  # K at most
 # Bytes of dynamic shared memory: stages, and for each pair the weights of its tile and its scales.
 SHARED = hopper.ATOM + 4 * (STAGES * STAGE + 2 * 128 * (MOST_OUTPUTS + 1))
-ALONG = Layout(across=False, step=32, leading=16, stride=1024, low=16384)
-ACROSS = Layout(across=True, step=2048, leading=8192, stride=1024, low=16384)
-_TURNS = 2 * STAGES  # after full and empty stages
-_WEIGHTS = _TURNS + 2
-_BARRIERS = _WEIGHTS + 2
-_WARPS = WARPGROUP // WARP
-
-
-def threads(pairs: int) -> int:
-    """Threads of a block with so many pairs of warpgroups that multiply."""
-    return WARPGROUP * (1 + 2 * pairs)
-
-
-@register_jitable
-def after(slot, parity):
-    """The stage after this one, and its barriers' parity."""
-    last = slot == u4(STAGES - 1)
-    return u4(0) if last else u4(slot + u4(1)), u4(parity ^ u4(1)) if last else parity
-
-
-@cache
-def _ring(layout: Layout, promote: bool = False):
-    """begin(barriers, readers), and consume(sums, shared, a, b, barriers, slot, parity, count, lane).
-
-    `consume` multiplies `count` stages, from that slot of the ring on.
-    """
-    multiply = hopper.multiplier(layout)
-    one_left, none_left = hopper.products_left(1), hopper.products_left(0)
-
-    @register_jitable
-    def begin(barriers, readers):
-        for i in range(STAGES):
-            hopper.start(barriers, i, 1)
-            hopper.start(barriers, STAGES + i, readers)
-        for i in range(2):
-            hopper.start(barriers, _TURNS + i, 2 * _WARPS)
-            hopper.start(barriers, _WEIGHTS + i, 2 * WARPGROUP)
-        hopper.started()
-
-    @register_jitable
-    def begin_stage(sums, shared, a, b, barriers, slot, parity):
-        hopper.wait(barriers, slot, parity)
-        multiply(sums, shared, u4(a + slot * u4(STAGE)), u4(b + slot * u4(STAGE)))
-
-    @register_jitable
-    def give_back(barriers, slot, lane):
-        if lane == u4(0):
-            hopper.arrive(barriers, u4(u4(STAGES) + slot))
-
-    @register_jitable
-    def consume(sums, shared, a, b, barriers, slot, parity, count, lane):
-        for e in range(RESULTS):
-            sums[e] = f4(0)
-        s, last = u4(0), u4(0)
-        while s < count:
-            begin_stage(sums, shared, a, b, barriers, slot, parity)
-            one_left()
-            if s > u4(0):
-                give_back(barriers, last, lane)
-            last, s = slot, u4(s + u4(1))
-            slot, parity = after(slot, parity)
-        none_left()
-        if count > u4(0):
-            give_back(barriers, last, lane)
-
-    @register_jitable
-    def consume_and_promote(sums, shared, a, b, barriers, slot, parity, count, lane):
-        """`consume`, two stages at a time whose sums are added to the others rounded, not cut."""
-        slab = cuda.local.array(RESULTS, f4)
-        for e in range(RESULTS):
-            sums[e] = slab[e] = f4(0)
-        s = u4(0)
-        while s < count:
-            next_, next_parity = after(slot, parity)
-            begin_stage(slab, shared, a, b, barriers, slot, parity)
-            begin_stage(slab, shared, a, b, barriers, next_, next_parity)
-            one_left()
-            give_back(barriers, slot, lane)
-            none_left()
-            give_back(barriers, next_, lane)
-            for e in range(RESULTS):
-                sums[e] += slab[e]
-                slab[e] = f4(0)
-            slot, parity = after(next_, next_parity)
-            s = u4(s + u4(2))
-
-    return begin, consume_and_promote if promote else consume
-
-
-# Registers of a thread: a block starts with the same number for all, and shares them out anew.
-_REGISTERS = {1: (40, 232), 2: (24, 112)}
 
 
 @cache
@@ -133,10 +53,8 @@ def hidden(activation: Activation, K: int, pairs: int = 1):
     """
     value, outputs, rows = activation.value, 2 * K, K // 2 + 1
     fours = 2 if K <= 10 or pairs == 1 else 1  # results at a time, as many as registers allow
-    begin, consume = _ring(ALONG)
-    few, many = (
-        hopper.registers(c, m) for c, m in zip(_REGISTERS[pairs], (False, True), strict=True)
-    )
+    begin, consume = ring(ALONG)
+    few, many = shares(pairs)
 
     @register_jitable
     def produce(shared, first, barriers, Xp, Vp, tiles, across, blocks):
@@ -221,7 +139,7 @@ def hidden(activation: Activation, K: int, pairs: int = 1):
     def kernel(Xp, Vp, xr, vr, W, A, Us, n, M, inputs):
         shared = cuda.shared.array(0, u4)
         floats = cuda.shared.array(0, f4)  # the same memory
-        barriers = cuda.shared.array(_BARRIERS, u8)
+        barriers = cuda.shared.array(BARRIERS, u8)
         t = u4(cuda.threadIdx.x)
         lane = u4(t % u4(WARP))
         group = u4(
@@ -231,7 +149,7 @@ def hidden(activation: Activation, K: int, pairs: int = 1):
         down, across = (u4(n) + u4(127)) // u4(128), (u4(M) + u4(127)) // u4(128)
         blocks = u4((u4(inputs) + u4(63)) // u4(64))
         if t == u4(0):
-            begin(barriers, 2 * _WARPS)
+            begin(barriers, 2 * WARPS)
         cuda.syncthreads()
         if group == u4(0):
             few()
@@ -243,10 +161,10 @@ def hidden(activation: Activation, K: int, pairs: int = 1):
             pair, half = u4((group - u4(1)) // u4(2)), u4((group - u4(1)) % u4(2))
             a, b = u4(first + half * u4(HALF)), u4(first + u4(BLOCK))
             at = first + u4(STAGES * STAGE) + pair * u4((K + 1) * 128)
-            weights = u4(u4(_WEIGHTS) + pair)
+            weights = u4(u4(WEIGHTS) + pair)
             me = t - u4(WARPGROUP) * (u4(1) + u4(2) * pair)
             q, turn = u4(pair * blocks), u4(u4(1) ^ pair)  # the first pair begins
-            own, other = u4(u4(_TURNS) + pair), u4(u4(_TURNS + 1) - pair)
+            own, other = u4(u4(TURNS) + pair), u4(u4(TURNS + 1) - pair)
             # Divisions have branches, after which the compiler no longer knows what is uniform.
             tile, step = (
                 u4(cuda.blockIdx.x) + pair * u4(cuda.gridDim.x),
@@ -283,8 +201,8 @@ def sums(promote: bool = False, layout: Layout = ACROSS):
     multiple of 128. Block (x, p) makes a tile of 128 columns of X by 128 of G. Tensor cores cut the
     sums where float32 would round: with `promote` those of 128 samples, then FADD adds them up.
     """
-    begin, consume = _ring(layout, promote)
-    few, many = (hopper.registers(c, m) for c, m in zip(_REGISTERS[1], (False, True), strict=True))
+    begin, consume = ring(layout, promote)
+    few, many = shares()
 
     @register_jitable
     def produce(shared, first, barriers, Xp, Gp, jx, jg, halves, blocksX, blocksG, begin_, count):
@@ -327,7 +245,7 @@ def sums(promote: bool = False, layout: Layout = ACROSS):
 
     def kernel(Gp, Xp, gr, xc, gVs, M, d, ld, share, samples):
         shared = cuda.shared.array(0, u4)
-        barriers = cuda.shared.array(_BARRIERS, u8)
+        barriers = cuda.shared.array(BARRIERS, u8)
         t = u4(cuda.threadIdx.x)
         lane = u4(t % u4(WARP))
         group = u4(
@@ -343,7 +261,7 @@ def sums(promote: bool = False, layout: Layout = ACROSS):
         begin_ = min(part * u4(share), rows)
         count = u4((min(begin_ + u4(share), rows) - begin_) // u4(64))
         if t == u4(0):
-            begin(barriers, halves * u4(_WARPS))
+            begin(barriers, halves * u4(WARPS))
         cuda.syncthreads()
         if group == u4(0):
             few()
@@ -363,7 +281,7 @@ def sums(promote: bool = False, layout: Layout = ACROSS):
                 column = jg * u4(64) + u4(2) * (lane % u4(4))
                 finish(sums, gr, xc, gVs, part, u4(M), u4(d), u4(ld), j, column)
 
-    return cuda.jit(**launch_bounds(threads(1)))(kernel)
+    return cuda.jit(**launch_bounds(threads()))(kernel)
 
 
 def hidden_signature() -> tuple:

@@ -243,13 +243,10 @@ def head(activation: Activation, outputs: int, dtype: str = "float32", packed: b
                     total += sums[u4(part * COLUMNS) + t]
                 gWs[cuda.blockIdx.y, u4(k) * ld + m] = total
 
-    if packed:
+    def to_packed(A, Delta, W, gWs, G, M, share, xr, maximum, gr):
+        run(A, Delta, W, gWs, G, M, share, xr, maximum, gr)
 
-        def kernel(A, Delta, W, gWs, G, M, share, xr, maximum, gr):
-            run(A, Delta, W, gWs, G, M, share, xr, maximum, gr)
-    else:
+    def to_plain(A, Delta, W, gWs, G, M, share):
+        run(A, Delta, W, gWs, G, M, share, Delta, Delta, Delta)
 
-        def kernel(A, Delta, W, gWs, G, M, share):
-            run(A, Delta, W, gWs, G, M, share, Delta, Delta, Delta)
-
-    return cuda.jit(kernel)
+    return cuda.jit(to_packed if packed else to_plain)

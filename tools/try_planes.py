@@ -2,9 +2,10 @@
 
     python tools/try_planes.py [mma|wgmma ...]
 
-A kernel that fails takes its process with it: one a process, where they are new. Prints a line of JSON for each try, in about a minute: the agreement with the oracle of small
-problems, then the gradient of large ones against cuda-tiled's and float64's, the time of each
-launch of an epoch, and that of an epoch.
+A kernel that fails takes its process with it: one a process, where they are new. Prints a line of
+JSON for each try, in about a minute: the agreement with the oracle of small problems, then the
+gradient of large ones against cuda-tiled's and float64's, the time of each launch of an epoch, and
+that of an epoch.
 """
 
 import json

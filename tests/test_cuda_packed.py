@@ -22,7 +22,7 @@ from numba.cuda.simulator.cudadrv import devices
 from numba.cuda.simulator.kernel import FakeCUDAKernel
 
 import twolayer as tl
-from twolayer import cases, planes
+from twolayer import cases, planes, tuning
 from twolayer.kernels.activations import ACTIVATIONS
 from twolayer.kernels.cuda import halves, head, packing
 from twolayer.kernels.cuda.insides import check_blocks
@@ -89,7 +89,9 @@ def in_numpy(sigma, shape):
 def small(monkeypatch):
     """The plan for small problems too, its products by NumPy, and its memory full of NaN."""
     monkeypatch.setattr(planes, "_LEAST", tl.Shape(1, 1, 1, 1))
-    monkeypatch.setattr(planes.PlanesPlan, "products", staticmethod(in_numpy))
+    engines = {"numpy": in_numpy, **planes.ENGINES}
+    monkeypatch.setattr(planes, "ENGINES", engines)
+    monkeypatch.setattr(planes.PlanesPlan, "candidates", lambda *_: [{"engine": "numpy"}])
     monkeypatch.setattr("twolayer.verify.STEPS", 2)
     make = cuda.device_array
 
@@ -332,12 +334,12 @@ def test_updates_over_rows(small):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("products", [planes.mma_products, planes.wgmma_products])
-def test_a_plan_with_its_own_products_agrees(products, small, monkeypatch):
+@pytest.mark.parametrize("engine", planes.ENGINES)
+def test_a_plan_with_each_engine_agrees(engine, small, monkeypatch):
     monkeypatch.setattr("twolayer.verify.STEPS", 1)
-    monkeypatch.setattr(planes.PlanesPlan, "products", staticmethod(products))
     case = cases.problem(tl.Network("tanh", "softmax"), tl.Shape(37, 9, 21, 3), "float32")
-    result = agreement(TENSOR, case)
+    with tuning.forced({"engine": engine}):
+        result = agreement(TENSOR, case)
     assert result.agrees, result
 
 

@@ -120,7 +120,7 @@ def test_a_product_without_its_barrier_shows(monkeypatch):
 def test_wide_and_long_problems_agree_in_one_kernel(dtype, monkeypatch):
     """All inputs, units and outputs that the kernel takes, and more samples than its blocks."""
     monkeypatch.setattr("twolayer.verify.STEPS", 1)
-    monkeypatch.setattr("twolayer.variants.cuda_fused._BLOCKS", 2)
+    monkeypatch.setattr("twolayer.device._MULTIPROCESSORS", 2)
     d, K = (32, 8) if dtype == "float32" else (16, 4)
     case = cases.problem(tl.Network("elu", "softmax"), tl.Shape(67, d, 64, K), dtype)
     result = agreement(tl.variants.get("cuda-fused"), case)
@@ -128,6 +128,39 @@ def test_wide_and_long_problems_agree_in_one_kernel(dtype, monkeypatch):
     case = cases.problem(tl.Network("elu", "softmax"), tl.Shape(8, d + 1, 64, K), dtype)
     with pytest.raises(ValueError, match=r"^variant cuda-fused is made for .*: take cuda-tiled$"):
         tl.variants.get("cuda-fused").plan(*case[1:])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "M", "d", "K"),
+    [("float32", 5, 3, 1), ("float32", 32, 8, 1), ("float32", 60, 10, 3), ("float64", 20, 6, 2)],
+)
+def test_samples_read_ahead_agree(dtype, M, d, K, monkeypatch):
+    """Warps with none, one and several pairs of groups of samples, and with part of a group."""
+    from twolayer import tuning
+    from twolayer.kernels.cuda import fused
+    from twolayer.kernels.cuda.memory import padded
+
+    monkeypatch.setattr("twolayer.verify.STEPS", 1)
+    monkeypatch.setattr("twolayer.device._MULTIPROCESSORS", 1)
+    variant, net = tl.variants.get("cuda-fused"), tl.Network("tanh", "squared")
+    for division in fused.divisions(dtype, M, padded(d, dtype), K):
+        assert division.ahead or division.warps == 16
+        for groups in (1, 2, 3, 4):
+            n = (groups * division.warps - 3) * division.samples + division.samples // 2 + 1
+            case = cases.problem(net, tl.Shape(n, d, M, K), dtype)
+            with tuning.forced({"warps": division.warps}):
+                result = agreement(variant, case)
+            assert result.agrees, result
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_the_search_for_the_largest_errors_runs():
+    from twolayer.kernels.cuda import accuracy, elementary
+
+    found = accuracy.elementary_errors(every=1 << 21, blocks=1)
+    assert set(found) == {"ex2", "rcp", *elementary.ULP}
+    for name, error in found.items():
+        assert 0 < error.ulp <= elementary.ULP.get(name, 0.501), (name, error)
 
 
 def test_tensor_products_are_as_accurate_as_they_say():
@@ -147,6 +180,21 @@ def test_tensor_products_are_as_accurate_as_they_say():
         errors[engine] = (abs(C - exact) / size).max()
     assert 2.0**-16 < errors[tensor.one_pass] <= 2.0**-10
     assert errors[tensor.three_passes] <= 3 * 2.0**-22 + 9 * 2.0**-23
+
+
+@pytest.mark.parametrize("tile", ["LARGE", "TALL"])
+def test_sums_over_samples_by_the_largest_tiles(tile):
+    """In two parts, the second one with a slice that ends early, and tiles that leave C."""
+    from twolayer.kernels.cuda import epilogues, products
+
+    random = np.random.default_rng(0)
+    tile = getattr(products, tile)
+    A, B = (random.standard_normal((21, columns)).astype(np.float32) for columns in (132, 140))
+    C = np.full((2, 132 * 140), np.nan, np.float32)
+    kernel = products.product("float32", tile, (False, False), epilogues.partial)
+    kernel[(products.blocks(tile, 132, 140), 1, 2), tile.threads](A, B, C, C.copy(), 132, 140, 16)
+    np.testing.assert_allclose(C[0], (A[:16].T @ B[:16]).ravel(), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(C[1], (A[16:].T @ B[16:]).ravel(), rtol=1e-5, atol=1e-5)
 
 
 def test_one_pass_is_an_explicit_choice():

@@ -17,11 +17,10 @@ if os.environ.get("NUMBA_ENABLE_CUDASIM") != "1":
 pytest.importorskip("numba_cuda")
 pytest.importorskip("greenlet")
 
-from twolayer.kernels.activations import ACTIVATIONS
 from twolayer.kernels.cuda import hopper, wgmma
 from twolayer.kernels.cuda.insides import BarrierError, check_blocks
 
-SHAPES = [(130, 70, 150, 2), (300, 200, 30, 3), (70, 400, 260, 1)]
+WIDE, LONG, DEEP = (130, 70, 150, 2), (300, 130, 30, 3), (70, 400, 260, 1)
 
 
 @pytest.fixture
@@ -47,19 +46,22 @@ def check(found, bound):
     assert max(error for name, error in found.items() if "2^-22" in name) < bound
 
 
-@pytest.mark.parametrize("grid", [1, 3])
-@pytest.mark.parametrize("pairs", [1, 2])
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    ("shape", "pairs", "grid"),
+    [(WIDE, 1, 1), (WIDE, 2, 2), (LONG, 1, 5), (LONG, 2, 1), (DEEP, 1, 2), (DEEP, 2, 1)],
+)
 def test_hidden(tries, shape, pairs, grid):
     found = tries.hidden(shape, pairs, 0, grid, "sigmoid")  # σ(0) is not 0
     check(found, 4)
     assert found["error of U"] < 1e-5
 
 
-@pytest.mark.parametrize("parts", [1, 2, 4])
-@pytest.mark.parametrize("shape", SHAPES)
-def test_sums(tries, shape, parts):
-    check(tries.sums(shape, parts, 0), 4)
+@pytest.mark.parametrize(
+    ("shape", "parts", "promote"),
+    [(WIDE, 1, False), (LONG, 2, False), (LONG, 4, False), (LONG, 2, True), (DEEP, 1, True)],
+)
+def test_sums(tries, shape, parts, promote):
+    check(tries.sums(shape, parts, 0, promote), 4)
 
 
 def test_planes_hold_a_matrix(tries):

@@ -282,17 +282,17 @@ def test_counters_are_read_from_what_ncu_prints(check):
     assert "| cuda-fused, n=1 | epoch.kernel | (2048, 1, 1) | (32, 1, 1) | 140.13 |" in text
 
 
-def test_errors_of_functions_are_asked_for_where_there_are_any(check, monkeypatch):
-    name = "twolayer.kernels.cuda.elementary"
-    find = importlib.util.find_spec
-    monkeypatch.setattr("importlib.util.find_spec", lambda n: None if n == name else find(n))
-    assert dict(check.gpu_parts.elementary(""))["skipped"]
-    monkeypatch.setattr("importlib.util.find_spec", lambda n: SimpleNamespace())
-    module = ModuleType(name)
-    module.errors = lambda: iter([("tanh", 1.5)])
-    monkeypatch.setitem(sys.modules, name, module)
-    assert dict(check.gpu_parts.elementary("")) == {"tanh": 1.5}
-    assert "| tanh | 1.500 |" in check.gpu_tables._elementary({"elementary": {"tanh": 1.5}})
+def test_errors_of_functions_are_held_to_their_bounds(check, monkeypatch):
+    package = "twolayer.kernels.cuda"
+    accuracy, elementary = (ModuleType(f"{package}.{n}") for n in ("accuracy", "elementary"))
+    accuracy.elementary_errors = lambda: {"ex2": (1.5, 3.0), "tanh": (3.25, -20.0)}
+    elementary.ULP = {"tanh": 3.0}
+    for module in (accuracy, elementary):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(f"{package}.accuracy", accuracy, raising=False)
+    found = {"elementary": dict(check.gpu_parts.elementary(""))}
+    assert check.complaints(found) == ["elementary, tanh: 3.25 ULP at -20.0 instead of 3.0"]
+    assert "| ex2 | 1.50 | 2 | 3.0 |" in check.gpu_tables._elementary(found)
 
 
 def test_an_agreement_has_every_activation_and_loss(check, monkeypatch):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
-import importlib.util
 import shutil
 import statistics
 import subprocess
@@ -12,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import gpu_counters
@@ -28,6 +27,7 @@ from twolayer.variants import jax
 
 NET, ODD_NET = tl.Network("tanh", "squared"), tl.Network("tanh", "softmax")
 SQUARE = 8192  # rows and columns of cuBLAS's largest product
+INSTRUCTIONS = {"ex2": 2.0, "rcp": 1.0}  # ULP at most, as NVIDIA documents them
 BLOCKS = 7  # of epochs on one sample
 TINY = """
 import twolayer as tl
@@ -56,6 +56,8 @@ def versions(_: str) -> Found:
     name = name.decode() if isinstance(name, bytes) else name
     capability = ".".join(map(str, device.compute_capability))
     yield "device", f"{name}, compute capability {capability}"
+    with contextlib.suppress(OSError):
+        yield "driver", Path("/proc/driver/nvidia/version").read_text().splitlines()[0]
     for package in ("numba-cuda", "cuda-bindings", "cuda-core", "nvidia-nvvm", "nvidia-nvjitlink"):
         with contextlib.suppress(metadata.PackageNotFoundError):
             yield package, metadata.version(package)
@@ -188,9 +190,11 @@ def registers(_: str) -> Found:
 
 
 def elementary(_: str) -> Found:
-    """Largest errors of the GPU's own elementary functions, in units in the last place."""
-    name = "twolayer.kernels.cuda.elementary"
-    if importlib.util.find_spec(name) is None:
-        yield "skipped", "the GPU has no elementary functions of its own"
-        return
-    yield from dict(importlib.import_module(name).errors()).items()
+    """Largest errors of the GPU's own elementary functions over all float32, in ULP."""
+    from twolayer.kernels.cuda import accuracy
+    from twolayer.kernels.cuda.elementary import ULP
+
+    bounds = INSTRUCTIONS | ULP
+    for name, (ulp, x) in accuracy.elementary_errors().items():
+        wrong = [] if ulp <= bounds[name] else [f"{ulp:.3g} ULP at {x!r} instead of {bounds[name]}"]
+        yield name, {"ulp": ulp, "bound": bounds[name], "at": repr(x), "wrong": wrong}

@@ -274,11 +274,9 @@ def _ceilings(found: Found) -> str:
 
 def _elementary(found: Found) -> str:
     rows = [
-        [key, f"{value:.3f}"] for key, value in found.get("elementary", {}).items()
-        if _number(value)
-    ]  # fmt: skip
-    return (
-        markdown_table(["largest error of a function", "units in the last place"], rows)
-        if rows
-        else ""
-    )
+        [name, f"{error['ulp']:.2f}", f"{error['bound']:g}", error["at"]]
+        for name, error in found.get("elementary", {}).items()
+        if isinstance(error, dict)
+    ]
+    heads = ["function, all float32", "largest error, ULP", "bound", "at"]
+    return markdown_table(heads, rows) if rows else ""

@@ -1,6 +1,6 @@
-"""Try the plan of packed matrices on a GPU with each of its products: right, and how fast.
+"""Try the plan of packed matrices on a GPU with each of its engines: right, and how fast.
 
-    python tools/try_planes.py [mma|wgmma ...]
+    python tools/try_planes.py ["mma" "wgmma" "wgmma in turns"]
 
 A kernel that fails takes its process with it: one a process, where they are new. Prints a line of
 JSON for each try, in about a minute: the agreement with the oracle of small problems, then the
@@ -16,9 +16,8 @@ import numpy as np
 from numba import cuda
 
 import twolayer as tl
-from twolayer import cases, planes, verify
+from twolayer import cases, planes, tuning, verify
 
-PRODUCTS = {"mma": planes.mma_products, "wgmma": planes.wgmma_products}
 SMALL = [(1100, 50, 70, 3), (1500, 65, 130, 10), (1025, 200, 48, 16)]
 LARGE = [(60_000, 784, 1024, 10), (100_000, 784, 128, 10), (100_000, 784, 128, 1)]
 LAUNCHES = ("pack V", "A and parts of U", "loss", "head", "sums")
@@ -89,21 +88,21 @@ def tried(case, tiled, exact):
 
 def main():
     """Run all tries."""
-    names = sys.argv[1:] or list(PRODUCTS)
+    names = sys.argv[1:] or sorted(planes.ENGINES)
     for name in names:
-        planes.PlanesPlan.products = staticmethod(PRODUCTS[name])
-        for found in agreements():
-            print(json.dumps({"products": name, **found}), flush=True)
+        with tuning.forced({"engine": name}):
+            for found in agreements():
+                print(json.dumps({"engine": name, **found}), flush=True)
     for shape in LARGE:
         problem = large(shape)
         for name in names:
             begin = time.time()
-            planes.PlanesPlan.products = staticmethod(PRODUCTS[name])
             try:
-                found = tried(*problem)
+                with tuning.forced({"engine": name}):
+                    found = tried(*problem)
             except Exception as failure:
                 found = {"failed": f"{type(failure).__name__}: {failure}"}
-            line = {"products": name, "try": "large", "shape": shape, **found}
+            line = {"engine": name, "try": "large", "shape": shape, **found}
             print(json.dumps({**line, "s": round(time.time() - begin, 1)}), flush=True)
 
 

@@ -15,13 +15,16 @@ from ..network import Shape
 class CudaFused(CudaPlan):
     """Two launches an epoch: the sums of blocks of samples, and their sum with the update."""
 
+    @classmethod
+    def candidates(cls, shape: Shape, dtype: str) -> list[Any]:
+        """Fewer units a lane in more warps, and more in fewer."""
+        return [{"warps": division.warps} for division in _divisions(shape, dtype)]
+
     @property
     def _division(self) -> Any:
-        """How the kernel divides a warp among units and samples."""
-        from ..kernels.cuda import fused
-
-        _, d, M, K = self.shape
-        return fused.divide(self.dtype.name, M, padded(d, self.dtype), K)
+        """How the kernel divides a block among units and samples."""
+        found = _divisions(self.shape, self.dtype.name)
+        return next(one for one in found if one.warps == self.parameters["warps"])
 
     def _blocks(self, rows: int) -> int:
         """One block for each multiprocessor, or as many as have samples."""
@@ -40,7 +43,6 @@ class CudaFused(CudaPlan):
             self.net.sigma, self.net.objective, self.dtype.name, self._division,
             padded(d, self.dtype), K,
         )  # fmt: skip
-        self._block = fused.THREADS
         blocks = self._blocks(n)
         # Columns that fill a row of W up to 16 bytes are never written, nor read into θ.
         self._gVs = self._empty(blocks, self._dV.size)
@@ -53,12 +55,18 @@ class CudaFused(CudaPlan):
         blocks = self._blocks(len(X))
         sums = self._gVs[:blocks], self._gWs[:blocks], self._losses[:blocks]
         arguments = X, Y, self._dV, self._dW, *sums, self.shape.M
-        return [bound(self._kernel, blocks, self._block, arguments)], sums
+        return [bound(self._kernel, blocks, self._division.threads, arguments)], sums
 
     def _predict_rows(self, X: Any, F: np.ndarray) -> None:
         arguments = X, self._dV, self._dW, self._Z, self._F, self.shape.d, self.shape.M
         bound(self._predict_kernel, -(-len(X) // self._threads), self._threads, arguments)()
         self._F[: len(X)].copy_to_host(F)
+
+
+def _divisions(shape: Shape, dtype: str) -> list[Any]:
+    from ..kernels.cuda import fused
+
+    return fused.divisions(dtype, shape.M, padded(shape.d, dtype), shape.K)
 
 
 def _refuses(shape: Shape, dtype: np.dtype) -> str | None:

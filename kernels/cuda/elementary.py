@@ -3,13 +3,16 @@
 Code compiled for a GPU gets these in the place of `elementary`'s; formulas, other targets and
 float64 know nothing of it. A GPU has 2ˣ (ex2.approx, at most 2 ULP) and 1/x (rcp.approx, at most
 1 ULP) as single instructions. Both flush to zero: a result below 2⁻¹²⁶, the smallest normal number,
-is 0, so that e^x for x < −87.3, the logistic function there and its like are 0, as is the slope of
-tanh for |a| > 43.6. NaN passes on; all results are finite, of infinities too.
+is 0, so that e^x and the logistic function are 0 for x < −87.4, and the slope of tanh, twice what
+is flushed, for |a| > 44. NaN passes on; all results are finite, of infinities too.
 
 2ˣ of the rounded product x log₂e would be off by up to |x| / 2 ULP: what the rounding changed in
 e^x is k = x − y ln 2, for two more instructions. A function and its slope share 2ˣ and 1/x, since
-the compiler computes equal expressions once. `ULP` bounds the errors, with the instructions at
-their documented worst all at once; what they are on a GPU is found by `accuracy.elementary_errors`.
+the compiler computes equal expressions once.
+
+`ULP` states the errors, as the activations do; instructions that round to nearest keep them.
+`WORST` bounds them with every instruction at its documented worst for the same input. Those of a
+GPU are found by `accuracy.elementary_errors`. Results below 2⁻¹²⁵ are left out of both.
 """
 
 import math
@@ -17,13 +20,15 @@ import math
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic, overload, register_jitable
 
 from .. import activations, elementary
 
 f4 = np.float32
 
-ULP = {"exp_neg": 3.0, "logistic": 4.0, "logistic_slope": 5.0, "tanh": 3.0, "tanh_slope": 5.0}
+ULP = {"exp_neg": 2.0, "logistic": 4.0, "logistic_slope": 5.0, "tanh": 2.0, "tanh_slope": 5.0}
+WORST = {"exp_neg": 4.6, "logistic": 7.4, "logistic_slope": 7.4, "tanh": 3.4, "tanh_slope": 7.6}
 
 _ZERO, _HALF, _ONE, _FOUR = f4(0), f4(0.5), f4(1), f4(4)
 _LOG2E, _TWICE_LOG2E = f4(1 / math.log(2)), f4(2 / math.log(2))
@@ -32,8 +37,7 @@ _LN2_REST, _HALF_LN2_REST = f4(math.log(2) - float(_LN2)), f4(0.5 * (math.log(2)
 # Where e^x and 1 / (1 + e^x) are 0 already, and 2ˣ is finite.
 _FAR, _HALF_FAR, _FAR_BELOW = f4(88.5), f4(44.25), f4(-104)
 _NEAR = f4(0.6)  # from here on 1 − 2 / (1 + e^(2|a|)) is as accurate as the polynomial
-_P = f4(-0.33332598), f4(0.13313116), f4(-0.052211806), f4(0.015612635)
-_P0, _P1, _P2, _P3 = _P
+_P0, _P1, _P2, _P3 = f4(-0.33332598), f4(0.13313116), f4(-0.052211806), f4(0.015612635)
 
 
 def ex2(x):
@@ -43,9 +47,9 @@ def ex2(x):
 
 
 def rcp(x):
-    """1/x within 1 ULP, subnormal results 0."""
+    """1/x within 1 ULP, subnormal results 0 and 1/x of subnormal numbers infinite."""
     with np.errstate(all="ignore"):
-        return _flushed(1 / np.float64(x))
+        return _flushed(1 / np.float64(_flushed(x)))
 
 
 def _flushed(x):
@@ -84,22 +88,14 @@ def _assembly(text: str, constraints: str):
     return codegen
 
 
-def _binary(name: str):
+def _called(name: str):
+    """Code generation for a function of LLVM on float32."""
+
     def codegen(context, builder, signature, args):
         kind = ir.FunctionType(ir.FloatType(), [ir.FloatType()] * len(args))
-        function = builder.module.globals.get(name)
-        if function is None:
-            function = ir.Function(builder.module, kind, name)
-        return builder.call(function, args)
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
 
     return codegen
-
-
-_hex = "0f{:08X}".format(int(_NEAR.view(np.uint32)))
-_near_text = (
-    "{ .reg .pred p; .reg .f32 b; abs.f32 b, $1; setp.lt.f32 p, b, %s; "
-    "@p fma.rn.f32 $0, $1, $2, $1; }" % _hex
-)
 
 
 @intrinsic
@@ -114,7 +110,7 @@ def _rcp(typingctx, x):
 
 @intrinsic
 def _fma(typingctx, x, y, z):
-    return types.float32(*[types.float32] * 3), _binary("llvm.fma.f32")
+    return types.float32(*[types.float32] * 3), _called("llvm.fma.f32")
 
 
 @intrinsic
@@ -124,12 +120,17 @@ def _smaller(typingctx, x, y):
 
 @intrinsic
 def _with_sign(typingctx, x, sign):
-    return types.float32(*[types.float32] * 2), _binary("llvm.copysign.f32")
+    return types.float32(*[types.float32] * 2), _called("llvm.copysign.f32")
 
 
 @intrinsic
 def _add_near_zero(typingctx, a, q, far):
-    return types.float32(*[types.float32] * 3), _assembly(_near_text, "=f,f,f,0")
+    near = f"0f{int(_NEAR.view(np.uint32)):08X}"
+    text = (
+        "{ .reg .pred p; .reg .f32 b; abs.f32 b, $1; setp.lt.f32 p, b, " + near + "; "
+        "@p fma.rn.f32 $0, $1, $2, $1; }"
+    )
+    return types.float32(*[types.float32] * 3), _assembly(text, "=f,f,f,0")
 
 
 @overload(ex2)
@@ -170,10 +171,13 @@ def _share(b):
 
 @register_jitable(forceinline=True)
 def tanh(a):
-    """tanh a = 1 − 2 / (1 + e^(2|a|)) with the sign of a, near 0 a polynomial."""
+    """tanh a = 1 − 2 / (1 + e^(2|a|)) with the sign of a, near 0 a polynomial.
+
+    The sign of a zero is not kept.
+    """
     far = _ONE - _share(smaller(abs(a), _HALF_FAR))
     t = a * a
-    q = t * fma(t, fma(t, fma(t, _P3, _P2), _P1), _P0)
+    q = t * fma(t, fma(t, fma(t, _P3, _P2), _P1), _P0)  # tanh a / a − 1
     return add_near_zero(a, q, with_sign(far, a))
 
 

@@ -137,7 +137,9 @@ def factor(shared: np.ndarray, at: int, size: int, plane: int, layout: Any) -> n
     i, k = np.arange(size)[:, np.newaxis], np.arange(64)
     within, steps = k % 16, k // 16 * layout.step + plane * layout.low
     if layout.across:
-        place = i // 64 * layout.leading + within // 8 * layout.stride + within % 8 * 128 + i % 64 * 2
+        place = (
+            i // 64 * layout.leading + within // 8 * layout.stride + within % 8 * 128 + i % 64 * 2
+        )
     else:
         place = i // 8 * layout.stride + i % 8 * 128 + within * 2
     place = place + steps + 4 * at

@@ -12,6 +12,7 @@ from numba.extending import register_jitable
 
 from ..activations import Activation
 from ..losses import Loss
+from . import elementary  # noqa: F401  (σ and σ′ by the GPU's own instructions)
 from .memory import copy, vector
 from .types import real_type
 
@@ -67,23 +68,25 @@ def plain(dtype: str, run: int):
 
 
 def times(dtype: str, run: int):
-    """Epilogue: C = sum ⊙ D; C may be D."""
-    real, store = real_type(dtype), _store(dtype, run)
+    """Epilogue: C = sum ⊙ D; C may be D. What it reads of D is read for several runs at a time."""
+    store = _store(dtype, run)
     wide = run == vector(dtype)
 
     @register_jitable
-    def epilogue(sums, C, D, part, row, column, columns):
-        factor = cuda.local.array(run, real)
+    def read(factors, at, D, row, column, columns):
         if wide:
-            copy(factor, 0, D, u8(row) * u8(columns) + u8(column))
+            copy(factors, at, D, u8(row) * u8(columns) + u8(column))
         else:
             for e in range(run):
-                factor[e] = D[row, column + u8(e)]
+                factors[at + e] = D[row, column + u8(e)]
+
+    @register_jitable
+    def epilogue(sums, factors, at, C, row, column):
         for e in range(run):
-            sums[e] *= factor[e]
+            sums[e] *= factors[at + e]
         store(C, row, column, sums, 0)
 
-    return epilogue
+    return read, epilogue
 
 
 def partial(dtype: str, run: int):

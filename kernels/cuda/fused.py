@@ -23,45 +23,69 @@ from ..activations import Activation
 from ..losses import Loss
 from . import elementary  # noqa: F401  (σ and σ′ by the GPU's own instructions)
 from .insides import WARP, in_simulator
-from .memory import copy, element, vector
+from .memory import copy, element, prefetch, vector
 from .types import real_type
 
-WARPS = 8  # of a block: two for each of a multiprocessor's four schedulers, 255 registers a lane
-THREADS = WARPS * WARP
 UNITS = (8, 16, 32, 64)  # hidden units of a network, filled up
-_REGISTERS = 200  # 32-bit ones that a lane's arrays may take
+# 32-bit registers that a lane's arrays may take, by the warps of the only block of a
+# multiprocessor: its registers are shared out among them, 255 or 128 a lane.
+_REGISTERS = {8: 206, 16: 100}
 
 u4, u8 = np.uint32, np.uint64
 _ALL = u4(0xFFFFFFFF)
 
 
 class Division(NamedTuple):
-    """What a warp is made of: `units` a lane, `lanes` that share a sample, `samples` at a time."""
+    """What a block is made of: `warps`, each of `samples` at a time.
 
+    A lane has so many `units`, and `lanes` share a sample. `ahead`: a sample is read into registers
+    while the one before is computed with.
+    """
+
+    warps: int
     units: int
     lanes: int
     samples: int
+    ahead: bool
+
+    @property
+    def threads(self) -> int:
+        """Threads of a block."""
+        return WARP * self.warps
 
     @property
     def block(self) -> int:
         """Samples that a block has at a time."""
-        return WARPS * self.samples
+        return self.warps * self.samples
 
 
-def divide(dtype: str, M: int, columns: int, K: int) -> Division:
-    """As many units a lane as its registers hold, for M units, x of so many columns, K outputs."""
+def divisions(dtype: str, M: int, columns: int, K: int) -> list[Division]:
+    """Those that registers allow, for M units, x of so many columns and K outputs.
+
+    More warps hide more of each other's latencies, more units a lane share more of x. Each has as
+    many units a lane as fit; with the most warps it is left out where they are fewer than 4.
+    """
     words = np.dtype(dtype).itemsize // 4
     total = next(size for size in UNITS if size >= M)
 
-    def registers(units: int) -> int:
-        return words * (units * (2 * columns + 2 * K + 2) + columns + K)
+    def registers(units: int, samples: int) -> int:
+        return words * (units * (2 * columns + 2 * K + 2) + samples * (columns + K))
 
-    units = next(u for u in (8, 4, 2) if registers(u) <= _REGISTERS or u == 2)
-    return Division(units, total // units, WARP * units // total)
+    found = []
+    for warps, least in ((16, 4), (8, 2))[words - 1 :]:  # float64's σ needs more registers itself
+        held = _REGISTERS[warps]
+        fitting = [u for u in (8, 4, 2) if u >= least and registers(u, 1) <= held]
+        units = fitting[0] if fitting else least
+        if fitting or warps == 8:
+            ahead = registers(units, 2) <= held
+            found.append(Division(warps, units, total // units, WARP * units // total, ahead))
+    return found
 
 
 @cache
-def gradient(activation: Activation, loss: Loss, dtype: str, division: Division, columns: int, K: int):
+def gradient(
+    activation: Activation, loss: Loss, dtype: str, division: Division, columns: int, K: int
+):
     """Kernel(X, Y, V, W, gVs, gWs, losses, M): sums over the samples of each block.
 
     X (n, columns), Y (n, K), gVs (blocks, M columns), gWs (blocks, K ld), losses (blocks,). A warp
@@ -69,13 +93,13 @@ def gradient(activation: Activation, loss: Loss, dtype: str, division: Division,
     """
     real, width = real_type(dtype), vector(dtype)
     value, slope, loss_row = activation.value, activation.slope, loss.loss_row
-    units, lanes, samples = division
+    warps, units, lanes, samples, ahead = division
+    threads = division.threads
     sizeV, sizeW, parts = units * columns, units * K, columns // width
     one_output = K == 1
-    within, across = rounds(1, lanes), rounds(lanes, WARP)
-    halves = rounds(1, WARPS)[::-1]  # 4, 2, 1
-    slot = lanes * (sizeV + sizeW)
-    handed = WARPS // 2 * slot
+    within, across, halvings = (size.bit_length() - 1 for size in (lanes, samples, warps))
+    pitch = sizeV + sizeW | 1  # rows of different lanes begin on different banks
+    handed = warps // 2 * lanes * pitch
 
     @register_jitable
     def load(x, y, X, Y, row, last):
@@ -88,7 +112,7 @@ def gradient(activation: Activation, loss: Loss, dtype: str, division: Division,
 
     @register_jitable
     def add_sample(x, y, v, w, gv, gw, whole, inside):
-        """Add a sample's gradients to gv and gw; its loss. Nothing if not `inside`, unless `whole`."""
+        """Add a sample's gradients to gv and gw; return ℓ. It counts if `whole` or `inside`."""
         z = cuda.local.array(units, real)
         s = cuda.local.array(units, real)
         u = cuda.local.array(K, real)
@@ -102,8 +126,8 @@ def gradient(activation: Activation, loss: Loss, dtype: str, division: Division,
             total = w[k] * z[0]
             for i in range(1, units):
                 total += w[i * K + k] * z[i]
-            for offset in within:
-                total += cuda.shfl_xor_sync(_ALL, total, offset)
+            for r in range(within):
+                total += cuda.shfl_xor_sync(_ALL, total, 1 << r)
             u[k] = total
         ell = np.float64(loss_row(u, y, u))
         if not whole:
@@ -126,7 +150,7 @@ def gradient(activation: Activation, loss: Loss, dtype: str, division: Division,
 
     def kernel(X, Y, V, W, gVs, gWs, losses, M):
         shared = cuda.shared.array(handed, real)
-        totals = cuda.shared.array(WARPS, np.float64)
+        totals = cuda.shared.array(warps, np.float64)
         v = cuda.local.array(sizeV, real)
         gv = cuda.local.array(sizeV, real)
         w = cuda.local.array(sizeW, real)
@@ -136,87 +160,92 @@ def gradient(activation: Activation, loss: Loss, dtype: str, division: Division,
         x_next = cuda.local.array(columns, real)
         y_next = cuda.local.array(K, real)
         t = u4(cuda.threadIdx.x)
-        warp, lane = t // u4(WARP), t % u4(WARP)
-        first = lane % u4(lanes) * u4(units)
+        # The same in all lanes, as the compiler sees by the shuffle.
+        warp = u4(cuda.shfl_sync(_ALL, np.int32(t // u4(WARP)), 0))
+        lane = t % u4(WARP)
+        first, slot = u4(lane % u4(lanes) * u4(units)), u4(lane // u4(lanes))
+        M = u4(M)
         for i in range(units):
-            m = first + u4(i)
+            m = u4(first + u4(i))
             for j in range(columns):
-                v[i * columns + j] = V[m, j] if m < M else real(0)
-                gv[i * columns + j] = real(0)
+                v[i * columns + j] = gv[i * columns + j] = real(0)
+            if m < M:
+                for p in range(parts):
+                    copy(v, i * columns + p * width, V, u8(m) * u8(columns) + u8(p * width))
             for k in range(K):
                 w[i * K + k] = W[k, m] if m < M else real(0)
                 gw[i * K + k] = real(0)
         total = np.float64(0)
         n = u4(X.shape[0])
         last = u4(n - u4(1))
-        stride = u4(u4(cuda.gridDim.x) * u4(WARPS * samples))
-        row = u4(u4(u4(cuda.blockIdx.x) * u4(WARPS) + warp) * u4(samples) + lane // u4(lanes))
-        # Groups of samples of which the warp has all: two at a time, each read one ahead.
-        end = u4(u4(n // u4(samples)) * u4(samples))
-        load(x, y, X, Y, row, last)
-        following = u4(row + stride)
-        while following < end:
-            load(x_next, y_next, X, Y, following, last)
-            total += add_sample(x, y, v, w, gv, gw, True, True)
-            row = u4(following + stride)
-            load(x, y, X, Y, row, last)
-            total += add_sample(x_next, y_next, v, w, gv, gw, True, True)
-            following = u4(row + stride)
-        while row - lane // u4(lanes) < n:
+        end = u4(n // u4(samples) * u4(samples))
+        stride = u4(u4(cuda.gridDim.x) * u4(warps * samples))
+        group = u4(u4(u4(cuda.blockIdx.x) * u4(warps) + warp) * u4(samples))
+        if ahead:
+            load(x, y, X, Y, u4(group + slot), last)
+            following = u4(group + stride)
+            while following < end:  # two groups of which the warp has all samples
+                load(x_next, y_next, X, Y, u4(following + slot), last)
+                total += add_sample(x, y, v, w, gv, gw, True, True)
+                group = u4(following + stride)
+                # Keeps this read after the last use of x, whose registers it then takes.
+                cuda.syncwarp()
+                load(x, y, X, Y, u4(group + slot), last)
+                total += add_sample(x_next, y_next, v, w, gv, gw, True, True)
+                following = u4(group + stride)
+        while group < n:
+            row = u4(group + slot)
+            group = u4(group + stride)
+            if not ahead:
+                load(x, y, X, Y, row, last)
+                following = min(u4(group + slot), last)
+                prefetch(X, u8(following) * u8(columns) + u8(lane % u4(columns)))
             total += add_sample(x, y, v, w, gv, gw, False, row < n)
-            row = u4(row + stride)
-            load(x, y, X, Y, row, last)
+            if ahead:
+                load(x, y, X, Y, u4(group + slot), last)
         if one_output:
             for i in range(units):
                 for j in range(columns):
                     gv[i * columns + j] *= w[i]
-        for offset in across:
+        for r in range(across):
+            offset = lanes << r
             for e in range(sizeV):
                 gv[e] += cuda.shfl_xor_sync(_ALL, gv[e], offset)
             for e in range(sizeW):
                 gw[e] += cuda.shfl_xor_sync(_ALL, gw[e], offset)
             total += cuda.shfl_xor_sync(_ALL, total, offset)
-        # Half of the warps hand their sums to the other half, until one warp has them all.
-        place = lane * u4(sizeV + sizeW)
         if lane == u4(0):
             totals[warp] = total
-        for half in halves:
-            if warp >= half and warp < 2 * half and lane < lanes:
-                at = (warp - u4(half)) * u4(slot) + place
-                for e in range(sizeV):
-                    shared[at + u4(e)] = gv[e]
-                for e in range(sizeW):
-                    shared[at + u4(sizeV + e)] = gw[e]
+        # Half of the warps hand their sums to the other half, until one warp has them all.
+        for r in range(halvings):
+            half = u4(warps >> (r + 1))
             cuda.syncthreads()
-            if warp < half and lane < lanes:
-                at = warp * u4(slot) + place
+            if half <= warp and warp < u4(half + half) and slot == u4(0):
+                at = u4(u4(u4(warp - half) * u4(lanes) + lane) * u4(pitch))
                 for e in range(sizeV):
-                    gv[e] += shared[at + u4(e)]
+                    shared[u4(at + u4(e))] = gv[e]
                 for e in range(sizeW):
-                    gw[e] += shared[at + u4(sizeV + e)]
+                    shared[u4(at + u4(sizeV + e))] = gw[e]
             cuda.syncthreads()
+            if warp < half and slot == u4(0):
+                at = u4(u4(warp * u4(lanes) + lane) * u4(pitch))
+                for e in range(sizeV):
+                    gv[e] += shared[u4(at + u4(e))]
+                for e in range(sizeW):
+                    gw[e] += shared[u4(at + u4(sizeV + e))]
         part = u4(cuda.blockIdx.x)
-        if warp == u4(0) and lane < lanes:
+        if warp == u4(0) and slot == u4(0):
             for i in range(units):
-                m = first + u4(i)
+                m = u4(first + u4(i))
                 if m < M:
                     for j in range(columns):
-                        gVs[part, m * u4(columns) + u4(j)] = gv[i * columns + j]
+                        gVs[part, u4(m * u4(columns) + u4(j))] = gv[i * columns + j]
                     for k in range(K):
-                        gWs[part, u4(k) * u4(W.shape[1]) + m] = gw[i * K + k]
+                        gWs[part, u4(u4(k) * u4(W.shape[1]) + m)] = gw[i * K + k]
         if t == u4(0):
-            for p in range(1, WARPS):
+            for p in range(1, warps):
                 total += totals[p]
             losses[part] = total
 
-    bounds = {} if in_simulator() else {"launch_bounds": (THREADS, 1)}
+    bounds = {} if in_simulator() else {"launch_bounds": (threads, 1)}
     return cuda.jit(kernel, **bounds)
-
-
-def rounds(start: int, end: int) -> tuple[int, ...]:
-    """start, 2 start, ... below the end."""
-    found = []
-    while start < end:
-        found.append(start)
-        start *= 2
-    return tuple(found)

@@ -22,7 +22,8 @@ from ..losses import Loss
 from . import elementary  # noqa: F401  (σ and σ′ by the GPU's own instructions)
 from .halves import LEAST, MOST, NOTHING, bits, exponent, i4, number, power, split, u4
 from .memory import copy, padded, vector
-from .packing import COLUMNS, PLANE, ROWS, WORDS, u8
+from .packing import COLUMNS as COLUMNS
+from .packing import PLANE, ROWS, WORDS, u8
 from .pairs import put_pair
 from .types import real_type
 
@@ -243,10 +244,10 @@ def head(activation: Activation, outputs: int, dtype: str = "float32", packed: b
                     total += sums[u4(part * COLUMNS) + t]
                 gWs[cuda.blockIdx.y, u4(k) * ld + m] = total
 
-    def to_packed(A, Delta, W, gWs, G, M, share, xr, maximum, gr):
+    def with_planes(A, Delta, W, gWs, G, M, share, xr, maximum, gr):
         run(A, Delta, W, gWs, G, M, share, xr, maximum, gr)
 
-    def to_plain(A, Delta, W, gWs, G, M, share):
+    def plain(A, Delta, W, gWs, G, M, share):
         run(A, Delta, W, gWs, G, M, share, Delta, Delta, Delta)
 
-    return cuda.jit(to_packed if packed else to_plain)
+    return cuda.jit(with_planes if packed else plain)

@@ -139,9 +139,7 @@ def wait(barriers, i, parity):
 
 
 def _emit_fetch(e):
-    text = (
-        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [$0], [$1], $2, [$3];"
-    )
+    text = "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [$0], [$1], $2, [$3];"
     place = e.builder.ptrtoint(e.pointer(2, 3), _I64)
     size = e.builder.shl(e.number(4), _I32(2))
     e.assembly(text, "r,l,r,r,~{memory}", [e.shared(0, 1), place, size, e.shared(5, 6)])

@@ -180,7 +180,10 @@ class _Block:
                 waiting.pop(thread.number)
                 thread.resume = (None,)
                 released.append(thread)
-        for scope, size, first in (("warp", WARP, {"until"}), ("warpgroup", 128, {"until", "warp"})):
+        for scope, size, first in (
+            ("warp", WARP, {"until"}),
+            ("warpgroup", 128, {"until", "warp"}),
+        ):
             for start in range(0, len(threads), size):
                 group = threads[start : start + size]
                 found = {scopes.get(t.number) for t in group}

@@ -76,3 +76,26 @@ def _element(typingctx, source, at):
         return builder.load(builder.gep(data, [context.cast(builder, args[1], at, types.uint64)]))
 
     return source.dtype(source, at), codegen
+
+
+def prefetch(source, at):
+    """Bring the element with a flat index nearer, for a read to come."""
+    element(source, at)
+
+
+@overload(prefetch)
+def _overload_prefetch(source, at):
+    return lambda source, at: _prefetch(source, at)
+
+
+@intrinsic
+def _prefetch(typingctx, source, at):
+    def codegen(context, builder, signature, args):
+        data = context.make_array(source)(context, builder, args[0]).data
+        place = builder.gep(data, [context.cast(builder, args[1], at, types.uint64)])
+        kind = ir.FunctionType(ir.VoidType(), [place.type])
+        assembly = ir.InlineAsm(kind, "prefetch.global.L1 [$0];", "l", side_effect=True)
+        builder.call(assembly, [place])
+        return context.get_dummy_value()
+
+    return types.void(source, at), codegen

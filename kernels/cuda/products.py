@@ -17,8 +17,9 @@ from numba import cuda
 from numba.extending import register_jitable
 
 from .asynchronous import commit, wait
-from .insides import WARP, in_simulator
+from .insides import WARP, launch_bounds
 from .memory import copy, vector
+from .results import handing
 from .slices import mover
 from .types import real_type
 
@@ -56,6 +57,7 @@ class Engine(NamedTuple):
     run: int  # neighbouring columns of a thread
     pad: int  # elements between rows in shared memory
     bounded: bool  # whether the compiler has to be told how many blocks are `resident`
+    by_warps: bool  # whether it takes all threads of a warp, even those with nothing to do
 
 
 @register_jitable
@@ -63,12 +65,50 @@ def nothing_left(sums, fragments):
     """`last` of an engine that leaves nothing to it."""
 
 
+LARGE = Tile(128, 128, 8, 8, 8)
+TALL = Tile(256, 64, 8, 8, 8)  # as large, for numbers of columns that fill up LARGE badly
+
+
+def tile_for(rows: int, columns: int) -> Tile:
+    """The tile of that size for `register_tile`, its extents from 16, 32, 64 and 128."""
+    if rows == columns == 128:
+        return LARGE
+    return Tile(rows, columns, 8, *(8 if size == 128 else 4 for size in (rows, columns)))
+
+
+def in_steps(count: int, half: int, stepA: int, stepB: int, read: Any, add: Any) -> Any:
+    """function(sums, fragments, As, Bs, placeA, placeB): the steps of a slice, `count` even.
+
+    A step's fragments are read while the step before is added, into the other half. The halves are
+    constants in each step, for registers have no numbers at run time.
+    """
+
+    def steps(k: int):
+        following = steps(k + 1) if k + 1 < count else None
+        now, before = k % 2 * half, (k + 1) % 2 * half
+        onA, onB = k * stepA, k * stepB
+
+        @register_jitable
+        def step(sums, fragments, As, Bs, placeA, placeB):
+            read(fragments, now, As, Bs, placeA + u8(onA), placeB + u8(onB))
+            add(sums, fragments, before)
+
+        if following is None:
+            return step
+
+        @register_jitable
+        def steps_from(sums, fragments, As, Bs, placeA, placeB):
+            step(sums, fragments, As, Bs, placeA, placeB)
+            following(sums, fragments, As, Bs, placeA, placeB)
+
+        return steps_from
+
+    return steps(0)
+
+
 @cache
 def register_tile(dtype: str, tile: Tile) -> Engine:
-    """Fused multiply-adds on a tile in registers, its parts 128 bits wide and apart.
-
-    A step is one k. Its fragments are read during the step before, into the other half.
-    """
+    """Fused multiply-adds on a tile in registers, in parts of 128 bits; a step is one k."""
     width = vector(dtype)
     rows, columns, depth, height, breadth = tile
     strideA, strideB = rows + _PAD, columns + _PAD
@@ -102,27 +142,7 @@ def register_tile(dtype: str, tile: Tile) -> Engine:
             for c in range(breadth):
                 sums[r * breadth + c] += fragments[at + r] * fragments[at + height + c]
 
-    def steps(k):
-        """Read step k and add step k - 1, and so on; k has to be a constant in each."""
-        following = steps(k + 1) if k + 1 < depth else None
-        now, before = k % 2 * half, (k + 1) % 2 * half
-
-        @register_jitable
-        def step(sums, fragments, As, Bs, placeA, placeB):
-            read(fragments, now, As, Bs, placeA + u8(k * strideA), placeB + u8(k * strideB))
-            add(sums, fragments, before)
-
-        if following is None:
-            return step
-
-        @register_jitable
-        def steps_from(sums, fragments, As, Bs, placeA, placeB):
-            step(sums, fragments, As, Bs, placeA, placeB)
-            following(sums, fragments, As, Bs, placeA, placeB)
-
-        return steps_from
-
-    all_steps = steps(0)
+    all_steps = in_steps(depth, half, strideA, strideB, read, add)
 
     @register_jitable
     def multiply(sums, fragments, As, Bs, startA, startB, t):
@@ -140,7 +160,7 @@ def register_tile(dtype: str, tile: Tile) -> Engine:
         column += u4(c // width * stepB + c % width)
         return row, column
 
-    return Engine(multiply, last, 2 * half, place, width, _PAD, False)
+    return Engine(multiply, last, 2 * half, place, width, _PAD, False, False)
 
 
 @cache
@@ -155,11 +175,10 @@ def product(
 
     Block (x, 0, z) makes tile x, column by column, from the z-th `share` of the sum, which has the
     length of A's columns where A lies along it, of A's rows elsewhere. `epilogue(dtype, run)` gives
-    a function(sums, C, D, z, row, column, out_columns) that takes a run of neighbouring sums.
+    what takes runs of sums, see `results.handing`.
     """
     real = real_type(dtype)
-    multiply, last, fragment_size, place, run, pad, bounded = engine(dtype, tile)
-    finish = epilogue(dtype, run)
+    multiply, last, fragment_size, place, run, pad, bounded, by_warps = engine(dtype, tile)
     height, width, depth = tile.height, tile.width, tile.depth
     rows, columns, threads = tile.rows, tile.columns, tile.threads
     alongA, alongB = along
@@ -176,7 +195,7 @@ def product(
     beginB, fetchB, putB, sizeB, placesB = mover(
         dtype, columns, depth, threads, alongB, columns + pad, sliceA, asynchronous
     )
-    runs, runs_of_row = results // run, width // run
+    hand = handing(dtype, results, width, run, place, epilogue(dtype, run))
     first_lane = WARP if threads >= WARP else threads
 
     def kernel(A, B, C, D, out_rows, out_columns, share):
@@ -226,7 +245,7 @@ def product(
                 fetchB(regsB, atB, slices, target, B, j0, k, end, t)
             if asynchronous:
                 commit()
-            if needed:
+            if by_warps or needed:
                 multiply(sums, fragments, slices, slices, now, u4(now + u4(sliceA)), t)
             putA(regsA, slices, target, t)
             putB(regsB, slices, target, t)
@@ -236,17 +255,9 @@ def product(
             target = u4(target + u4(buffer))
             target = u4(0) if target == u4(shared) else target
         last(sums, fragments)
-        # Registers have no numbers at run time: a run is always taken from the first ones, and the
-        # others move up. Unrolled instead, σ would stand there once for each result.
-        for index in range(runs):
-            row, column = place(t, index // runs_of_row, index % runs_of_row * run)
-            if i0 + row < u4(out_rows) and j0 + column < u4(out_columns):
-                finish(sums, C, D, part, i0 + row, j0 + column, out_columns)
-            for e in range(results - run):
-                sums[e] = sums[e + run]
+        hand(sums, C, D, part, i0, j0, t, out_rows, out_columns)
 
-    bounds = threads, resident(dtype, tile)
-    options = {"launch_bounds": bounds} if bounded and not in_simulator() else {}
+    options = launch_bounds(threads, resident(dtype, tile)) if bounded else {}
     return cuda.jit(kernel, **options)
 
 
@@ -259,3 +270,8 @@ def resident(dtype: str, tile: Tile) -> int:
 def blocks(tile: Tile, rows: int, columns: int) -> int:
     """Blocks of a part of a product with so many rows and columns."""
     return -(-rows // tile.rows) * -(-columns // tile.columns)
+
+
+def area(tile: Tile, rows: int, columns: int) -> int:
+    """Results that tiles make for a product with so many rows and columns."""
+    return blocks(tile, rows, columns) * tile.rows * tile.columns

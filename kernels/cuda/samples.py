@@ -13,6 +13,7 @@ from numba.extending import register_jitable
 from ..activations import Activation
 from ..elementary import like
 from ..losses import Loss
+from . import elementary  # noqa: F401  (σ and σ′ by the GPU's own instructions)
 from .types import real_type
 
 THREADS = 128

@@ -201,4 +201,4 @@ def _tensor_tile(tile: Tile, three: bool) -> Engine:
             column + u4(c // 2 * 8 + c % 2) + u4(2) * q,
         )
 
-    return Engine(multiply, nothing_left, 1, place, 2, _PAD, True)
+    return Engine(multiply, nothing_left, 1, place, 2, _PAD, True, True)

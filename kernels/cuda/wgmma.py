@@ -27,10 +27,14 @@ STAGES = 3
 BLOCK = 8192  # words of 32 bits: 128 × 64, both planes
 HALF = BLOCK // 4  # words of 64 × 64 of one plane
 STAGE = 2 * BLOCK
-SHARED = 4 * STAGES * STAGE + hopper.ATOM  # bytes of dynamic shared memory
+MOST_OUTPUTS = 16  # K at most
+# Bytes of dynamic shared memory: stages, and for each pair the weights of its tile and its scales.
+SHARED = hopper.ATOM + 4 * (STAGES * STAGE + 2 * 128 * (MOST_OUTPUTS + 1))
 ALONG = Layout(across=False, step=32, leading=16, stride=1024, low=16384)
 ACROSS = Layout(across=True, step=2048, leading=8192, stride=1024, low=16384)
-_BARRIERS = 2 * STAGES + 2  # full and empty stages, and whose turn it is
+_TURNS = 2 * STAGES  # after full and empty stages
+_WEIGHTS = _TURNS + 2
+_BARRIERS = _WEIGHTS + 2
 _WARPS = WARPGROUP // WARP
 
 
@@ -39,9 +43,19 @@ def threads(pairs: int) -> int:
     return WARPGROUP * (1 + 2 * pairs)
 
 
+@register_jitable
+def after(slot, parity):
+    """The stage after this one, and its barriers' parity."""
+    last = slot == u4(STAGES - 1)
+    return u4(0) if last else u4(slot + u4(1)), u4(parity ^ u4(1)) if last else parity
+
+
 @cache
-def _ring(layout: Layout, pairs: int):
-    """begin(barriers, readers), and consume(sums, shared, a, b, barriers, q, count, lane)."""
+def _ring(layout: Layout, promote: bool = False):
+    """begin(barriers, readers), and consume(sums, shared, a, b, barriers, slot, parity, count, lane).
+
+    `consume` multiplies `count` stages, from that slot of the ring on.
+    """
     multiply = hopper.multiplier(layout)
     one_left, none_left = hopper.products_left(1), hopper.products_left(0)
 
@@ -51,26 +65,58 @@ def _ring(layout: Layout, pairs: int):
             hopper.start(barriers, i, 1)
             hopper.start(barriers, STAGES + i, readers)
         for i in range(2):
-            hopper.start(barriers, 2 * STAGES + i, 2 * _WARPS)
+            hopper.start(barriers, _TURNS + i, 2 * _WARPS)
+            hopper.start(barriers, _WEIGHTS + i, 2 * WARPGROUP)
         hopper.started()
 
     @register_jitable
-    def consume(sums, shared, a, b, barriers, q, count, lane):
+    def begin_stage(sums, shared, a, b, barriers, slot, parity):
+        hopper.wait(barriers, slot, parity)
+        multiply(sums, shared, u4(a + slot * u4(STAGE)), u4(b + slot * u4(STAGE)))
+
+    @register_jitable
+    def give_back(barriers, slot, lane):
+        if lane == u4(0):
+            hopper.arrive(barriers, u4(u4(STAGES) + slot))
+
+    @register_jitable
+    def consume(sums, shared, a, b, barriers, slot, parity, count, lane):
         for e in range(RESULTS):
             sums[e] = f4(0)
-        for s in range(count):
-            slot = q % u4(STAGES)
-            hopper.wait(barriers, slot, q // u4(STAGES) & u4(1))
-            multiply(sums, shared, a + slot * u4(STAGE), b + slot * u4(STAGE))
+        s, last = u4(0), u4(0)
+        while s < count:
+            begin_stage(sums, shared, a, b, barriers, slot, parity)
             one_left()
-            if s > u4(0) and lane == u4(0):
-                hopper.arrive(barriers, u4(STAGES) + (q - u4(1)) % u4(STAGES))
-            q = u4(q + u4(1))
+            if s > u4(0):
+                give_back(barriers, last, lane)
+            last, s = slot, u4(s + u4(1))
+            slot, parity = after(slot, parity)
         none_left()
-        if count > u4(0) and lane == u4(0):
-            hopper.arrive(barriers, u4(STAGES) + (q - u4(1)) % u4(STAGES))
+        if count > u4(0):
+            give_back(barriers, last, lane)
 
-    return begin, consume
+    @register_jitable
+    def consume_and_promote(sums, shared, a, b, barriers, slot, parity, count, lane):
+        """`consume`, two stages at a time whose sums are added to the others rounded, not cut."""
+        slab = cuda.local.array(RESULTS, f4)
+        for e in range(RESULTS):
+            sums[e] = slab[e] = f4(0)
+        s = u4(0)
+        while s < count:
+            next_, next_parity = after(slot, parity)
+            begin_stage(slab, shared, a, b, barriers, slot, parity)
+            begin_stage(slab, shared, a, b, barriers, next_, next_parity)
+            one_left()
+            give_back(barriers, slot, lane)
+            none_left()
+            give_back(barriers, next_, lane)
+            for e in range(RESULTS):
+                sums[e] += slab[e]
+                slab[e] = f4(0)
+            slot, parity = after(next_, next_parity)
+            s = u4(s + u4(2))
+
+    return begin, consume_and_promote if promote else consume
 
 
 # Registers of a thread: a block starts with the same number for all, and shares them out anew.
@@ -85,131 +131,169 @@ def hidden(activation: Activation, K: int, pairs: int = 1):
     A is (n, ld), W (K, ld); Us[c] (n, K) is the part of the units 128 c .. 128 c + 127. Any number
     of blocks takes tiles in turn.
     """
-    value, outputs = activation.value, 2 * K
-    begin, consume = _ring(ALONG, pairs)
-    few, many = (hopper.registers(c, m) for c, m in zip(_REGISTERS[pairs], (False, True), strict=True))
+    value, outputs, rows = activation.value, 2 * K, K // 2 + 1
+    fours = 2 if K <= 10 or pairs == 1 else 1  # results at a time, as many as registers allow
+    begin, consume = _ring(ALONG)
+    few, many = (
+        hopper.registers(c, m) for c, m in zip(_REGISTERS[pairs], (False, True), strict=True)
+    )
 
     @register_jitable
     def produce(shared, first, barriers, Xp, Vp, tiles, across, blocks):
-        q = u4(0)
+        slot, parity = u4(0), u4(0)
         for tile in range(u4(cuda.blockIdx.x), tiles, u4(cuda.gridDim.x)):
             row, column = u4(tile) // across, u4(tile) % across
             for k in range(blocks):
-                slot = q % u4(STAGES)
-                hopper.wait(barriers, u4(STAGES) + slot, (q // u4(STAGES) & u4(1)) ^ u4(1))
+                hopper.wait(barriers, u4(STAGES) + slot, parity ^ u4(1))
                 hopper.expect(barriers, slot, u4(4 * STAGE))
                 at = first + slot * u4(STAGE)
                 atX = (u8(row) * u8(blocks) + u8(k)) * u8(BLOCK)
                 atV = (u8(column) * u8(blocks) + u8(k)) * u8(BLOCK)
                 hopper.fetch(shared, at, Xp, atX, u4(BLOCK), barriers, slot)
                 hopper.fetch(shared, at + u4(BLOCK), Vp, atV, u4(BLOCK), barriers, slot)
-                q += u4(1)
+                slot, parity = after(slot, parity)
 
     @register_jitable
-    def finish(sums, xr, vr, W, A, Us, n, M, i, column, lane):
+    def gather(floats, at, W, vr, M, column, barriers, i, t):
+        """The tile's part of W and vr in shared memory, with zeros beyond the units."""
+        hopper.arrive(barriers, i)
+        hopper.wait(barriers, i, u4(0))  # nobody reads the last tile's any more
+        m = u4(column * u4(128) + t % u4(128))
+        inside = min(m, M - u4(1))
+        for r in range(rows):
+            k = u4(u4(2 * r) + t // u4(128))
+            value = vr[inside] if k == u4(K) else W[min(k, u4(K - 1)), inside]
+            if k <= u4(K):
+                floats[at + u4(256 * r) + t] = value if m < M else f4(0)
+        hopper.arrive(barriers, i)
+        hopper.wait(barriers, i, u4(1))
+
+    @register_jitable(forceinline=True)
+    def finish_four(sums, e, u, floats, at, r0, r1, A, to0, to1, in0, in1, m, M):
+        """Results 4 e .. 4 e + 3, in columns m and m + 1."""
+        v0, v1 = get_pair(floats, at + u4(128 * K))
+        a00, a01 = sums[4 * e] * r0 * v0, sums[4 * e + 1] * r0 * v1
+        a10, a11 = sums[4 * e + 2] * r1 * v0, sums[4 * e + 3] * r1 * v1
+        if m < u4(A.shape[1]):
+            is0, is1 = m < M, u4(m + u4(1)) < M
+            if in0:
+                put_pair(A, to0 + u8(m), a00 if is0 else f4(0), a01 if is1 else f4(0))
+            if in1:
+                put_pair(A, to1 + u8(m), a10 if is0 else f4(0), a11 if is1 else f4(0))
+        z00, z01, z10, z11 = value(a00), value(a01), value(a10), value(a11)
+        for k in range(K):
+            w0, w1 = get_pair(floats, at + u4(128 * k))
+            u[k] += z00 * w0
+            u[k] += z01 * w1
+            u[K + k] += z10 * w0
+            u[K + k] += z11 * w1
+
+    @register_jitable
+    def finish(sums, floats, at, xr, A, Us, n, M, i, column, lane):
         """Rows i and i + 8; of the columns of a tile those of this lane."""
-        ld, q = u4(A.shape[1]), lane % u4(4)
+        ld, q, j = u4(A.shape[1]), lane % u4(4), u4(i + u4(8))
         u = cuda.local.array(outputs, f4)
         for k in range(outputs):
             u[k] = f4(0)
-        r0, r1 = xr[min(i, n - u4(1))], xr[min(i + u4(8), n - u4(1))]
-        for part in range(4):
-            for e in range(4):
-                m = column * u4(128) + u4(32) * u4(part) + u4(8 * e) + u4(2) * q
-                in0, in1 = m < M, m + u4(1) < M
-                v0, v1 = vr[min(m, M - u4(1))], vr[min(m + u4(1), M - u4(1))]
-                a00 = sums[4 * e] * r0 * v0 if in0 else f4(0)
-                a01 = sums[4 * e + 1] * r0 * v1 if in1 else f4(0)
-                a10 = sums[4 * e + 2] * r1 * v0 if in0 else f4(0)
-                a11 = sums[4 * e + 3] * r1 * v1 if in1 else f4(0)
-                if m < ld:
-                    if i < n:
-                        put_pair(A, u8(i) * u8(ld) + u8(m), a00, a01)
-                    if i + u4(8) < n:
-                        put_pair(A, u8(i + u4(8)) * u8(ld) + u8(m), a10, a11)
-                z00 = value(a00) if in0 else f4(0)
-                z01 = value(a01) if in1 else f4(0)
-                z10 = value(a10) if in0 else f4(0)
-                z11 = value(a11) if in1 else f4(0)
-                atW = min(m, ld - u4(2))
-                for k in range(K):
-                    w0, w1 = get_pair(W, u4(k) * ld + atW)
-                    u[k] += z00 * w0
-                    u[k] += z01 * w1
-                    u[K + k] += z10 * w0
-                    u[K + k] += z11 * w1
-            for e in range(RESULTS - 16):  # registers have no numbers at run time
-                sums[e] = sums[e + 16]
+        r0, r1 = xr[min(i, n - u4(1))], xr[min(j, n - u4(1))]
+        in0, in1 = i < n, j < n
+        to0, to1 = u8(i) * u8(ld), u8(j) * u8(ld)
+        c = u4(u4(2) * q)
+        at, m = u4(at + c), u4(column * u4(128) + c)
+        for _ in range(16 // fours):
+            finish_four(sums, 0, u, floats, at, r0, r1, A, to0, to1, in0, in1, m, M)
+            if fours == 2:
+                m_ = u4(m + u4(8))
+                finish_four(sums, 1, u, floats, at + u4(8), r0, r1, A, to0, to1, in0, in1, m_, M)
+            at, m = u4(at + u4(8 * fours)), u4(m + u4(8 * fours))
+            for e in range(RESULTS - 4 * fours):  # registers have no numbers at run time
+                sums[e] = sums[e + 4 * fours]
         for k in range(outputs):
             u[k] += cuda.shfl_xor_sync(0xFFFFFFFF, u[k], 1)
             u[k] += cuda.shfl_xor_sync(0xFFFFFFFF, u[k], 2)
         for k in range(K):
             if u4(k % 4) == q:
-                if i < n:
+                if in0:
                     Us[column, i, k] = u[k]
-                if i + u4(8) < n:
-                    Us[column, i + u4(8), k] = u[K + k]
+                if in1:
+                    Us[column, j, k] = u[K + k]
 
     def kernel(Xp, Vp, xr, vr, W, A, Us, n, M, inputs):
         shared = cuda.shared.array(0, u4)
+        floats = cuda.shared.array(0, f4)  # the same memory
         barriers = cuda.shared.array(_BARRIERS, u8)
         t = u4(cuda.threadIdx.x)
-        lane = t % u4(WARP)
-        group = u4(cuda.shfl_sync(0xFFFFFFFF, np.int32(t // u4(WARPGROUP)), 0))  # one for all, says this
+        lane = u4(t % u4(WARP))
+        group = u4(
+            cuda.shfl_sync(0xFFFFFFFF, np.int32(t // u4(WARPGROUP)), 0)
+        )  # one for all, says this
         first = hopper.to_atom(shared)
-        rows, across = (u4(n) + u4(127)) // u4(128), (u4(M) + u4(127)) // u4(128)
-        blocks = (u4(inputs) + u4(63)) // u4(64)
+        down, across = (u4(n) + u4(127)) // u4(128), (u4(M) + u4(127)) // u4(128)
+        blocks = u4((u4(inputs) + u4(63)) // u4(64))
         if t == u4(0):
             begin(barriers, 2 * _WARPS)
         cuda.syncthreads()
         if group == u4(0):
             few()
             if t == u4(0):
-                produce(shared, first, barriers, Xp, Vp, rows * across, across, blocks)
+                produce(shared, first, barriers, Xp, Vp, down * across, across, blocks)
         else:
             many()
             sums = cuda.local.array(RESULTS, f4)
-            pair, half = (group - u4(1)) // u4(2), (group - u4(1)) % u4(2)
-            a = first + half * u4(HALF)
-            mine = u4(0)
-            tile = u4(cuda.blockIdx.x) + pair * u4(cuda.gridDim.x)
-            while tile < rows * across:
+            pair, half = u4((group - u4(1)) // u4(2)), u4((group - u4(1)) % u4(2))
+            a, b = u4(first + half * u4(HALF)), u4(first + u4(BLOCK))
+            at = first + u4(STAGES * STAGE) + pair * u4((K + 1) * 128)
+            weights = u4(u4(_WEIGHTS) + pair)
+            me = t - u4(WARPGROUP) * (u4(1) + u4(2) * pair)
+            q, turn = u4(pair * blocks), u4(u4(1) ^ pair)  # the first pair begins
+            own, other = u4(u4(_TURNS) + pair), u4(u4(_TURNS + 1) - pair)
+            # Divisions have branches, after which the compiler no longer knows what is uniform.
+            tile, step = (
+                u4(cuda.blockIdx.x) + pair * u4(cuda.gridDim.x),
+                u4(pairs) * u4(cuda.gridDim.x),
+            )
+            row, column = u4(tile // across), u4(tile % across)
+            rows_on, columns_on = u4(step // across), u4(step % across)
+            while row < down:
+                gather(floats, at, W, vr, u4(M), column, barriers, weights, me)
                 if pairs == 2:
-                    hopper.wait(barriers, u4(2 * STAGES) + pair, mine & u4(1) ^ u4(1) ^ pair)
-                q = (mine * u4(pairs) + pair) * blocks
-                consume(sums, shared, a, first + u4(BLOCK), barriers, q, blocks, lane)
+                    hopper.wait(barriers, own, turn)
+                slot, parity = u4(q % u4(STAGES)), u4(q // u4(STAGES) & u4(1))
+                consume(sums, shared, a, b, barriers, slot, parity, blocks, lane)
                 if pairs == 2 and lane == u4(0):
-                    hopper.arrive(barriers, u4(2 * STAGES + 1) - pair)
-                row, column = tile // across, tile % across
+                    hopper.arrive(barriers, other)
                 warp = t % u4(WARPGROUP) // u4(WARP)
-                i = row * u4(128) + half * u4(64) + warp * u4(16) + lane // u4(4)
-                finish(sums, xr, vr, W, A, Us, u4(n), u4(M), i, column, lane)
-                mine += u4(1)
-                tile += u4(pairs) * u4(cuda.gridDim.x)
+                i = u4(row * u4(128) + half * u4(64) + warp * u4(16) + lane // u4(4))
+                finish(sums, floats, at, xr, A, Us, u4(n), u4(M), i, column, lane)
+                q, turn = u4(q + u4(pairs * u4(blocks))), u4(turn ^ u4(1))
+                column = u4(column + columns_on)
+                over = column >= across
+                row = u4(row + rows_on + (u4(1) if over else u4(0)))
+                column = u4(column - across) if over else column
 
     return cuda.jit(**launch_bounds(threads(pairs)))(kernel)
 
 
 @cache
-def sums(layout: Layout = ACROSS):
+def sums(promote: bool = False, layout: Layout = ACROSS):
     """Kernel(Gp, Xp, gr, xc, gVs, M, d, ld, share, samples): parts of ∇V = Gᵀ X.
 
     Gp and Xp are planes of (samples, M) and (samples, d), their scales undone by gr (M,) and
     xc (d,). gVs[p] (M ld,) is the sum over samples p share .. (p + 1) share − 1; share is a
-    multiple of 128. Block (x, p) makes a tile of 128 columns of X by 128 of G.
+    multiple of 128. Block (x, p) makes a tile of 128 columns of X by 128 of G. Tensor cores cut the
+    sums where float32 would round: with `promote` those of 128 samples, then FADD adds them up.
     """
-    begin, consume = _ring(layout, 1)
+    begin, consume = _ring(layout, promote)
     few, many = (hopper.registers(c, m) for c, m in zip(_REGISTERS[1], (False, True), strict=True))
 
     @register_jitable
     def produce(shared, first, barriers, Xp, Gp, jx, jg, halves, blocksX, blocksG, begin_, count):
+        slot, parity = u4(0), u4(0)
         for s in range(count):
-            q = u4(s)
-            slot = q % u4(STAGES)
-            hopper.wait(barriers, u4(STAGES) + slot, (q // u4(STAGES) & u4(1)) ^ u4(1))
+            hopper.wait(barriers, u4(STAGES) + slot, parity ^ u4(1))
             hopper.expect(barriers, slot, (halves + u4(2)) * u4(4 * 2 * HALF))
             at = first + slot * u4(STAGE)
-            row = begin_ + u4(64) * q
+            row = begin_ + u4(64) * u4(s)
             block, inside = row // u4(128), row // u4(64) % u4(2) * u4(HALF)
             for h in range(halves):
                 atX = (u8(block) * u8(blocksX) + u8(jx + u4(h))) * u8(BLOCK) + u8(inside)
@@ -224,6 +308,7 @@ def sums(layout: Layout = ACROSS):
                 hopper.fetch(shared, to, Gp, atG, u4(HALF), barriers, slot)
                 atG += u8(2 * HALF)
                 hopper.fetch(shared, to + u4(2 * HALF), Gp, atG, u4(HALF), barriers, slot)
+            slot, parity = after(slot, parity)
 
     @register_jitable
     def finish(sums, gr, xc, gVs, where, M, d, ld, j, column):
@@ -244,8 +329,10 @@ def sums(layout: Layout = ACROSS):
         shared = cuda.shared.array(0, u4)
         barriers = cuda.shared.array(_BARRIERS, u8)
         t = u4(cuda.threadIdx.x)
-        lane = t % u4(WARP)
-        group = u4(cuda.shfl_sync(0xFFFFFFFF, np.int32(t // u4(WARPGROUP)), 0))  # one for all, says this
+        lane = u4(t % u4(WARP))
+        group = u4(
+            cuda.shfl_sync(0xFFFFFFFF, np.int32(t // u4(WARPGROUP)), 0)
+        )  # one for all, says this
         first = hopper.to_atom(shared)
         blocksX, blocksG = (u4(d) + u4(63)) // u4(64), (u4(M) + u4(63)) // u4(64)
         down = (u4(d) + u4(127)) // u4(128)
@@ -254,7 +341,7 @@ def sums(layout: Layout = ACROSS):
         part = u4(cuda.blockIdx.y)
         rows = (u4(samples) + u4(127)) // u4(128) * u4(128)
         begin_ = min(part * u4(share), rows)
-        count = (min(begin_ + u4(share), rows) - begin_) // u4(64)
+        count = u4((min(begin_ + u4(share), rows) - begin_) // u4(64))
         if t == u4(0):
             begin(barriers, halves * u4(_WARPS))
         cuda.syncthreads()
@@ -269,8 +356,8 @@ def sums(layout: Layout = ACROSS):
             half = group - u4(1)
             if half < halves:
                 sums = cuda.local.array(RESULTS, f4)
-                a = first + half * u4(HALF)
-                consume(sums, shared, a, first + u4(BLOCK), barriers, u4(0), count, lane)
+                a, b = u4(first + half * u4(HALF)), u4(first + u4(BLOCK))
+                consume(sums, shared, a, b, barriers, u4(0), u4(0), count, lane)
                 warp = t % u4(WARPGROUP) // u4(WARP)
                 j = (jx + half) * u4(64) + warp * u4(16) + lane // u4(4)
                 column = jg * u4(64) + u4(2) * (lane % u4(4))

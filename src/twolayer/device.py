@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from . import tuning
 from .interface import Plan, Problem, Variant
 from .kernels.cuda.launch import Launch, bound, recorded
 from .kernels.cuda.memory import padded
@@ -53,6 +54,10 @@ class CudaPlan(Plan):
 
         n, d, M, K = self.shape
         self._cuda = cuda
+        self.parameters = tuning.chosen(
+            type(self).__name__, self.shape, self.dtype.name, device_name(),
+            self.candidates(self.shape, self.dtype.name),
+        )  # fmt: skip
         ld_d, ld_M = padded(d, self.dtype), padded(M, self.dtype)
         fixed = self.dtype.itemsize * (n * (ld_d + K) + 2 * (M * ld_d + K * ld_M))
         self._enough_memory(fixed + self._device_bytes())
@@ -73,6 +78,11 @@ class CudaPlan(Plan):
         size = self._dV.size + self._dW.size
         self._lanes = sums.lanes_for(size, len(parts[0]), multiprocessors())
         self._epoch = recorded([*launches, self._finish(parts, n, update=True)])
+
+    @classmethod
+    def candidates(cls, shape: Shape, dtype: str) -> list[tuning.Candidate]:
+        """The parameters that a plan may have; the first where nothing was measured."""
+        return [{}]
 
     def _device_bytes(self) -> int:
         """Bytes of the subclass's buffers."""
@@ -201,6 +211,21 @@ class CudaPlan(Plan):
         if self.shape.n >= _ROWS:
             raise ValueError(f"X: expected fewer than {_ROWS} rows on a GPU, got {self.shape.n}")
         enough_memory(self.shape, needed, self._cuda.current_context().get_memory_info().free)
+
+
+def device_name() -> str:
+    """The name of the current device, as in "NVIDIA H200"."""
+    from numba import cuda
+
+    name = getattr(cuda.get_current_device(), "name", "a simulated GPU")
+    return name.decode() if isinstance(name, bytes) else str(name)
+
+
+def compute_capability() -> tuple[int, int]:
+    """The compute capability of the current device."""
+    from numba import cuda
+
+    return tuple(cuda.get_current_device().compute_capability)[:2]
 
 
 def multiprocessors() -> int:

@@ -9,6 +9,7 @@ epoch reads them from memory. Copies to the device are a figure of their own.
 from __future__ import annotations
 
 import gc
+import json
 import statistics
 import sys
 import time
@@ -18,13 +19,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from . import tuning, verify
 from .cases import problem
-from .device import multiprocessors
+from .device import device_name, multiprocessors
 from .interface import Plan, Variant
 from .network import Network, Shape
 from .roofline import Roofline
+from .store import Store
 
 WARM_UP = 0.2  # seconds
+CHECKED_ROWS = 1100  # enough for the plans that are made for large problems
 TIME = 2.0  # seconds for the repetitions of an epoch; the first few are done
 _LEAST = 5  # of them
 STEP_SIZE = 1e-6
@@ -130,6 +134,38 @@ def epochs(
         figures.append(timed(partial(plans[len(figures) % len(plans)].step, STEP_SIZE)))
     seconds, wall = (list(column) for column in zip(*figures, strict=True))
     return Epochs(seconds, wall, transfer, making, int(memory) if np.isfinite(memory) else 0)
+
+
+def tune(
+    variant: Variant, net: Network, shape: Shape, dtype: str, store: Store | None = None,
+    repetitions: int = 30, warm_up: float = WARM_UP,
+) -> dict[str, float | str]:  # fmt: skip
+    """Time the candidates of a variant's plan and keep the fastest for shapes of this class.
+
+    Returns seconds of an epoch, or why one is left out, by the candidates' JSON. One that disagrees
+    with the oracle is never ranked. Raises what making a plan of the first raises.
+    """
+    checked = problem(net, shape._replace(n=min(shape.n, CHECKED_ROWS)), dtype)
+    X, Y, theta = problem(net, shape, dtype)[2:]
+    first: Any = variant.plan(net, X, Y, theta)
+    kind, candidates = type(first).__name__, first.candidates(shape, dtype)
+    del first
+    found: dict[str, float | str] = {}
+    for candidate in candidates:
+        name = json.dumps(candidate, sort_keys=True)
+        with tuning.forced(candidate):
+            agreement = verify.agreement(variant, checked)
+            if not agreement.agrees:
+                found[name] = f"disagrees with the oracle: {agreement}"
+                continue
+            try:
+                found[name] = epochs(variant, net, shape, dtype, repetitions, warm_up).median
+            except (RuntimeError, MemoryError) as error:
+                found[name] = f"does not run: {error}"
+    timed = {name: value for name, value in found.items() if isinstance(value, float)}
+    if timed:
+        tuning.learn(store or Store(), kind, shape, dtype, device_name(), timed)
+    return found
 
 
 def _release() -> None:

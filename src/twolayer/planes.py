@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .device import CudaPlan, Sums, multiprocessors
+from .device import CudaPlan, Sums, compute_capability, multiprocessors
 from .kernels.cuda.launch import Launch, bound
 from .kernels.cuda.memory import padded
 from .network import Shape
@@ -49,15 +49,21 @@ def mma_products(sigma: Any, shape: Shape) -> Products:
     )  # fmt: skip
 
 
-def wgmma_products(sigma: Any, shape: Shape) -> Products:
-    """By wgmma, of compute capability 9.0 alone."""
+def wgmma_products(sigma: Any, shape: Shape, pairs: int = 1) -> Products:
+    """By wgmma, of compute capability 9.0 alone; `pairs` of warpgroups take turns at tiles of A."""
     from .kernels.cuda import wgmma
 
-    threads = wgmma.threads(1)
     return Products(
-        wgmma.hidden(sigma, shape.K), wgmma.sums(), (threads, threads),
+        wgmma.hidden(sigma, shape.K, pairs), wgmma.sums(), (wgmma.threads(pairs), wgmma.threads(1)),
         (wgmma.SHARED, wgmma.SHARED), 1, True, _TILE,
     )  # fmt: skip
+
+
+ENGINES: dict[str, Callable[[Any, Shape], Products]] = {
+    "wgmma in turns": partial(wgmma_products, pairs=2),
+    "wgmma": wgmma_products,
+    "mma": mma_products,
+}
 
 
 def pays(shape: Shape, dtype: np.dtype) -> bool:
@@ -90,7 +96,11 @@ class PlanesPlan(CudaPlan):
     all of X are packed before.
     """
 
-    products: Callable[[Any, Shape], Products] = staticmethod(mma_products)
+    @classmethod
+    def candidates(cls, shape: Shape, dtype: str) -> list[Any]:
+        """The engines that the device has."""
+        hopper = compute_capability() == (9, 0)
+        return [{"engine": name} for name in ENGINES if hopper or not name.startswith("wgmma")]
 
     def _sizes(self) -> dict[str, Any]:
         """Shapes of the buffers of float32 or uint32."""
@@ -125,7 +135,7 @@ class PlanesPlan(CudaPlan):
         return -(-self.shape.n // share_of(self.shape.n, tiles, blocks, most))
 
     def _device_bytes(self) -> int:
-        self._products = self.products(self.net.sigma, self.shape)
+        self._products = ENGINES[self.parameters["engine"]](self.net.sigma, self.shape)
         items = sum(int(np.prod(size)) for size in self._sizes().values())
         return 4 * items + 8 * _tiles(self.shape.n)
 

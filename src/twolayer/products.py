@@ -47,19 +47,27 @@ class ProductsPlan(CudaPlan):
     least_share = 256  # samples of a part of a sum over samples
 
     def _engine(self) -> Any:
-        from .kernels.cuda import products
+        from .kernels.cuda import doubles, products
 
-        return products.register_tile
+        if self.dtype == np.float32:
+            return products.register_tile
+        capability = self._cuda.get_current_device().compute_capability
+        return doubles.at_once if capability >= (9, 0) else doubles.in_halves
 
     def _tile(self, rows: int, columns: int) -> Any:
         """The tile for a product of that size, not much larger than it."""
-        from .kernels.cuda.products import Tile
+        from .kernels.cuda import doubles, products
 
         height, width = (
             next((size for size in self.sizes if size >= extent), self.sizes[-1])
             for extent in (rows, columns)
         )
-        return Tile(height, width, 8, *(8 if size == 128 else 4 for size in (height, width)))
+        if self.dtype == np.float64:
+            return doubles.tile_for(height, width)
+        tile, other = products.tile_for(height, width), products.TALL
+        if tile == products.LARGE and self._engine() is products.register_tile:
+            tile = min((tile, other), key=lambda tile: products.area(tile, rows, columns))
+        return tile
 
     def _parts(self, tile: Any, rows: int, columns: int) -> tuple[int, int]:
         """In how many parts a sum over samples is made, and the samples of a part."""
@@ -90,14 +98,15 @@ class ProductsPlan(CudaPlan):
             rows: int | None, columns: int, along: tuple[bool, bool], epilogue: Any, depth: int = 0
         ) -> Callable[..., Launch]:
             """The launch for A, B, C and D of a product with so many rows, or a row a sample."""
-            tile = self._tile(rows or n, columns)
+            # A row a sample and few columns: more and smaller blocks, for those have little to do.
+            tile = self._tile(rows or (n if columns > 16 else min(n, 64)), columns)
             kernel = product(dtype, tile, along, epilogue, engine)
             width = padded(columns, self.dtype)
             share = self._parts(tile, rows, width)[1] if rows else depth
 
             def launch(A: Any, B: Any, C: Any, D: Any) -> Launch:
                 height, parts = (rows, -(-len(A) // share)) if rows else (len(A), 1)
-                grid = (blocks(tile, height, columns), 1, parts)
+                grid = (blocks(tile, height, width), 1, parts)
                 return bound(kernel, grid, tile.threads, (A, B, C, D, height, width, share))
 
             return launch
@@ -111,7 +120,6 @@ class ProductsPlan(CudaPlan):
         parts_V, self._share_V = self._parts(self._tile(M, d), M, ld_d)
         parts_W, self._share_W = self._parts(self._tile(K, M), K, ld_M)
         self._gVs, self._gWs = self._empty(parts_V, M * ld_d), self._empty(parts_W, K * ld_M)
-        self.lanes = 32 if max(parts_V, parts_W) > 256 else 8
         self._threads = epilogues.THREADS
         self._losses = self._cuda.device_array(-(-n // self._threads), np.float64)
         self._loss_kernel = epilogues.loss_of_rows(self.net.objective)

@@ -20,7 +20,6 @@ SHAPES = (
     Shape(100_000, 784, 128, 10),
     Shape(60_000, 784, 1024, 10),
 )
-_CHECKED_ROWS = 257
 _COLUMNS = (
     "shape", "variant", "an epoch", "host's clock", "copies", "plan", "memory", "error",
     "of the ceiling",
@@ -85,7 +84,7 @@ def record(
         "shape": str(shape), "variant": variant.name, "dtype": dtype, "flops": shape.flops(),
         "bytes": shape.bytes(dtype),
     }  # fmt: skip
-    checked = problem(net, shape._replace(n=min(shape.n, _CHECKED_ROWS)), dtype)
+    checked = problem(net, shape._replace(n=min(shape.n, gpu.CHECKED_ROWS)), dtype)
     skipped = variant.unavailable() or variant.refuses(shape, checked.X.dtype)
     if skipped:
         return about | {"skipped": skipped}

@@ -127,7 +127,7 @@ def _normal(x):
 
 def resident(outputs: int) -> int:
     """Blocks of the head that the registers of a multiprocessor hold."""
-    return max(2, min(7, 512 // (44 + 12 * outputs)))
+    return max(2, min(6, 512 // (44 + 12 * outputs)))
 
 
 @cache

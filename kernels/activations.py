@@ -152,7 +152,7 @@ def elu(a):
 
 @register_jitable(forceinline=True)
 def elu_slope(a):
-    """σ′(a) = 1 for a > 0, else eᵃ. 2 ULP."""
+    """σ′(a) = 1 for a > 0, else eᵃ. 2 ULP, 3 on a GPU."""
     zero = like(a, 0.0)
     return select(a > zero, like(a, 1.0), exp_neg(select(a > zero, zero, a)))
 
@@ -168,6 +168,6 @@ ACTIVATIONS: dict[str, Activation] = {
         Activation("silu", silu, silu_slope, (5, 7)),
         Activation("gelu", gelu, gelu_slope, (6, 8)),
         Activation("softplus", softplus, logistic, (4, 4)),
-        Activation("elu", elu, elu_slope, (2, 2)),
+        Activation("elu", elu, elu_slope, (2, 3)),
     )
 }

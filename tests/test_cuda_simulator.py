@@ -182,7 +182,7 @@ def test_tensor_products_are_as_accurate_as_they_say():
     assert errors[tensor.three_passes] <= 3 * 2.0**-22 + 9 * 2.0**-23
 
 
-@pytest.mark.parametrize("tile", ["LARGE", "TALL"])
+@pytest.mark.parametrize("tile", ["LARGE", "TALL", "SLIM"])
 def test_sums_over_samples_by_the_largest_tiles(tile):
     """In two parts, the second one with a slice that ends early, and tiles that leave C."""
     from twolayer.kernels.cuda import epilogues, products

@@ -31,6 +31,8 @@ UNITS = (8, 16, 32, 64)  # hidden units of a network, filled up
 # multiprocessor: its registers are shared out among them, 255 or 128 a lane.
 _REGISTERS = {8: 206, 16: 100}
 
+_FAR = 4  # groups of samples that memory is asked for before they are read
+
 u4, u8 = np.uint32, np.uint64
 _ALL = u4(0xFFFFFFFF)
 
@@ -111,6 +113,13 @@ def gradient(
             y[k] = element(Y, row * u8(K) + u8(k))
 
     @register_jitable
+    def announce(X, Y, row, last):
+        """Let a sample come from memory to the second-level cache: its lines, some lanes each."""
+        row = u8(min(row, last))
+        prefetch(X, row * u8(columns), 2)
+        prefetch(Y, row * u8(K), 2)
+
+    @register_jitable
     def add_sample(x, y, v, w, gv, gw, whole, inside):
         """Add a sample's gradients to gv and gw; return ℓ. It counts if `whole` or `inside`."""
         z = cuda.local.array(units, real)
@@ -181,15 +190,18 @@ def gradient(
         end = u4(n // u4(samples) * u4(samples))
         stride = u4(u4(cuda.gridDim.x) * u4(warps * samples))
         group = u4(u4(u4(cuda.blockIdx.x) * u4(warps) + warp) * u4(samples))
+        far = u4(stride * u4(_FAR))
         if ahead:
             load(x, y, X, Y, u4(group + slot), last)
             following = u4(group + stride)
             while following < end:  # two groups of which the warp has all samples
+                announce(X, Y, u4(u4(following + far) + slot), last)
                 load(x_next, y_next, X, Y, u4(following + slot), last)
                 total += add_sample(x, y, v, w, gv, gw, True, True)
                 group = u4(following + stride)
                 # Keeps this read after the last use of x, whose registers it then takes.
                 cuda.syncwarp()
+                announce(X, Y, u4(u4(group + far) + slot), last)
                 load(x, y, X, Y, u4(group + slot), last)
                 total += add_sample(x_next, y_next, v, w, gv, gw, True, True)
                 following = u4(group + stride)
@@ -199,7 +211,7 @@ def gradient(
             if not ahead:
                 load(x, y, X, Y, row, last)
                 following = min(u4(group + slot), last)
-                prefetch(X, u8(following) * u8(columns) + u8(lane % u4(columns)))
+                prefetch(X, u8(following) * u8(columns) + u8(lane % u4(columns)), 1)
             total += add_sample(x, y, v, w, gv, gw, False, row < n)
             if ahead:
                 load(x, y, X, Y, u4(group + slot), last)

@@ -127,7 +127,7 @@ def _normal(x):
 
 def resident(outputs: int) -> int:
     """Blocks of the head that the registers of a multiprocessor hold."""
-    return max(2, min(7, 512 // (44 + 12 * outputs)))
+    return max(2, min(6, 512 // (44 + 12 * outputs)))
 
 
 @cache
@@ -154,6 +154,7 @@ def head(activation: Activation, outputs: int, dtype: str = "float32", packed: b
         a = cuda.local.array(width, real)
         coming = cuda.local.array(width, real)
         later = cuda.local.array(width, real)
+        last = cuda.local.array(width, real)
         delta = cuda.local.array(pitch, real)
         w = cuda.local.array(results, real)
         gw = cuda.local.array(results, real)
@@ -187,10 +188,13 @@ def head(activation: Activation, outputs: int, dtype: str = "float32", packed: b
         for e in range(width):
             coming[e] = real(0)
             later[e] = real(0)
+            last[e] = real(0)
         if inside and first + r < n:
             copy(coming, 0, A, u8(first + r) * u8(ld) + u8(column))
         if inside and first + r + u4(step) < n:
             copy(later, 0, A, u8(first + r + u4(step)) * u8(ld) + u8(column))
+        if inside and first + r + u4(2 * step) < n:
+            copy(last, 0, A, u8(first + r + u4(2 * step)) * u8(ld) + u8(column))
         while first < end:
             cuda.syncthreads()
             for index in range(t, ROWS * outputs, THREADS):
@@ -208,9 +212,10 @@ def head(activation: Activation, outputs: int, dtype: str = "float32", packed: b
                 for e in range(width):
                     a[e] = coming[e]
                     coming[e] = later[e]
-                    later[e] = real(0)
-                if inside and row + u4(2 * step) < n:
-                    copy(later, 0, A, u8(row + u4(2 * step)) * u8(ld) + u8(column))
+                    later[e] = last[e]
+                    last[e] = real(0)
+                if inside and row + u4(3 * step) < n:
+                    copy(last, 0, A, u8(row + u4(3 * step)) * u8(ld) + u8(column))
                 for p in range(0, pitch, width):
                     copy(delta, p, deltas, i * u4(pitch) + u4(p))
                 for e in range(width):

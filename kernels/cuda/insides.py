@@ -20,6 +20,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,6 +43,7 @@ def collective(scope: str, value: Any, combine: Callable[[list], list], depth: i
     return thread.parent.switch((site, value, combine))
 
 
+@cache
 def in_simulator() -> bool:
     """Whether numba.cuda is its simulator in this process."""
     from numba.cuda import config

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import Any
 
 from .insides import in_simulator
@@ -80,9 +81,9 @@ class _Graph:
     """Launches captured from a stream of their own; replayed on the default stream."""
 
     def __init__(self, launches: tuple[Launch, ...]) -> None:
-        from cuda.bindings import driver
         from cuda.core import Stream
 
+        driver = _driver()
         own = driver.CUstream_flags.CU_STREAM_NON_BLOCKING
         mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
         with _capturing:
@@ -107,6 +108,19 @@ class _Graph:
 
     def __call__(self) -> None:
         _checked(self._run(self._executable, 0))
+
+
+@cache
+def _driver() -> Any:
+    from cuda.bindings import driver
+
+    return driver
+
+
+def wait() -> None:
+    """Wait until the default stream has done all; raises RuntimeError with what a kernel met."""
+    if not in_simulator():
+        _checked(_driver().cuStreamSynchronize(0))
 
 
 def _checked(result: tuple[Any, ...]) -> Any:

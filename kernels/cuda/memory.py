@@ -78,24 +78,27 @@ def _element(typingctx, source, at):
     return source.dtype(source, at), codegen
 
 
-def prefetch(source, at):
-    """Bring the element with a flat index nearer, for a read to come."""
+def prefetch(source, at, level):
+    """Bring the element with a flat index nearer for a read to come: to the cache of that level."""
     element(source, at)
 
 
-@overload(prefetch)
-def _overload_prefetch(source, at):
-    return lambda source, at: _prefetch(source, at)
+@overload(prefetch, prefer_literal=True)
+def _overload_prefetch(source, at, level):
+    return lambda source, at, level: _prefetch(source, at, level)
 
 
-@intrinsic
-def _prefetch(typingctx, source, at):
+@intrinsic(prefer_literal=True)
+def _prefetch(typingctx, source, at, level):
+    if not isinstance(level, types.IntegerLiteral):
+        return None
+    text = f"prefetch.global.L{level.literal_value} [$0];"
+
     def codegen(context, builder, signature, args):
         data = context.make_array(source)(context, builder, args[0]).data
         place = builder.gep(data, [context.cast(builder, args[1], at, types.uint64)])
         kind = ir.FunctionType(ir.VoidType(), [place.type])
-        assembly = ir.InlineAsm(kind, "prefetch.global.L1 [$0];", "l", side_effect=True)
-        builder.call(assembly, [place])
+        builder.call(ir.InlineAsm(kind, text, "l", side_effect=True), [place])
         return context.get_dummy_value()
 
-    return types.void(source, at), codegen
+    return types.void(source, at, level), codegen

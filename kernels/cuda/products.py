@@ -66,7 +66,8 @@ def nothing_left(sums, fragments):
 
 
 LARGE = Tile(128, 128, 8, 8, 8)
-TALL = Tile(256, 64, 8, 8, 8)  # as large, for numbers of columns that fill up LARGE badly
+# For numbers of columns that fill up LARGE badly: one as large, and one for few rows.
+TALL, SLIM = Tile(256, 64, 8, 8, 8), Tile(128, 64, 8, 8, 8)
 
 
 def tile_for(rows: int, columns: int) -> Tile:

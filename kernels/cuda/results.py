@@ -87,7 +87,8 @@ def handing(dtype: str, results: int, width: int, run: int, place: Any, epilogue
     @register_jitable
     def hand(sums, C, D, part, i0, j0, t, out_rows, out_columns):
         factors = cuda.local.array(taken, real)
-        for index in range(0, runs, group):
+        # A number of runs that the compiler does not know, or it would unroll short epilogues.
+        for index in range(0, runs if out_rows > 0 else 0, group):
             before(sums, factors, C, D, part, i0, j0, index, t, out_rows, out_columns)
             after(sums, factors, C, D, part, i0, j0, index, t, out_rows, out_columns)
             for e in range(results - taken):

@@ -11,7 +11,7 @@ import numpy as np
 
 from . import tuning
 from .interface import Plan, Problem, Variant
-from .kernels.cuda.launch import Launch, bound, recorded
+from .kernels.cuda.launch import Launch, bound, recorded, wait
 from .kernels.cuda.memory import padded
 from .kernels.updates import Update
 from .machine import gpu_count
@@ -119,7 +119,7 @@ class CudaPlan(Plan):
         self._cuda.current_context()  # the calling thread may be a new one
         for launch in launches:
             launch()
-        self._cuda.default_stream().synchronize()  # raises what a kernel met
+        wait()
         return float(self._loss[0])
 
     def _step(self, mu: float) -> float:

@@ -105,14 +105,14 @@ class PlanesPlan(CudaPlan):
     def _sizes(self) -> dict[str, Any]:
         """Shapes of the buffers of float32 or uint32."""
         from .kernels.cuda import head
-        from .kernels.cuda.packing import padded_columns, padded_rows, words
+        from .kernels.cuda.packing import COLUMNS, padded_columns, padded_rows, words
 
         n, d, M, K = self.shape
         ld_d, ld_M = padded(d, self.dtype), padded(M, self.dtype)
         self._blocks_V = self._products.resident * multiprocessors()
         self._blocks_W = head.resident(K) * multiprocessors()
         self._tiles_V = _tiles(M) * -(-d // self._products.columns)
-        self._tiles_W = padded_columns(M) // head.COLUMNS
+        self._tiles_W = padded_columns(M) // COLUMNS
         self._parts_V = self._most_parts(self._tiles_V, self._blocks_V)
         self._parts_W = self._most_parts(self._tiles_W, self._blocks_W)
         return {

@@ -64,9 +64,10 @@ class ProductsPlan(CudaPlan):
         )
         if self.dtype == np.float64:
             return doubles.tile_for(height, width)
-        tile, other = products.tile_for(height, width), products.TALL
+        tile = products.tile_for(height, width)
         if tile == products.LARGE and self._engine() is products.register_tile:
-            tile = min((tile, other), key=lambda tile: products.area(tile, rows, columns))
+            like = tile, products.TALL, products.SLIM
+            tile = min(like, key=lambda tile: products.area(tile, rows, columns))
         return tile
 
     def _parts(self, tile: Any, rows: int, columns: int) -> tuple[int, int]:

@@ -148,7 +148,7 @@ def test_samples_read_ahead_agree(dtype, M, d, K, monkeypatch):
         for groups in (1, 2, 3, 4):
             n = (groups * division.warps - 3) * division.samples + division.samples // 2 + 1
             case = cases.problem(net, tl.Shape(n, d, M, K), dtype)
-            with tuning.forced({"warps": division.warps}):
+            with tuning.forced({"warps": division.warps, "far": division.far}):
                 result = agreement(variant, case)
             assert result.agrees, result
 

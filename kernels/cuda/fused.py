@@ -31,7 +31,7 @@ UNITS = (8, 16, 32, 64)  # hidden units of a network, filled up
 # multiprocessor: its registers are shared out among them, 255 or 128 a lane.
 _REGISTERS = {8: 206, 16: 100}
 
-_FAR = 4  # groups of samples that memory is asked for before they are read
+FAR = (4, 0)  # groups of samples that memory is asked for before they are read
 
 u4, u8 = np.uint32, np.uint64
 _ALL = u4(0xFFFFFFFF)
@@ -41,7 +41,8 @@ class Division(NamedTuple):
     """What a block is made of: `warps`, each of `samples` at a time.
 
     A lane has so many `units`, and `lanes` share a sample. `ahead`: a sample is read into registers
-    while the one before is computed with.
+    while the one before is computed with; the second-level cache is asked for it `far` groups of
+    samples before.
     """
 
     warps: int
@@ -49,6 +50,7 @@ class Division(NamedTuple):
     lanes: int
     samples: int
     ahead: bool
+    far: int
 
     @property
     def threads(self) -> int:
@@ -74,13 +76,17 @@ def divisions(dtype: str, M: int, columns: int, K: int) -> list[Division]:
         return words * (units * (2 * columns + 2 * K + 2) + samples * (columns + K))
 
     found = []
-    for warps, least in ((16, 4), (8, 2))[words - 1 :]:  # float64's σ needs more registers itself
+    for warps, least in ((8, 2), (16, 4))[: 3 - words]:  # float64's σ needs more registers itself
         held = _REGISTERS[warps]
         fitting = [u for u in (8, 4, 2) if u >= least and registers(u, 1) <= held]
         units = fitting[0] if fitting else least
         if fitting or warps == 8:
             ahead = registers(units, 2) <= held
-            found.append(Division(warps, units, total // units, WARP * units // total, ahead))
+            lanes = total // units
+            found += [
+                Division(warps, units, lanes, WARP // lanes, ahead, far)
+                for far in (FAR if ahead else FAR[-1:])
+            ]
     return found
 
 
@@ -95,7 +101,7 @@ def gradient(
     """
     real, width = real_type(dtype), vector(dtype)
     value, slope, loss_row = activation.value, activation.slope, loss.loss_row
-    warps, units, lanes, samples, ahead = division
+    warps, units, lanes, samples, ahead, far = division
     threads = division.threads
     sizeV, sizeW, parts = units * columns, units * K, columns // width
     one_output = K == 1
@@ -190,18 +196,20 @@ def gradient(
         end = u4(n // u4(samples) * u4(samples))
         stride = u4(u4(cuda.gridDim.x) * u4(warps * samples))
         group = u4(u4(u4(cuda.blockIdx.x) * u4(warps) + warp) * u4(samples))
-        far = u4(stride * u4(_FAR))
+        beyond = u4(stride * u4(far))
         if ahead:
             load(x, y, X, Y, u4(group + slot), last)
             following = u4(group + stride)
             while following < end:  # two groups of which the warp has all samples
-                announce(X, Y, u4(u4(following + far) + slot), last)
+                if far:
+                    announce(X, Y, u4(u4(following + beyond) + slot), last)
                 load(x_next, y_next, X, Y, u4(following + slot), last)
                 total += add_sample(x, y, v, w, gv, gw, True, True)
                 group = u4(following + stride)
                 # Keeps this read after the last use of x, whose registers it then takes.
                 cuda.syncwarp()
-                announce(X, Y, u4(u4(group + far) + slot), last)
+                if far:
+                    announce(X, Y, u4(u4(group + beyond) + slot), last)
                 load(x, y, X, Y, u4(group + slot), last)
                 total += add_sample(x_next, y_next, v, w, gv, gw, True, True)
                 following = u4(group + stride)

@@ -51,10 +51,10 @@ def mma_products(sigma: Any, shape: Shape) -> Products:
 
 def wgmma_products(sigma: Any, shape: Shape, pairs: int = 1) -> Products:
     """By wgmma, of compute capability 9.0 alone; `pairs` of warpgroups take turns at tiles of A."""
-    from .kernels.cuda import wgmma
+    from .kernels.cuda import ring, wgmma
 
     return Products(
-        wgmma.hidden(sigma, shape.K, pairs), wgmma.sums(), (wgmma.threads(pairs), wgmma.threads(1)),
+        wgmma.hidden(sigma, shape.K, pairs), wgmma.sums(), (ring.threads(pairs), ring.threads(1)),
         (wgmma.SHARED, wgmma.SHARED), 1, True, _TILE,
     )  # fmt: skip
 

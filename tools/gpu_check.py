@@ -1,7 +1,8 @@
 """Everything that needs a GPU, in one command of at most eight minutes.
 
     python tools/gpu_check.py [--json gpu.json] [--only race,launches] [--variants cuda-tiled,torch]
-    python tools/gpu_check.py --from gpu.json --docs docs/gpu.md --readme README.md
+    python tools/gpu_check.py --from gpu.json --docs docs/gpu.md --readme README.md \\
+        --tuned src/twolayer/tuned.json
 
 What matters most comes first, so that a cut costs least: versions; the time of every variant on
 every shape, this project's own first; the agreement of every variant with the oracle, and both on
@@ -217,6 +218,7 @@ def arguments() -> argparse.Namespace:
                         help="measure nothing: the figures are in these files")  # fmt: skip
     parser.add_argument("--docs", type=Path, help="write the tables between the markers here")
     parser.add_argument("--readme", type=Path, help="write the short table there")
+    parser.add_argument("--tuned", type=Path, help="put the fastest parameters into this file")
     parser.add_argument("--part", nargs=2, metavar=("NAME", "FILE"), help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -242,6 +244,12 @@ def main() -> int:
         if page is not None:
             text = page.read_text(encoding="utf-8")
             output.write_text(page, tables.between_markers(page, text, content, "gpu"))
+    if options.tuned is not None:
+        before = json.loads(options.tuned.read_text(encoding="utf-8"))
+        for model, choices in gpu_tables.tuned(found).items():
+            before[model] = before.get(model, {}) | choices
+        text = json.dumps(before, indent=1, sort_keys=True)
+        output.write_text(options.tuned, text + "\n")
     print(everything)
     wrong = complaints(found)
     print("\n".join(wrong) or f"All figures are in {file}", file=sys.stderr)

@@ -65,9 +65,17 @@ def versions(_: str) -> Found:
 
 
 def race(name: str) -> Found:
-    """A variant or peer on every shape in float32, and on the first in float64."""
+    """A variant or peer on every shape in float32, and on the first in float64.
+
+    A variant of this project chooses its parameters there first.
+    """
     for dtype, shapes in (("float32", bench.SHAPES), ("float64", bench.SHAPES[:1])):
         for shape in shapes:
+            variant = field()[name]
+            if gpu_tables.ours(name) and not variant.refuses(shape, np.dtype(dtype)):
+                kept, seconds = gpu.tune(variant, NET, shape, dtype, repetitions=15, warm_up=0.1)
+                if seconds:
+                    yield f"tuning {dtype} {shape}", {"kept as": kept, "seconds": seconds}
             yield f"{dtype} {shape}", bench.record(field()[name], NET, shape, dtype)
 
 

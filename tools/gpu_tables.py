@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -95,7 +97,7 @@ def markdown(found: Found, file: str) -> str:
     """Everything as Markdown; file: where all figures are."""
     parts = [
         origin(found, file), _bars(found), *_races(found), _held_out(found), _one_sample(found),
-        _counters(found), _ceilings(found), _elementary(found),
+        _tuning(found), _counters(found), _ceilings(found), _elementary(found),
     ]  # fmt: skip
     return "\n\n".join(part for part in parts if part)
 
@@ -252,6 +254,42 @@ def _counters(found: Found) -> str:
                     label = f"{part.partition(' ')[2]}, {shape}"
                     rows += [[label, *map(str, kernel.values())] for kernel in kernels]
     heads = ["counters of ncu", "kernel", "grid", "block", "µs", "registers", "issue %", "DRAM MB"]
+    return markdown_table(heads, rows) if rows else ""
+
+
+def tuning(found: Found) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """The variant, dtype and shape, and the times of candidates, for each choice of parameters."""
+    for part, values in found.items():
+        if part.startswith("race "):
+            for key, value in values.items():
+                if key.startswith("tuning "):
+                    yield part.removeprefix("race "), key.removeprefix("tuning "), value
+
+
+def tuned(found: Found) -> dict[str, dict[str, Any]]:
+    """The fastest candidates by the device's model and what the choice is kept under."""
+    device = str(found.get("versions", {}).get("device", ""))
+    model = re.search(r"\b[A-Z]+\d+\w*", device)
+    if model is None:
+        return {}
+    choices = {}
+    for _, _, value in tuning(found):
+        seconds = {name: one for name, one in value["seconds"].items() if _number(one)}
+        if seconds:
+            choices[value["kept as"]] = json.loads(min(seconds, key=seconds.__getitem__))
+    return {model[0]: choices}
+
+
+def _tuning(found: Found) -> str:
+    rows = []
+    for variant, where, value in tuning(found):
+        seconds = value["seconds"]
+        fastest = min((one for one in seconds.values() if _number(one)), default=None)
+        for candidate, one in seconds.items():
+            text = ", ".join(f"{name} {value}" for name, value in json.loads(candidate).items())
+            figure = duration(one) if _number(one) else "left out"
+            rows.append([variant, where, text, f"**{figure}**" if one == fastest else figure])
+    heads = ["what may be chosen of", "problem", "parameters", "an epoch"]
     return markdown_table(heads, rows) if rows else ""
 
 

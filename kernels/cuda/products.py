@@ -20,7 +20,7 @@ from .asynchronous import commit, wait
 from .insides import WARP, launch_bounds
 from .memory import copy, vector
 from .results import handing
-from .slices import mover
+from .slices import mover, unchanged
 from .types import real_type
 
 u4, u8 = np.uint32, np.uint64
@@ -67,6 +67,7 @@ def nothing_left(sums, fragments):
 
 LARGE = Tile(128, 128, 8, 8, 8)
 # For numbers of columns that fill up LARGE badly: one as large, and one for few rows.
+WIDE = Tile(128, 128, 16, 8, 16)  # fewer reads of shared memory a result, half the warps
 TALL, SLIM = Tile(256, 64, 8, 8, 8), Tile(128, 64, 8, 8, 8)
 
 
@@ -171,12 +172,14 @@ def product(
     along: tuple[bool, bool],
     epilogue: Callable[..., Any],
     engine: Callable[[str, Tile], Engine] = register_tile,
+    change: Callable[..., Any] = unchanged,
 ):
     """Kernel(A, B, C, D, out_rows, out_columns, share): tiles of C, by way of the epilogue.
 
     Block (x, 0, z) makes tile x, column by column, from the z-th `share` of the sum, which has the
     length of A's columns where A lies along it, of A's rows elsewhere. `epilogue(dtype, run)` gives
-    what takes runs of sums, see `results.handing`.
+    what takes runs of sums, see `results.handing`. `change` is applied to each element of A where A
+    lies along the sum.
     """
     real = real_type(dtype)
     multiply, last, fragment_size, place, run, pad, bounded, by_warps = engine(dtype, tile)
@@ -191,7 +194,7 @@ def product(
     stages, pending = ahead + 1, ahead - 1
     shared, results = stages * buffer, height * width
     beginA, fetchA, putA, sizeA, placesA = mover(
-        dtype, rows, depth, threads, alongA, rows + pad, 0, asynchronous
+        dtype, rows, depth, threads, alongA, rows + pad, 0, asynchronous, change
     )
     beginB, fetchB, putB, sizeB, placesB = mover(
         dtype, columns, depth, threads, alongB, columns + pad, sliceA, asynchronous

@@ -5,7 +5,7 @@ it all to copies that go on by themselves. What lies outside of the operand beco
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba.extending import register_jitable
@@ -31,11 +31,20 @@ class Mover(NamedTuple):
     places: int  # elements of at, flat indices in A
 
 
+@register_jitable
+def unchanged(x):
+    """x."""
+    return x
+
+
 def mover(
     dtype: str, extent: int, depth: int, threads: int, along: bool, stride: int, first: int,
-    asynchronous: bool,
+    asynchronous: bool, change: Callable[..., Any] = unchanged,
 ) -> Mover:  # fmt: skip
-    """For slices that lie `first` behind the targets they are given, their rows `stride` apart."""
+    """For slices that lie `first` behind the targets they are given, their rows `stride` apart.
+
+    `change` is applied to each element of an operand that lies along the sum.
+    """
     real, width = real_type(dtype), vector(dtype)
     total = extent * depth // width
     rounds = -(-total // threads)
@@ -83,7 +92,7 @@ def mover(
             if there:
                 if along:
                     for e in range(width):
-                        As[to + u8(e * stride)] = regs[q * width + e]
+                        As[to + u8(e * stride)] = change(regs[q * width + e])
                 else:
                     copy(As, to, regs, q * width)
 

@@ -139,18 +139,22 @@ def epochs(
 def tune(
     variant: Variant, net: Network, shape: Shape, dtype: str, store: Store | None = None,
     repetitions: int = 30, warm_up: float = WARM_UP,
-) -> dict[str, float | str]:  # fmt: skip
+) -> tuple[str, dict[str, float | str]]:  # fmt: skip
     """Time the candidates of a variant's plan and keep the fastest for shapes of this class.
 
-    Returns seconds of an epoch, or why one is left out, by the candidates' JSON. One that disagrees
-    with the oracle is never ranked. Raises what making a plan of the first raises.
+    Returns what the choice is kept under, and by the candidates' JSON seconds of an epoch, or why
+    one is left out. One that disagrees with the oracle is never ranked; a single one is not timed.
+    Raises what making a plan of the first raises.
     """
     checked = problem(net, shape._replace(n=min(shape.n, CHECKED_ROWS)), dtype)
     X, Y, theta = problem(net, shape, dtype)[2:]
     first: Any = variant.plan(net, X, Y, theta)
-    kind, candidates = type(first).__name__, first.candidates(shape, dtype)
+    kind = type(first).__name__
+    candidates = getattr(first, "candidates", lambda *_: [{}])(first.shape, dtype)
     del first
     found: dict[str, float | str] = {}
+    if len(candidates) == 1:
+        return tuning.name_of(kind, shape, dtype), found
     for candidate in candidates:
         name = json.dumps(candidate, sort_keys=True)
         with tuning.forced(candidate):
@@ -165,7 +169,7 @@ def tune(
     timed = {name: value for name, value in found.items() if isinstance(value, float)}
     if timed:
         tuning.learn(store or Store(), kind, shape, dtype, device_name(), timed)
-    return found
+    return tuning.name_of(kind, shape, dtype), found
 
 
 def _release() -> None:

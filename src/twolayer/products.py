@@ -11,8 +11,11 @@ import numpy as np
 from .device import CudaPlan, Sums, elements, multiprocessors
 from .kernels.cuda.launch import Launch, bound
 from .kernels.cuda.memory import padded
+from .network import Shape
+from .planes import share_of
 
 _MOST_PARTS = 4096
+_MOST_WAVES = 4  # of blocks of the kernel between the products
 _WORK = 16  # multiplications and additions of a large GPU in the time of a byte from its memory
 
 
@@ -37,14 +40,22 @@ def parts_of(
 
 
 class ProductsPlan(CudaPlan):
-    """Z, S = σ′(A) and U of all samples in global memory; G takes S's place.
+    """A or Z and S = σ′(A), and U of all samples in global memory; G takes the place of A or S.
 
-    A = X Vᵀ with σ and σ′ in its epilogue, U = Z Wᵀ, ℓ and Δ, G = (Δ W) ⊙ S, the sums Δᵀ Z and
-    Gᵀ X in parts, and the sums of the parts with the update: seven launches an epoch.
+    With few outputs A = X Vᵀ is stored as it is, U = σ(A) Wᵀ changes it on its way, and after ℓ and
+    Δ one kernel makes Δᵀ Z and G of it; then Gᵀ X in parts, and the sums of the parts with the
+    update: six launches an epoch. With many, σ and σ′ are in the epilogue of X Vᵀ, and
+    U = Z Wᵀ, Δᵀ Z and G = (Δ W) ⊙ S are products too: seven.
     """
 
     sizes = (16, 32, 64, 128)  # extents of tiles
     least_share = 256  # samples of a part of a sum over samples
+
+    @classmethod
+    def candidates(cls, shape: Shape, dtype: str) -> list[Any]:
+        """The large tiles of float32, of 8 × 8 or 8 × 16 results a thread."""
+        large = dtype == "float32" and min(shape.n, shape.M) > 64
+        return [{"tile": "square"}, {"tile": "wide"}] if large else [{"tile": "square"}]
 
     def _engine(self) -> Any:
         from .kernels.cuda import doubles, products
@@ -66,6 +77,8 @@ class ProductsPlan(CudaPlan):
             return doubles.tile_for(height, width)
         tile = products.tile_for(height, width)
         if tile == products.LARGE and self._engine() is products.register_tile:
+            if self.parameters["tile"] == "wide":
+                return products.WIDE
             like = tile, products.TALL, products.SLIM
             tile = min(like, key=lambda tile: products.area(tile, rows, columns))
         return tile
@@ -78,30 +91,53 @@ class ProductsPlan(CudaPlan):
         least = self.least_share
         return parts_of(self.shape.n, tile, rows, columns, slots, least, self.dtype.itemsize)
 
+    @property
+    def _few(self) -> bool:
+        """Whether the outputs' sums fit into registers."""
+        from .kernels.cuda import head
+
+        return self.shape.K <= head.OUTPUTS
+
+    def _parts_of_W(self) -> tuple[int, int]:
+        """As `_parts`, of Δᵀ Z."""
+        from .kernels.cuda import head, packing
+
+        n, _, M, K = self.shape
+        if not self._few:
+            return self._parts(self._tile(K, M), K, padded(M, self.dtype))
+        blocks = head.resident(K) * multiprocessors()
+        columns = -(-M // packing.COLUMNS)
+        share = share_of(n, columns, blocks, max(1, _MOST_WAVES * blocks // columns))
+        return -(-n // share), share
+
     def _device_bytes(self) -> int:
         n, d, M, K = self.shape
         ld_d, ld_M, ld_K = (padded(size, self.dtype) for size in (d, M, K))
         parts_V, _ = self._parts(self._tile(M, d), M, ld_d)
-        parts_W, _ = self._parts(self._tile(K, M), K, ld_M)
-        items = n * (2 * ld_M + ld_K) + parts_V * M * ld_d + parts_W * K * ld_M
+        parts_W, _ = self._parts_of_W()
+        held = (1 if self._few else 2) * ld_M + ld_K
+        items = n * held + parts_V * M * ld_d + parts_W * K * ld_M
         return self.dtype.itemsize * (items + elements(self.shape, self.dtype))
 
     def _prepare(self) -> None:
-        from .kernels.cuda import epilogues
+        from .kernels.cuda import epilogues, head
         from .kernels.cuda.products import blocks, product
+        from .kernels.cuda.slices import unchanged
 
         n, d, M, K = self.shape
         dtype, engine = self.dtype.name, self._engine()
         ld_d, ld_M, ld_K = (padded(size, self.dtype) for size in (d, M, K))
-        self._Z, self._S, self._U = (self._empty(n, columns) for columns in (ld_M, ld_M, ld_K))
+        self._S, self._U = self._empty(n, ld_M), self._empty(n, ld_K)
+        self._Z = self._S if self._few else self._empty(n, ld_M)
 
         def launcher(
-            rows: int | None, columns: int, along: tuple[bool, bool], epilogue: Any, depth: int = 0
-        ) -> Callable[..., Launch]:
+            rows: int | None, columns: int, along: tuple[bool, bool], epilogue: Any, depth: int = 0,
+            change: Any = unchanged,
+        ) -> Callable[..., Launch]:  # fmt: skip
             """The launch for A, B, C and D of a product with so many rows, or a row a sample."""
             # A row a sample and few columns: more and smaller blocks, for those have little to do.
             tile = self._tile(rows or (n if columns > 16 else min(n, 64)), columns)
-            kernel = product(dtype, tile, along, epilogue, engine)
+            kernel = product(dtype, tile, along, epilogue, engine, change)
             width = padded(columns, self.dtype)
             share = self._parts(tile, rows, width)[1] if rows else depth
 
@@ -112,14 +148,19 @@ class ProductsPlan(CudaPlan):
 
             return launch
 
-        sigma = epilogues.activate(self.net.sigma)
-        self._hidden = launcher(None, M, (True, True), sigma, ld_d)
-        self._outputs = launcher(None, K, (True, True), epilogues.plain, ld_M)
-        self._backward = launcher(None, M, (True, False), epilogues.times, ld_K)
+        sigma = self.net.sigma
+        if self._few:
+            self._hidden = launcher(None, M, (True, True), epilogues.plain, ld_d)
+            self._outputs = launcher(None, K, (True, True), epilogues.plain, ld_M, sigma.value)
+            self._head = head.head(sigma, K, dtype)
+        else:
+            self._hidden = launcher(None, M, (True, True), epilogues.activate(sigma), ld_d)
+            self._outputs = launcher(None, K, (True, True), epilogues.plain, ld_M)
+            self._backward = launcher(None, M, (True, False), epilogues.times, ld_K)
+            self._sum_W = launcher(K, M, (False, False), epilogues.partial)
         self._sum_V = launcher(M, d, (False, False), epilogues.partial)
-        self._sum_W = launcher(K, M, (False, False), epilogues.partial)
         parts_V, self._share_V = self._parts(self._tile(M, d), M, ld_d)
-        parts_W, self._share_W = self._parts(self._tile(K, M), K, ld_M)
+        parts_W, self._share_W = self._parts_of_W()
         self._gVs, self._gWs = self._empty(parts_V, M * ld_d), self._empty(parts_W, K * ld_M)
         self._threads = epilogues.THREADS
         self._losses = self._cuda.device_array(-(-n // self._threads), np.float64)
@@ -139,10 +180,16 @@ class ProductsPlan(CudaPlan):
             self._hidden(X, self._dV, Z, S),
             self._outputs(Z, self._dW, U, U),
             bound(self._loss_kernel, len(losses), self._threads, (U, Y, losses)),
-            self._sum_W(U, Z, gWs, gWs),
-            self._backward(U, self._dW, S, S),
-            self._sum_V(S, X, gVs, gVs),
         ]
+        if self._few:
+            from .kernels.cuda import head, packing
+
+            grid = -(-self.shape.M // packing.COLUMNS), len(gWs)
+            arguments = Z, U, self._dW, gWs, S, self.shape.M, self._share_W
+            launches.append(bound(self._head, grid, head.THREADS, arguments))
+        else:
+            launches += [self._sum_W(U, Z, gWs, gWs), self._backward(U, self._dW, S, S)]
+        launches.append(self._sum_V(S, X, gVs, gVs))
         return launches, (gVs, gWs, losses)
 
     def _predict_rows(self, X: Any, F: np.ndarray) -> None:

@@ -35,6 +35,11 @@ def shape_class(shape: Shape) -> str:
     return " ".join(f"{letter}<={size}" for letter, size in zip("ndMK", sizes, strict=True))
 
 
+def name_of(kind: str, shape: Shape, dtype: str) -> str:
+    """What a choice is kept under: the plan's class, the dtype and the shape's class."""
+    return f"{kind} {dtype} {shape_class(shape)}"
+
+
 def chosen(
     kind: str, shape: Shape, dtype: str, device: str, candidates: Sequence[Candidate]
 ) -> Candidate:
@@ -46,8 +51,8 @@ def chosen(
     if forced is not None:
         return forced
     if len(candidates) > 1:
-        name = f"{kind} {dtype} {shape_class(shape)}"
-        for known in (_measured(device).get(name), _table().get(device, {}).get(name)):
+        name = name_of(kind, shape, dtype)
+        for known in (_measured(device).get(name), _shipped(device).get(name)):
             if known in candidates:
                 return dict(known or {})
     return candidates[0]
@@ -67,7 +72,7 @@ def learn(
     store: Store, kind: str, shape: Shape, dtype: str, device: str, seconds: Mapping[str, float]
 ) -> None:
     """Keep what was measured: seconds of an epoch by each candidate's JSON, the fastest first."""
-    name = f"{kind} {dtype} {shape_class(shape)}"
+    name = name_of(kind, shape, dtype)
     best = json.loads(min(seconds, key=seconds.__getitem__))
     about = dict(zip("ndMK", shape, strict=True))
     keep(store, KIND, {"name": name, "best": best, "seconds": dict(seconds)}, device=device,
@@ -82,7 +87,13 @@ def _measured(device: str) -> dict[str, Candidate]:
 
 
 @cache
-def _table() -> dict[str, dict[str, Candidate]]:
-    """The choices that come with the package, by device and name."""
+def _shipped(device: str) -> dict[str, Candidate]:
+    """The choices that come with the package, for the model whose name is in the device's."""
     path = Path(__file__).with_name("tuned.json")
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    table = json.loads(path.read_text(encoding="utf-8"))
+    return {
+        name: best
+        for model, choices in table.items()
+        if model in device
+        for name, best in choices.items()
+    }

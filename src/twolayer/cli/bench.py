@@ -59,6 +59,10 @@ def bench(
     device: Annotated[
         str, typer.Option(help="cpu, or cuda for the variants on a GPU, by its own clock.")
     ] = "cpu",
+    tune: Annotated[
+        bool,
+        typer.Option("--tune", help="With --device cuda: find the kernels' parameters first."),
+    ] = False,
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Fit the cost models that `twolayer choose` uses.")
     ] = False,
@@ -99,8 +103,12 @@ def bench(
         shapes = [parse_shape(text) for text in shape] if shape else [*on_gpu.SHAPES]
         net = Network(activation or "tanh", loss or "squared")
         field = options.select_variants(variants, variant_file, device)
+        if tune:
+            on_gpu.tune(field, net, shapes, float_type("dtype", dtype).name)
         on_gpu.bench(field, net, shapes, float_type("dtype", dtype).name, json)
         return
+    if tune:
+        raise ValueError("tune: expected it with --device cuda only, got --device cpu")
     listed = peers and not (shape or sweep)
     if listed and (activation or loss):
         name = "activation" if activation else "loss"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from json import loads
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.table import Table
 
 from .. import gpu, verify
@@ -68,6 +70,26 @@ def bench(
             json, {"machine": fingerprint(), "ceilings": ceilings, "results": results}
         )
     return records
+
+
+def tune(
+    field: list[Variant], net: Network, shapes: list[Shape], dtype: str,
+    repetitions: int = 30, warm_up: float = gpu.WARM_UP,
+) -> None:  # fmt: skip
+    """Choose the parameters of each variant on each shape, keep them and print what they took."""
+    table = Table("shape", "variant", "parameters", "an epoch", title="parameters")
+    for shape in shapes:
+        for variant in field:
+            if variant.unavailable() or variant.refuses(shape, np.dtype(dtype)):
+                continue
+            _, found = gpu.tune(
+                variant, net, shape, dtype, repetitions=repetitions, warm_up=warm_up
+            )
+            for candidate, value in found.items():
+                text = ", ".join(f"{name} {one}" for name, one in loads(candidate).items())
+                figure = value if isinstance(value, str) else output.duration(value)
+                table.add_row(str(shape), variant.name, text, figure)
+    output.stdout().print(table)
 
 
 def share(found: dict[str, Any], roof: Roofline) -> float:

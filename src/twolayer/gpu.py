@@ -150,7 +150,7 @@ def tune(
     X, Y, theta = problem(net, shape, dtype)[2:]
     first: Any = variant.plan(net, X, Y, theta)
     kind = type(first).__name__
-    candidates = getattr(first, "candidates", lambda *_: [{}])(first.shape, dtype)
+    candidates: list[Any] = getattr(first, "candidates", lambda *_: [{}])(first.shape, dtype)
     del first
     found: dict[str, float | str] = {}
     if len(candidates) == 1:

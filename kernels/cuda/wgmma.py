@@ -16,7 +16,7 @@ from numba import cuda, types
 from numba.extending import register_jitable
 
 from ..activations import Activation
-from . import hopper
+from . import elementary, hopper  # noqa: F401  (σ by the GPU's own instructions)
 from .hopper import RESULTS, WARPGROUP, Layout
 from .insides import WARP, launch_bounds
 from .memory import copy

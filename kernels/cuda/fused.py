@@ -85,7 +85,7 @@ def divisions(dtype: str, M: int, columns: int, K: int) -> list[Division]:
             lanes = total // units
             found += [
                 Division(warps, units, lanes, WARP // lanes, ahead, far)
-                for far in (FAR if ahead else FAR[-1:])
+                for far in (FAR if ahead and words == 1 else FAR[-1:])
             ]
     return found
 

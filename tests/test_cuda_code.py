@@ -18,6 +18,7 @@ pytest.importorskip("numba_cuda", reason="needs numba-cuda: make test-cuda")
 
 from numba import cuda, types
 
+from twolayer import Shape, tuning
 from twolayer.kernels.activations import ACTIVATIONS
 from twolayer.kernels.cuda import (
     accuracy,
@@ -42,7 +43,9 @@ from twolayer.kernels.cuda.products import Tile, blocks, product, resident
 from twolayer.kernels.cuda.types import matrix_type
 from twolayer.kernels.losses import LOSSES
 from twolayer.kernels.updates import UPDATES
-from twolayer.products import parts_of
+from twolayer.planes import PlanesPlan
+from twolayer.products import ProductsPlan, parts_of
+from twolayer.variants.cuda_fused import CudaFused
 
 CAPABILITIES = [(8, 0), (9, 0)]
 DTYPES = ["float32", "float64"]
@@ -588,3 +591,13 @@ def test_probes(dtype):
     loop = code.innermost(operation)
     assert sum(op.startswith(operation) for op in loop) >= 0.95 * len(loop)
     assert dtype == "float64" or not doubles(code)
+
+
+def test_what_the_shipped_table_chooses_is_a_candidate(monkeypatch):
+    """One that is none any more would be passed over in silence."""
+    plans = {plan.__name__: plan for plan in (CudaFused, PlanesPlan, ProductsPlan)}
+    monkeypatch.setattr("twolayer.planes.compute_capability", lambda: (9, 0))
+    for name, best in tuning._shipped("NVIDIA H100").items():
+        kind, dtype, *sizes = name.split()
+        shape = Shape(*(int(size.partition("<=")[2]) for size in sizes))
+        assert best in plans[kind].candidates(shape, dtype), name

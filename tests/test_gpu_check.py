@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 
 
 MEASURED = ROOT / "docs" / "measured" / "gpu-2026-11-27-h200.json"
+IN_PART = MEASURED.with_name("gpu-2026-11-27-h100.json")
 TOOLS = ("gpu_check", "gpu_parts", "gpu_tables", "gpu_counters")
 
 
@@ -292,7 +293,7 @@ def test_errors_of_functions_are_held_to_their_bounds(check, monkeypatch):
     monkeypatch.setattr(f"{package}.accuracy", accuracy, raising=False)
     found = {"elementary": dict(check.gpu_parts.elementary(""))}
     assert check.complaints(found) == ["elementary, tanh: 3.25 ULP at -20.0 instead of 3.0"]
-    assert "| ex2 | 1.50 | 2 | 3.0 |" in check.gpu_tables._elementary(found)
+    assert "| ex2 | 1.50 | 2.1 | 3.0 |" in check.gpu_tables._elementary(found)
 
 
 def test_an_agreement_has_every_activation_and_loss(check, monkeypatch):
@@ -321,9 +322,29 @@ def test_without_a_gpu_it_says_why_and_writes_nothing(check, tmp_path, monkeypat
 
 
 def test_the_pages_show_what_was_measured(check):
-    """docs/gpu.md and the README are what the command makes of the file that they name."""
-    file = MEASURED.relative_to(ROOT).as_posix()
-    found = json.loads(MEASURED.read_text(encoding="utf-8"))
-    for page, write in (("docs/gpu.md", "markdown"), ("README.md", "summary")):
-        text = getattr(check.gpu_tables, write)(found, file)
+    """docs/gpu.md and the README are what the command makes of the files that they name."""
+    for path, page, write in (
+        (MEASURED, "docs/gpu.md", "markdown"),
+        (MEASURED, "README.md", "summary"),
+        (IN_PART, "docs/gpu.md", "markdown"),
+    ):
+        file = path.relative_to(ROOT).as_posix()
+        text = getattr(check.gpu_tables, write)(json.loads(path.read_text("utf-8")), file)
         assert text in (ROOT / page).read_text(encoding="utf-8")
+
+
+def test_the_fastest_parameters_go_into_a_file(check, monkeypatch, tmp_path):
+    """For the device's model, beside what is there; what was left out is not chosen."""
+    found = json.loads(IN_PART.read_text("utf-8"))
+    (key,) = (k for k in found["race cuda-tensor"] if k.startswith("tuning float32 n=60000"))
+    seconds = found["race cuda-tensor"][key]["seconds"]
+    seconds[min(seconds, key=seconds.get)] = "disagrees with the oracle"
+    file, kept = tmp_path / "gpu.json", tmp_path / "tuned.json"
+    file.write_text(json.dumps(found))
+    kept.write_text(json.dumps({"H100": {"other": {"a": 1}}, "A100": {}}))
+    assert run(check, monkeypatch, "--from", file, "--tuned", kept) == 0
+    table = json.loads(kept.read_text())
+    assert table.keys() == {"H100", "A100"}
+    assert table["H100"]["other"] == {"a": 1}
+    name = "PlanesPlan float32 n<=65536 d<=1024 M<=1024 K<=16"
+    assert table["H100"][name] == {"engine": "wgmma"}

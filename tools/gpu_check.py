@@ -218,6 +218,7 @@ def arguments() -> argparse.Namespace:
                         help="measure nothing: the figures are in these files")  # fmt: skip
     parser.add_argument("--docs", type=Path, help="write the tables between the markers here")
     parser.add_argument("--readme", type=Path, help="write the short table there")
+    parser.add_argument("--section", default="gpu", help="the markers' name, by default gpu")
     parser.add_argument("--tuned", type=Path, help="put the fastest parameters into this file")
     parser.add_argument("--part", nargs=2, metavar=("NAME", "FILE"), help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -231,7 +232,7 @@ def main() -> int:
         return 0
     try:
         for page in filter(None, (options.docs, options.readme)):  # before anything is measured
-            tables.between_markers(page, page.read_text(encoding="utf-8"), "", "gpu")
+            tables.between_markers(page, page.read_text(encoding="utf-8"), "", options.section)
         found = merged(options.files) if options.files else measure(options)
     except (ValueError, OSError, RuntimeError) as error:
         print(error, file=sys.stderr)
@@ -243,7 +244,7 @@ def main() -> int:
     ):  # fmt: skip
         if page is not None:
             text = page.read_text(encoding="utf-8")
-            output.write_text(page, tables.between_markers(page, text, content, "gpu"))
+            output.write_text(page, tables.between_markers(page, text, content, options.section))
     if options.tuned is not None:
         before = json.loads(options.tuned.read_text(encoding="utf-8"))
         for model, choices in gpu_tables.tuned(found).items():

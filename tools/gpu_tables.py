@@ -132,7 +132,8 @@ def origin(found: Found, file: str) -> str:
     if found.get("revision"):
         sources = f"revision {found['revision']}, {sources}"
     return (
-        f"{device}; {libraries}. Measured on {found['date']} by `tools/gpu_check.py`, {sources}; "
+        f"{device}; {libraries}. Measured on {found['date']} by "
+        f"`{found.get('by', 'tools/gpu_check.py')}`, {sources}; "
         f"all figures: `{file}`."
     )
 
@@ -210,11 +211,11 @@ def _row(found: Found, record: dict[str, Any], timed: dict[str, float]) -> list[
         f"**{name}**" if ours(name) else name,
         duration(record["seconds"]),
         f"{figure:.2f}" if ours(name) and figure is not None else "",
-        duration(record["wall"]),
+        duration(record["wall"]) if "wall" in record else "–",
         f"{share(record, Roofline(**roof)):.0%}" if roof else "–",
-        duration(record["plan"]),
-        f"{record['memory'] / 2**20:.0f} MiB" if record["memory"] > 0 else "–",
-        f"{record['error']:.2f}",
+        duration(record["plan"]) if "plan" in record else "–",
+        f"{record['memory'] / 2**20:.0f} MiB" if record.get("memory", 0) > 0 else "–",
+        f"{record['error']:.2f}" if "error" in record else "–",
     ]
 
 

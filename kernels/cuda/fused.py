@@ -31,7 +31,7 @@ UNITS = (8, 16, 32, 64)  # hidden units of a network, filled up
 # multiprocessor: its registers are shared out among them, 255 or 128 a lane.
 _REGISTERS = {8: 206, 16: 100}
 
-FAR = (4, 0)  # groups of samples that memory is asked for before they are read
+FAR = (0, 4)  # groups of samples that memory is asked for before they are read
 
 u4, u8 = np.uint32, np.uint64
 _ALL = u4(0xFFFFFFFF)
@@ -85,7 +85,7 @@ def divisions(dtype: str, M: int, columns: int, K: int) -> list[Division]:
             lanes = total // units
             found += [
                 Division(warps, units, lanes, WARP // lanes, ahead, far)
-                for far in (FAR if ahead and words == 1 else FAR[-1:])
+                for far in (FAR if ahead and words == 1 else FAR[:1])
             ]
     return found
 

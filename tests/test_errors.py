@@ -332,6 +332,8 @@ def _name(variant):
 def test_more_memory_than_there_is_is_refused_before_any_is_taken(variant, monkeypatch):
     X, Y = ones(20_000, 50)[:, ::-1], ones(20_000, 2, dtype="int8")  # both must be copied
     monkeypatch.setattr(network, "available_memory", lambda: 1 << 20)
+    with pytest.raises(MemoryError):  # compiles what a choice among variants runs
+        variant.plan(SQUARED, X, Y, tl.Parameters(ones(4, 50), ones(2, 4)))
     tracemalloc.start()
     try:
         expected = (

@@ -462,16 +462,22 @@ SUMS = (P, P, F32, F32, matrix_type("float32"), i8, i8, i8, i8, i8)
 
 
 @of_planes
-@pytest.mark.parametrize("stages", [2, 3])
-def test_hidden_of_planes(stages, capability):
-    kernel = mma.hidden(ACTIVATIONS["tanh"], 10, stages)
-    check_planes(kernel, HIDDEN, capability, False)
+def test_hidden_of_planes(capability):
+    check_planes(mma.hidden(ACTIVATIONS["tanh"], 10), HIDDEN, capability, False)
+
+
+def test_hidden_of_planes_in_two_stages():
+    check_planes(mma.hidden(ACTIVATIONS["tanh"], 10, 2), HIDDEN, OF_PLANES[-1], False)
 
 
 @of_planes
-@pytest.mark.parametrize(("stages", "columns"), [(2, 128), (3, 128), (3, 112), (3, 96)])
-def test_sums_of_planes(stages, columns, capability):
-    check_planes(mma.sums(stages, columns), SUMS, capability, True, columns)
+def test_sums_of_planes(capability):
+    check_planes(mma.sums(), SUMS, capability, True)
+
+
+@pytest.mark.parametrize(("stages", "columns"), [(2, 128), (3, 112), (3, 96)])
+def test_sums_of_planes_in_other_tiles(stages, columns):
+    check_planes(mma.sums(stages, columns), SUMS, OF_PLANES[-1], True, columns)
 
 
 @pytest.mark.parametrize(
@@ -529,11 +535,13 @@ def check_head(activation, outputs, dtype, packed, capability):
     return code
 
 
-@pytest.mark.parametrize(
-    ("activation", "outputs", "capability"), spread(ACTIVATIONS, [1, 10, head.OUTPUTS])
-)
-def test_heads(activation, outputs, capability):
-    check_head(activation, outputs, "float32", True, capability)
+HEADS = list(zip(ACTIVATIONS, itertools.cycle([10, head.OUTPUTS, 1]), strict=False))
+HEADS += [("gelu", 1), ("gelu", head.OUTPUTS)]  # the largest formula
+
+
+@pytest.mark.parametrize(("pair", "capability"), spread(HEADS))
+def test_heads(pair, capability):
+    check_head(*pair, "float32", True, capability)
 
 
 @pytest.mark.parametrize(("activation", "dtype", "capability"), spread(["tanh", "gelu"], DTYPES))

@@ -20,8 +20,8 @@ from numba.extending import register_jitable
 from .blocks import apply, evaluate, turn
 from .elementary import like
 from .jit import SUMS, jit
-from .simd import dots, product, spread
-from .tiles import HEIGHT, VECTOR_BYTES
+from .simd import HEIGHT, dots, product, spread
+from .target import TARGET
 
 _SMALL = 1 << 15  # elements of V that one thread updates before a second would have begun
 
@@ -305,7 +305,7 @@ def epoch(parallel: bool) -> Any:
     gWp[c]; step, see `operand`. Afterwards gVp[0] and gWp[0] hold ∇L; where `update` is set,
     θ ← θ − μ ∇L.
     """
-    return jit(f"fused-{VECTOR_BYTES}", fastmath=SUMS, parallel=parallel)(_epoch)
+    return jit(f"fused-{TARGET.name}", fastmath=SUMS, parallel=parallel)(_epoch)
 
 
 def _predict(simd, formulas, X, Vp, Wp, Wt, bounds, work, F, M, block, lanes, depth, step):
@@ -326,12 +326,12 @@ def _predict(simd, formulas, X, Vp, Wp, Wt, bounds, work, F, M, block, lanes, de
 @cache
 def predict(parallel: bool) -> Any:
     """Compiled _predict, over chunks of samples in parallel or not; with `predict_formulas`."""
-    return jit(f"fused-{VECTOR_BYTES}", fastmath=SUMS, parallel=parallel)(_predict)
+    return jit(f"fused-{TARGET.name}", fastmath=SUMS, parallel=parallel)(_predict)
 
 
 @cache
 def packers() -> tuple[Any, ...]:
     """Compiled pack(matrix, panels, lanes), unpack(panels, matrix, lanes) and transpose_packed."""
     return tuple(
-        jit(f"fused-{VECTOR_BYTES}")(function) for function in (pack, unpack, transpose_packed)
+        jit(f"fused-{TARGET.name}")(function) for function in (pack, unpack, transpose_packed)
     )

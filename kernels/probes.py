@@ -6,23 +6,22 @@ doi:10.1145/1498765.1498785).
 
 import numba
 import numpy as np
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 from numpy.typing import DTypeLike
 
 from .jit import SUMS, jit
+from .target import TARGET
 
-_FEATURES = binding.get_host_cpu_features()
-VECTOR_BYTES = 64 if _FEATURES.get("avx512f") else 32 if _FEATURES.get("avx") else 16
 # Two to four multiply-adds a cycle, with latencies of four or five, need 8 to 16 chains in flight;
-# chains, the two factors and a product must fit the registers: 16 on x86 before AVX-512, else 32.
-CHAINS = 12 if _FEATURES.get("sse2") and VECTOR_BYTES < 64 else 24
+# chains, the two factors and a product must fit the registers.
+CHAINS = 12 if TARGET.registers < 32 else 24
 
 
 def lanes(dtype: DTypeLike) -> int:
     """Numbers of a dtype in one vector register."""
-    return VECTOR_BYTES // np.dtype(dtype).itemsize
+    return TARGET.lanes(np.dtype(dtype).itemsize)
 
 
 @intrinsic
@@ -38,7 +37,7 @@ def _chains(typingctx, count, factor, addend):
     def generate(context, builder, signature, arguments):
         count, factor, addend = arguments
         number = context.get_value_type(signature.return_type)
-        width = VECTOR_BYTES * 8 // signature.return_type.bitwidth
+        width = TARGET.lanes(signature.return_type.bitwidth // 8)
         vector = ir.VectorType(number, width)
         name = f"llvm.fmuladd.v{width}f{signature.return_type.bitwidth}"
         module = builder.module
@@ -86,13 +85,13 @@ def _chains(typingctx, count, factor, addend):
     return factor(types.int64, factor, addend), generate
 
 
-@jit("probe-chains")
+@jit(f"probe-chains-{TARGET.name}")
 def fma_chains(count, factor, addend):
     """One thread's count·CHAINS·lanes multiply-adds; the sum of what the chains hold at the end."""
     return _chains(count, factor, addend)
 
 
-@jit("probe-parallel", parallel=True)
+@jit(f"probe-chains-{TARGET.name}", parallel=True)
 def fma_chains_parallel(out, count, factor, addend):
     """The same on as many threads as out has elements: one sum each."""
     for thread in numba.prange(out.size):

@@ -24,16 +24,10 @@ from numba.extending import intrinsic, overload
 
 from .address import array_at
 from .jit import jit
-from .tiles import (
-    FLAG,
-    HEIGHT,
-    INDEX,
-    VECTOR_BYTES,
-    dots_function,
-    product_function,
-    spread_function,
-)
+from .target import TARGET
+from .tiles import FLAG, INDEX, dots_function, product_function, spread_function
 
+HEIGHT = TARGET.height  # rows of a tile, and of a group of what was spread
 _PLAIN, _SCALED = 0, 1  # what stands for the addresses of products where nothing is compiled
 
 
@@ -44,10 +38,10 @@ def _addresses(typingctx, kind):
     def codegen(context, builder, signature, args):
         real = context.get_value_type(kind)
         functions = (
-            product_function(builder.module, real, False),
-            product_function(builder.module, real, True),
-            dots_function(builder.module, real),
-            spread_function(builder.module, real),
+            product_function(builder.module, real, TARGET, False),
+            product_function(builder.module, real, TARGET, True),
+            dots_function(builder.module, real, TARGET),
+            spread_function(builder.module, real, TARGET),
         )
         values = [builder.ptrtoint(function, INDEX) for function in functions]
         return context.make_tuple(builder, signature.return_type, values)
@@ -65,7 +59,7 @@ def addresses() -> Any:
     if config.DISABLE_JIT:
         return lambda kind: (_PLAIN, _SCALED, _PLAIN, _PLAIN)
 
-    @jit(f"simd-{VECTOR_BYTES}")
+    @jit(f"simd-{TARGET.name}")
     def addresses(kind):
         return _addresses(kind)
 

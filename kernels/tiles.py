@@ -6,46 +6,30 @@ stands in `simd`.
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
-import llvmlite.binding as llvm
 from llvmlite import ir
 from numba.core import cgutils
+
+from .target import Target
 
 INDEX = ir.IntType(64)
 FLAG = ir.IntType(1)
 
-
-def _host() -> tuple[int, int]:
-    """Bytes of a vector register and number of registers of this machine."""
-    features = llvm.get_host_cpu_features()
-    if features.get("avx512f"):
-        return 64, 32
-    if features.get("avx2"):
-        return 32, 16
-    return 16, 32 if "neon" in features else 16
-
-
-VECTOR_BYTES, _REGISTERS = _host()
-if "TWOLAYER_VECTOR_BYTES" in os.environ:
-    VECTOR_BYTES = int(os.environ["TWOLAYER_VECTOR_BYTES"])
-
-# Two vectors of b, one of a, the sums: 12 x 2 of 32 registers, 6 x 2 of 16. A dozen independent
-# sums also cover the latency of the multiply-add.
-_HEIGHTS = (12, 8, 4, 2, 1) if _REGISTERS >= 32 else (6, 4, 2, 1)
-HEIGHT = _HEIGHTS[0]
 _INDEPENDENT = 8  # sums needed to keep two units of latency 4 busy
 
 
 class _Emit:
     """A builder with the few operations that tiles are made of."""
 
-    def __init__(self, builder: ir.IRBuilder, real: ir.Type, width: int | None = None) -> None:
+    def __init__(
+        self, builder: ir.IRBuilder, real: ir.Type, target: Target, width: int | None = None
+    ) -> None:
         self.builder = builder
         self.real = real
         self.size = 8 if isinstance(real, ir.DoubleType) else 4
-        self.width = width or VECTOR_BYTES // self.size
+        self.height = target.height
+        self.width = width or target.lanes(self.size)
         self.vector = ir.VectorType(real, self.width)
 
     def address(self, base: ir.Value, *offsets: ir.Value | int) -> ir.Value:
@@ -128,19 +112,20 @@ def _tile(emit: _Emit, height: int, vectors: int, scaled: bool, a: Any, argument
     for row in c_rows:
         for v in range(vectors):
             emit.prefetch(emit.address(row, v * emit.width))
-    whole = builder.udiv(length, _number(HEIGHT))
+    group = _number(emit.height)
+    whole = builder.udiv(length, group)
     with cgutils.for_range(builder, whole, intp=INDEX) as loop:
         start = builder.mul(loop.index, ac)
-        first = builder.mul(loop.index, _number(HEIGHT))
+        first = builder.mul(loop.index, group)
         if unroll > 1:
-            for j in range(HEIGHT):
+            for j in range(emit.height):
                 offset = builder.add(start, builder.mul(_number(j), ak))
                 multiply(j % unroll, offset, builder.add(first, _number(j)))
         else:
-            with cgutils.for_range(builder, _number(HEIGHT), intp=INDEX) as inner:
+            with cgutils.for_range(builder, group, intp=INDEX) as inner:
                 offset = builder.add(start, builder.mul(inner.index, ak))
                 multiply(0, offset, builder.add(first, inner.index))
-    start, first = builder.mul(whole, ac), builder.mul(whole, _number(HEIGHT))
+    start, first = builder.mul(whole, ac), builder.mul(whole, group)
     with cgutils.for_range(builder, builder.sub(length, first), intp=INDEX) as loop:
         offset = builder.add(start, builder.mul(loop.index, ak))
         multiply(0, offset, builder.add(first, loop.index))
@@ -169,11 +154,12 @@ def _number(value: int) -> ir.Constant:
 
 
 def _function(
-    module: ir.Module, real: ir.Type, name: str, parameters: list[ir.Type], references: list[int]
-) -> tuple[ir.Function, ir.IRBuilder | None]:
+    module: ir.Module, real: ir.Type, target: Target, name: str, parameters: list[ir.Type],
+    references: list[int],
+) -> tuple[ir.Function, ir.IRBuilder | None]:  # fmt: skip
     """A function of its own in the module; its builder, or None where it was there already."""
     kind = "f64" if isinstance(real, ir.DoubleType) else "f32"
-    name = f"twolayer_{name}_{kind}_{VECTOR_BYTES}"
+    name = f"twolayer_{name}_{kind}_{target.name}"
     if name in module.globals:
         return module.globals[name], None
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), parameters), name)
@@ -185,25 +171,27 @@ def _function(
     return function, ir.IRBuilder(function.append_basic_block("entry"))
 
 
-def _panel_product(module: ir.Module, real: ir.Type, vectors: int, scaled: bool) -> ir.Function:
+def _panel_product(
+    module: ir.Module, real: ir.Type, target: Target, vectors: int, scaled: bool
+) -> ir.Function:
     """The product for panels of one or two vectors."""
     pointer = real.as_pointer()
     parameters = [pointer, INDEX, pointer, *[INDEX] * 4, pointer, INDEX, INDEX, FLAG, INDEX]
     name = f"{'scaled' if scaled else 'product'}_{vectors}"
-    function, builder = _function(module, real, name, parameters, [0, 2, 7])
+    function, builder = _function(module, real, target, name, parameters, [0, 2, 7])
     if builder is None:
         return function
-    emit = _Emit(builder, real)
+    emit = _Emit(builder, real, target)
     c, cs, a, at, *arguments, rows = function.args
     ar = arguments[0]
     c_place, a_place = (cgutils.alloca_once_value(builder, pointer) for pointer in (c, a))
     left = rows
-    for height in _HEIGHTS:
+    for height in target.heights:
         count = builder.udiv(left, _number(height))
         with cgutils.for_range(builder, count, intp=INDEX):
             c, a = builder.load(c_place), builder.load(a_place)
             _tile(emit, height, vectors, scaled, a, (c, cs, *arguments))
-            step = at if height == HEIGHT else builder.mul(_number(height), ar)
+            step = at if height == target.height else builder.mul(_number(height), ar)
             builder.store(emit.address(a, step), a_place)
             builder.store(emit.address(c, builder.mul(_number(height), cs)), c_place)
         left = builder.sub(left, builder.mul(count, _number(height)))
@@ -211,33 +199,34 @@ def _panel_product(module: ir.Module, real: ir.Type, vectors: int, scaled: bool)
     return function
 
 
-def product_function(module: ir.Module, real: ir.Type, scaled: bool) -> ir.Function:
+def product_function(module: ir.Module, real: ir.Type, target: Target, scaled: bool) -> ir.Function:
     """The product for panels of any width: the last parameter is the number of lanes."""
     pointer = real.as_pointer()
     parameters = [
         pointer, INDEX, pointer, *[INDEX] * 4, pointer, INDEX, INDEX, FLAG, INDEX, INDEX
     ]  # fmt: skip
-    function, builder = _function(module, real, "scaled" if scaled else "product", parameters, [])
+    name = "scaled" if scaled else "product"
+    function, builder = _function(module, real, target, name, parameters, [])
     if builder is None:
         return function
     *arguments, lanes = function.args
-    wide = builder.icmp_unsigned(">", lanes, _number(_Emit(builder, real).width))
+    wide = builder.icmp_unsigned(">", lanes, _number(_Emit(builder, real, target).width))
     with builder.if_else(wide) as (two, one):
         for branch, vectors in ((two, 2), (one, 1)):
             with branch:
-                builder.call(_panel_product(module, real, vectors, scaled), arguments)
+                builder.call(_panel_product(module, real, target, vectors, scaled), arguments)
     builder.ret_void()
     return function
 
 
-def dots_function(module: ir.Module, real: ir.Type) -> ir.Function:
+def dots_function(module: ir.Module, real: ir.Type, target: Target) -> ir.Function:
     """Sums along the lanes: see `simd.dots`."""
     pointer = real.as_pointer()
     parameters = [pointer, pointer, INDEX, pointer, INDEX, pointer, *[INDEX] * 4]
-    function, builder = _function(module, real, "dots", parameters, [0])
+    function, builder = _function(module, real, target, "dots", parameters, [0])
     if builder is None:
         return function
-    emit = _Emit(builder, real)
+    emit = _Emit(builder, real, target)
     out, z, z_step, w, w_step, w_last, panels, lanes, last, rows = function.args
     slots = [cgutils.alloca_once(builder, emit.vector) for _ in range(2)]
     wide = builder.icmp_unsigned(">", last, _number(emit.width))
@@ -264,27 +253,28 @@ def dots_function(module: ir.Module, real: ir.Type) -> ir.Function:
     return function
 
 
-def spread_function(module: ir.Module, real: ir.Type) -> ir.Function:
-    """A copy in groups of HEIGHT: see `simd.spread`."""
+def spread_function(module: ir.Module, real: ir.Type, target: Target) -> ir.Function:
+    """A copy in groups of a tile's height: see `simd.spread`."""
     pointer = real.as_pointer()
     parameters = [pointer, INDEX, pointer, *[INDEX] * 3]
-    function, builder = _function(module, real, "spread", parameters, [0, 2])
+    function, builder = _function(module, real, target, "spread", parameters, [0, 2])
     if builder is None:
         return function
     out, step, x, xs, rows, columns = function.args
-    group = _Emit(builder, real, HEIGHT)
-    whole = builder.udiv(columns, _number(HEIGHT))
-    first = builder.mul(whole, _number(HEIGHT))
+    emit = _Emit(builder, real, target, target.height)
+    group = _number(target.height)
+    whole = builder.udiv(columns, group)
+    first = builder.mul(whole, group)
     with cgutils.for_range(builder, rows, intp=INDEX) as row:
-        x_row = group.address(x, builder.mul(row.index, xs))
-        out_row = group.address(out, builder.mul(row.index, _number(HEIGHT)))
+        x_row = emit.address(x, builder.mul(row.index, xs))
+        out_row = emit.address(out, builder.mul(row.index, group))
         with cgutils.for_range(builder, whole, intp=INDEX) as part:
-            value = group.load(group.address(x_row, builder.mul(part.index, _number(HEIGHT))))
-            group.store(value, group.address(out_row, builder.mul(part.index, step)))
-        out_row = group.address(out_row, builder.mul(whole, step))
-        x_row = group.address(x_row, first)
+            value = emit.load(emit.address(x_row, builder.mul(part.index, group)))
+            emit.store(value, emit.address(out_row, builder.mul(part.index, step)))
+        out_row = emit.address(out_row, builder.mul(whole, step))
+        x_row = emit.address(x_row, first)
         with cgutils.for_range(builder, builder.sub(columns, first), intp=INDEX) as column:
-            value = builder.load(group.address(x_row, column.index))
-            builder.store(value, group.address(out_row, column.index))
+            value = builder.load(emit.address(x_row, column.index))
+            builder.store(value, emit.address(out_row, column.index))
     builder.ret_void()
     return function

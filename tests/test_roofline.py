@@ -51,7 +51,7 @@ def test_inner_loop_is_nothing_but_independent_multiply_adds(dtype, suffix):
     loop = max(blocks, key=lambda block: block.count("vfmadd"))
     loop = loop[: re.search(r"^\s+j\w+\s.*$", loop, re.MULTILINE).end()].strip().splitlines()
     multiply_adds = [line.split(maxsplit=1) for line in loop if "vfmadd" in line]
-    register = {64: "zmm", 32: "ymm"}[probes.VECTOR_BYTES]
+    register = {64: "zmm", 32: "ymm"}[probes.TARGET.vector_bytes]
     written = [operands.rpartition("%")[2] for _, operands in multiply_adds]
     assert all(name.endswith(suffix) for name, _ in multiply_adds)
     assert all(name.startswith(register) for name in written)

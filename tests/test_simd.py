@@ -13,7 +13,8 @@ import pytest
 from llvmlite import ir
 from numba import njit
 
-from twolayer.kernels import fused, simd, tiles
+from twolayer.kernels import fused, simd, target, tiles
+from twolayer.kernels.target import TARGET, Target
 from twolayer.network import DTYPES
 
 pytestmark = pytest.mark.compiled
@@ -48,7 +49,7 @@ def small_integers(random, *shape, dtype):
 
 
 def width(dtype):
-    return tiles.VECTOR_BYTES // np.dtype(dtype).itemsize
+    return TARGET.lanes(np.dtype(dtype).itemsize)
 
 
 @pytest.mark.parametrize("layout", ["rows", "columns", "spread", "spread columns"])
@@ -58,7 +59,7 @@ def width(dtype):
 def test_product_for_every_height(dtype, rows, vectors, layout):
     random = np.random.default_rng(rows)
     lanes = vectors * width(dtype)
-    H = tiles.HEIGHT
+    H = TARGET.height
     plain, scaled, _, spreading = simd.addresses()(np.dtype(dtype).type(0))
     for length in (1, 2, 7, 33):
         a = small_integers(random, rows, length, dtype=dtype)
@@ -129,7 +130,7 @@ def test_the_inner_loop_keeps_its_sums_in_registers(dtype):
         for signature, asm in compiled_addresses().inspect_asm().items()
         if str(signature[0]) == dtype
     )
-    tall = whole_tiles(text, r"vfmadd231p[sd]\s.*, (%[xyz]mm\d+)$", tiles.HEIGHT)
+    tall = whole_tiles(text, r"vfmadd231p[sd]\s.*, (%[xyz]mm\d+)$", TARGET.height)
     assert tall
     assert not any("rsp" in body for body in tall)
 
@@ -146,46 +147,42 @@ def whole_tiles(text, multiply_add, height):
     ]
 
 
-# triple, processor, bytes of a vector, heights, multiply-add with the register of its sum
+# triple, processor, its vectors, multiply-add with the register of its sum
 OTHERS = {
-    "avx2": ("x86_64-linux-gnu", "haswell", 32, (6, 4, 2, 1), r"vfmadd231p[sd]\s.*, (%ymm\d+)$"),
+    "avx2": ("x86_64-linux-gnu", "haswell", Target(32, 16), r"vfmadd231p[sd]\s.*, (%ymm\d+)$"),
     "avx512": (
-        "x86_64-linux-gnu", "skylake-avx512", 64, (12, 8, 4, 2, 1),
-        r"vfmadd231p[sd]\s.*, (%zmm\d+)$",
+        "x86_64-linux-gnu", "skylake-avx512", Target(64, 32), r"vfmadd231p[sd]\s.*, (%zmm\d+)$",
     ),
-    "neon": ("aarch64-linux-gnu", "neoverse-n1", 16, (12, 8, 4, 2, 1), r"fmla\s(v\d+)\.[42][sd],"),
+    "neon": ("aarch64-linux-gnu", "neoverse-n1", Target(16, 32), r"fmla\s(v\d+)\.[42][sd],"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", OTHERS)
-def test_other_machines_keep_their_sums_in_registers_too(name, dtype, monkeypatch):
-    triple, processor, width, heights, multiply_add = OTHERS[name]
+def test_other_machines_keep_their_sums_in_registers_too(name, dtype):
+    triple, processor, vectors, multiply_add = OTHERS[name]
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
     try:
-        target = llvm.Target.from_triple(triple)
+        backend = llvm.Target.from_triple(triple)
     except RuntimeError:
         pytest.skip(f"this LLVM does not compile for {triple}")
-    monkeypatch.setattr(tiles, "VECTOR_BYTES", width)
-    monkeypatch.setattr(tiles, "_HEIGHTS", heights)
-    monkeypatch.setattr(tiles, "HEIGHT", heights[0])
     module, real = ir.Module(), ir.FloatType() if dtype == "float32" else ir.DoubleType()
     module.triple = triple
     for emit in (
         partial(tiles.product_function, scaled=False), partial(tiles.product_function, scaled=True),
         tiles.dots_function, tiles.spread_function,
     ):  # fmt: skip
-        emit(module, real)
+        emit(module, real, vectors)
     for function in module.functions:
         if not function.is_declaration:
             function.linkage = "external"  # nobody here calls them
     compiled = llvm.parse_assembly(str(module))
-    machine = target.create_target_machine(cpu=processor, opt=3)
+    machine = backend.create_target_machine(cpu=processor, opt=3)
     options = llvm.create_pipeline_tuning_options(speed_level=3)
     passes = llvm.create_pass_builder(machine, options)
     passes.getModulePassManager().run(compiled, passes)
-    tall = whole_tiles(machine.emit_assembly(compiled), multiply_add, heights[0])
+    tall = whole_tiles(machine.emit_assembly(compiled), multiply_add, vectors.height)
     # The product and the scaled one. The loop over the last few k, beside the one over whole groups
     # of them, may keep a broadcast number on the stack.
     assert sum(not re.search(r"rsp|\[sp", body) for body in tall) >= 2
@@ -203,29 +200,69 @@ def compiled_addresses():
     return addresses
 
 
-FORCED = """
-import numpy as np
-import twolayer as tl
-from twolayer import verify
-from twolayer.kernels import tiles
+def test_the_variable_sets_width_and_registers_and_so_the_tiles():
+    assert target._chosen("32").heights == (6, 4, 2, 1)
+    assert target._chosen("64").heights == target._chosen("16x32").heights == (12, 8, 4, 2, 1)
+    assert target._chosen("16x32").lanes(4) == target._chosen("32").lanes(8) == 4
 
-assert tiles.VECTOR_BYTES == {width}
+
+@pytest.mark.parametrize("text", ["", "24", "32x32", "wide"])
+def test_a_variable_that_makes_no_sense_is_refused(text):
+    with pytest.raises(ValueError, match=f"{target.VARIABLE}: expected one of 16, 16x32, 32, 64"):
+        target._chosen(text)
+
+
+FORCED = """
+import twolayer as tl
+from twolayer import cases, verify
+from twolayer.kernels.target import TARGET
+
+assert TARGET == {expected}, TARGET
 variant = tl.variants.get("numba-fused")
+H = TARGET.height
 for dtype in ("float32", "float64"):
     for net in (tl.Network("tanh", "softmax"), tl.Network("relu", "logistic")):
         for result in verify.verify(variant, net, dtype):
             assert result.agrees, result
+    net = tl.Network("tanh", "squared")
+    # A tile of each height over the rows, over d and over K; X spread and as it lies.
+    for rows in (H, H + 1, 2 * H - 1, 6 * H + 3):
+        for d, M, K in ((H, 32, 1), (2 * H - 1, 33, H - 1), (3 * H + 1, 65, 2 * H - 1)):
+            case = cases.problem(net, tl.Shape(rows, d, M, K), dtype)
+            result = verify.agreement(variant, case, 1)
+            assert result.agrees, result
 """
 
 
-@pytest.mark.parametrize("width", [16, 32])
-def test_narrower_vectors_agree_too(width):
-    """AVX2's and NEON's widths, 8 and 4 floats, wherever the tests run."""
-    if width >= tiles.VECTOR_BYTES:
-        pytest.skip("this machine's vectors are not wider")
-    environment = dict(os.environ, TWOLAYER_VECTOR_BYTES=str(width))
-    run = subprocess.run(
-        [sys.executable, "-W", "error", "-c", FORCED.format(width=width)],
-        env=environment, capture_output=True, text=True, check=False,
+narrower = pytest.mark.parametrize(
+    "text", ["32", *(pytest.param(text, marks=pytest.mark.slow) for text in ("16", "16x32"))]
+)
+
+
+def runs_here(text):
+    """What the variable's text stands for; skips where this machine's vectors are narrower."""
+    expected = target.TARGETS[text]
+    if expected.vector_bytes > TARGET.vector_bytes:
+        pytest.skip("this machine's vectors are narrower")
+    return expected
+
+
+@narrower
+def test_other_vectors_agree_too(text, run_python):
+    """SSE's, NEON's and AVX2's vectors, numbers of registers and tiles, wherever the tests run."""
+    expected = runs_here(text)
+    run_python(FORCED.format(expected=tuple(expected)), **{target.VARIABLE: text})
+
+
+@narrower
+def test_tiles_of_other_vectors_compute_the_same(text):
+    """The tests of this file that run tiles and copies, with the tiles of other processors."""
+    runs_here(text)
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__,
+            "-k", "every_height or dots_over or panels_hold",
+        ],
+        env=os.environ | {target.VARIABLE: text}, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert run.returncode == 0, run.stderr
+    assert done.returncode == 0, done.stdout

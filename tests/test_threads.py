@@ -1,15 +1,17 @@
 """Several Python threads, forked processes, and the thread settings of others."""
 
 import os
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 from threadpoolctl import ThreadpoolController
 
 import twolayer as tl
-from twolayer import cases, threads
+from twolayer import cases, forks, threads
 from twolayer.machine import cpu_count
 
 NET = tl.Network("tanh", "softmax")
@@ -228,6 +230,90 @@ def test_a_pool_that_others_launched_counts(before, run_python):
     output = run_python(FORK, "numba-parallel", before)
     assert "status 0" in output
     assert SENTENCE in output
+
+
+HELD = """
+import os, sys, threading, warnings
+import numpy as np
+import twolayer as tl
+from twolayer import cases, threads
+
+warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of forks beside threads
+what = sys.argv[1]
+_, net, X, Y, theta = cases.problem(tl.Network("tanh", "softmax"), tl.Shape(50, 7, 9, 3), "float32")
+plan = tl.variants.get("numpy").plan(net, X, Y, theta, 1)
+inside, leave = threading.Event(), threading.Event()
+
+def use():
+    if what == "plan":
+        return plan.step(0.1)
+    if what == "blas":
+        with threads.blas_threads(2):
+            pass
+    if what == "numba":
+        with threads.numba_threads(2):
+            pass
+
+def hold():
+    holding = {
+        "plan": lambda: plan._turn,
+        "blas": lambda: threads.blas_threads(1),
+        "numba": lambda: threads._one_at_a_time,
+    }[what]()
+    with holding:
+        inside.set()
+        leave.wait(100)
+
+threads._blas_pools()
+if what == "numba":  # as the workqueue layer has it, but with no thread that a child would lack
+    threads._pool_launched = lambda: False
+    threads.numba.threading_layer = lambda: "workqueue"
+holder = threading.Thread(target=hold)
+holder.start()
+inside.wait(100)
+child = os.fork()
+if child == 0:
+    use()
+    os._exit(7)
+for _ in range(100):
+    done, status = os.waitpid(child, os.WNOHANG)
+    if done:
+        break
+    threading.Event().wait(0.1)
+else:
+    os.kill(child, 9)
+    os.waitpid(child, 0)
+    status = "waits"
+leave.set()
+holder.join(100)
+use()  # and the parent's locks are as they were
+print(status if isinstance(status, str) else os.waitstatus_to_exitcode(status))
+"""
+
+
+@two_cpus
+@can_fork
+@pytest.mark.parametrize("what", ["plan", "blas", "numba"])
+def test_a_child_forked_while_a_thread_holds_a_lock_does_not_wait(what, run_python):
+    assert run_python(HELD, what).strip() == "7"
+
+
+def test_every_lock_is_made_anew_for_a_child(variant):
+    """By what runs in a child after a fork, run here."""
+    plan = make_plan(variant)
+    held = plan._turn
+    with held:
+        forks._after_fork()
+        assert plan._turn is not held
+        assert np.isfinite(plan.step(0.1))
+
+
+def test_no_lock_is_forgotten():
+    """A lock is a `renewed` one, in every module."""
+    package = Path(tl.__file__).parent
+    for path in (*package.rglob("*.py"), *(package / "variants").rglob("*.py")):
+        if path.name != "forks.py":
+            assert not re.search(r"\b(R?Lock|Semaphore)\(\)", path.read_text()), path
 
 
 MANY = """

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from .. import cluster
+from ..forks import renewed
 from ..interface import Plan, Problem, Variant, check_threads
 from ..network import Network, Parameters
 
@@ -38,7 +38,7 @@ class Chunk:
         self.start = start
         self.problem = net, X, Y
         self._plan: Plan | None = None
-        self._turn = threading.Lock()
+        self._turn = renewed(self, "_turn")
 
     def __reduce__(self):
         return Chunk, (self.start, *self.problem)

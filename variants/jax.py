@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import threading
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
@@ -20,12 +20,13 @@ from typing import Any
 import numpy as np
 
 from ..device import enough_memory, lacks_gpu
+from ..forks import renewed
 from ..interface import Plan, Problem, Variant
 from ..network import Network, Parameters, Shape
 
 _THREADS = "PJRT_NPROC"  # both are read when JAX starts; there is no call that says them
 _PREALLOCATE = "XLA_PYTHON_CLIENT_PREALLOCATE"
-_starting = threading.Lock()
+_starting = renewed(sys.modules[__name__], "_starting")
 _process: int | None = None  # the one that started JAX's threads
 
 

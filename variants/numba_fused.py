@@ -12,7 +12,8 @@ import numpy as np
 
 from ..buffers import per_chunk
 from ..interface import Plan, Problem, Variant
-from ..kernels import blocks, fused, loops, simd, tiles
+from ..kernels import blocks, fused, loops, simd
+from ..kernels.target import TARGET
 from ..machine import cache_sizes
 from ..network import Parameters, Shape
 from ..threads import numba_threads
@@ -30,7 +31,7 @@ def block_rows(shape: Shape, itemsize: int) -> int:
     """
     columns = product_depth(shape.d, itemsize) + min(2 * shape.M, _PANELS) + 3 * shape.K
     rows = cache_sizes()[2] * 3 // 4 // (itemsize * columns)
-    return max(96, min(480, rows)) // tiles.HEIGHT * tiles.HEIGHT
+    return max(96, min(480, rows)) // TARGET.height * TARGET.height
 
 
 def product_depth(d: int, itemsize: int) -> int:
@@ -41,7 +42,7 @@ def product_depth(d: int, itemsize: int) -> int:
     """
     most = cache_sizes()[1] // 2 // (itemsize * lane_count(itemsize))
     parts = -(-d // most)
-    return -(-d // (parts * tiles.HEIGHT)) * tiles.HEIGHT
+    return -(-d // (parts * TARGET.height)) * TARGET.height
 
 
 def spread_step(shape: Shape, rows: int, itemsize: int) -> int:
@@ -53,13 +54,13 @@ def spread_step(shape: Shape, rows: int, itemsize: int) -> int:
     if shape.d < 16 or (shape.M < 32 and shape.d * itemsize % 512):
         return 0
     line = 64 // itemsize
-    lines = -(-rows * tiles.HEIGHT // line)
+    lines = -(-rows * TARGET.height // line)
     return (lines + 1 - lines % 2) * line
 
 
 def lane_count(itemsize: int) -> int:
     """Lanes of a panel: two vectors."""
-    return 2 * tiles.VECTOR_BYTES // itemsize
+    return 2 * TARGET.lanes(itemsize)
 
 
 class NumbaFused(Plan):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,11 +19,12 @@ from typing import Any
 import numpy as np
 
 from ..device import enough_memory, lacks_gpu
+from ..forks import renewed
 from ..interface import Plan, Problem, Variant
 from ..network import Network, Parameters
 
 _STRICT = "highest"  # float32 products in float32, on GPUs not in TF32
-_one_at_a_time = threading.Lock()
+_one_at_a_time = renewed(sys.modules[__name__], "_one_at_a_time")
 _process: int | None = None  # the one that started PyTorch's threads
 
 

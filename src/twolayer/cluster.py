@@ -5,11 +5,13 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import threading
+import sys
 import time
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+from .forks import renewed
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -19,7 +21,7 @@ _PAUSE = 0.1  # seconds until a worker's death is known
 
 _own: dict[int, Client] = {}  # of clusters that this process started, by their number of workers
 _owner: int | None = None  # the process that did
-_starting = threading.Lock()
+_starting = renewed(sys.modules[__name__], "_starting")
 
 
 class ClusterLost(ConnectionError):

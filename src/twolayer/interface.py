@@ -7,7 +7,6 @@ pays for checks, compiling, buffers and copies. What is left for every epoch is 
 from __future__ import annotations
 
 import importlib.util
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import checks
+from .forks import renewed
 from .kernels import updates
 from .kernels.updates import Update
 from .machine import cpu_count
@@ -54,7 +54,7 @@ class Plan:
         self.dtype = self.X.dtype
         self._gradient = Parameters(np.empty_like(self.V), np.empty_like(self.W))
         self._slots: tuple[Parameters, ...] = ()
-        self._turn = threading.Lock()
+        self._turn = renewed(self, "_turn")
 
     def _backpropagate(self, X: np.ndarray, Y: np.ndarray, gradient: Parameters) -> float:
         """Return L over the rows of X and Y and write ∇L into `gradient`."""

@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import sqlite3
-import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -24,6 +23,7 @@ from typing import Any, TypeVar
 import platformdirs
 
 from . import machine
+from .forks import renewed
 
 T = TypeVar("T")
 
@@ -88,7 +88,7 @@ class Store:
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
         default = platformdirs.user_data_path("twolayer") / "measurements.sqlite"
         self.path = Path(path or os.environ.get("TWOLAYER_STORE") or default)
-        self._lock = threading.Lock()
+        self._lock = renewed(self, "_lock")
         self._checked = False  # whether the file was found healthy
         self._memory: sqlite3.Connection | None = None  # in place of a file that is bypassed
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +13,10 @@ from typing import Any
 import numba
 from threadpoolctl import ThreadpoolController
 
+from .forks import renewed
+
 _forked_from: int | None = None  # the process whose Numba thread pool this one has no threads of
-_one_at_a_time = threading.Lock()
+_one_at_a_time = renewed(sys.modules[__name__], "_one_at_a_time")
 
 
 def _pool_launched() -> bool:
@@ -50,8 +53,9 @@ def numba_threads(threads: int) -> Iterator[None]:
     before = numba.get_num_threads()  # launches the pool, so that its layer is known below
     wanted = min(threads, numba.config.NUMBA_NUM_THREADS)
     in_turns = numba.threading_layer() == "workqueue"
+    turn = _one_at_a_time
     if in_turns:
-        _one_at_a_time.acquire()
+        turn.acquire()
     try:
         if before != wanted:  # a call takes as long as a small problem's epoch
             numba.set_num_threads(wanted)
@@ -60,13 +64,20 @@ def numba_threads(threads: int) -> Iterator[None]:
         if before != wanted:
             numba.set_num_threads(before)
         if in_turns:
-            _one_at_a_time.release()
+            turn.release()
 
 
-_blas = threading.Condition()
-_blas_users = 0  # contexts under way; all of them want `_blas_setting` threads
-_blas_setting = 0
-_blas_closing = False  # the context that changed the setting is about to put it back
+class _Users:
+    """The contexts of `blas_threads` under way; all of them want the same number of threads."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.count = 0
+        self.setting = 0
+        self.closing = False  # the context that changed the setting is about to put it back
+
+
+_users: _Users = renewed(sys.modules[__name__], "_users", _Users)
 
 
 @contextmanager
@@ -75,36 +86,39 @@ def blas_threads(threads: int) -> Iterator[None]:
 
     The setting is the process's: whoever needs another one waits until it is free. OpenBLAS 0.3.31
     listens only to the first thread that set it, as long as that lives: who changed the setting
-    puts it back, and where somebody else did before, BLAS keeps the number of threads it had.
+    puts it back, and where somebody else did before, BLAS keeps the number of threads it had. A
+    child that is forked meanwhile begins with the setting as it is then.
     """
-    global _blas_users, _blas_setting, _blas_closing
+    users = _users
     changed: list[tuple[Any, int]] = []
-    with _blas:
-        _blas.wait_for(lambda: not _blas_closing and (_blas_users == 0 or _blas_setting == threads))
-        first = _blas_users == 0
+    with users.changed:
+        users.changed.wait_for(
+            lambda: not users.closing and (users.count == 0 or users.setting == threads)
+        )
+        first = users.count == 0
         if first:
-            _blas_setting = threads
+            users.setting = threads
             changed = [
                 (pool, before) for pool in _blas_pools() if (before := pool.num_threads) != threads
             ]
             for pool, _ in changed:
                 pool.set_num_threads(threads)
-        _blas_users += 1
+        users.count += 1
     try:
         yield
     finally:
-        with _blas:
-            _blas_users -= 1
-            _blas.notify_all()
+        with users.changed:
+            users.count -= 1
+            users.changed.notify_all()
             if first:
-                _blas_closing = True
+                users.closing = True
                 try:
-                    _blas.wait_for(lambda: _blas_users == 0)
+                    users.changed.wait_for(lambda: users.count == 0)
                 finally:
                     for pool, before in changed:
                         pool.set_num_threads(before)
-                    _blas_closing = False
-                    _blas.notify_all()
+                    users.closing = False
+                    users.changed.notify_all()
 
 
 @cache

@@ -50,7 +50,7 @@ class Agreement(NamedTuple):
         )
 
 
-class _Expected(NamedTuple):
+class Expected(NamedTuple):
     """One quantity as it should be."""
 
     quantity: str
@@ -58,15 +58,25 @@ class _Expected(NamedTuple):
     bound: Any
 
 
+class Worst(NamedTuple):
+    """The largest error of one quantity, in units of its bound, and where it is."""
+
+    ratio: float
+    quantity: str
+    at: tuple[int, ...]
+    value: float
+    expected: float
+
+
 class _Reference(NamedTuple):
     """What every variant must find on a case."""
 
     half: slice
-    initial: list[_Expected]  # L, ∇L and F at θ, and L and ∇L over half of the rows
+    initial: list[Expected]  # L, ∇L and F at θ, and L and ∇L over half of the rows
     steps: int
     mu: float
-    losses: list[_Expected]  # what each step returns
-    final: list[_Expected]  # θ after the steps
+    losses: list[Expected]  # what each step returns
+    final: list[Expected]  # θ after the steps
 
 
 def agreement(variant: Variant, case: cases.Case, threads: int | None = None) -> Agreement:
@@ -76,6 +86,9 @@ def agreement(variant: Variant, case: cases.Case, threads: int | None = None) ->
     """
     reference = _reference(_Key(case))
     about = (variant.name, case.net, case.name, case.shape, case.X.dtype.name)
+    # What a variant does to its arguments is not to be blamed on the next one.
+    theta = Parameters(*(array.copy() for array in case.theta))
+    case = case._replace(X=case.X.copy(), Y=case.Y.copy(), theta=theta)
     try:
         plan = variant.plan(case.net, case.X, case.Y, case.theta, threads)
         Y = checks.check_targets(case.net, case.Y, case.shape, case.X.dtype)
@@ -97,21 +110,21 @@ def verify(
             yield agreement(variant, case, threads)
 
 
-def _compare(plan: Plan, case: cases.Case, reference: _Reference) -> Iterator[tuple]:
+def _compare(plan: Plan, case: cases.Case, reference: _Reference) -> Iterator[Worst]:
     loss, gradient = plan.gradient()
     half_loss, half_gradient = plan.gradient(reference.half)
     F = plan.predict(case.X)
     values = [loss, *gradient, half_loss, *half_gradient, F]
     for expected, value in zip(reference.initial, values, strict=True):
-        yield _worst(expected, value, case.X.dtype)
+        yield worst(expected, value, case.X.dtype)
     for name, before, after in zip(("theta.V", "theta.W"), case.theta, plan.theta, strict=True):
-        yield _worst(_Expected(f"{name} after gradient", before, 0.0), after, case.X.dtype)
+        yield worst(Expected(f"{name} after gradient", before, 0.0), after, case.X.dtype)
     for expected in reference.losses:
-        yield _worst(expected, plan.step(reference.mu), case.X.dtype)
+        yield worst(expected, plan.step(reference.mu), case.X.dtype)
     for expected, value in zip(reference.final, plan.theta, strict=True):
-        yield _worst(expected, value, case.X.dtype)
-    yield _worst(
-        _Expected("predict after the steps", *_forward(plan, case)), plan.predict(case.X), F.dtype
+        yield worst(expected, value, case.X.dtype)
+    yield worst(
+        Expected("predict after the steps", *_forward(plan, case)), plan.predict(case.X), F.dtype
     )
 
 
@@ -121,8 +134,11 @@ def _forward(plan: Plan, case: cases.Case) -> tuple[np.ndarray, np.ndarray]:
     return now.F, now.F_bound
 
 
-def _worst(expected: _Expected, value: Any, dtype: np.dtype) -> tuple:
-    """Ratio, quantity, index, value and expected value of the largest error."""
+def worst(expected: Expected, value: Any, dtype: np.dtype, unbounded: bool = False) -> Worst:
+    """The largest error of a quantity, in units of its bound; where that is infinite, 0 if allowed.
+
+    Raises TypeError for another dtype, ValueError for another shape.
+    """
     quantity, reference, bound = expected
     reference = np.asarray(reference, np.float64)
     if isinstance(value, np.ndarray) and value.dtype != dtype:
@@ -130,7 +146,7 @@ def _worst(expected: _Expected, value: Any, dtype: np.dtype) -> tuple:
     if np.shape(value) != reference.shape:
         raise ValueError(f"{quantity} has shape {np.shape(value)} instead of {reference.shape}")
     value = np.asarray(value, np.float64)
-    if not np.isfinite(bound).all():
+    if not (unbounded or np.isfinite(bound).all()):
         raise ValueError(f"{quantity}: the case is so ill-conditioned that no error can be bounded")
     with np.errstate(divide="ignore", invalid="ignore"):
         error = abs(value - reference)
@@ -138,7 +154,7 @@ def _worst(expected: _Expected, value: Any, dtype: np.dtype) -> tuple:
     ratio = np.where(np.isnan(ratio), np.inf, ratio)
     at = np.unravel_index(int(np.argmax(ratio)), ratio.shape) if ratio.ndim else ()
     index = tuple(int(i) for i in at)
-    return float(ratio[at]), quantity, index, float(value[at]), float(reference[at])
+    return Worst(float(ratio[at]), quantity, index, float(value[at]), float(reference[at]))
 
 
 class _Key:
@@ -186,12 +202,12 @@ def _reference(key: _Key) -> _Reference:
     for label, evaluation, rows in (("", at_start, None), (" of rows", at_half, half)):
         loss, gradient = exact(evaluation, rows)
         initial += [
-            _Expected(f"L{label}", loss, evaluation.loss_bound),
-            _Expected(f"dL/dV{label}", gradient.V, evaluation.gradient_bound.V),
-            _Expected(f"dL/dW{label}", gradient.W, evaluation.gradient_bound.W),
+            Expected(f"L{label}", loss, evaluation.loss_bound),
+            Expected(f"dL/dV{label}", gradient.V, evaluation.gradient_bound.V),
+            Expected(f"dL/dW{label}", gradient.W, evaluation.gradient_bound.W),
         ]
     F = at_start.F if oracle is None else oracle.predict(X)
-    initial.append(_Expected("F", F, at_start.F_bound))
+    initial.append(Expected("F", F, at_start.F_bound))
 
     mu = _step_size(case.net, theta, X, Y, at_start, dtype)
     steps = STEPS if case.shape.flops() <= _STEPS_FLOPS else 2
@@ -200,14 +216,14 @@ def _reference(key: _Key) -> _Reference:
     for _ in range(steps):
         evaluation = bounds.evaluate(case.net, theta, X, Y, dtype, error)
         loss, gradient = exact(evaluation)
-        losses.append(_Expected("L returned by step", loss, evaluation.loss_bound))
+        losses.append(Expected("L returned by step", loss, evaluation.loss_bound))
         theta = Parameters(theta.V - mu * gradient.V, theta.W - mu * gradient.W)
         error = bounds.step_bound(theta, evaluation, mu, dtype, error)
         if oracle is not None:
             oracle.theta = theta
     final = [
-        _Expected(f"V after {steps} steps", theta.V, error.V),
-        _Expected(f"W after {steps} steps", theta.W, error.W),
+        Expected(f"V after {steps} steps", theta.V, error.V),
+        Expected(f"W after {steps} steps", theta.W, error.W),
     ]
     return _Reference(half, initial, steps, mu, losses, final)
 

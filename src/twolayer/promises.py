@@ -54,8 +54,8 @@ class Bench:
 
     def plan(self, **changed: Any) -> Plan:
         """A new plan for the case, with other X, Y or theta where they are given."""
-        data = {"X": self.case.X, "Y": self.case.Y, "theta": self.case.theta} | changed
-        return self.variant.plan(self.case.net, *data.values(), threads=self.threads)
+        data: dict[str, Any] = {"X": self.case.X, "Y": self.case.Y, "theta": self.case.theta}
+        return self.variant.plan(self.case.net, **(data | changed), threads=self.threads)
 
     def theta(self, seed: int) -> Parameters:
         """Other parameters of the case's shapes."""

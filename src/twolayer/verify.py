@@ -110,6 +110,60 @@ def verify(
             yield agreement(variant, case, threads)
 
 
+def exact(variant: Variant, dtype: str, threads: int | None = None) -> Iterator[Agreement]:
+    """The agreement of a variant on each exact case: L, ∇L, F and θ after a step are equal.
+
+    The oracle, which takes a minute for the large ones, is spared them.
+    """
+    for case in cases.exact(dtype):
+        if variant.refuses(case.shape, case.X.dtype):
+            continue
+        if variant.name == ORACLE and case.shape.flops() > _STEPS_FLOPS:
+            continue
+        about = (variant.name, case.net, case.name, case.shape, dtype)
+        theta = Parameters(*(array.copy() for array in case.theta))
+        try:
+            plan = variant.plan(case.net, case.X.copy(), case.Y.copy(), theta, threads)
+            found = list(_equal(plan, case))
+        except Exception as error:
+            yield Agreement(*about, np.inf, failure=f"{type(error).__name__}: {error}")
+            continue
+        first = next((one for one in found if one.ratio > 1), None)
+        yield Agreement(*about, *(first or max(found, key=lambda one: one.ratio)))
+
+
+def _equal(plan: Plan, case: cases.Case) -> Iterator[Worst]:
+    dtype, n = case.X.dtype, case.shape.n
+    X, Y, V, W = (np.asarray(a, np.float64) for a in (case.X, case.Y, *case.theta))
+    A = X @ V.T
+    F = A @ W.T
+    # n L and n ∇L are integers. Where n is no power of two their division by it is rounded, before
+    # the sum in some implementations; errors of less than a quarter of one are no lost term.
+    slack = 0.0 if n & (n - 1) == 0 else 0.25
+
+    def judge(what: str, rows: slice, loss: float, gradient: Any = None) -> Iterator[Worst]:
+        r = F[rows] - Y[rows]
+        count = len(r)
+        yield worst(Expected(f"L{what}", (r * r).sum() / count, slack / count), loss, dtype)
+        if gradient is not None:
+            gW, gV = 2 * r.T @ A[rows] / count, 2 * (r @ W).T @ X[rows] / count
+            yield worst(Expected(f"dL/dV{what}", gV, slack / count), gradient.V, dtype)
+            yield worst(Expected(f"dL/dW{what}", gW, slack / count), gradient.W, dtype)
+
+    whole, part = slice(0, n), slice(n // 4 - 3, n // 4 - 3 + n // 2)
+    yield from judge("", whole, *plan.gradient())
+    yield worst(Expected("F", F, 0.0), plan.predict(case.X), dtype)
+    yield from judge(" of rows", part, *plan.gradient(part))
+    mu = 0.125
+    yield from judge(" returned by step", whole, plan.step(mu))
+    r = F - Y
+    slopes = (2 * (r @ W).T @ X / n, 2 * r.T @ A / n)
+    for name, weights, slope, value in zip("VW", (V, W), slopes, plan.theta, strict=True):
+        after = weights - mu * slope
+        bound = mu * slack / n + float(np.finfo(dtype).eps) * abs(after)
+        yield worst(Expected(f"{name} after a step", after, bound), value, dtype)
+
+
 def _compare(plan: Plan, case: cases.Case, reference: _Reference) -> Iterator[Worst]:
     loss, gradient = plan.gradient()
     half_loss, half_gradient = plan.gradient(reference.half)

@@ -15,7 +15,7 @@ from ..kernels.activations import ACTIVATIONS
 from ..kernels.losses import LOSSES
 from ..network import DTYPES, Network, Shape, float_type
 from ..promises import promises
-from ..verify import Agreement, agreement
+from ..verify import Agreement, agreement, exact
 from . import output
 from .options import (
     Device,
@@ -50,9 +50,9 @@ def verify(
 
     Losses, gradients, predictions and parameters after 25 steps, on inputs that make mistakes show.
     Without --shape also all that the interface promises: steps, slices, updates, θ set and read,
-    other layouts, nothing of the caller's written to. What runs on a cluster is among all variants
-    only with --scheduler. Errors are given in units of a bound that is derived in docs/math.md: 1
-    is the limit.
+    other layouts, nothing of the caller's written to; and integers on which an epoch is exact.
+    What runs on a cluster is among all variants only with --scheduler. Errors are given in units
+    of a bound that is derived in docs/math.md: 1 is the limit.
     """
     threads = check_threads(threads)
     chosen = select_variants(variants, variant_file, device, scheduler is not None)
@@ -71,7 +71,8 @@ def verify(
     columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=output.stderr(), disable=not sys.stderr.isatty()) as progress:
         one_a_loss = [] if size else _one_a_loss(networks)
-        units = (len(networks) + len(one_a_loss)) * len(dtypes) * len(runnable)
+        integers = not size and Network("identity", "squared") in networks
+        units = (len(networks) + len(one_a_loss) + integers) * len(dtypes) * len(runnable)
         task = progress.add_task("verifying", total=units)
         for net in networks:
             for name in dtypes:
@@ -86,6 +87,10 @@ def verify(
                     ]
                     results[variant.name] += found
                     progress.advance(task)
+        for name in dtypes if integers else ():
+            for variant in runnable:
+                results[variant.name] += exact(variant, name, threads)
+                progress.advance(task)
         for net in one_a_loss:
             for name in dtypes:
                 for variant in runnable:

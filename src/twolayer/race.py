@@ -22,6 +22,7 @@ STEP_SIZE = 1e-6  # small, so that parameters stay finite through any number of 
 ROUNDS = 5
 LIMIT = 0.1  # seconds an epoch; a slower variant is skipped
 TIME = 3.0  # seconds for the blocks of a group on one workload; the first two rounds are done
+DISAGREES = "disagrees with the oracle"  # how the reason of a variant that is wrong begins
 TOO_SLOW = "would take"  # how the reason of a variant that is too slow begins
 REFERENCE = "numba-fused"  # what others are set against
 _LEAST_ROUNDS = 2  # one in either order
@@ -75,6 +76,11 @@ class Entry:
     blocks: list[float] = field(default_factory=list)
     first_call: float | None = None
     peak_memory: int | None = None
+
+    @property
+    def wrong(self) -> bool:
+        """Whether it was skipped because its results are wrong."""
+        return self.skipped.startswith(DISAGREES)
 
     @property
     def seconds(self) -> timing.Quartiles:
@@ -230,7 +236,7 @@ def _start(
             entry.skipped = f"{TOO_SLOW} {estimate:.2g} s an epoch, the limit is {limit:g} s"
             return None
         if reason := _disagreement(variant, net, X, Y, theta, threads):
-            entry.skipped = f"disagrees with the oracle: {reason}"
+            entry.skipped = f"{DISAGREES}: {reason}"
             return None
         # What the few rows did not compile or load, these do.
         entry.peak_memory, (seconds, plan) = timing.peak_memory(

@@ -16,7 +16,7 @@ from ..kernels.losses import LOSSES
 from ..network import DTYPES, Network, Shape, float_type
 from ..promises import promises
 from ..verify import Agreement, agreement, exact
-from . import output
+from . import codes, output
 from .options import (
     Device,
     JsonFile,
@@ -28,6 +28,8 @@ from .options import (
     select_variants,
     split,
 )
+
+_MADE_FOR_OTHERS = "made for other problems than these"
 
 Some = Annotated[str | None, typer.Option(help="Names with commas between; all by default.")]
 
@@ -46,7 +48,7 @@ def verify(
     variant_file: VariantFiles = None,
     json: JsonFile = None,
 ) -> None:
-    """Compare variants with the oracle; the exit code is 1 if one disagrees.
+    """Compare variants with the oracle; exit code 1 if one disagrees, 3 if none ran.
 
     Losses, gradients, predictions and parameters after 25 steps, on inputs that make mistakes show.
     Without --shape also all that the interface promises: steps, slices, updates, θ set and read,
@@ -99,8 +101,11 @@ def verify(
     _report(chosen, results)
     if json is not None:
         output.write_json(json, {"results": [_record(r) for rs in results.values() for r in rs]})
-    if any(not result.agrees for found in results.values() for result in found):
-        raise typer.Exit(1)
+    verified = [result for found in results.values() for result in found]
+    if not verified:
+        output.complain("nothing was verified")
+    if code := codes.of(any(not result.agrees for result in verified), bool(verified)):
+        raise typer.Exit(code)
 
 
 def _one_a_loss(networks: list[Network]) -> list[Network]:
@@ -126,7 +131,13 @@ def _report(chosen: list[Variant], results: dict[str, list[Agreement]]) -> None:
     for variant in chosen:
         found = results.get(variant.name)
         if not found:
-            table.add_row(variant.name, "", "", f"skipped: {variant.unavailable()}", style="dim")
+            table.add_row(
+                variant.name,
+                "",
+                "",
+                f"skipped: {variant.unavailable() or _MADE_FOR_OTHERS}",
+                style="dim",
+            )
             continue
         worst = max(found, key=lambda result: result.ratio)
         bad = [result for result in found if not result.agrees]

@@ -6,12 +6,12 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 
-from . import cases, datasets, timing, verify
+from . import bounds, cases, datasets, timing, verify
 from .checks import check_targets
 from .interface import Plan, Variant
 from .network import Network, Parameters, Shape
@@ -29,7 +29,7 @@ _LEAST_ROUNDS = 2  # one in either order
 WAKE_UP = 1.0  # seconds of all threads before the variants that use them are timed
 _DROWSY = 10.0  # times as long a step may take before that
 _FIRST_ROWS = 8  # even plain Python takes well under a second for so few
-_CHECKED_ROWS = 257  # more than a block of any variant, and odd
+_CHECKED_ROWS = 257  # for the steps; L, ∇L and F are compared on all
 
 
 @dataclass(frozen=True)
@@ -175,9 +175,10 @@ def race(
             entry.skipped = _sentence(error)
         progress("", len(field_of) * (rounds + 1))
         return
+    right = cache(partial(bounds.evaluate, result.workload.net, theta, X, Y, X.dtype))
     for entry in result.entries:
         progress(entry.variant.name, 0)
-        plan = _start(entry, result, X, Y, theta, limit)
+        plan = _start(entry, result, X, Y, theta, limit, right)
         if plan is not None:
             running.append((entry, plan))
         progress(entry.variant.name, 1 if plan is not None else rounds + 1)
@@ -213,8 +214,9 @@ def _rounds(
 
 
 def _start(
-    entry: Entry, result: Result, X: np.ndarray, Y: np.ndarray, theta: Parameters, limit: float
-) -> Plan | None:
+    entry: Entry, result: Result, X: np.ndarray, Y: np.ndarray, theta: Parameters, limit: float,
+    right: Callable[[], bounds.Evaluation],
+) -> Plan | None:  # fmt: skip
     """The plan of a variant that runs here, fast enough and rightly; None once it is skipped."""
     variant, net, threads = entry.variant, result.workload.net, result.threads
 
@@ -243,6 +245,12 @@ def _start(
             lambda: timing.once(lambda: start(len(X)))
         )
         entry.first_call = max(entry.first_call, seconds)
+        if found := verify.on_workload(plan, right(), X, theta):  # the plan that is timed
+            entry.skipped = (
+                f"{DISAGREES}: {found.quantity} of all rows is off by {found.ratio:.3g} times the "
+                "bound"
+            )
+            return None
         return plan
     except Exception as error:  # whatever a variant raises is its own affair
         entry.skipped = _sentence(error)

@@ -116,7 +116,7 @@ def test_bench_tells_keeps_and_writes_the_same_figures(cli, tmp_path):
 
 def test_a_wrong_variant_is_told_and_not_timed(cli, wrong, tmp_path):
     path = tmp_path / "bench.json"
-    result = cli("bench", *SHAPES, "--variant-file", wrong, "--json", path)
+    result = cli("bench", *SHAPES, "--variant-file", wrong, "--json", path, code=1)
     assert "skipped: wrong at n=20 d=3 M=5 K=2: disagrees with the oracle: dL/dW" in result.stdout
     for workload in json.loads(path.read_text())["workloads"]:
         entry = workload["variants"][2]
@@ -125,6 +125,11 @@ def test_a_wrong_variant_is_told_and_not_timed(cli, wrong, tmp_path):
         assert "seconds" not in entry
     with Store() as store:
         assert {kept.variant for kept in store.select()} == {"numpy", "numpy-samples"}
+
+
+def test_nothing_timed_is_exit_code_3(cli):
+    arguments = ["--shape", "9,2,3,2", "--variants", "numpy", "--limit", "1e-12"]
+    assert "nothing was timed" in cli("bench", *arguments, code=3).stdout
 
 
 def test_slow_variants_are_told(cli):
@@ -205,7 +210,7 @@ def test_a_run_without_figures_leaves_the_files_alone(cli, tmp_path, wrong):
     readme = tmp_path / "README.md"
     readme.write_text(README)
     arguments = ["--shape", "9,2,3,2", "--variants", "wrong", "--variant-file", wrong]
-    assert "nothing was timed" in cli("bench", *arguments, "--readme", readme, code=2).stderr
+    assert "nothing was timed" in cli("bench", *arguments, "--readme", readme, code=1).stderr
     assert readme.read_text() == README
 
 

@@ -1,11 +1,12 @@
 """`twolayer verify`: its table, its exit codes, its figures."""
 
 import json
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from twolayer.cli import app
+from twolayer.cli import COMMANDS, app, codes
 
 runner = CliRunner()
 
@@ -68,3 +69,44 @@ def test_bad_options_are_one_sentence(arguments, sentence):
     assert result.exit_code == 2
     assert sentence in result.output
     assert len(result.output.strip().splitlines()) == 1
+
+
+IDLE = """
+from twolayer import Variant
+from twolayer.variants import get
+
+idle = Variant("{name}", "cpu", "", get("numpy").make, {why})
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("idle-refuses", "refuses=lambda shape, dtype: 'is made for no shape'"),
+        ("idle-absent", "requires=('no_such_package',)"),
+    ],
+)
+def test_nothing_verified_is_exit_code_3(tmp_path, name, why):
+    file = tmp_path / "idle.py"
+    file.write_text(IDLE.format(name=name, why=why))
+    result = run("--variant-file", str(file), "--variants", name, "--shape", "5,3,4,2")
+    assert result.exit_code == 3, result.output
+    assert "nothing was verified" in result.output
+    assert "None" not in result.output
+
+
+def test_every_command_tells_its_exit_codes():
+    table = (Path(__file__).parents[1] / "docs" / "measuring.md").read_text(encoding="utf-8")
+    for code, meaning in codes.MEANINGS.items():
+        assert f"| {code} | {meaning} |" in table
+    for name in COMMANDS:
+        shown = " ".join(runner.invoke(app, [name, "--help"]).output.split())
+        assert "Exit codes: 0" in shown
+
+
+@pytest.mark.parametrize(
+    ("wrong", "enough", "code"),
+    [(True, True, 1), (True, False, 1), (False, False, 3), (False, True, 0)],
+)
+def test_a_wrong_variant_goes_before_too_little(wrong, enough, code):
+    assert codes.of(wrong, enough) == code

@@ -2,6 +2,7 @@ import time
 
 import numpy as np
 import pytest
+from faults import FAULTS
 
 import twolayer as tl
 from twolayer import race as races
@@ -218,3 +219,14 @@ def test_the_lead_is_the_fastest_others_time_over_the_references():
 def test_a_result_in_two_groups_is_one():
     one, two = Result(WORKLOAD, 1, ROOF), Result(WORKLOAD, 1, ROOF)
     assert list(map(id, races.distinct({"n": [one], "d": [one, two]}))) == [id(one), id(two)]
+
+
+@pytest.mark.parametrize("name", ["rows_from_1032_left_out", "half_of_more_than_2000_rows"])
+def test_what_is_wrong_beyond_some_rows_is_not_timed(name):
+    result = Result(Workload(tl.Network(), tl.Shape(3000, 4, 5, 2)), 1, ROOF)
+    race(result, [FAULTS[name], NUMPY], rounds=1, limit=10.0)
+    wrong, right = result.entries
+    assert wrong.wrong
+    assert "of all rows" in wrong.skipped
+    assert not wrong.blocks
+    assert right.blocks, right.skipped

@@ -343,5 +343,5 @@ def test_nothing_timed_writes_nothing(measured, monkeypatch, tmp_path):
         result.entries[:] = [Entry(variant, "slow") for variant in field]
 
     monkeypatch.setattr(race, "race", skipped)
-    assert "nothing was timed" in run(tmp_path / "r.html", "--variants", "numpy", code=2).stderr
+    assert "nothing was timed" in run(tmp_path / "r.html", "--variants", "numpy", code=3).stderr
     assert not (tmp_path / "r.html").exists()

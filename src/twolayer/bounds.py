@@ -18,7 +18,9 @@ from .network import Network, Parameters
 # Roundings in the longest chain of scalar operations that a formula of h, ℓ, δ or an update goes
 # through, its elementary functions counted with their error in ULP; the sums are counted apart.
 _OPERATIONS = 16
-_ROWS = 1 << 20  # elements of a block of A, so that the analysis needs little memory at any n
+_ROWS = (
+    1 << 14
+)  # elements of a block of A: small arrays are reused, large ones mapped anew each time
 
 
 class Evaluation(NamedTuple):
@@ -56,7 +58,7 @@ def evaluate(
     loss = loss_bound = 0.0
     gV, gW, bV, bW = (np.zeros_like(array) for array in (V, W, V, W))
     F, F_bound = np.empty((n, K)), np.empty((n, K))
-    step = max(1, _ROWS // M)
+    step = max(16, _ROWS // M)
     with np.errstate(all="ignore"):
         for start in range(0, n, step):
             rows = slice(start, start + step)

@@ -36,6 +36,24 @@ SHAPES = (
 )
 
 
+# Of the exact cases: more rows, inputs, units and outputs than blocks and panels hold. In float32 n
+# is a power of two, so that the division by it is exact too, wherever it is made.
+EXACT_SHAPES = {
+    "float32": (
+        Shape(64, 3, 5, 2),
+        Shape(256, 131, 150, 37),
+        Shape(4096, 21, 41, 13),
+        Shape(1 << 17, 2, 3, 2),
+    ),
+    "float64": (
+        Shape(61, 3, 5, 2),
+        Shape(259, 131, 150, 37),
+        Shape(5003, 21, 41, 13),
+        Shape((1 << 17) + 77, 2, 3, 2),
+    ),
+}
+
+
 def problem(net: Network, shape: Shape, dtype: str, seed: int = 0, name: str = "") -> Case:
     """A random problem of that shape: X, Y and θ of order 1. The logistic loss has K = 1."""
     if net.objective.targets == "sign":
@@ -87,6 +105,8 @@ def adversarial(net: Network, dtype: str) -> Iterator[Case]:
     case = base("duplicated rows", 16)
     again = np.maximum(np.arange(shape.n) - shape.n // 2, 0)  # the first row ten times
     yield case._replace(X=case.X[again], Y=case.Y[again])
+    case = base("rows of zeros", 17)  # a = 0 exactly
+    yield case._replace(X=np.where(np.arange(shape.n)[:, None] % 3, case.X, np.zeros_like(case.X)))
 
 
 def _logits_of(case: Case, size: float) -> Parameters:
@@ -95,6 +115,24 @@ def _logits_of(case: Case, size: float) -> Parameters:
         U = case.net.sigma.value(case.X @ case.theta.V.T) @ case.theta.W.T
     scale = np.asarray(size / max(float(abs(U).max()), 1e-3), case.X.dtype)
     return case.theta._replace(W=case.theta.W * scale)
+
+
+def exact(dtype: str) -> Iterator[Case]:
+    """Identity, squared loss and small integers: all sums are integers that float32 holds exactly.
+
+    One row, lane, part, panel or chunk that is lost shows as an inequality, at any n.
+    """
+    for seed, shape in enumerate(EXACT_SHAPES[dtype]):
+        random = np.random.default_rng(seed)
+
+        def integers(*size: int, random: np.random.Generator = random) -> np.ndarray:
+            return random.integers(-1, 2, size).astype(dtype)
+
+        X, V, W = (
+            integers(shape.n, shape.d), integers(shape.M, shape.d), integers(shape.K, shape.M),
+        )  # fmt: skip
+        Y = 3 * integers(shape.n, shape.K)
+        yield Case("exact integers", Network("identity", "squared"), X, Y, Parameters(V, W))
 
 
 def all_cases(net: Network, dtype: str) -> Iterator[Case]:

@@ -6,12 +6,12 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 
-from . import cases, datasets, timing, verify
+from . import bounds, cases, datasets, timing, verify
 from .checks import check_targets
 from .interface import Plan, Variant
 from .network import Network, Parameters, Shape
@@ -22,13 +22,14 @@ STEP_SIZE = 1e-6  # small, so that parameters stay finite through any number of 
 ROUNDS = 5
 LIMIT = 0.1  # seconds an epoch; a slower variant is skipped
 TIME = 3.0  # seconds for the blocks of a group on one workload; the first two rounds are done
+DISAGREES = "disagrees with the oracle"  # how the reason of a variant that is wrong begins
 TOO_SLOW = "would take"  # how the reason of a variant that is too slow begins
 REFERENCE = "numba-fused"  # what others are set against
 _LEAST_ROUNDS = 2  # one in either order
 WAKE_UP = 1.0  # seconds of all threads before the variants that use them are timed
 _DROWSY = 10.0  # times as long a step may take before that
 _FIRST_ROWS = 8  # even plain Python takes well under a second for so few
-_CHECKED_ROWS = 257  # more than a block of any variant, and odd
+_CHECKED_ROWS = 257  # for the steps; L, ∇L and F are compared on all
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,11 @@ class Entry:
     blocks: list[float] = field(default_factory=list)
     first_call: float | None = None
     peak_memory: int | None = None
+
+    @property
+    def wrong(self) -> bool:
+        """Whether it was skipped because its results are wrong."""
+        return self.skipped.startswith(DISAGREES)
 
     @property
     def seconds(self) -> timing.Quartiles:
@@ -169,9 +175,10 @@ def race(
             entry.skipped = _sentence(error)
         progress("", len(field_of) * (rounds + 1))
         return
+    right = cache(partial(bounds.evaluate, result.workload.net, theta, X, Y, X.dtype))
     for entry in result.entries:
         progress(entry.variant.name, 0)
-        plan = _start(entry, result, X, Y, theta, limit)
+        plan = _start(entry, result, X, Y, theta, limit, right)
         if plan is not None:
             running.append((entry, plan))
         progress(entry.variant.name, 1 if plan is not None else rounds + 1)
@@ -207,8 +214,9 @@ def _rounds(
 
 
 def _start(
-    entry: Entry, result: Result, X: np.ndarray, Y: np.ndarray, theta: Parameters, limit: float
-) -> Plan | None:
+    entry: Entry, result: Result, X: np.ndarray, Y: np.ndarray, theta: Parameters, limit: float,
+    right: Callable[[], bounds.Evaluation],
+) -> Plan | None:  # fmt: skip
     """The plan of a variant that runs here, fast enough and rightly; None once it is skipped."""
     variant, net, threads = entry.variant, result.workload.net, result.threads
 
@@ -230,13 +238,19 @@ def _start(
             entry.skipped = f"{TOO_SLOW} {estimate:.2g} s an epoch, the limit is {limit:g} s"
             return None
         if reason := _disagreement(variant, net, X, Y, theta, threads):
-            entry.skipped = f"disagrees with the oracle: {reason}"
+            entry.skipped = f"{DISAGREES}: {reason}"
             return None
         # What the few rows did not compile or load, these do.
         entry.peak_memory, (seconds, plan) = timing.peak_memory(
             lambda: timing.once(lambda: start(len(X)))
         )
         entry.first_call = max(entry.first_call, seconds)
+        if found := verify.on_workload(plan, right(), X, theta):  # the plan that is timed
+            entry.skipped = (
+                f"{DISAGREES}: {found.quantity} of all rows is off by {found.ratio:.3g} times the "
+                "bound"
+            )
+            return None
         return plan
     except Exception as error:  # whatever a variant raises is its own affair
         entry.skipped = _sentence(error)

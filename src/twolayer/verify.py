@@ -50,7 +50,7 @@ class Agreement(NamedTuple):
         )
 
 
-class _Expected(NamedTuple):
+class Expected(NamedTuple):
     """One quantity as it should be."""
 
     quantity: str
@@ -58,15 +58,25 @@ class _Expected(NamedTuple):
     bound: Any
 
 
+class Worst(NamedTuple):
+    """The largest error of one quantity, in units of its bound, and where it is."""
+
+    ratio: float
+    quantity: str
+    at: tuple[int, ...]
+    value: float
+    expected: float
+
+
 class _Reference(NamedTuple):
     """What every variant must find on a case."""
 
     half: slice
-    initial: list[_Expected]  # L, ∇L and F at θ, and L and ∇L over half of the rows
+    initial: list[Expected]  # L, ∇L and F at θ, and L and ∇L over half of the rows
     steps: int
     mu: float
-    losses: list[_Expected]  # what each step returns
-    final: list[_Expected]  # θ after the steps
+    losses: list[Expected]  # what each step returns
+    final: list[Expected]  # θ after the steps
 
 
 def agreement(variant: Variant, case: cases.Case, threads: int | None = None) -> Agreement:
@@ -76,6 +86,9 @@ def agreement(variant: Variant, case: cases.Case, threads: int | None = None) ->
     """
     reference = _reference(_Key(case))
     about = (variant.name, case.net, case.name, case.shape, case.X.dtype.name)
+    # What a variant does to its arguments is not to be blamed on the next one.
+    theta = Parameters(*(array.copy() for array in case.theta))
+    case = case._replace(X=case.X.copy(), Y=case.Y.copy(), theta=theta)
     try:
         plan = variant.plan(case.net, case.X, case.Y, case.theta, threads)
         Y = checks.check_targets(case.net, case.Y, case.shape, case.X.dtype)
@@ -97,21 +110,113 @@ def verify(
             yield agreement(variant, case, threads)
 
 
-def _compare(plan: Plan, case: cases.Case, reference: _Reference) -> Iterator[tuple]:
+def on_workload(
+    plan: Plan, right: bounds.Evaluation, X: np.ndarray, theta: Parameters
+) -> Worst | None:
+    """What a plan gets wrong on all rows of its own problem, or None; it ends with that θ.
+
+    Arguments: plan, which may have made steps; right, `bounds.evaluate` at theta over all of X.
+    """
+    plan.theta = theta
+    for one in _on_workload(plan, right, X, theta):
+        if one.ratio > 1:
+            return one
+    plan.theta = theta
+    return None
+
+
+def _on_workload(
+    plan: Plan, right: bounds.Evaluation, X: np.ndarray, theta: Parameters
+) -> Iterator[Worst]:
+    def judge(quantity: str, expected: Any, bound: Any, value: Any) -> Worst:
+        bound = np.where(np.isfinite(bound), bound, np.inf)
+        return worst(Expected(quantity, expected, bound), value, X.dtype, unbounded=True)
+
+    loss, gradient = plan.gradient()
+    yield judge("L", right.loss, right.loss_bound, loss)
+    terms = zip("VW", right.gradient, right.gradient_bound, gradient, strict=True)
+    for name, expected, bound, value in terms:
+        yield judge(f"dL/d{name}", expected, bound, value)
+    yield judge("F", right.F, right.F_bound, plan.predict(X))
+    yield judge("L returned by step", right.loss, right.loss_bound, plan.step(1.0))
+    before = Parameters(*(weights.astype(np.float64) for weights in theta))
+    after = Parameters(*(w - g for w, g in zip(before, right.gradient, strict=True)))
+    rounding = Parameters(*(2 * float(np.finfo(X.dtype).eps) * abs(w) for w in before))
+    slack = bounds.step_bound(after, right, 1.0, X.dtype, rounding)
+    ends = zip("VW", after, slack, plan.theta, strict=True)
+    for name, expected, bound, value in ends:
+        yield judge(f"{name} after a step", expected, bound, value)
+
+
+def exact(variant: Variant, dtype: str, threads: int | None = None) -> Iterator[Agreement]:
+    """The agreement of a variant on each exact case: L, ∇L, F and θ after a step are equal.
+
+    The oracle, which takes a minute for the large ones, is spared them.
+    """
+    for case in cases.exact(dtype):
+        if variant.refuses(case.shape, case.X.dtype):
+            continue
+        if variant.name == ORACLE and case.shape.flops() > _STEPS_FLOPS:
+            continue
+        about = (variant.name, case.net, case.name, case.shape, dtype)
+        theta = Parameters(*(array.copy() for array in case.theta))
+        try:
+            plan = variant.plan(case.net, case.X.copy(), case.Y.copy(), theta, threads)
+            found = list(_equal(plan, case))
+        except Exception as error:
+            yield Agreement(*about, np.inf, failure=f"{type(error).__name__}: {error}")
+            continue
+        first = next((one for one in found if one.ratio > 1), None)
+        yield Agreement(*about, *(first or max(found, key=lambda one: one.ratio)))
+
+
+def _equal(plan: Plan, case: cases.Case) -> Iterator[Worst]:
+    dtype, n = case.X.dtype, case.shape.n
+    X, Y, V, W = (np.asarray(a, np.float64) for a in (case.X, case.Y, *case.theta))
+    A = X @ V.T
+    F = A @ W.T
+    # n L and n ∇L are integers. Where n is no power of two their division by it is rounded, before
+    # the sum in some implementations; errors of less than a quarter of one are no lost term.
+    slack = 0.0 if n & (n - 1) == 0 else 0.25
+
+    def judge(what: str, rows: slice, loss: float, gradient: Any = None) -> Iterator[Worst]:
+        r = F[rows] - Y[rows]
+        count = len(r)
+        yield worst(Expected(f"L{what}", (r * r).sum() / count, slack / count), loss, dtype)
+        if gradient is not None:
+            gW, gV = 2 * r.T @ A[rows] / count, 2 * (r @ W).T @ X[rows] / count
+            yield worst(Expected(f"dL/dV{what}", gV, slack / count), gradient.V, dtype)
+            yield worst(Expected(f"dL/dW{what}", gW, slack / count), gradient.W, dtype)
+
+    whole, part = slice(0, n), slice(n // 4 - 3, n // 4 - 3 + n // 2)
+    yield from judge("", whole, *plan.gradient())
+    yield worst(Expected("F", F, 0.0), plan.predict(case.X), dtype)
+    yield from judge(" of rows", part, *plan.gradient(part))
+    mu = 0.125
+    yield from judge(" returned by step", whole, plan.step(mu))
+    r = F - Y
+    slopes = (2 * (r @ W).T @ X / n, 2 * r.T @ A / n)
+    for name, weights, slope, value in zip("VW", (V, W), slopes, plan.theta, strict=True):
+        after = weights - mu * slope
+        bound = mu * slack / n + float(np.finfo(dtype).eps) * abs(after)
+        yield worst(Expected(f"{name} after a step", after, bound), value, dtype)
+
+
+def _compare(plan: Plan, case: cases.Case, reference: _Reference) -> Iterator[Worst]:
     loss, gradient = plan.gradient()
     half_loss, half_gradient = plan.gradient(reference.half)
     F = plan.predict(case.X)
     values = [loss, *gradient, half_loss, *half_gradient, F]
     for expected, value in zip(reference.initial, values, strict=True):
-        yield _worst(expected, value, case.X.dtype)
+        yield worst(expected, value, case.X.dtype)
     for name, before, after in zip(("theta.V", "theta.W"), case.theta, plan.theta, strict=True):
-        yield _worst(_Expected(f"{name} after gradient", before, 0.0), after, case.X.dtype)
+        yield worst(Expected(f"{name} after gradient", before, 0.0), after, case.X.dtype)
     for expected in reference.losses:
-        yield _worst(expected, plan.step(reference.mu), case.X.dtype)
+        yield worst(expected, plan.step(reference.mu), case.X.dtype)
     for expected, value in zip(reference.final, plan.theta, strict=True):
-        yield _worst(expected, value, case.X.dtype)
-    yield _worst(
-        _Expected("predict after the steps", *_forward(plan, case)), plan.predict(case.X), F.dtype
+        yield worst(expected, value, case.X.dtype)
+    yield worst(
+        Expected("predict after the steps", *_forward(plan, case)), plan.predict(case.X), F.dtype
     )
 
 
@@ -121,8 +226,11 @@ def _forward(plan: Plan, case: cases.Case) -> tuple[np.ndarray, np.ndarray]:
     return now.F, now.F_bound
 
 
-def _worst(expected: _Expected, value: Any, dtype: np.dtype) -> tuple:
-    """Ratio, quantity, index, value and expected value of the largest error."""
+def worst(expected: Expected, value: Any, dtype: np.dtype, unbounded: bool = False) -> Worst:
+    """The largest error of a quantity, in units of its bound; where that is infinite, 0 if allowed.
+
+    Raises TypeError for another dtype, ValueError for another shape.
+    """
     quantity, reference, bound = expected
     reference = np.asarray(reference, np.float64)
     if isinstance(value, np.ndarray) and value.dtype != dtype:
@@ -130,7 +238,7 @@ def _worst(expected: _Expected, value: Any, dtype: np.dtype) -> tuple:
     if np.shape(value) != reference.shape:
         raise ValueError(f"{quantity} has shape {np.shape(value)} instead of {reference.shape}")
     value = np.asarray(value, np.float64)
-    if not np.isfinite(bound).all():
+    if not (unbounded or np.isfinite(bound).all()):
         raise ValueError(f"{quantity}: the case is so ill-conditioned that no error can be bounded")
     with np.errstate(divide="ignore", invalid="ignore"):
         error = abs(value - reference)
@@ -138,7 +246,7 @@ def _worst(expected: _Expected, value: Any, dtype: np.dtype) -> tuple:
     ratio = np.where(np.isnan(ratio), np.inf, ratio)
     at = np.unravel_index(int(np.argmax(ratio)), ratio.shape) if ratio.ndim else ()
     index = tuple(int(i) for i in at)
-    return float(ratio[at]), quantity, index, float(value[at]), float(reference[at])
+    return Worst(float(ratio[at]), quantity, index, float(value[at]), float(reference[at]))
 
 
 class _Key:
@@ -186,12 +294,12 @@ def _reference(key: _Key) -> _Reference:
     for label, evaluation, rows in (("", at_start, None), (" of rows", at_half, half)):
         loss, gradient = exact(evaluation, rows)
         initial += [
-            _Expected(f"L{label}", loss, evaluation.loss_bound),
-            _Expected(f"dL/dV{label}", gradient.V, evaluation.gradient_bound.V),
-            _Expected(f"dL/dW{label}", gradient.W, evaluation.gradient_bound.W),
+            Expected(f"L{label}", loss, evaluation.loss_bound),
+            Expected(f"dL/dV{label}", gradient.V, evaluation.gradient_bound.V),
+            Expected(f"dL/dW{label}", gradient.W, evaluation.gradient_bound.W),
         ]
     F = at_start.F if oracle is None else oracle.predict(X)
-    initial.append(_Expected("F", F, at_start.F_bound))
+    initial.append(Expected("F", F, at_start.F_bound))
 
     mu = _step_size(case.net, theta, X, Y, at_start, dtype)
     steps = STEPS if case.shape.flops() <= _STEPS_FLOPS else 2
@@ -200,14 +308,14 @@ def _reference(key: _Key) -> _Reference:
     for _ in range(steps):
         evaluation = bounds.evaluate(case.net, theta, X, Y, dtype, error)
         loss, gradient = exact(evaluation)
-        losses.append(_Expected("L returned by step", loss, evaluation.loss_bound))
+        losses.append(Expected("L returned by step", loss, evaluation.loss_bound))
         theta = Parameters(theta.V - mu * gradient.V, theta.W - mu * gradient.W)
         error = bounds.step_bound(theta, evaluation, mu, dtype, error)
         if oracle is not None:
             oracle.theta = theta
     final = [
-        _Expected(f"V after {steps} steps", theta.V, error.V),
-        _Expected(f"W after {steps} steps", theta.W, error.W),
+        Expected(f"V after {steps} steps", theta.V, error.V),
+        Expected(f"W after {steps} steps", theta.W, error.W),
     ]
     return _Reference(half, initial, steps, mu, losses, final)
 

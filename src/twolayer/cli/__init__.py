@@ -10,6 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from . import codes
 from .output import complain
 
 # Command: its module and function. Only the one that is run is imported.
@@ -65,8 +66,8 @@ def command(name: str, function: Callable[..., None]) -> Any:
             raise
         except (ValueError, TypeError, MemoryError, RuntimeError, OSError) as error:
             complain(str(error) or type(error).__name__)
-            raise typer.Exit(2) from None
+            raise typer.Exit(codes.FAILED) from None
 
     single = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
-    single.command(name)(run)
+    single.command(name, epilog=codes.epilog())(run)
     return typer.main.get_command(single)

@@ -21,14 +21,13 @@ from ..network import Network, float_type, one_of
 from ..race import Result, Workload
 from ..store import Store
 from . import calibrate as calibration
+from . import codes, options, output, tables
 from . import gpu as on_gpu
-from . import options, output, tables
 from . import peers as peers_table
 from .workloads import parse_shape, workloads
 from .workloads import peers as listed_peers
 
 _QUICK_ROUNDS = 3
-_INTERRUPTED = 130  # what shells report of a program that Ctrl-C ended
 
 
 def bench(
@@ -105,7 +104,10 @@ def bench(
         field = options.select_variants(variants, variant_file, device)
         if tune:
             on_gpu.tune(field, net, shapes, float_type("dtype", dtype).name)
-        on_gpu.bench(field, net, shapes, float_type("dtype", dtype).name, json)
+        found = on_gpu.bench(field, net, shapes, float_type("dtype", dtype).name, json)
+        wrong = any(record["skipped"].startswith(races.DISAGREES) for record in found)
+        if code := codes.of(wrong, any(not record["skipped"] for record in found)):
+            raise typer.Exit(code)
         return
     if tune:
         raise ValueError("tune: expected it with --device cuda only, got --device cpu")
@@ -156,7 +158,11 @@ def bench(
     show(output.stdout(), finished, roof, threads)
     outputs.write(finished, roof, threads, dtype, interrupted)
     if interrupted:
-        raise typer.Exit(_INTERRUPTED)
+        raise typer.Exit(codes.INTERRUPTED)
+    entries = [entry for result in results.values() for entry in result.entries]
+    wrong, timed = any(e.wrong for e in entries), any(e.blocks for e in entries)
+    if code := codes.of(wrong, timed):
+        raise typer.Exit(code)
 
 
 @dataclass(frozen=True)
@@ -213,9 +219,8 @@ class _Outputs:
         if interrupted or not (self.plot or self.roofline or self.readme):
             return
         if not any(result.ranking for members in groups.values() for result in members):
-            raise ValueError(
-                "nothing was timed, so the figures and the README are left as they are"
-            )
+            output.complain("nothing was timed, so the figures and the README are left as they are")
+            return
         machine = tables.describe_machine(threads, dtype)
         if self.readme is not None:
             markdown = peers_table.markdown if self.peers else tables.markdown

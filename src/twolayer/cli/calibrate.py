@@ -13,10 +13,9 @@ from ..choosing.announce import Bar
 from ..interface import Variant, check_threads
 from ..machine import cpu_count
 from ..store import Store
-from . import output
+from . import codes, output
 
 _WIDTH = 132  # of a table with all of our own variants
-_INTERRUPTED = 130  # what shells report of a program that Ctrl-C ended
 
 
 def calibrate(field: Sequence[Variant], device: str, threads: int | None) -> None:
@@ -38,7 +37,7 @@ def calibrate(field: Sequence[Variant], device: str, threads: int | None) -> Non
                     calibration.calibrate(store, todo, bar)
                 except KeyboardInterrupt:
                     output.complain("interrupted: the same command goes on from here")
-                    raise typer.Exit(_INTERRUPTED) from None
+                    raise typer.Exit(codes.INTERRUPTED) from None
         _show(store, wanted)
 
 

@@ -15,11 +15,10 @@ from ..network import Network, float_type, one_of
 from ..regress.dependency import Turns, environment
 from ..regress.revisions import WORKING_TREE, Revision, export
 from ..regress.run import LIMIT, SECONDS, Benchmark, Run, results_file
-from . import options, output, regress_tables
+from . import codes, options, output, regress_tables
 from .workloads import parse_shape, workloads
 
 _FOR_READING = ("python-loops", "numpy-samples", "cuda-samples")
-_INTERRUPTED = 130
 
 
 def regress(
@@ -112,7 +111,7 @@ def _report(
     except KeyboardInterrupt:
         output.complain("interrupted: the same command goes on from here; until now:")
         regress_tables.show(output.stdout(), run.outcome(), sides)
-        raise typer.Exit(_INTERRUPTED) from None
+        raise typer.Exit(codes.INTERRUPTED) from None
     run.end()
     regress_tables.show(output.stdout(), outcome, sides)
     if markdown is not None:

@@ -19,9 +19,8 @@ from ..report import figures, page, record
 from ..report.gather import Gathering
 from ..report.study import Study
 from ..store import Store
-from . import options, output, tables
+from . import codes, options, output, tables
 
-_INTERRUPTED = 130
 _MARKER = "report"
 _SHOWN = ("winners-n-M", "total-cached")  # in a README
 
@@ -62,10 +61,16 @@ def report(
             study = gathering.run()
         except KeyboardInterrupt:
             output.complain("interrupted: the same command goes on from here")
-            raise typer.Exit(_INTERRUPTED) from None
+            raise typer.Exit(codes.INTERRUPTED) from None
     if not any(result.ranking for result in study.swept):
-        raise ValueError("nothing was timed, so nothing was written")
+        output.complain("nothing was timed, so nothing was written")
+        raise typer.Exit(codes.TOO_LITTLE)
     _write(study, path, plots, readme, json)
+    raced = (entry.wrong for result in study.swept for entry in result.entries)
+    checked = (not one.agrees for found in study.agreements.values() for one in found)
+    if any(raced) or any(checked):
+        output.complain("a variant disagrees with the oracle")
+        raise typer.Exit(codes.WRONG)
 
 
 def _check_outputs(path: Path, plots: Path | None, readme: Path | None, json: Path | None) -> None:

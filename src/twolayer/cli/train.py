@@ -17,12 +17,10 @@ from ..checkpoint import Checkpoint, Model, save_model
 from ..interface import Plan
 from ..network import Network, Parameters, float_type, positive_integer
 from ..train import Diverged, Training, score
+from . import codes, options, output
 from . import data as datas
-from . import options, output
 
-_DIVERGED = 1
-_INTERRUPTED = 130  # what shells report of a program that Ctrl-C ended
-_STOPPED = {_DIVERGED: "diverged", _INTERRUPTED: "interrupted"}
+_STOPPED = {codes.WRONG: "diverged", codes.INTERRUPTED: "interrupted"}
 
 
 def train(
@@ -201,10 +199,10 @@ def _run(training: Training, epochs: int, patience: int | None, kept: Checkpoint
                     kept.save_in_time(training)
         except Diverged as error:
             output.complain(str(error))
-            return _DIVERGED
+            return codes.WRONG
         except KeyboardInterrupt:
             output.complain("interrupted: the network so far follows")
-            return _INTERRUPTED
+            return codes.INTERRUPTED
     if kept is not None:
         kept.save(training)
     return 0

@@ -14,8 +14,9 @@ from ..interface import Variant, check_threads
 from ..kernels.activations import ACTIVATIONS
 from ..kernels.losses import LOSSES
 from ..network import DTYPES, Network, Shape, float_type
-from ..verify import Agreement, agreement
-from . import output
+from ..promises import promises
+from ..verify import Agreement, agreement, exact
+from . import codes, output
 from .options import (
     Device,
     JsonFile,
@@ -27,6 +28,8 @@ from .options import (
     select_variants,
     split,
 )
+
+_MADE_FOR_OTHERS = "made for other problems than these"
 
 Some = Annotated[str | None, typer.Option(help="Names with commas between; all by default.")]
 
@@ -45,11 +48,13 @@ def verify(
     variant_file: VariantFiles = None,
     json: JsonFile = None,
 ) -> None:
-    """Compare variants with the oracle; the exit code is 1 if one disagrees.
+    """Compare variants with the oracle; exit code 1 if one disagrees, 3 if none ran.
 
     Losses, gradients, predictions and parameters after 25 steps, on inputs that make mistakes show.
-    What runs on a cluster is among all variants only with --scheduler. Errors are given in units of
-    a bound that is derived in docs/math.md: 1 is the limit.
+    Without --shape also all that the interface promises: steps, slices, updates, θ set and read,
+    other layouts, nothing of the caller's written to; and integers on which an epoch is exact.
+    What runs on a cluster is among all variants only with --scheduler. Errors are given in units
+    of a bound that is derived in docs/math.md: 1 is the limit.
     """
     threads = check_threads(threads)
     chosen = select_variants(variants, variant_file, device, scheduler is not None)
@@ -67,7 +72,10 @@ def verify(
     results: dict[str, list[Agreement]] = {variant.name: [] for variant in runnable}
     columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=output.stderr(), disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task("verifying", total=len(networks) * len(dtypes) * len(runnable))
+        one_a_loss = [] if size else _one_a_loss(networks)
+        integers = not size and Network("identity", "squared") in networks
+        units = (len(networks) + len(one_a_loss) + integers) * len(dtypes) * len(runnable)
+        task = progress.add_task("verifying", total=units)
         for net in networks:
             for name in dtypes:
                 problems = (
@@ -81,11 +89,30 @@ def verify(
                     ]
                     results[variant.name] += found
                     progress.advance(task)
+        for name in dtypes if integers else ():
+            for variant in runnable:
+                results[variant.name] += exact(variant, name, threads)
+                progress.advance(task)
+        for net in one_a_loss:
+            for name in dtypes:
+                for variant in runnable:
+                    results[variant.name] += promises(variant, net, name, threads)
+                    progress.advance(task)
     _report(chosen, results)
     if json is not None:
         output.write_json(json, {"results": [_record(r) for rs in results.values() for r in rs]})
-    if any(not result.agrees for found in results.values() for result in found):
-        raise typer.Exit(1)
+    verified = [result for found in results.values() for result in found]
+    if not verified:
+        output.complain("nothing was verified")
+    if code := codes.of(any(not result.agrees for result in verified), bool(verified)):
+        raise typer.Exit(code)
+
+
+def _one_a_loss(networks: list[Network]) -> list[Network]:
+    """A network of each loss, with tanh where that is among them."""
+    names = [net.activation for net in networks]
+    activation = "tanh" if "tanh" in names else names[0]
+    return [net for net in networks if net.activation == activation]
 
 
 def _shape(text: str) -> Shape:
@@ -104,7 +131,13 @@ def _report(chosen: list[Variant], results: dict[str, list[Agreement]]) -> None:
     for variant in chosen:
         found = results.get(variant.name)
         if not found:
-            table.add_row(variant.name, "", "", f"skipped: {variant.unavailable()}", style="dim")
+            table.add_row(
+                variant.name,
+                "",
+                "",
+                f"skipped: {variant.unavailable() or _MADE_FOR_OTHERS}",
+                style="dim",
+            )
             continue
         worst = max(found, key=lambda result: result.ratio)
         bad = [result for result in found if not result.agrees]

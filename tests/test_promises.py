@@ -1,0 +1,55 @@
+"""`verify` holds variants to the whole interface: each fault is found, what is right passes."""
+
+import numpy as np
+import pytest
+from faults import FAULTS
+from mutants import Batch
+
+import twolayer as tl
+from twolayer.kernels.losses import LOSSES
+from twolayer.network import DTYPES
+from twolayer.promises import promises
+
+NETWORKS = [tl.Network("tanh", loss) for loss in ("squared", *LOSSES)]
+
+
+def broken(variant):
+    for net in NETWORKS:
+        for dtype in DTYPES:
+            yield from (found for found in promises(variant, net, dtype) if not found.agrees)
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_every_fault_is_found(name):
+    state = np.random.get_state()
+    try:
+        found = next(broken(FAULTS[name]), None)
+    finally:
+        np.random.set_state(state)
+    assert found is not None, f"{name} was not found"
+    assert str(found).startswith(f"{name}: ")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_what_is_right_keeps_every_promise(loss, dtype):
+    right = tl.Variant("right", "cpu", "", Batch)
+    found = list(promises(right, tl.Network("tanh", loss), dtype))
+    assert len(found) > 15
+    for result in found:
+        assert result.agrees, result
+
+
+@pytest.mark.parametrize("net", NETWORKS[1:], ids=lambda net: net.loss)
+def test_every_variant_keeps_every_promise(variant, net):
+    if variant.name in ("python-loops", "dask", "torch-compile"):
+        pytest.skip("takes minutes")
+    for dtype in DTYPES:
+        for result in promises(variant, net, dtype):
+            assert result.agrees, result
+
+
+def test_all_that_is_random_is_left_alone():
+    before = np.geterr(), np.random.get_state()[1].tobytes()
+    list(promises(FAULTS["changes_the_error_state"], tl.Network(), "float64"))
+    assert before == (np.geterr(), np.random.get_state()[1].tobytes())

@@ -89,12 +89,15 @@ def agreement(variant: Variant, case: cases.Case, threads: int | None = None) ->
     # What a variant does to its arguments is not to be blamed on the next one.
     theta = Parameters(*(array.copy() for array in case.theta))
     case = case._replace(X=case.X.copy(), Y=case.Y.copy(), theta=theta)
+    found: list[Worst] = []
     try:
         plan = variant.plan(case.net, case.X, case.Y, case.theta, threads)
         Y = checks.check_targets(case.net, case.Y, case.shape, case.X.dtype)
-        found = list(_compare(plan, case._replace(Y=Y), reference))
+        for one in _compare(plan, case._replace(Y=Y), reference):
+            found.append(one)  # stays when the next one raises
     except Exception as error:
-        return Agreement(*about, np.inf, failure=f"{type(error).__name__}: {error}")
+        if all(one.ratio <= 1 for one in found):  # a wrong number says more than what it led to
+            return Agreement(*about, np.inf, failure=f"{type(error).__name__}: {error}")
     return max(
         (Agreement(*about, *worst) for worst in found),
         key=lambda one: np.inf if np.isnan(one.ratio) else one.ratio,

@@ -64,7 +64,7 @@ for name in names:
             assert plan.X is X or np.shares_memory(plan.X, X)
             for array in (X, Y, V, W):
                 assert np.isfinite(array).all()
-            # Whatever a plan allocated for θ and F, at a guard too: as far as it keeps them plainly.
+            # What a plan allocated for θ and F, at a guard too, as far as it keeps them plainly.
             plan.V, plan.W = (guarded(a, at_end) for a in (plan.V, plan.W))
             for part in vars(plan):
                 value = vars(plan)[part]
@@ -104,7 +104,7 @@ def test_nothing_beside_an_array_is_touched(threads, dtype):
     if threads > tl.machine.cpu_count():
         pytest.skip("needs two CPUs")
     code, last, error = run_guarded(",".join(NAMES), dtype, threads)
-    assert code == 0 and last == "all ran", f"{last}: {error}"
+    assert (code, last) == (0, "all ran"), f"{last}: {error}"
 
 
 @pytest.mark.slow
@@ -114,4 +114,4 @@ def test_nothing_beside_an_array_is_touched_with_other_vectors(dtype, text):
     if TARGETS[text].vector_bytes > TARGET.vector_bytes:
         pytest.skip("this machine's vectors are narrower")
     code, last, error = run_guarded("numba-fused", dtype, 1, **{VARIABLE: text})
-    assert code == 0 and last == "all ran", f"{last}: {error}"
+    assert (code, last) == (0, "all ran"), f"{last}: {error}"

@@ -65,7 +65,7 @@ def test_list_has_a_line_for_each_device(tmp_path):
 def test_verify_takes_a_device(monkeypatch):
     monkeypatch.setattr("twolayer.device.gpu_count", lambda: 0)
     shown = command("verify", "--device", "cuda", "--variants", "numpy,jax", "--shape", "3,2,2,1")
-    assert shown.exit_code == 0
+    assert shown.exit_code == 3  # nothing was verified
     assert "numpy" not in shown.stdout
     assert "jax" in shown.stdout
     wrong = command("verify", "--device", "gpu", "--variants", "numpy,jax")

@@ -15,13 +15,14 @@ BIN := $(VENV)/bin
 CUDA_VENV ?= $(VENV)-cuda
 PYTEST = $(BIN)/python -m pytest -n logical --maxprocesses=4 --dist=worksteal
 
-.PHONY: help test test-slow test-cuda coverage lint format bench peers report regress asv clean
+.PHONY: help test test-slow test-cuda coverage lint format bench peers report regress asv \
+  mutants clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make test | test-slow | test-cuda | coverage | lint | format"
-	@echo "     bench | peers | report | regress | asv | clean"
+	@echo "     bench | peers | report | regress | asv | mutants | clean"
 
 test: $(VENV)/.test $(GPU)
 	$(PYTEST) -m "not slow" $(ARGS)
@@ -43,6 +44,11 @@ test-cuda:
 coverage: $(VENV)/.test $(GPU)
 	$(PYTEST) -m "not slow" --cov --cov-report=
 	$(BIN)/python -m coverage report --skip-covered --show-missing
+
+# Hours for all of them; ARGS="--sample 150 -j 2" for some, ARGS="--only kernels/fused.py" for a file.
+# .mutants.jsonl keeps what is known, so that a run that was stopped goes on.
+mutants: $(VENV)/.test
+	$(BIN)/python tools/mutants.py $(ARGS)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check

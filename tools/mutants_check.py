@@ -168,6 +168,7 @@ def cut(number: int) -> None:
 
 
 def main(file: Path, stage: str, names: list[str]) -> None:
+    """Run one stage of the checks on the named problems, with what `file` holds."""
     interface.cpu_count = lambda: THREADS  # so many chunks run on any machine
     if stage == "references":
         stored = [(group, *case, reference(case)) for group, case in problems()]

@@ -9,6 +9,7 @@ from numba.core.dispatcher import Dispatcher
 import twolayer as tl
 from twolayer import cases, cluster
 from twolayer.machine import cpu_count
+from twolayer.network import DTYPES
 
 NET = tl.Network("tanh", "softmax")
 SHAPE = tl.Shape(67, 5, 9, 3)
@@ -338,6 +339,40 @@ def test_no_more_memory_is_used_than_declared(name, run_python):
         pytest.skip("this system does not tell how much memory a process had at most")
     used, declared = map(int, run_python(MEMORY, name).split())
     assert used < declared + (1 << 22)  # a byte a row beyond what it said
+
+
+def memory_of(plan):
+    """Bytes of the arrays that a plan holds beyond X, Y and two copies of θ, each memory once."""
+    own = (plan.X, plan.Y, plan.V, plan.W, *plan._gradient)
+    seen = {base_of(array).ctypes.data for array in own}
+    total = 0
+    for value in vars(plan).values():
+        for array in value if isinstance(value, (tuple, list)) else (value,):
+            if isinstance(array, np.ndarray) and base_of(array).ctypes.data not in seen:
+                seen.add(base_of(array).ctypes.data)
+                total += base_of(array).nbytes
+    return total
+
+
+def base_of(array):
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", [n for n in tl.variants.names() if n.startswith("numba")])
+def test_a_plan_declares_all_that_it_holds(name, dtype):
+    """For wide layers, where what follows M and K alone is most of it, and for narrow ones."""
+    variant = tl.variants.get(name)
+    net = tl.Network("tanh", "squared")
+    for shape in (tl.Shape(300, 3, 700, 900), tl.Shape(300, 900, 70, 2), tl.Shape(500, 9, 5, 3)):
+        for threads in range(1, tl.machine.cpu_count() + 1):
+            case = cases.problem(net, shape, dtype)
+            plan = variant.plan(net, case.X, case.Y, case.theta, threads)
+            held = memory_of(plan)
+            declared = variant.workspace(shape, np.dtype(dtype).itemsize, threads)
+            assert held <= declared + 4096 * threads, (shape, threads)  # lines that rows begin on
 
 
 def test_the_one_line_form(variant):

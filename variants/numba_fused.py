@@ -149,10 +149,11 @@ def _workspace(shape: Shape, itemsize: int, threads: int) -> int:
     lanes = lane_count(itemsize)
     rows = block_rows(shape, itemsize)
     theta = fused.panel_size(shape.d + shape.K, shape.M, lanes)
+    turned = fused.panel_size(shape.M, shape.K, lanes)
     work = fused.workspace_size(
         rows, shape.d, shape.M, shape.K, lanes, spread_step(shape, rows, itemsize)
     )
-    return itemsize * (theta * (threads + 1) + threads * work)
+    return itemsize * (theta * (threads + 1) + turned + threads * work)
 
 
 VARIANT = Variant(

@@ -4,11 +4,11 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from llvmlite import ir
-from numba import cuda, types
-from numba.extending import intrinsic, overload, register_jitable
+from numba import cuda
+from numba.extending import register_jitable
 
 from . import elementary
+from .halves import number
 
 THREADS = 256
 _BLOCKS = 4096
@@ -22,25 +22,6 @@ class Error(NamedTuple):
 
     ulp: float
     x: float
-
-
-def from_bits(bits):
-    """The float32 of 32 bits."""
-    return np.uint32(bits).view(np.float32)
-
-
-@overload(from_bits)
-def _overload_from_bits(bits):
-    return lambda bits: _from_bits(bits)
-
-
-@intrinsic
-def _from_bits(typingctx, bits):
-    def codegen(context, builder, signature, args):
-        bits = context.cast(builder, args[0], signature.args[0], types.uint32)
-        return builder.bitcast(bits, ir.FloatType())
-
-    return types.float32(bits), codegen
 
 
 @register_jitable
@@ -117,7 +98,7 @@ def kernel_of(function, exact, largest):
         worst = -1.0
         bits = np.int64(i) * every
         while bits < 1 << 32:
-            x = from_bits(bits)
+            x = number(bits)
             if not x > largest:
                 found = _error(np.float64(function(x)), np.float64(exact(np.float64(x))))
                 if found > worst:

@@ -4,6 +4,7 @@ from functools import cache
 
 import numpy as np
 from numba import cuda
+from numba.extending import register_jitable
 
 from .memory import copy, vector
 from .types import real_type
@@ -29,6 +30,21 @@ def finish(dtype: str, lanes: int, update: bool):
     real, width = real_type(dtype), vector(dtype)
     groups = columns(lanes)
     size = THREADS * width
+
+    @register_jitable
+    def apply(W, gW, first, columns, total, part):
+        """Update W (rows, ld) by 128 bits of `total` from a flat index on, or store them in gW."""
+        column = first % np.uint64(W.shape[1])
+        for e in range(width):  # the padding stays 0
+            if column + np.uint64(e) >= np.uint64(columns):
+                total[e] = real(0)
+        if update:
+            copy(part, 0, W, first)
+            for e in range(width):
+                part[e] -= total[e]
+            copy(W, first, part, 0)
+        else:
+            copy(gW, first, total, 0)
 
     def kernel(gVs, gWs, losses, V, W, gV, gW, loss, d, M, scale, mu):
         x, y = cuda.threadIdx.x, cuda.threadIdx.y
@@ -83,30 +99,9 @@ def finish(dtype: str, lanes: int, update: bool):
                     for e in range(width):
                         total[e] *= real(mu[0])
                 if first < sizeV:
-                    column = first % np.uint64(V.shape[1])
-                    for e in range(width):  # the padding stays 0
-                        if column + np.uint64(e) >= np.uint64(d):
-                            total[e] = real(0)
-                    if update:
-                        copy(part, 0, V, first)
-                        for e in range(width):
-                            part[e] -= total[e]
-                        copy(V, first, part, 0)
-                    else:
-                        copy(gV, first, total, 0)
+                    apply(V, gV, first, d, total, part)
                 elif first < sizeV + sizeW:
-                    first -= sizeV
-                    column = first % np.uint64(W.shape[1])
-                    for e in range(width):
-                        if column + np.uint64(e) >= np.uint64(M):
-                            total[e] = real(0)
-                    if update:
-                        copy(part, 0, W, first)
-                        for e in range(width):
-                            part[e] -= total[e]
-                        copy(W, first, part, 0)
-                    else:
-                        copy(gW, first, total, 0)
+                    apply(W, gW, first - sizeV, M, total, part)
 
     return cuda.jit(kernel)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from mutants import Batch
+from mistakes import Batch
 
 from twolayer import Parameters, Variant
 from twolayer.kernels.updates import UPDATES

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from mutants import Batch
+from mistakes import Batch
 
 import twolayer as tl
 from twolayer import cases

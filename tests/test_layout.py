@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("kernels", "variants")
+FLAT = ("tests", "tools")
 MODULES = {
     f"twolayer/{path.relative_to(parent).as_posix()}"
     for parent, folder in ((ROOT / "src/twolayer", "."), *((ROOT, name) for name in FOLDERS))
@@ -50,6 +51,12 @@ def absolute_imports(source: str) -> list[int]:
 def test_both_folders_have_modules():
     for folder in FOLDERS:
         assert f"twolayer/{folder}/__init__.py" in MODULES
+
+
+def test_no_module_of_the_tests_is_named_as_one_of_the_tools():
+    """Tests import both by their bare names: of two of one name the first that is loaded wins."""
+    tests, tools = ({path.name for path in (ROOT / name).glob("*.py")} for name in FLAT)
+    assert not tests & tools
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from faults import FAULTS
-from mutants import Batch
+from mistakes import Batch
 
 import twolayer as tl
 from twolayer.kernels.losses import LOSSES

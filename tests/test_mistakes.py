@@ -1,7 +1,7 @@
 """The agreement tests can fail: every deliberately wrong variant is caught, by name."""
 
 import pytest
-from mutants import MUTANTS, Batch
+from mistakes import MISTAKES, Batch
 
 from twolayer import Network, Variant
 from twolayer.kernels.activations import ACTIVATIONS
@@ -20,20 +20,20 @@ def disagreements(variant):
             yield from (result for result in verify(variant, net, dtype) if not result.agrees)
 
 
-@pytest.mark.parametrize("name", MUTANTS)
-def test_every_mutant_is_caught(name):
-    found = next(disagreements(MUTANTS[name]), None)
+@pytest.mark.parametrize("name", MISTAKES)
+def test_every_mistake_is_caught(name):
+    found = next(disagreements(MISTAKES[name]), None)
     assert found is not None, f"{name} was not caught"
     assert str(found).startswith(name)
 
 
-def test_there_are_many_mutants():
-    assert len(MUTANTS) >= 20
+def test_there_are_many_mistakes():
+    assert len(MISTAKES) >= 20
 
 
 @pytest.mark.parametrize("net", NETWORKS, ids=str)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_what_the_mutants_are_made_from_is_right(net, dtype):
+def test_what_the_mistakes_are_made_from_is_right(net, dtype):
     right = Variant("batch", "cpu", "right", Batch)
     for result in verify(right, net, dtype):
         assert result.agrees, result

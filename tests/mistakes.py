@@ -1,6 +1,6 @@
 """Deliberately wrong implementations. Each makes one mistake that somebody has made before.
 
-`Batch` is right. A mutant overrides one of its pieces; the names of the functions below are the
+`Batch` is right. A mistake overrides one of its pieces; the names of the functions below are the
 names under which the agreement tests must catch them.
 """
 
@@ -8,11 +8,11 @@ import numpy as np
 
 from twolayer import Parameters, Plan, Variant
 
-MUTANTS: dict[str, Variant] = {}
+MISTAKES: dict[str, Variant] = {}
 
 
 class Batch(Plan):
-    """The whole batch with plain NumPy expressions, in pieces that a mutant can replace."""
+    """The whole batch with plain NumPy expressions, in pieces that a mistake can replace."""
 
     def rows(self, X, Y):
         return X, Y
@@ -54,9 +54,9 @@ class Batch(Plan):
             F[...] = self.link(self.value(X @ self.V.T) @ self.W.T)
 
 
-def mutant(cls):
+def mistake(cls):
     name = cls.__name__
-    MUTANTS[name] = Variant(name, "cpu", cls.__doc__ or name, cls)
+    MISTAKES[name] = Variant(name, "cpu", cls.__doc__ or name, cls)
     return cls
 
 
@@ -81,7 +81,7 @@ def _softmax(U, Y, shift):
     return float(loss), e / s - Y
 
 
-@mutant
+@mistake
 class dropped_factor_2(Batch):
     """δ = u − y."""
 
@@ -90,7 +90,7 @@ class dropped_factor_2(Batch):
         return float(((U - Y) ** 2).sum(dtype=np.float64)), U - Y
 
 
-@mutant
+@mistake
 class missing_link_slope(Batch):
     """δ = 2 (f − y) without h′."""
 
@@ -100,35 +100,35 @@ class missing_link_slope(Batch):
         return total, 2 * (self.link(U) - Y)
 
 
-@mutant
+@mistake
 class maximum_of_the_whole_batch(Batch):
     @only("softmax")
     def loss_and_delta(self, U, Y):
         return _softmax(U, Y, U.max())
 
 
-@mutant
+@mistake
 class maximum_of_the_column(Batch):
     @only("softmax")
     def loss_and_delta(self, U, Y):
         return _softmax(U, Y, U.max(axis=0))
 
 
-@mutant
+@mistake
 class no_maximum(Batch):
     @only("softmax")
     def loss_and_delta(self, U, Y):
         return _softmax(U, Y, 0)
 
 
-@mutant
+@mistake
 class ragged_tail_left_out(Batch):
     def rows(self, X, Y):
         whole = max(8, len(X) // 8 * 8)
         return X[:whole], Y[:whole]
 
 
-@mutant
+@mistake
 class lost_block(Batch):
     """The second block of 512 rows is lost; the mean is still taken over all."""
 
@@ -140,20 +140,20 @@ class lost_block(Batch):
         return loss * len(keep) / len(X)
 
 
-@mutant
+@mistake
 class block_counted_twice(Batch):
     def rows(self, X, Y):
         again = np.r_[0 : len(X), 0 : len(X) % 16]
         return X[again], Y[again]
 
 
-@mutant
+@mistake
 class activation_in_place_of_slope(Batch):
     def slope(self, A):
         return self.value(A)
 
 
-@mutant
+@mistake
 class slope_of_the_features(Batch):
     """σ′(Z) in place of σ′(A)."""
 
@@ -161,38 +161,38 @@ class slope_of_the_features(Batch):
         return self.net.sigma.slope(self.value(A))
 
 
-@mutant
+@mistake
 class missing_slope(Batch):
     def slope(self, A):
         return np.ones_like(A)
 
 
-@mutant
+@mistake
 class sum_in_place_of_the_mean(Batch):
     def combine(self, total, gV, gW, n):
         return total / n, gV, gW
 
 
-@mutant
+@mistake
 class loss_summed(Batch):
     def combine(self, total, gV, gW, n):
         return total, gV / n, gW / n
 
 
-@mutant
+@mistake
 class mean_over_outputs_too(Batch):
     def combine(self, total, gV, gW, n):
         K = self.shape.K
         return total / (n * K), gV / (n * K), gW / (n * K)
 
 
-@mutant
+@mistake
 class loss_halved(Batch):
     def combine(self, total, gV, gW, n):
         return total / (2 * n), gV / n, gW / n
 
 
-@mutant
+@mistake
 class single_output_forgets_the_sign(Batch):
     """A K = 1 path that takes δ for |δ|."""
 
@@ -201,7 +201,7 @@ class single_output_forgets_the_sign(Batch):
         return total, abs(Delta) if self.shape.K == 1 else Delta
 
 
-@mutant
+@mistake
 class labels_taken_for_0_and_1(Batch):
     @only("logistic")
     def loss_and_delta(self, U, Y):
@@ -209,7 +209,7 @@ class labels_taken_for_0_and_1(Batch):
         return total, self.link(U) - Y
 
 
-@mutant
+@mistake
 class update_with_stale_parameters(Batch):
     """V's gradient is taken where W already is, after W's update."""
 
@@ -221,7 +221,7 @@ class update_with_stale_parameters(Batch):
         return loss
 
 
-@mutant
+@mistake
 class gradient_of_the_first_step_for_ever(Batch):
     _first = None
 
@@ -233,7 +233,7 @@ class gradient_of_the_first_step_for_ever(Batch):
         return loss
 
 
-@mutant
+@mistake
 class gradient_not_cleared(Batch):
     """The buffer of the last epoch's gradient is added to."""
 
@@ -247,20 +247,20 @@ class gradient_not_cleared(Batch):
         return loss
 
 
-@mutant
+@mistake
 class step_uphill(Batch):
     def _step(self, mu):
         return super()._step(-mu)
 
 
-@mutant
+@mistake
 class loss_after_the_step(Batch):
     def _step(self, mu):
         super()._step(mu)
         return self._backpropagate(self.X, self.Y, self._gradient)
 
 
-@mutant
+@mistake
 class gradient_changes_parameters(Batch):
     def _backpropagate(self, X, Y, gradient):
         loss = super()._backpropagate(X, Y, gradient)
@@ -269,25 +269,25 @@ class gradient_changes_parameters(Batch):
         return loss
 
 
-@mutant
+@mistake
 class float32_sums_in_float64(Batch):
     def combine(self, total, gV, gW, n):
         return total / n, gV.astype(np.float32) / n, gW.astype(np.float32) / n
 
 
-@mutant
+@mistake
 class float32_loss_in_float64(Batch):
     def combine(self, total, gV, gW, n):
         return float(np.float32(total / n)), gV / n, gW / n
 
 
-@mutant
+@mistake
 class half_precision_inputs(Batch):
     def rows(self, X, Y):
         return X.astype(np.float16).astype(self.dtype), Y
 
 
-@mutant
+@mistake
 class last_hidden_unit_lost(Batch):
     """A loop over pairs of hidden units."""
 
@@ -298,7 +298,7 @@ class last_hidden_unit_lost(Batch):
         return Z
 
 
-@mutant
+@mistake
 class last_inputs_lost(Batch):
     """A loop over four inputs at a time."""
 
@@ -309,25 +309,25 @@ class last_inputs_lost(Batch):
         return X, Y
 
 
-@mutant
+@mistake
 class rows_ignored(Batch):
     def _backpropagate(self, X, Y, gradient):
         return super()._backpropagate(self.X, self.Y, gradient)
 
 
-@mutant
+@mistake
 class rows_divided_by_all(Batch):
     def combine(self, total, gV, gW, n):
         return super().combine(total, gV, gW, self.shape.n)
 
 
-@mutant
+@mistake
 class predict_without_link(Batch):
     def link(self, U):
         return U
 
 
-@mutant
+@mistake
 class predict_with_the_first_parameters(Batch):
     def __init__(self, problem):
         super().__init__(problem)
@@ -340,7 +340,7 @@ class predict_with_the_first_parameters(Batch):
         self.V, self.W = now
 
 
-@mutant
+@mistake
 class gelu_by_tanh(Batch):
     """The approximation ½ a (1 + tanh(√(2/π) (a + 0.044715 a³)))."""
 
@@ -350,20 +350,20 @@ class gelu_by_tanh(Batch):
         return A * (1 + np.tanh(0.7978845608028654 * (A + 0.044715 * A**3))) / 2
 
 
-@mutant
+@mistake
 class leaky_slope_of_relu(Batch):
     def slope(self, A):
         S = super().slope(A)
         return np.where(A > 0, S, 0.01).astype(self.dtype) if self.net.activation == "relu" else S
 
 
-@mutant
+@mistake
 class softplus_that_overflows(Batch):
     def value(self, A):
         return np.log1p(np.exp(A)) if self.net.activation == "softplus" else super().value(A)
 
 
-@mutant
+@mistake
 class elu_slope_of_its_value(Batch):
     """σ′ = σ, where σ′ = σ + 1."""
 
@@ -372,7 +372,7 @@ class elu_slope_of_its_value(Batch):
         return np.where(A > 0, 1, S - 1).astype(self.dtype) if self.net.activation == "elu" else S
 
 
-@mutant
+@mistake
 class second_layer_transposed(Batch):
     """W read in the wrong order; its shape is right."""
 
@@ -380,14 +380,14 @@ class second_layer_transposed(Batch):
         return np.ascontiguousarray(W.T).reshape(W.shape)
 
 
-@mutant
+@mistake
 class duplicated_rows_counted_once(Batch):
     def rows(self, X, Y):
         _, first = np.unique(np.hstack([X, Y]), axis=0, return_index=True)
         return X[first], Y[first]
 
 
-@mutant
+@mistake
 class returns_another_dtype(Batch):
     def predict(self, X_new):
         return super().predict(X_new).astype(np.float64 if self.dtype == np.float32 else "f4")

@@ -145,10 +145,10 @@ def test_samples_read_ahead_agree(dtype, M, d, K, monkeypatch):
     variant, net = tl.variants.get("cuda-fused"), tl.Network("tanh", "squared")
     for division in fused.divisions(dtype, M, padded(d, dtype), K):
         assert division.ahead or division.warps == 16
-        for groups in (1, 3) if division.far else (2, 4):
+        for groups in (2, 4):
             n = (groups * division.warps - 3) * division.samples + division.samples // 2 + 1
             case = cases.problem(net, tl.Shape(n, d, M, K), dtype)
-            with tuning.forced({"warps": division.warps, "far": division.far}):
+            with tuning.forced({"warps": division.warps}):
                 result = agreement(variant, case)
             assert result.agrees, result
 

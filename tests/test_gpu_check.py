@@ -20,7 +20,6 @@ ROOT = Path(__file__).parents[1]
 
 
 MEASURED = ROOT / "docs" / "measured" / "gpu-2026-11-27-h200.json"
-IN_PART = MEASURED.with_name("gpu-2026-11-27-h100.json")
 TOOLS = ("gpu_check", "gpu_parts", "gpu_tables", "gpu_counters")
 
 
@@ -235,12 +234,20 @@ def test_the_tables_are_written_between_the_markers(check, found, tmp_path, monk
 
 
 def test_figures_of_another_card_or_other_sources_are_not_mixed(check, found, tmp_path):
-    files = [tmp_path / f"{number}.json" for number in range(3)]
-    later = {"date": "2026-01-03", "machine": found["machine"], "cublas": {}}
-    other = {"date": "2026-01-03", "machine": found["machine"] | {"gpus": ["Another"]}}
-    for file, values in zip(files, (found, later, other), strict=True):
+    machine = found["machine"]
+    later = {"date": "2026-01-03", "machine": machine, "cublas": {"a": 1}, "race torch": {"cut": 1}}
+    earlier = {"date": "2026-01-01", "machine": machine | {"sources": "0e"}}
+    earlier |= {part: {"other": 1} for part in ("race jax", "race cuda-tiled", "elementary")}
+    other = {"date": "2026-01-03", "machine": machine | {"gpus": ["Another"]}}
+    files = [tmp_path / f"{number}.json" for number in range(4)]
+    for file, values in zip(files, (found, later, earlier, other), strict=True):
         file.write_text(json.dumps(values), encoding="utf-8")
-    assert check.merged(files[:2]) == found | later
+    kept = {key: later[key] for key in ("date", "machine", "cublas")}
+    assert check.merged(files[:2]) == found | kept  # what found nothing hides nothing
+    peers = {"date": "2026-01-01", "sources": "0e"}
+    both = found | kept | {"peers": peers, "race jax": {"other": 1}}
+    assert check.merged(files[:3]) == both
+    assert "the peers on 2026-01-01 by sources 0e" in check.gpu_tables.origin(both, "")
     with pytest.raises(ValueError, match=r"^--from: expected the same gpus as before, \['A GPU"):
         check.merged(files)
 
@@ -322,29 +329,26 @@ def test_without_a_gpu_it_says_why_and_writes_nothing(check, tmp_path, monkeypat
 
 
 def test_the_pages_show_what_was_measured(check):
-    """docs/gpu.md and the README are what the command makes of the files that they name."""
-    for path, page, write in (
-        (MEASURED, "docs/gpu.md", "markdown"),
-        (MEASURED, "README.md", "summary"),
-        (IN_PART, "docs/gpu.md", "markdown"),
-    ):
-        file = path.relative_to(ROOT).as_posix()
-        text = getattr(check.gpu_tables, write)(json.loads(path.read_text("utf-8")), file)
+    """docs/gpu.md and the README are what the command makes of the file that they name."""
+    found, file = json.loads(MEASURED.read_text("utf-8")), MEASURED.relative_to(ROOT).as_posix()
+    for page, write in (("docs/gpu.md", "markdown"), ("README.md", "summary")):
+        text = getattr(check.gpu_tables, write)(found, file)
         assert text in (ROOT / page).read_text(encoding="utf-8")
 
 
 def test_the_fastest_parameters_go_into_a_file(check, monkeypatch, tmp_path):
     """For the device's model, beside what is there; what was left out is not chosen."""
-    found = json.loads(IN_PART.read_text("utf-8"))
+    measured = json.loads(MEASURED.read_text("utf-8"))
+    found = {name: measured[name] for name in ("date", "versions", "race cuda-tensor")}
     (key,) = (k for k in found["race cuda-tensor"] if k.startswith("tuning float32 n=60000"))
     seconds = found["race cuda-tensor"][key]["seconds"]
     seconds[min(seconds, key=seconds.get)] = "disagrees with the oracle"
     file, kept = tmp_path / "gpu.json", tmp_path / "tuned.json"
     file.write_text(json.dumps(found))
-    kept.write_text(json.dumps({"H100": {"other": {"a": 1}}, "A100": {}}))
+    kept.write_text(json.dumps({"H200": {"other": {"a": 1}}, "A100": {}}))
     assert run(check, monkeypatch, "--from", file, "--tuned", kept) == 0
     table = json.loads(kept.read_text())
-    assert table.keys() == {"H100", "A100"}
-    assert table["H100"]["other"] == {"a": 1}
+    assert table.keys() == {"H200", "A100"}
+    assert table["H200"]["other"] == {"a": 1}
     name = "PlanesPlan float32 n<=65536 d<=1024 M<=1024 K<=16"
-    assert table["H100"][name] == {"engine": "wgmma"}
+    assert table["H200"][name] == {"engine": "wgmma"}

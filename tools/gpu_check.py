@@ -184,22 +184,29 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def merged(files: Sequence[Path]) -> dict[str, Any]:
-    """What the files hold, of a part that several have the last one's.
+    """What the files hold, of a part that several have the last one's that found something.
 
-    Raises ValueError unless they are of one card and the same sources.
+    Files of other sources than the first give what they found of peers. Raises ValueError unless
+    all are of one card.
     """
     found: dict[str, Any] = {}
     for file in files:
         more = json.loads(file.read_text(encoding="utf-8"))
         before, now = gpu_tables.machine(found or more), gpu_tables.machine(more)
-        for key in ("gpus", "sources"):
-            if before.get(key) != now.get(key):
-                raise ValueError(
-                    f"--from: expected the same {key} as before, {before.get(key)}, in {file}, "
-                    f"got {now.get(key)}"
-                )
-        found |= more
+        if before.get("gpus") != now.get("gpus"):
+            raise ValueError(
+                f"--from: expected the same gpus as before, {before.get('gpus')}, in {file}, "
+                f"got {now.get('gpus')}"
+            )
+        if before.get("sources") != now.get("sources"):
+            more = gpu_tables.of_peers(more)
+        found |= {part: values for part, values in more.items() if not _nothing(values)}
     return found
+
+
+def _nothing(values: Any) -> bool:
+    """Whether a part was cut before it found anything."""
+    return isinstance(values, dict) and values.keys() == {"cut"}
 
 
 def texts(text: str) -> list[str]:

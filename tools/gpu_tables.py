@@ -54,6 +54,16 @@ def ours(name: str) -> bool:
     return name.startswith(OWN) and name != ONE_PASS
 
 
+def of_peers(found: Found) -> Found:
+    """What was found of peers, and of which sources when: their figures do not hang on ours."""
+    parts: Found = {"peers": {"date": found["date"], "sources": machine(found).get("sources")}}
+    for part, values in found.items():
+        kind, _, name = part.partition(" ")
+        if kind == "cublas" or (kind in ("race", "launches", "odd") and name and not ours(name)):
+            parts[part] = values
+    return parts
+
+
 def records(found: Found, dtype: str, shape: Shape, part: str = "race") -> list[dict[str, Any]]:
     """What was found of every variant on a shape, timed or not."""
     races = (values for name, values in found.items() if name.startswith(f"{part} "))
@@ -69,7 +79,7 @@ def times(found: Found, dtype: str, shape: Shape, part: str = "race") -> dict[st
 
 def one_sample(found: Found) -> dict[str, float]:
     """Seconds of an epoch on one sample by the host's clock, the fastest first."""
-    timed = {name: value for name, value in found.get("launches", {}).items() if _number(value)}
+    timed = {}
     for part, values in found.items():
         if part.startswith("launches ") and _number(values.get("seconds")):
             timed[part.partition(" ")[2]] = values["seconds"]
@@ -131,6 +141,9 @@ def origin(found: Found, file: str) -> str:
     sources = f"sources {here.get('sources', 'unknown')}"
     if found.get("revision"):
         sources = f"revision {found['revision']}, {sources}"
+    peers = found.get("peers")
+    if peers:
+        sources += f", the peers on {peers['date']} by sources {peers['sources']}"
     return (
         f"{device}; {libraries}. Measured on {found['date']} by "
         f"`{found.get('by', 'tools/gpu_check.py')}`, {sources}; "

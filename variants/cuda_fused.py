@@ -17,15 +17,14 @@ class CudaFused(CudaPlan):
 
     @classmethod
     def candidates(cls, shape: Shape, dtype: str) -> list[Any]:
-        """Few units a lane in more warps, or more in fewer; samples asked for early or not."""
-        return [{"warps": one.warps, "far": one.far} for one in _divisions(shape, dtype)]
+        """Few units a lane in more warps, or more in fewer."""
+        return [{"warps": one.warps} for one in _divisions(shape, dtype)]
 
     @property
     def _division(self) -> Any:
         """How the kernel divides a block among units and samples."""
         found = _divisions(self.shape, self.dtype.name)
-        wanted = self.parameters["warps"], self.parameters["far"]
-        return next(one for one in found if (one.warps, one.far) == wanted)
+        return next(one for one in found if one.warps == self.parameters["warps"])
 
     def _blocks(self, rows: int) -> int:
         """One block for each multiprocessor, or as many as have samples."""

@@ -31,8 +31,6 @@ UNITS = (8, 16, 32, 64)  # hidden units of a network, filled up
 # multiprocessor: its registers are shared out among them, 255 or 128 a lane.
 _REGISTERS = {8: 206, 16: 100}
 
-FAR = (0, 4)  # groups of samples that memory is asked for before they are read
-
 u4, u8 = np.uint32, np.uint64
 _ALL = u4(0xFFFFFFFF)
 
@@ -41,8 +39,7 @@ class Division(NamedTuple):
     """What a block is made of: `warps`, each of `samples` at a time.
 
     A lane has so many `units`, and `lanes` share a sample. `ahead`: a sample is read into registers
-    while the one before is computed with; the second-level cache is asked for it `far` groups of
-    samples before.
+    while the one before is computed with.
     """
 
     warps: int
@@ -50,7 +47,6 @@ class Division(NamedTuple):
     lanes: int
     samples: int
     ahead: bool
-    far: int
 
     @property
     def threads(self) -> int:
@@ -83,10 +79,7 @@ def divisions(dtype: str, M: int, columns: int, K: int) -> list[Division]:
         if fitting or warps == 8:
             ahead = registers(units, 2) <= held
             lanes = total // units
-            found += [
-                Division(warps, units, lanes, WARP // lanes, ahead, far)
-                for far in (FAR if ahead and words == 1 else FAR[:1])
-            ]
+            found.append(Division(warps, units, lanes, WARP // lanes, ahead))
     return found
 
 
@@ -101,7 +94,7 @@ def gradient(
     """
     real, width = real_type(dtype), vector(dtype)
     value, slope, loss_row = activation.value, activation.slope, loss.loss_row
-    warps, units, lanes, samples, ahead, far = division
+    warps, units, lanes, samples, ahead = division
     threads = division.threads
     sizeV, sizeW, parts = units * columns, units * K, columns // width
     one_output = K == 1
@@ -117,13 +110,6 @@ def gradient(
             copy(x, p * width, X, row * u8(columns) + u8(p * width))
         for k in range(K):
             y[k] = element(Y, row * u8(K) + u8(k))
-
-    @register_jitable
-    def announce(X, Y, row, last):
-        """Let a sample come from memory to the second-level cache: its lines, some lanes each."""
-        row = u8(min(row, last))
-        prefetch(X, row * u8(columns), 2)
-        prefetch(Y, row * u8(K), 2)
 
     @register_jitable
     def add_sample(x, y, v, w, gv, gw, whole, inside):
@@ -196,20 +182,15 @@ def gradient(
         end = u4(n // u4(samples) * u4(samples))
         stride = u4(u4(cuda.gridDim.x) * u4(warps * samples))
         group = u4(u4(u4(cuda.blockIdx.x) * u4(warps) + warp) * u4(samples))
-        beyond = u4(stride * u4(far))
         if ahead:
             load(x, y, X, Y, u4(group + slot), last)
             following = u4(group + stride)
             while following < end:  # two groups of which the warp has all samples
-                if far:
-                    announce(X, Y, u4(u4(following + beyond) + slot), last)
                 load(x_next, y_next, X, Y, u4(following + slot), last)
                 total += add_sample(x, y, v, w, gv, gw, True, True)
                 group = u4(following + stride)
                 # Keeps this read after the last use of x, whose registers it then takes.
                 cuda.syncwarp()
-                if far:
-                    announce(X, Y, u4(u4(group + beyond) + slot), last)
                 load(x, y, X, Y, u4(group + slot), last)
                 total += add_sample(x_next, y_next, v, w, gv, gw, True, True)
                 following = u4(group + stride)
@@ -219,7 +200,7 @@ def gradient(
             if not ahead:
                 load(x, y, X, Y, row, last)
                 following = min(u4(group + slot), last)
-                prefetch(X, u8(following) * u8(columns) + u8(lane % u4(columns)), 1)
+                prefetch(X, u8(following) * u8(columns) + u8(lane % u4(columns)))
             total += add_sample(x, y, v, w, gv, gw, False, row < n)
             if ahead:
                 load(x, y, X, Y, u4(group + slot), last)

@@ -78,21 +78,19 @@ def _element(typingctx, source, at):
     return source.dtype(source, at), codegen
 
 
-def prefetch(source, at, level):
-    """Bring the element with a flat index nearer for a read to come: to the cache of that level."""
+def prefetch(source, at):
+    """Bring the element with a flat index into the first-level cache for a read to come."""
     element(source, at)
 
 
-@overload(prefetch, prefer_literal=True)
-def _overload_prefetch(source, at, level):
-    return lambda source, at, level: _prefetch(source, at, level)
+@overload(prefetch)
+def _overload_prefetch(source, at):
+    return lambda source, at: _prefetch(source, at)
 
 
-@intrinsic(prefer_literal=True)
-def _prefetch(typingctx, source, at, level):
-    if not isinstance(level, types.IntegerLiteral):
-        return None
-    text = f"prefetch.global.L{level.literal_value} [$0];"
+@intrinsic
+def _prefetch(typingctx, source, at):
+    text = "prefetch.global.L1 [$0];"
 
     def codegen(context, builder, signature, args):
         data = context.make_array(source)(context, builder, args[0]).data
@@ -101,4 +99,4 @@ def _prefetch(typingctx, source, at, level):
         builder.call(ir.InlineAsm(kind, text, "l", side_effect=True), [place])
         return context.get_dummy_value()
 
-    return types.void(source, at, level), codegen
+    return types.void(source, at), codegen

@@ -20,7 +20,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -290,11 +290,17 @@ def machine_code(kernel: Any, arguments: tuple, capability: tuple = (9, 0)) -> M
 
 def build(kernel: Any, arguments: tuple, capability: tuple = (9, 0)) -> bytes:
     """The cubin of a kernel for argument types, linked as a launch links it; needs no driver."""
+    return _library(kernel, arguments).get_cubin(cc=capability).code
+
+
+@lru_cache(maxsize=4)
+def _library(kernel: Any, arguments: tuple) -> Any:
+    """A kernel before it is linked for a device; most of the time of a build goes here."""
     from numba import types
     from numba.cuda import compiler, dispatcher
 
     class Device:
-        compute_capability = capability
+        compute_capability = (9, 0)
 
     before = dispatcher.get_current_device
     dispatcher.get_current_device = lambda: Device  # device functions ask for it
@@ -304,16 +310,16 @@ def build(kernel: Any, arguments: tuple, capability: tuple = (9, 0)) -> bytes:
             types.void(*arguments),
             device=False,
             abi="numba",
-            cc=capability,
+            cc=Device.compute_capability,
             fastmath=kernel.targetoptions.get("fastmath", False),
             launch_bounds=kernel.targetoptions.get("launch_bounds"),
             lto=False,
         )
-        library._lto = True
-        library._max_registers = None
-        return library.get_cubin(cc=capability).code
     finally:
         dispatcher.get_current_device = before
+    library._lto = True
+    library._max_registers = None
+    return library
 
 
 def _disassemble(path: Path) -> str:

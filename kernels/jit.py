@@ -30,13 +30,13 @@ from numba.core.caching import FunctionCache
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
-from .digest import digest
+from .digest import digest, folder_of
 
 # `reassoc` lets sums run in vectors. Never nnan or ninf: NaN must reach the user.
 STRICT = frozenset({"contract"})
 SUMS = frozenset({"contract", "nsz", "reassoc"})
 
-_PACKAGE = Path(__file__).parent.parent
+_PACKAGE = __package__.rpartition(".")[0]
 _DIGEST = hashlib.sha256().digest_size
 _STALE = 30 * 24 * 3600  # seconds after which another digest's folder is removed
 
@@ -48,7 +48,7 @@ def cache_folder() -> Path | None:
     It lies in NUMBA_CACHE_DIR, beside the package or in the user's cache, whichever is there first.
     """
     versions = (platform.python_version(), numba.__version__, llvmlite.__version__, np.__version__)
-    kernels = digest([_PACKAGE / "kernels", _PACKAGE / "variants"])
+    kernels = digest([folder_of(__package__), folder_of(f"{_PACKAGE}.variants")])
     name = hashlib.sha256("\0".join((*versions, kernels)).encode()).hexdigest()[:16]
     try:
         root = _cache_root()
@@ -67,7 +67,7 @@ def cache_folder() -> Path | None:
 def _cache_root() -> Path:
     if config.CACHE_DIR:
         return Path(config.CACHE_DIR) / "twolayer"
-    beside = _PACKAGE / "__pycache__" / "numba"
+    beside = folder_of(_PACKAGE) / "__pycache__" / "numba"
     try:
         beside.mkdir(parents=True, exist_ok=True)
         probe = beside / ".writable"

@@ -5,7 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
-import tarfile
+import sysconfig
+import venv
 import zipfile
 from pathlib import Path
 
@@ -21,10 +22,12 @@ MODULES = {
 }
 
 
-def run(*command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def run(
+    *command: str, folder: Path, python: str = sys.executable
+) -> subprocess.CompletedProcess[str]:
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONSAFEPATH")}
     return subprocess.run(
-        [sys.executable, *command],
+        [python, *command],
         cwd=folder,
         env=environment,
         capture_output=True,
@@ -66,18 +69,6 @@ def test_bare_import_from_the_root_is_refused(folder):
     assert f"ImportError: import twolayer.{folder} instead of {folder}: " in result.stderr
 
 
-@pytest.mark.parametrize("folder", FOLDERS)
-def test_checkout_without_symbolic_links_is_explained(folder, tmp_path):
-    package = tmp_path / "twolayer"
-    shutil.copytree(ROOT / "src/twolayer", package, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.rmtree(package / folder)
-    (package / folder).write_text(f"../../{folder}")
-    result = run("-c", "import twolayer", folder=tmp_path)
-    assert result.returncode == 1
-    sentence = f"ImportError: twolayer/{folder} is a file where a symbolic link belongs: "
-    assert sentence in result.stderr
-
-
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_imports_inside_the_package_are_relative(module):
     source = (ROOT / "src" / module).read_text(encoding="utf-8")
@@ -98,21 +89,72 @@ def test_absolute_imports_are_seen(source, lines):
     assert absolute_imports(source) == lines
 
 
-def test_wheel_and_sdist_hold_every_module(tmp_path):
+@pytest.fixture
+def checkout(tmp_path):
+    """The files of the repository, with text for the two links: a .zip, or Windows' default."""
     tree = tmp_path / "tree"
     tree.mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tree)
+    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
     for name in ("src", *FOLDERS):
-        ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
         shutil.copytree(ROOT / name, tree / name, symlinks=True, ignore=ignored)
+    for name in FOLDERS:
+        link = tree / "src" / "twolayer" / name
+        link.unlink()
+        link.write_text(f"../../{name}")
+    return tree
+
+
+def check_installed(tmp_path, *what):
+    """Install that without its dependencies into an environment that has this one's, and use it."""
+    home = tmp_path / "environment"
+    venv.create(home, with_pip=False)
+    (site,) = home.rglob("site-packages")
+    here = sysconfig.get_paths()["purelib"]
+    (site / "dependencies.pth").write_text(here)
+    python = home / ("Scripts" if os.name == "nt" else "bin") / "python"
+    options = ("--no-deps", "--no-build-isolation", "--disable-pip-version-check", "--quiet")
+    done = run("-m", "pip", "--python", str(python), "install", *options, *what, folder=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = run("-P", "-c", USED, here, python=str(python), folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+
+
+USED = """
+import sys
+from importlib import import_module, util
+import numpy as np
+import twolayer as tl
+from twolayer import machine
+for name in ("twolayer", "twolayer.kernels.cuda", "twolayer.variants", "twolayer.plot"):
+    assert not util.find_spec(name).origin.startswith(sys.argv[1]), name
+X = np.ones((9, 3), np.float32)
+for name in ("numpy", "numba-loops"):
+    tl.variants.get(name).plan(tl.Network(), X, X[:, :1], tl.Network().init(3, 4, 1)).step(0.1)
+assert machine.source_digest()
+import_module("twolayer.cli.list")
+"""
+
+
+def test_wheel_and_sdist_hold_every_module(checkout, tmp_path):
     # The wheel is built from the sdist.
-    result = run("-m", "build", "--no-isolation", "--outdir", str(tmp_path), folder=tree)
+    result = run("-m", "build", "--no-isolation", "--outdir", str(tmp_path), folder=checkout)
     assert result.returncode == 0, result.stdout + result.stderr
-    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
-        names = wheel.namelist()
+    (wheel,), (sdist,) = tmp_path.glob("*.whl"), tmp_path.glob("*.tar.gz")
+    with zipfile.ZipFile(wheel) as files:
+        names = files.namelist()
     assert {name for name in names if name.endswith(".py")} == MODULES
     assert "twolayer/report/page.html.jinja" in names
-    with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as sdist:
-        names = {name.partition("/")[2] for name in sdist.getnames()}
-    assert {f"src/{module}" for module in MODULES} <= names
+    assert "twolayer/tuned.json" in names
+    check_installed(tmp_path, str(wheel))
+    shutil.rmtree(tmp_path / "environment")
+    check_installed(tmp_path, str(sdist))
+
+
+def test_a_checkout_without_links_installs(checkout, tmp_path):
+    check_installed(tmp_path, str(checkout))
+
+
+def test_a_checkout_without_links_installs_in_place(checkout, tmp_path):
+    check_installed(tmp_path, "--editable", str(checkout))

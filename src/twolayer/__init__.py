@@ -1,15 +1,7 @@
 """Two-layer networks: one interface, many implementations, verified and measured."""
 
 from importlib import import_module as _import_module
-from pathlib import Path as _Path
 from typing import TYPE_CHECKING
-
-for _folder in ("kernels", "variants"):
-    if (_Path(__file__).parent / _folder).is_file():
-        raise ImportError(
-            f"twolayer/{_folder} is a file where a symbolic link belongs: check the repository out "
-            "with symbolic links (git config core.symlinks true), or install a built wheel"
-        )
 
 if TYPE_CHECKING:
     from . import optimizers, variants

@@ -102,11 +102,11 @@ def gpu_count() -> int:
 @cache
 def source_digest() -> str:
     """A hash of the names and contents of all the package's Python files."""
-    from .kernels.digest import digest
+    from .kernels.digest import digest, folder_of
 
-    package = Path(__file__).parent
-    # In a checkout these two folders are symbolic links, which a walk does not follow by itself.
-    return digest([package, package / "kernels", package / "variants"])[:16]
+    # In a checkout the last two do not lie inside of the first.
+    names = (__package__, f"{__package__}.kernels", f"{__package__}.variants")
+    return digest(folder_of(name) for name in names)[:16]
 
 
 @cache

@@ -43,8 +43,9 @@ class Absent(Exception):
 def load(folder: str, name: str) -> Any:
     """The package in `folder`/src/twolayer, imported under another name."""
     package = Path(folder) / "src" / "twolayer"
+    # The second is where kernels and variants are without the links to them.
     spec = importlib.util.spec_from_file_location(
-        name, package / "__init__.py", submodule_search_locations=[str(package)]
+        name, package / "__init__.py", submodule_search_locations=[str(package), folder]
     )
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

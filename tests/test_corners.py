@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from mistakes import Batch
 
 import twolayer as tl
 from twolayer import cases, verify
@@ -64,6 +65,23 @@ def test_every_decision_is_compared_on_both_sides(name, dtype):
 
 def test_a_spread_x_has_a_second_block_in_a_chunk():
     assert any(decisions.spread_blocks for decisions in compared("numba-fused", "float32").values())
+
+
+class Wrong(Batch):
+    """Right but for 23 inputs, where it decides differently."""
+
+    def _backpropagate(self, X, Y, gradient):
+        loss = super()._backpropagate(X, Y, gradient)
+        gradient.V[-1, -1] += X.shape[1] == 23
+        return loss
+
+
+def test_corners_of_a_users_variant_are_compared():
+    corners = [Shape(8, 22, 3, 1), Shape(8, 23, 3, 1)]
+    told = tl.Variant("wrong", "cpu", "", Wrong, corners=lambda itemsize, threads: corners)
+    found = [*verify.corners(told, NET, "float64"), *verify.exact(told, "float64")]
+    assert {result.shape for result in found if not result.agrees} == {corners[1]}
+    assert sum(result.shape == corners[1] for result in found) == 2
 
 
 def in_seven_chunks(shape, itemsize, threads):

@@ -118,8 +118,7 @@ def corners(
 ) -> Iterator[Agreement]:
     """The agreement of a variant where it says that it begins to decide differently."""
     for seed, shape in enumerate(_corners(variant, dtype, threads)):
-        case = cases.problem(net, shape, dtype, seed, "a corner")
-        yield _found(variant, case, threads, _at_first)
+        yield agreement(variant, cases.problem(net, shape, dtype, seed, "a corner"), threads)
 
 
 def _corners(variant: Variant, dtype: str, threads: int | None) -> list[Shape]:
@@ -195,11 +194,6 @@ def _found(
         return Agreement(*about, np.inf, failure=f"{type(error).__name__}: {error}")
     first = next((one for one in found if one.ratio > 1), None)
     return Agreement(*about, *(first or max(found, key=lambda one: one.ratio)))
-
-
-def _at_first(plan: Plan, case: cases.Case) -> Iterator[Worst]:
-    right = bounds.evaluate(case.net, case.theta, case.X, case.Y, case.X.dtype)
-    return _on_workload(plan, right, case.X, case.theta)
 
 
 def _exact_corners(variant: Variant, dtype: str, threads: int | None) -> Iterator[cases.Case]:

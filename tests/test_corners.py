@@ -63,6 +63,13 @@ def test_every_decision_is_compared_on_both_sides(name, dtype):
         assert one_sided(rest), f"nothing is lost without {shape}"
 
 
+@pytest.mark.parametrize("threads", [3, 8, 64])
+def test_corners_lie_on_both_sides_for_any_number_of_threads(threads):
+    found = numba_fused._corners(4, threads)
+    seen = {s: numba_fused.decisions(s, numba_fused.blocking(s, 4, threads)) for s in found}
+    assert one_sided(seen) == []
+
+
 def test_a_spread_x_has_a_second_block_in_a_chunk():
     assert any(decisions.spread_blocks for decisions in compared("numba-fused", "float32").values())
 

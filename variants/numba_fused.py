@@ -225,17 +225,18 @@ def _corners(itemsize: int, threads: int) -> Iterator[Shape]:
 
         return both_sides(decide, *sizes)
 
-    many, few, panels = range(1, 1 << 20), 32, 2 * lanes + 1  # a power of two keeps means exact
-    yield from sides("chunks", many, 3, 5, 1)
+    many, few = range(1, 1 << 20), 16  # too few for two chunks; a power of two keeps means exact
+    panels = max(2 * lanes, 32) + 1  # hidden units for which X may be spread
+    yield from sides("chunks", many, 3, 40, 1)
     yield from sides("blocks", many, 1, 1, 1)
     yield from sides("spread", few, many, panels, 3)
     yield from sides("spread_blocks", many, 17, panels, 3)
     yield from sides("parts", few, many, panels, 3)
     yield from sides("panels", few, 3, many, 3)
-    yield from sides("dots", few, 3, 2 * lanes, range(1, lanes // 2 + 1), ends=True)
+    yield from sides("dots", few, 3, 6 * lanes, range(1, lanes // 2 + 1), ends=True)
     yield from sides("dots_one_vector", few, 3, range(6 * lanes, 6 * lanes + 2), 1)
     yield from sides("output_panels", few, 3, panels, many)
-    yield from sides("large_update", few, many, 256, 1)
+    yield from sides("large_update", 2 * few, many, 256, 1)
 
 
 VARIANT = Variant(

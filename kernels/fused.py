@@ -83,6 +83,12 @@ def by_dots(M, K, lanes):
 
 
 @register_jitable
+def by_one_thread(size):
+    """Whether V, with that many elements, is updated by one thread."""
+    return size < _SMALL
+
+
+@register_jitable
 def features(simd, activation, kind, xp, Vp, Z, S, rows, d, M, lanes, depth):
     """Z = σ(X Vᵀ) and S = σ′(X Vᵀ) in panels (rows, M), for a block of X: see `operand`."""
     item = Z.itemsize
@@ -282,7 +288,7 @@ def _epoch(
     scale = like(Vp[0], 1.0 / len(X))
     rate = like(Vp[0], mu)
     gVp, gWp = gVp[:chunks], gWp[:chunks]
-    if len(Vp) < _SMALL:
+    if by_one_thread(len(Vp)):
         finish(0, len(Vp), scale, rate, update, Vp, gVp)
     else:
         for c in prange(chunks):

@@ -224,11 +224,15 @@ def reduce_chunks(chunks, n, losses, gVs, gWs, gV, gW):
     return total / n
 
 
-def chunk_bounds(n: int, threads: int) -> np.ndarray:
-    """Bounds (chunks + 1,) of a run of rows for each thread; the runs differ by one row at most.
+def chunk_count(n: int, threads: int) -> int:
+    """The number of runs of rows: one a thread.
 
-    Fewer runs than threads where a run would be so short that launching it costs more than it
-    saves.
+    Fewer where a run would be so short that launching it costs more than it saves.
     """
-    chunks = max(1, min(threads, n // _LEAST_ROWS))
+    return max(1, min(threads, n // _LEAST_ROWS))
+
+
+def chunk_bounds(n: int, chunks: int) -> np.ndarray:
+    """Bounds (at most chunks + 1,) of runs of rows that differ by one row at most."""
+    chunks = chunk_count(n, chunks)
     return np.arange(chunks + 1, dtype=np.int64) * n // chunks

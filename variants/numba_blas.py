@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import NamedTuple
+
 import numpy as np
 
 from ..buffers import per_chunk
+from ..corners import both_sides
 from ..interface import Plan, Problem, Variant
 from ..kernels import blas, blocks, loops
 from ..machine import cache_sizes
@@ -18,6 +22,30 @@ def block_rows(shape: Shape, itemsize: int) -> int:
     return min(shape.n, max(16, min(512, cache_sizes()[2] // 2 // row)))
 
 
+class Blocking(NamedTuple):
+    """How an epoch is cut."""
+
+    chunks: int  # of the samples; more than one are shared among threads
+    block: int  # rows of a block
+
+
+def blocking(shape: Shape, itemsize: int, threads: int) -> Blocking:
+    """The sizes for a problem."""
+    return Blocking(loops.chunk_count(shape.n, threads), block_rows(shape, itemsize))
+
+
+class Decisions(NamedTuple):
+    """What an epoch does for some shapes only."""
+
+    chunks: bool  # several, on several threads
+    blocks: bool  # a second one in a chunk, shorter than the first
+
+
+def decisions(shape: Shape, cut: Blocking) -> Decisions:
+    """What is decided for a shape that is cut so."""
+    return Decisions(cut.chunks > 1, -(-shape.n // cut.chunks) > cut.block)
+
+
 class NumbaBlas(Plan):
     """One chunk of blocks a thread; no array grows with n."""
 
@@ -28,8 +56,9 @@ class NumbaBlas(Plan):
         self._predict = blas.predict()
         self._formulas = blocks.gradient_formulas(self.net.sigma, self.net.objective, self.dtype)
         self._gemm = blas.gemm_address(self.dtype)
-        self._block = block_rows(self.shape, self.dtype.itemsize)
-        chunks = len(loops.chunk_bounds(self.shape.n, self.threads)) - 1
+        cut = blocking(self.shape, self.dtype.itemsize, self.threads)
+        chunks, self._block = cut
+        self.decisions = decisions(self.shape, cut)
         self._work = per_chunk(chunks, blas.workspace_size(self._block, M, K), self.dtype)
         self._gV = per_chunk(chunks, self.V.size, self.dtype)
         self._gW = per_chunk(chunks, self.W.size, self.dtype)
@@ -37,7 +66,7 @@ class NumbaBlas(Plan):
 
     def _backpropagate(self, X: np.ndarray, Y: np.ndarray, gradient: Parameters) -> float:
         bounds = loops.chunk_bounds(len(X), len(self._work))
-        with blas_threads(1), numba_threads(len(bounds) - 1):
+        with blas_threads(1), numba_threads(min(self.threads, len(bounds) - 1)):
             return self._kernel(
                 self._gemm, self._formulas, X, Y, self.V, self.W, bounds, self._block, self._work,
                 self._gV, self._gW, self._losses, *gradient,
@@ -46,16 +75,25 @@ class NumbaBlas(Plan):
     def _forward(self, X: np.ndarray, F: np.ndarray) -> None:
         formulas = blocks.predict_formulas(self.net.sigma, self.net.objective, self.dtype)
         bounds = loops.chunk_bounds(len(X), len(self._work))
-        with blas_threads(1), numba_threads(len(bounds) - 1):
+        with blas_threads(1), numba_threads(min(self.threads, len(bounds) - 1)):
             self._predict(
                 self._gemm, formulas, X, self.V, self.W, bounds, self._block, self._work, F,
             )  # fmt: skip
 
 
 def _workspace(shape, itemsize, threads):
-    rows = block_rows(shape, itemsize)
+    chunks, rows = blocking(shape, itemsize, threads)
     theta = shape.M * (shape.d + shape.K)
-    return itemsize * threads * (blas.workspace_size(rows, shape.M, shape.K) + theta)
+    return itemsize * chunks * (blas.workspace_size(rows, shape.M, shape.K) + theta)
+
+
+def _corners(itemsize: int, threads: int) -> Iterator[Shape]:
+    def decide(shape: Shape) -> Decisions:
+        return decisions(shape, blocking(shape, itemsize, threads))
+
+    many = range(1, 1 << 20)
+    yield from both_sides(lambda shape: decide(shape).chunks, many, 3, 5, 2)
+    yield from both_sides(lambda shape: decide(shape).blocks, many, 3, 5, 2)
 
 
 VARIANT = Variant(
@@ -64,4 +102,5 @@ VARIANT = Variant(
     "cache-sized blocks of samples under prange, BLAS for the products, everything else fused",
     NumbaBlas,
     _workspace,
+    corners=_corners,
 )

@@ -6,11 +6,13 @@ V and W are kept in the form that the products read, from step to step.
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..buffers import per_chunk
+from ..corners import both_sides
 from ..interface import Plan, Problem, Variant
 from ..kernels import blocks, fused, loops, simd
 from ..kernels.target import TARGET
@@ -63,21 +65,80 @@ def lane_count(itemsize: int) -> int:
     return 2 * TARGET.lanes(itemsize)
 
 
+class Blocking(NamedTuple):
+    """How an epoch is cut."""
+
+    chunks: int  # of the samples; more than one are shared among threads
+    block: int  # rows of a block
+    lanes: int  # of a panel
+    depth: int  # inputs of a part of d
+    spread: int  # see `spread_step`
+
+
+def blocking(shape: Shape, itemsize: int, threads: int) -> Blocking:
+    """The sizes for a problem: all that is decided about it is decided here."""
+    small = shape.flops() + _FORMULA * shape.n * shape.M < _SMALL
+    chunks = 1 if small else loops.chunk_count(shape.n, threads)
+    block = min(block_rows(shape, itemsize), shape.n)
+    return Blocking(
+        chunks,
+        block,
+        lane_count(itemsize),
+        product_depth(shape.d, itemsize),
+        spread_step(shape, block, itemsize),
+    )
+
+
+class Decisions(NamedTuple):
+    """What an epoch does for some shapes only."""
+
+    chunks: bool  # several, on several threads
+    blocks: bool  # a second one in a chunk, of X as it lies
+    spread: bool
+    spread_blocks: bool  # a second one, to where the first was spread
+    parts: bool  # of d
+    panels: bool  # of hidden units
+    one_vector: bool  # as the last of these panels
+    dots: bool
+    dots_one_vector: bool
+    output_panels: bool  # of U by tiles
+    output_one_vector: bool
+    large_update: bool  # on several threads
+
+
+def decisions(shape: Shape, cut: Blocking) -> Decisions:
+    """What is decided for a shape that is cut so."""
+    n, d, M, K = shape
+    lanes = cut.lanes
+    blocks = -(-n // cut.chunks) > cut.block
+    dots = fused.by_dots(M, K, lanes)
+    one_vector = fused.last_lanes(M, lanes) < lanes
+    return Decisions(
+        chunks=cut.chunks > 1,
+        blocks=blocks and not cut.spread,
+        spread=cut.spread > 0,
+        spread_blocks=blocks and cut.spread > 0,
+        parts=d > cut.depth,
+        panels=fused.panel_count(M, lanes) > 1,
+        one_vector=one_vector,
+        dots=dots,
+        dots_one_vector=dots and one_vector,
+        output_panels=not dots and fused.panel_count(K, lanes) > 1,
+        output_one_vector=not dots and fused.last_lanes(K, lanes) < lanes,
+        large_update=not fused.by_one_thread(fused.panel_size(d, M, lanes)),
+    )
+
+
 class NumbaFused(Plan):
     """One compiled call an epoch; nothing is allocated in it."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
-        n, d, M, K = self.shape
-        itemsize = self.dtype.itemsize
-        self._lanes = lanes = lane_count(itemsize)
-        self._block = min(block_rows(self.shape, itemsize), n)
-        self._depth = product_depth(d, itemsize)
-        self._spread = spread_step(self.shape, self._block, itemsize)
-        small = self.shape.flops() + _FORMULA * n * M < _SMALL
-        shared = len(loops.chunk_bounds(n, self.threads)) > 2  # among threads
-        self._serial = small or not shared
-        chunks = len(self._chunks(n)) - 1
+        _, d, M, K = self.shape
+        self._cut = cut = blocking(self.shape, self.dtype.itemsize, self.threads)
+        self._serial = cut.chunks == 1
+        self.decisions = decisions(self.shape, cut)
+        chunks, block, lanes, _, spread = cut
 
         def empty(size: int) -> np.ndarray:
             return per_chunk(1, size, self.dtype)[0, :size]
@@ -87,7 +148,7 @@ class NumbaFused(Plan):
         self._Wt = empty(fused.panel_size(M, K, lanes))
         self._gVp = per_chunk(chunks, len(self._Vp), self.dtype)
         self._gWp = per_chunk(chunks, len(self._Wp), self.dtype)
-        work = fused.workspace_size(self._block, d, M, K, lanes, self._spread)
+        work = fused.workspace_size(block, d, M, K, lanes, spread)
         self._work = per_chunk(chunks, work, self.dtype)
         self._losses = np.empty(chunks)
         self._epoch = fused.epoch(not self._serial)
@@ -98,15 +159,13 @@ class NumbaFused(Plan):
         self._arguments = self._bind(self.X, self.Y)
         self._set_theta(problem.theta)
 
-    def _chunks(self, n: int) -> np.ndarray:
-        return loops.chunk_bounds(n, 1 if self._serial else self.threads)
-
     def _bind(self, X: np.ndarray, Y: np.ndarray) -> tuple[Any, ...]:
         """All arguments of an epoch over X and Y but μ and whether to update."""
+        chunks, *sizes = self._cut
         return (
-            self._simd, self._formulas, X, Y, self._chunks(len(X)), self._Vp, self._Wp, self._Wt,
-            self._work, self._gVp, self._gWp, self._losses, self.shape.M, self._block, self._lanes,
-            self._depth, self._spread,
+            self._simd, self._formulas, X, Y, loops.chunk_bounds(len(X), chunks), self._Vp,
+            self._Wp, self._Wt, self._work, self._gVp, self._gWp, self._losses, self.shape.M,
+            *sizes,
         )  # fmt: skip
 
     def _run(self, arguments: tuple[Any, ...], mu: float, update: bool) -> float:
@@ -120,40 +179,64 @@ class NumbaFused(Plan):
 
     def _backpropagate(self, X: np.ndarray, Y: np.ndarray, gradient: Parameters) -> float:
         loss = self._run(self._bind(X, Y), 0.0, False)
-        self._unpack(self._gVp[0], gradient.V.T, self._lanes)
-        self._unpack(self._gWp[0], gradient.W, self._lanes)
+        self._unpack(self._gVp[0], gradient.V.T, self._cut.lanes)
+        self._unpack(self._gWp[0], gradient.W, self._cut.lanes)
         return loss
 
     def _forward(self, X: np.ndarray, F: np.ndarray) -> None:
         formulas = blocks.predict_formulas(self.net.sigma, self.net.objective, self.dtype)
-        bounds = loops.chunk_bounds(len(X), len(self._work))
+        chunks, *sizes = self._cut
+        bounds = loops.chunk_bounds(len(X), chunks)
         with contextlib.nullcontext() if self._serial else numba_threads(self.threads):
             self._predict(
                 self._simd, formulas, X, self._Vp, self._Wp, self._Wt, bounds, self._work, F,
-                self.shape.M, self._block, self._lanes, self._depth, self._spread,
+                self.shape.M, *sizes,
             )  # fmt: skip
 
     def _get_theta(self) -> Parameters:
         theta = Parameters(np.empty_like(self.V), np.empty_like(self.W))
-        self._unpack(self._Vp, theta.V.T, self._lanes)
-        self._unpack(self._Wp, theta.W, self._lanes)
+        self._unpack(self._Vp, theta.V.T, self._cut.lanes)
+        self._unpack(self._Wp, theta.W, self._cut.lanes)
         return theta
 
     def _set_theta(self, theta: Parameters) -> None:
-        self._pack(theta.V.T, self._Vp, self._lanes)
-        self._pack(theta.W, self._Wp, self._lanes)
-        self._transpose(self._Wp, self._Wt, self.shape.M, self.shape.K, self._lanes)
+        lanes = self._cut.lanes
+        self._pack(theta.V.T, self._Vp, lanes)
+        self._pack(theta.W, self._Wp, lanes)
+        self._transpose(self._Wp, self._Wt, self.shape.M, self.shape.K, lanes)
 
 
 def _workspace(shape: Shape, itemsize: int, threads: int) -> int:
-    lanes = lane_count(itemsize)
-    rows = block_rows(shape, itemsize)
-    theta = fused.panel_size(shape.d + shape.K, shape.M, lanes)
-    turned = fused.panel_size(shape.M, shape.K, lanes)
-    work = fused.workspace_size(
-        rows, shape.d, shape.M, shape.K, lanes, spread_step(shape, rows, itemsize)
-    )
-    return itemsize * (theta * (threads + 1) + turned + threads * work)
+    _, d, M, K = shape
+    chunks, block, lanes, _, spread = blocking(shape, itemsize, threads)
+    theta = fused.panel_size(d + K, M, lanes)
+    turned = fused.panel_size(M, K, lanes)
+    work = fused.workspace_size(block, d, M, K, lanes, spread)
+    return itemsize * (theta * (chunks + 1) + turned + chunks * work)
+
+
+def _corners(itemsize: int, threads: int) -> Iterator[Shape]:
+    lanes = blocking(Shape(1, 1, 1, 1), itemsize, threads).lanes
+
+    def sides(name: str, *sizes: int | range, ends: bool = False) -> tuple[Shape, ...]:
+        def decide(shape: Shape) -> bool:
+            cut = blocking(shape, itemsize, threads)
+            return getattr(decisions(shape, cut), name) is not ends
+
+        return both_sides(decide, *sizes)
+
+    many, few = range(1, 1 << 20), 16  # too few for two chunks; a power of two keeps means exact
+    panels = max(2 * lanes, 32) + 1  # hidden units for which X may be spread
+    yield from sides("chunks", many, 3, 40, 1)
+    yield from sides("blocks", many, 1, 1, 1)
+    yield from sides("spread", few, many, panels, 3)
+    yield from sides("spread_blocks", many, 17, panels, 3)
+    yield from sides("parts", few, many, panels, 3)
+    yield from sides("panels", few, 3, many, 3)
+    yield from sides("dots", few, 3, 6 * lanes, range(1, lanes // 2 + 1), ends=True)
+    yield from sides("dots_one_vector", few, 3, range(6 * lanes, 6 * lanes + 2), 1)
+    yield from sides("output_panels", few, 3, panels, many)
+    yield from sides("large_update", 2 * few, many, 256, 1)
 
 
 VARIANT = Variant(
@@ -162,4 +245,5 @@ VARIANT = Variant(
     "cache-sized blocks, register-tiled SIMD products, activation and loss fused, X read once",
     NumbaFused,
     _workspace,
+    corners=_corners,
 )

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import NamedTuple
+
 import numpy as np
 
 from ..buffers import per_chunk
+from ..corners import both_sides
 from ..interface import Plan, Problem, Variant
 from ..kernels import loops
-from ..network import Parameters
+from ..network import Parameters, Shape
 from ..threads import numba_threads
+
+
+class Decisions(NamedTuple):
+    """What an epoch does for some shapes only."""
+
+    chunks: bool  # several, on several threads
 
 
 class NumbaParallel(Plan):
@@ -20,7 +30,8 @@ class NumbaParallel(Plan):
         self._rows = loops.gradient_rows(self.net.sigma, self.net.objective, self.dtype)
         self._kernel = loops.gradient()
         self._predict = loops.predict(parallel=True)
-        chunks = len(loops.chunk_bounds(self.shape.n, self.threads)) - 1
+        chunks = loops.chunk_count(self.shape.n, self.threads)
+        self.decisions = Decisions(chunks > 1)
         self._work = per_chunk(chunks, 3 * M + K, self.dtype)
         self._gV = per_chunk(chunks, self.V.size, self.dtype)
         self._gW = per_chunk(chunks, self.W.size, self.dtype)
@@ -28,7 +39,7 @@ class NumbaParallel(Plan):
 
     def _backpropagate(self, X: np.ndarray, Y: np.ndarray, gradient: Parameters) -> float:
         bounds = loops.chunk_bounds(len(X), len(self._work))
-        with numba_threads(len(bounds) - 1):
+        with numba_threads(min(self.threads, len(bounds) - 1)):
             return self._kernel(
                 self._rows, X, Y, self.V, self.W, bounds, self._work, self._gV, self._gW,
                 self._losses, *gradient,
@@ -37,12 +48,18 @@ class NumbaParallel(Plan):
     def _forward(self, X: np.ndarray, F: np.ndarray) -> None:
         rows = loops.predict_rows(self.net.sigma, self.net.objective, self.dtype)
         bounds = loops.chunk_bounds(len(X), len(self._work))
-        with numba_threads(len(bounds) - 1):
+        with numba_threads(min(self.threads, len(bounds) - 1)):
             self._predict(rows, X, self.V, self.W, bounds, self._work, F)
 
 
 def _workspace(shape, itemsize, threads):
     return itemsize * threads * (shape.M * (shape.d + shape.K + 3) + shape.K)
+
+
+def _corners(itemsize: int, threads: int) -> Iterator[Shape]:
+    yield from both_sides(
+        lambda shape: loops.chunk_count(shape.n, threads) > 1, range(1, 1 << 20), 3, 5, 2
+    )
 
 
 VARIANT = Variant(
@@ -51,4 +68,5 @@ VARIANT = Variant(
     "per-sample loops under prange, a gradient buffer a chunk",
     NumbaParallel,
     _workspace,
+    corners=_corners,
 )

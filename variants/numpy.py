@@ -5,16 +5,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import NamedTuple
+
 import numpy as np
 
 from ..batch import BatchPlan, workspace
-from ..interface import Variant
-from ..network import Parameters
+from ..corners import both_sides
+from ..interface import Problem, Variant
+from ..network import Parameters, Shape
 from ..threads import blas_threads
+
+
+class Decisions(NamedTuple):
+    """What an epoch does for some shapes only."""
+
+    blocks: bool  # several of Z
+    output_blocks: bool  # several of U
+
+
+def decisions(shape: Shape) -> Decisions:
+    """What is decided for a shape."""
+    block = NumpyBatch.block
+    return Decisions(shape.n > block // shape.M, shape.n > block // shape.K)
 
 
 class NumpyBatch(BatchPlan):
     """As `BatchPlan`, on the host."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        self.decisions = decisions(self.shape)
 
     def _backpropagate(self, X: np.ndarray, Y: np.ndarray, gradient: Parameters) -> float:
         with np.errstate(all="ignore"), blas_threads(self.threads):
@@ -29,10 +50,17 @@ def _workspace(shape, itemsize, threads):
     return workspace(shape, itemsize, NumpyBatch.block)
 
 
+def _corners(itemsize: int, threads: int) -> Iterator[Shape]:
+    rows = range(1, 1 << 20)
+    yield from both_sides(lambda shape: decisions(shape).blocks, rows, 3, 130, 2)
+    yield from both_sides(lambda shape: decisions(shape).output_blocks, rows, 3, 5, 130)
+
+
 VARIANT = Variant(
     "numpy",
     "cpu",
     "the whole batch at once: what a careful NumPy user writes",
     NumpyBatch,
     _workspace,
+    corners=_corners,
 )

@@ -123,16 +123,31 @@ def exact(dtype: str) -> Iterator[Case]:
     One row, lane, part, panel or chunk that is lost shows as an inequality, at any n.
     """
     for seed, shape in enumerate(EXACT_SHAPES[dtype]):
-        random = np.random.default_rng(seed)
+        yield integers(shape, dtype, seed)
 
-        def integers(*size: int, random: np.random.Generator = random) -> np.ndarray:
-            return random.integers(-1, 2, size).astype(dtype)
 
-        X, V, W = (
-            integers(shape.n, shape.d), integers(shape.M, shape.d), integers(shape.K, shape.M),
-        )  # fmt: skip
-        Y = 3 * integers(shape.n, shape.K)
-        yield Case("exact integers", Network("identity", "squared"), X, Y, Parameters(V, W))
+def integers(shape: Shape, dtype: str, seed: int) -> Case:
+    """A problem of that shape in which all numbers are small integers."""
+    random = np.random.default_rng(seed)
+
+    def draw(rows: int, columns: int) -> np.ndarray:
+        return random.integers(-1, 2, (rows, columns)).astype(dtype)
+
+    n, d, M, K = shape
+    X, V, W = draw(n, d), draw(M, d), draw(K, M)
+    return Case(
+        "exact integers", Network("identity", "squared"), X, 3 * draw(n, K), Parameters(V, W)
+    )
+
+
+def is_exact(case: Case) -> bool:
+    """Whether float32 holds every sum of an epoch of integers, in any order of its terms."""
+    X, Y, V, W = (np.asarray(array, np.float64) for array in (case.X, case.Y, *case.theta))
+    A = X @ V.T
+    Delta = 2 * (A @ W.T - Y)
+    G = Delta @ W
+    products = ((X, V.T), (A, W.T), (Delta, W), (Delta.T, A), (G.T, X))
+    return all((abs(left) @ abs(right)).max() < 1 << 24 for left, right in products)
 
 
 def all_cases(net: Network, dtype: str) -> Iterator[Case]:

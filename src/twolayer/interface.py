@@ -7,7 +7,7 @@ pays for checks, compiling, buffers and copies. What is left for every epoch is 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -43,10 +43,12 @@ class Plan:
     may give `_step` where one pass can do more than the two, and `_get_theta` and `_set_theta`
     where it keeps θ in a form of its own; where it also keeps ∇L so, `_update`, `_get_slots` and
     `_set_slots`. Rows handed to it are C-contiguous. Calls from several Python threads take turns.
-    `variant` is the name of the one that made it.
+    `variant` is the name of the one that made it; `decisions`, flags of what it does for some
+    shapes only: corners of the variant lie on both sides of each.
     """
 
     variant = ""
+    decisions: tuple[bool, ...] = ()  # a NamedTuple where there are any
 
     def __init__(self, problem: Problem) -> None:
         self.net, self.X, self.Y, (self.V, self.W), self.threads = problem
@@ -184,6 +186,10 @@ def _no_workspace(shape: Shape, itemsize: int, threads: int) -> int:
     return 0
 
 
+def _no_corners(itemsize: int, threads: int) -> tuple[Shape, ...]:
+    return ()
+
+
 def _takes_all(shape: Shape, dtype: np.dtype) -> str | None:
     return None
 
@@ -201,7 +207,8 @@ class Variant:
     of θ; requires, the modules without which it cannot run; lacks(), None or what else is missing
     here; parallel, whether it uses `threads`; reproducible, whether the same call returns the same
     bits; refuses(shape, dtype), None or a sentence that says for which problems it is made and what
-    to take for others; elsewhere, the same variant on other devices.
+    to take for others; corners(itemsize, threads), shapes on both sides of every size from which it
+    decides differently, where `verify` is to look; elsewhere, the same variant on other devices.
     """
 
     name: str
@@ -214,6 +221,7 @@ class Variant:
     parallel: bool = True
     reproducible: bool = True
     refuses: Callable[[Shape, np.dtype], str | None] = field(default=_takes_all, repr=False)
+    corners: Callable[[int, int], Iterable[Shape]] = field(default=_no_corners, repr=False)
     elsewhere: tuple[Variant, ...] = field(default=(), repr=False)
 
     @property

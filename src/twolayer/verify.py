@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import bounds, cases, checks, variants
-from .interface import Plan, Variant
+from .interface import Plan, Variant, check_threads
 from .network import Network, Parameters, Shape
 
 ORACLE = "python-loops"
@@ -113,6 +113,19 @@ def verify(
             yield agreement(variant, case, threads)
 
 
+def corners(
+    variant: Variant, net: Network, dtype: str, threads: int | None = None
+) -> Iterator[Agreement]:
+    """The agreement of a variant where it says that it begins to decide differently."""
+    for seed, shape in enumerate(_corners(variant, dtype, threads)):
+        yield agreement(variant, cases.problem(net, shape, dtype, seed, "a corner"), threads)
+
+
+def _corners(variant: Variant, dtype: str, threads: int | None) -> list[Shape]:
+    found = variant.corners(np.dtype(dtype).itemsize, check_threads(threads))
+    return [shape for shape in found if not variant.refuses(shape, np.dtype(dtype))]
+
+
 def on_workload(
     plan: Plan, right: bounds.Evaluation, X: np.ndarray, theta: Parameters
 ) -> Worst | None:
@@ -154,23 +167,41 @@ def _on_workload(
 def exact(variant: Variant, dtype: str, threads: int | None = None) -> Iterator[Agreement]:
     """The agreement of a variant on each exact case: L, ∇L, F and θ after a step are equal.
 
-    The oracle, which takes a minute for the large ones, is spared them.
+    Also at the variant's corners, as far as they are exact. The oracle, which takes a minute for
+    the large ones, is spared them.
     """
-    for case in cases.exact(dtype):
+    for case in (*cases.exact(dtype), *_exact_corners(variant, dtype, threads)):
         if variant.refuses(case.shape, case.X.dtype):
             continue
         if variant.name == ORACLE and case.shape.flops() > _STEPS_FLOPS:
             continue
-        about = (variant.name, case.net, case.name, case.shape, dtype)
-        theta = Parameters(*(array.copy() for array in case.theta))
-        try:
-            plan = variant.plan(case.net, case.X.copy(), case.Y.copy(), theta, threads)
-            found = list(_equal(plan, case))
-        except Exception as error:
-            yield Agreement(*about, np.inf, failure=f"{type(error).__name__}: {error}")
-            continue
-        first = next((one for one in found if one.ratio > 1), None)
-        yield Agreement(*about, *(first or max(found, key=lambda one: one.ratio)))
+        yield _found(variant, case, threads, _equal)
+
+
+def _found(
+    variant: Variant,
+    case: cases.Case,
+    threads: int | None,
+    compare: Callable[[Plan, cases.Case], Iterator[Worst]],
+) -> Agreement:
+    """What comparing a new plan for the case finds: the first wrong number, or the worst."""
+    about = (variant.name, case.net, case.name, case.shape, case.X.dtype.name)
+    theta = Parameters(*(array.copy() for array in case.theta))
+    try:
+        plan = variant.plan(case.net, case.X.copy(), case.Y.copy(), theta, threads)
+        found = list(compare(plan, case))
+    except Exception as error:
+        return Agreement(*about, np.inf, failure=f"{type(error).__name__}: {error}")
+    first = next((one for one in found if one.ratio > 1), None)
+    return Agreement(*about, *(first or max(found, key=lambda one: one.ratio)))
+
+
+def _exact_corners(variant: Variant, dtype: str, threads: int | None) -> Iterator[cases.Case]:
+    for seed, (n, *sizes) in enumerate(_corners(variant, dtype, threads)):
+        if dtype == "float64" or n & (n - 1) == 0:  # float32 may round a division by another n
+            case = cases.integers(Shape(n, *sizes), dtype, seed)
+            if cases.is_exact(case):
+                yield case
 
 
 def _equal(plan: Plan, case: cases.Case) -> Iterator[Worst]:
@@ -191,7 +222,8 @@ def _equal(plan: Plan, case: cases.Case) -> Iterator[Worst]:
             yield worst(Expected(f"dL/dV{what}", gV, slack / count), gradient.V, dtype)
             yield worst(Expected(f"dL/dW{what}", gW, slack / count), gradient.W, dtype)
 
-    whole, part = slice(0, n), slice(n // 4 - 3, n // 4 - 3 + n // 2)
+    start = max(0, n // 4 - 3)
+    whole, part = slice(0, n), slice(start, start + (n + 1) // 2)
     yield from judge("", whole, *plan.gradient())
     yield worst(Expected("F", F, 0.0), plan.predict(case.X), dtype)
     yield from judge(" of rows", part, *plan.gradient(part))

@@ -15,7 +15,7 @@ from ..kernels.activations import ACTIVATIONS
 from ..kernels.losses import LOSSES
 from ..network import DTYPES, Network, Shape, float_type
 from ..promises import promises
-from ..verify import Agreement, agreement, exact
+from ..verify import Agreement, agreement, corners, exact
 from . import codes, output
 from .options import (
     Device,
@@ -52,7 +52,8 @@ def verify(
 
     Losses, gradients, predictions and parameters after 25 steps, on inputs that make mistakes show.
     Without --shape also all that the interface promises: steps, slices, updates, θ set and read,
-    other layouts, nothing of the caller's written to; and integers on which an epoch is exact.
+    other layouts, nothing of the caller's written to; integers on which an epoch is exact; and the
+    shapes at which a variant says that it begins to decide differently.
     What runs on a cluster is among all variants only with --scheduler. Errors are given in units
     of a bound that is derived in docs/math.md: 1 is the limit.
     """
@@ -97,6 +98,8 @@ def verify(
             for name in dtypes:
                 for variant in runnable:
                     results[variant.name] += promises(variant, net, name, threads)
+                    if net is one_a_loss[0]:
+                        results[variant.name] += corners(variant, net, name, threads)
                     progress.advance(task)
     _report(chosen, results)
     if json is not None:

@@ -118,7 +118,7 @@ def test_another_machine_or_version_is_calibrated_anew(empty, made_up_times, mon
         known.here.cache_clear()
 
 
-def test_a_variant_that_fails_is_kept_with_its_reason(empty, made_up_times):
+def test_a_variant_that_fails_is_kept_with_its_reason(empty):
     class Failing(tl.variants.get("numpy").make):
         def __init__(self, problem):
             raise ZeroDivisionError("by zero")
@@ -126,9 +126,8 @@ def test_a_variant_that_fails_is_kept_with_its_reason(empty, made_up_times):
     broken = tl.Variant("broken", "cpu", "fails", Failing)
     calibrate.calibrate(empty, [calibrate.Task(broken, "float32", 1)])
     found = known.calibrated(empty, "broken", "cpu", "float32", 1)
-    assert found.failure == "disagrees with the oracle: ZeroDivisionError: by zero"
+    assert found.failure == "ZeroDivisionError: by zero"
     assert found.model is None
-    assert made_up_times == []
 
 
 def test_large_shapes_run_on_few_rows(empty, made_up_times):

@@ -66,6 +66,11 @@ class Answers:
         of[distinct:] = np.random.default_rng(0).integers(0, distinct, n - distinct, np.uint16)
         return cls(net, data.X[of], Y[of], theta, of)
 
+    @property
+    def problem(self) -> tuple[Network, np.ndarray, np.ndarray, Parameters]:
+        """net, X, Y and θ, as plans are made of them."""
+        return self.net, self.X, self.Y, self.theta
+
     def hold(self, plan: Plan) -> float:
         """The largest error of a plan of this problem in units of its bound; it ends with its θ.
 

@@ -117,7 +117,7 @@ def epochs(
     from numba import cuda
 
     answers = _answers(net, shape, dtype)
-    X, Y, theta = answers.X, answers.Y, answers.theta
+    _, X, Y, theta = answers.problem
     variant.plan(net, X[:8], Y[:8], theta)  # compiles
     cuda.synchronize()
     transfer, _ = timed(lambda: (cuda.to_device(X), cuda.to_device(Y)))
@@ -158,7 +158,7 @@ def tune(
     Raises what making a plan of the first raises.
     """
     answers = _answers(net, shape, dtype)
-    first: Any = variant.plan(net, answers.X, answers.Y, answers.theta)
+    first: Any = variant.plan(*answers.problem)
     kind = type(first).__name__
     candidates: list[Any] = getattr(first, "candidates", lambda *_: [{}])(first.shape, dtype)
     del first

@@ -94,7 +94,7 @@ def main() -> None:
     answers = workload.load()
     making_data = time.time() - begun
     variant = variants.get(request["variant"]).on(request["device"])
-    plan = variant.plan(answers.net, answers.X, answers.Y, answers.theta, request["threads"])
+    plan = variant.plan(*answers.problem, request["threads"])
     plan.step(STEP_SIZE)
     ended = time.time()
     answers.hold(plan)

@@ -201,7 +201,7 @@ def _time(task: Task, q: Question) -> Sample:
     """Time a plan whose code is loaded, and an epoch. Raises Disagreement for a wrong one."""
     net = Network(q.activation, q.loss)
     answers = Answers.drawn(net, Shape(q.n, q.d, q.M, q.K), q.dtype)
-    make = partial(task.variant.plan, net, answers.X, answers.Y, answers.theta, task.threads)
+    make = partial(task.variant.plan, *answers.problem, task.threads)
     make()
     seconds, plan = timing.once(make)
     answers.hold(plan)

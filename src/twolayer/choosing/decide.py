@@ -209,7 +209,7 @@ def _part(q: Question, candidate: Candidate) -> Question:
 def _plan(variant: Variant, answers: Answers, threads: int) -> Plan | str:
     """A plan that was held to the answers, or why the variant is ruled out."""
     try:
-        plan = variant.plan(answers.net, answers.X, answers.Y, answers.theta, threads)
+        plan = variant.plan(*answers.problem, threads)
         answers.hold(plan)
         return plan
     except MemoryError as error:

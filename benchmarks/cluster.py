@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import twolayer
 
-from .common import BASE, MU, Timed, named, problem, variant
+from .common import BASE, MU, Timed, hold, named, problem, variant
 
 WORKERS = [1, 2]
 
@@ -14,11 +14,13 @@ WORKERS = [1, 2]
 @lru_cache
 def plan(workers: int, n: int) -> twolayer.Plan:
     """A plan on so many workers; NotImplementedError, asv's n/a, where it cannot run."""
-    found = variant("dask")
+    found, shape = variant("dask"), BASE._replace(n=n)
     try:
-        return found.plan(*problem(BASE._replace(n=n)), threads=workers)
+        made = found.plan(*problem(shape), threads=workers)
     except ValueError as error:  # more workers than CPUs
         raise NotImplementedError(str(error)) from None
+    hold(made, shape)
+    return made
 
 
 @named("An epoch on a cluster over n and the number of workers")

@@ -1,7 +1,8 @@
 """What all benchmarks share: the names of the variants, the problems, plans made once a process.
 
 The suite of the present checkout also measures old commits. It therefore uses nothing of twolayer
-but the public interface, and brings its own data.
+but the public interface, and brings its own data. Before anything of a plan is timed, the plan is
+held to the answers of its problem, by the revision's own check where it has one.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 from functools import lru_cache
+from pathlib import Path
 from types import FunctionType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -50,20 +52,25 @@ MU = 1e-6
 _MOST_FLOPS = {"python-loops": 2.5e7}
 _MOST_SAMPLES = {"numpy-samples": 10_000}
 
+_DISTINCT = 256  # rows of a random problem that differ: more rows cost no more to check
+
+_ROOT = Path(__file__).parents[1]
 _FIRST_EPOCH = """
 import sys, time
 start = time.perf_counter()
 import twolayer
 imported = time.perf_counter()
-import numpy as np
-name, *sizes = sys.argv[1:]
-n, d, M, K = map(int, sizes)
-net = twolayer.Network("tanh", "squared")
-theta = net.init(d, M, K)
-X, Y = np.ones((n, d), np.float32), np.ones((n, K), np.float32)
+root, name, *sizes = sys.argv[1:]
+sys.path.append(root)
+from benchmarks import common
+shape = twolayer.Shape(*map(int, sizes))
+problem = common.problem(shape)
 before = time.perf_counter()
-twolayer.variants.get(name).plan(net, X, Y, theta).step(0.0)
-print(imported - start, time.perf_counter() - before)
+plan = twolayer.variants.get(name).plan(*problem)
+plan.step(0.0)
+ended = time.perf_counter()
+common.hold(plan, shape)
+print(imported - start, ended - before)
 """
 
 
@@ -131,8 +138,31 @@ def plan(name: str, key: twolayer.Shape | str) -> twolayer.Plan:
     """
     if isinstance(key, twolayer.Shape):
         affordable(name, key)
-    net, X, Y, theta = problem(key)
-    return variant(name).plan(net, X, Y, theta)
+    made = variant(name).plan(*problem(key))
+    hold(made, key)
+    return made
+
+
+def hold(plan: twolayer.Plan, key: twolayer.Shape | str) -> None:
+    """Raise RuntimeError where a plan is wrong on its rows; early revisions cannot tell."""
+    if (answers := _answers(key)) is not None:
+        answers.hold(plan)
+
+
+@lru_cache
+def _answers(key: twolayer.Shape | str) -> Any:
+    try:
+        from twolayer.answers import Answers
+    except ImportError:
+        return None
+    return Answers(*problem(key), None if isinstance(key, str) else _rows(key.n))
+
+
+def _rows(n: int) -> np.ndarray:
+    """Which of the distinct rows each row is; these come first."""
+    of = np.arange(n)
+    of[_DISTINCT:] = np.random.default_rng(1).integers(0, _DISTINCT, max(0, n - _DISTINCT))
+    return of
 
 
 @lru_cache
@@ -142,21 +172,23 @@ def problem(key: twolayer.Shape | str) -> Problem:
         return _data_set(key)
     net = twolayer.Network("tanh", "squared")
     random = np.random.default_rng(0)
-    X = random.standard_normal((key.n, key.d), dtype=DTYPE)
-    Y = random.standard_normal((key.n, key.K), dtype=DTYPE)
+    of = _rows(key.n)
+    X = random.standard_normal((min(key.n, _DISTINCT), key.d), dtype=DTYPE)[of]
+    Y = random.standard_normal((min(key.n, _DISTINCT), key.K), dtype=DTYPE)[of]
     return Problem(net, X, Y, net.init(key.d, key.M, key.K))
 
 
-def first_epoch(name: str, cache: str | None = None) -> tuple[float, float]:
+def first_epoch(name: str, cache: str | None = None, n: int = 256) -> tuple[float, float]:
     """Seconds of `import twolayer`, and of plan and first epoch after it, in a fresh process.
 
-    Arguments: name, of the variant; cache, the folder for compiled code if not the usual one.
+    Arguments: name, of the variant; cache, the folder for compiled code if not the usual one; n
+    samples. Raises RuntimeError where the process fails, or what it timed is wrong.
     """
     environment = dict(os.environ)
     if cache is not None:
         environment["NUMBA_CACHE_DIR"] = cache
     result = subprocess.run(
-        [sys.executable, "-c", _FIRST_EPOCH, name, *map(str, BASE._replace(n=256))],
+        [sys.executable, "-c", _FIRST_EPOCH, str(_ROOT), name, *map(str, BASE._replace(n=n))],
         env=environment,
         capture_output=True,
         text=True,

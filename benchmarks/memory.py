@@ -19,8 +19,8 @@ class Memory:
         common.affordable(variant, shape)
         self.variant = common.variant(variant)
         self.problem = common.problem(shape)
-        # Compiling takes more memory than the epoch: it is done in another process.
-        common.first_epoch(variant)
+        # Compiling and the check take more memory than the epoch: another process does them.
+        common.first_epoch(variant, n=n)
 
     def peakmem_epoch(self, variant, n):
         self.variant.plan(*self.problem).step(common.MU)

@@ -118,7 +118,7 @@ def test_another_machine_or_version_is_calibrated_anew(empty, made_up_times, mon
         known.here.cache_clear()
 
 
-def test_a_variant_that_fails_is_kept_with_its_reason(empty, made_up_times):
+def test_a_variant_that_fails_is_kept_with_its_reason(empty):
     class Failing(tl.variants.get("numpy").make):
         def __init__(self, problem):
             raise ZeroDivisionError("by zero")
@@ -126,9 +126,8 @@ def test_a_variant_that_fails_is_kept_with_its_reason(empty, made_up_times):
     broken = tl.Variant("broken", "cpu", "fails", Failing)
     calibrate.calibrate(empty, [calibrate.Task(broken, "float32", 1)])
     found = known.calibrated(empty, "broken", "cpu", "float32", 1)
-    assert found.failure == "disagrees with the oracle: ZeroDivisionError: by zero"
+    assert found.failure == "ZeroDivisionError: by zero"
     assert found.model is None
-    assert made_up_times == []
 
 
 def test_large_shapes_run_on_few_rows(empty, made_up_times):
@@ -146,3 +145,25 @@ def test_the_first_choice_calibrates_and_says_so(empty, capfd, monkeypatch):
     assert "twolayer: calibrating 2 variants, once for this machine" in capfd.readouterr().err
     tl.choose(NET, **LARGE, variants=["numpy", "numba-loops"])
     assert capfd.readouterr().err == ""
+
+
+SURROUNDINGS = """
+import random
+import numpy as np
+import twolayer as tl
+
+def state():
+    return random.getstate(), repr(np.random.get_state(legacy=False)), np.geterr()
+
+before = state()
+from twolayer.choosing import calibrate
+calibrate.SHAPES = 2
+choice = tl.choose(tl.Network(), n=40, d=3, M=4, K=2, threads=1, variants=["numpy"])
+print(choice.variant, [one == other for one, other in zip(before, state())])
+"""
+
+
+def test_a_calibration_leaves_random_states_and_error_state_alone(run_python, tmp_path):
+    """In a process where nothing was imported before: an import may draw random numbers, too."""
+    store = tmp_path / "store.sqlite"
+    assert run_python(SURROUNDINGS, TWOLAYER_STORE=str(store)) == "numpy [True, True, True]\n"

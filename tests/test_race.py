@@ -188,10 +188,10 @@ def test_figures_follow_from_the_blocks():
 @pytest.mark.parametrize("name", ["linnerud", "digits"])
 def test_bundled_data_are_loaded_as_the_workload_says(name):
     workload = Workload.bundled(name, 6, "relu", "float64")
-    X, Y, theta = workload.load()
-    assert X.dtype == Y.dtype == theta.V.dtype == np.float64
-    assert (*X.shape, *theta.W.shape[::-1]) == workload.shape
-    assert Y.shape == (len(X), workload.shape.K)
+    data = workload.load()
+    assert data.X.dtype == data.Y.dtype == data.theta.V.dtype == np.float64
+    assert (*data.X.shape, *data.theta.W.shape[::-1]) == workload.shape
+    assert data.Y.shape == (len(data.X), workload.shape.K)
 
 
 def test_rounds_end_with_the_time_after_the_second(monkeypatch):
@@ -227,6 +227,6 @@ def test_what_is_wrong_beyond_some_rows_is_not_timed(name):
     race(result, [FAULTS[name], NUMPY], rounds=1, limit=10.0)
     wrong, right = result.entries
     assert wrong.wrong
-    assert "of all rows" in wrong.skipped
+    assert "of all 3000 rows" in wrong.skipped
     assert not wrong.blocks
     assert right.blocks, right.skipped

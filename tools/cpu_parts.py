@@ -45,7 +45,9 @@ def activation_seconds(net: Network, dtype: str) -> float:
 
 def epoch_seconds(workload: Workload) -> float:
     """Median seconds of an epoch on one thread."""
-    plan = variants.get("numba-fused").plan(workload.net, *workload.load(), threads=1)
+    answers = workload.load()
+    plan = variants.get("numba-fused").plan(*answers.problem, threads=1)
+    answers.hold(plan)
     run = partial(plan.step, STEP_SIZE)
     return statistics.median(timing.block(run) for _ in range(3))
 

@@ -18,9 +18,8 @@ from .network import Network, Parameters
 # Roundings in the longest chain of scalar operations that a formula of h, ℓ, δ or an update goes
 # through, its elementary functions counted with their error in ULP; the sums are counted apart.
 _OPERATIONS = 16
-_ROWS = (
-    1 << 14
-)  # elements of a block of A: small arrays are reused, large ones mapped anew each time
+# Elements of a block of X, A or U: small arrays are reused, large ones mapped anew each time.
+_BLOCK = 1 << 14
 
 
 class Evaluation(NamedTuple):
@@ -35,12 +34,14 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-    net: Network, theta: Parameters, X: Any, Y: Any, dtype: Any, error: Parameters | None = None
-) -> Evaluation:
+    net: Network, theta: Parameters, X: Any, Y: Any, dtype: Any, error: Parameters | None = None,
+    counts: np.ndarray | None = None,
+) -> Evaluation:  # fmt: skip
     """L, ∇L and F with their bounds for arithmetic in `dtype`, compared with arithmetic in float64.
 
     Arguments: net; theta, X (n, d), Y (n, K); dtype float32 or float64; error, bounds on the errors
-    that the implementation's V and W already have.
+    that the implementation's V and W already have; counts (n,), how often a row occurs, by default
+    once.
     """
     info = np.finfo(dtype)
     unit = float(info.eps) / 2 + 2.0**-53  # the implementation's and the reference's own
@@ -48,8 +49,9 @@ def evaluate(
     V, W = (np.asarray(array, np.float64) for array in theta)
     eV, eW = error if error is not None else Parameters(np.zeros_like(V), np.zeros_like(W))
     absV, absW = abs(V), abs(W)
-    n, d = X.shape
-    K, M = W.shape
+    (rows_of_X, d), (K, M) = X.shape, W.shape
+    counts = np.ones(rows_of_X) if counts is None else np.asarray(counts, np.float64)
+    n = int(counts.sum())
 
     def gamma(length: int) -> float:
         product = (length + 1) * unit
@@ -57,24 +59,25 @@ def evaluate(
 
     loss = loss_bound = 0.0
     gV, gW, bV, bW = (np.zeros_like(array) for array in (V, W, V, W))
-    F, F_bound = np.empty((n, K)), np.empty((n, K))
-    step = max(16, _ROWS // M)
+    F, F_bound = np.empty((rows_of_X, K)), np.empty((rows_of_X, K))
+    step = max(16, _BLOCK // max(d, M, K))
     with np.errstate(all="ignore"):
-        for start in range(0, n, step):
+        for start in range(0, rows_of_X, step):
             rows = slice(start, start + step)
+            count = counts[rows]
             x, y = np.asarray(X[rows], np.float64), np.asarray(Y[rows], np.float64)
             absx = abs(x)
             A = x @ V.T
-            eA = gamma(d) * (absx @ absV.T) + absx @ eV.T + d * tiny
+            eA = absx @ (gamma(d) * absV + eV).T + d * tiny
             Z, eZ, S, eS = _activation(net, A, eA, unit, tiny)
             absZ = abs(Z)
             U = Z @ W.T
-            eU = gamma(M) * (absZ @ absW.T) + eZ @ (absW + eW).T + absZ @ eW.T + M * tiny
+            eU = absZ @ (gamma(M) * absW + eW).T + eZ @ (absW + eW).T + M * tiny
             part = _losses[net.loss](U, eU, y, unit, gamma(K), tiny)
-            Delta, eDelta = part.Delta, part.eDelta
+            Delta, eDelta = count[:, None] * part.Delta, count[:, None] * part.eDelta
             absDelta = abs(Delta)
-            loss += part.loss
-            loss_bound += part.eloss
+            loss += float(count @ part.loss)
+            loss_bound += float(count @ part.eloss)
             F[rows], F_bound[rows] = part.F, part.eF
             gW += Delta.T @ Z
             bW += absDelta.T @ (eZ + gamma(n) * absZ) + eDelta.T @ (absZ + eZ)
@@ -128,8 +131,8 @@ def _activation(net: Network, A: Any, eA: Any, unit: float, tiny: float) -> tupl
 
 
 class _Part(NamedTuple):
-    loss: float
-    eloss: float
+    loss: np.ndarray  # (n,)
+    eloss: np.ndarray  # (n,)
     F: np.ndarray
     eF: np.ndarray
     Delta: np.ndarray
@@ -141,7 +144,7 @@ def _squared(U: Any, eU: Any, y: Any, unit: float, gamma_K: float, tiny: float) 
     size = abs(U) + abs(y)
     rounding = 2 * unit * size + tiny
     eloss = 2 * abs(r) * (eU + rounding) + (eU + rounding) ** 2 + (4 * unit + gamma_K) * r * r
-    return _Part(float((r * r).sum()), float(eloss.sum()), U, eU, 2 * r, 2 * eU + 2 * rounding)
+    return _Part((r * r).sum(axis=1), eloss.sum(axis=1), U, eU, 2 * r, 2 * eU + 2 * rounding)
 
 
 def _squared_logistic(U: Any, eU: Any, y: Any, unit: float, gamma_K: float, tiny: float) -> _Part:
@@ -153,7 +156,7 @@ def _squared_logistic(U: Any, eU: Any, y: Any, unit: float, gamma_K: float, tiny
     eslope = 0.1 * eU + rounding  # |h″| ≤ 1/(6√3) < 0.1
     eloss = 2 * abs(r) * er + er**2 + gamma_K * r * r
     eDelta = 2 * (er * (slope + eslope) + abs(r) * eslope) + rounding * abs(2 * r * slope)
-    return _Part(float((r * r).sum()), float(eloss.sum()), f, eF, 2 * r * slope, eDelta)
+    return _Part((r * r).sum(axis=1), eloss.sum(axis=1), f, eF, 2 * r * slope, eDelta)
 
 
 def _logistic(U: Any, eU: Any, y: Any, unit: float, gamma_K: float, tiny: float) -> _Part:
@@ -162,7 +165,7 @@ def _logistic(U: Any, eU: Any, y: Any, unit: float, gamma_K: float, tiny: float)
     loss = softplus(-margin)
     eloss = eU + rounding * softplus(abs(margin))  # |h| ≤ 1
     eF = eU / 4 + rounding
-    return _Part(float(loss.sum()), float(eloss.sum()), logistic(U), eF, -y * logistic(-margin), eF)
+    return _Part(loss[:, 0], eloss[:, 0], logistic(U), eF, -y * logistic(-margin), eF)
 
 
 def _softmax(U: Any, eU: Any, y: Any, unit: float, gamma_K: float, tiny: float) -> _Part:
@@ -182,8 +185,8 @@ def _softmax(U: Any, eU: Any, y: Any, unit: float, gamma_K: float, tiny: float) 
     eloss = np.log(spread[:, 0]) * weight + (y * eu).sum(axis=1)
     eloss += relative * (1 + log_s + dot) + gamma_K * dot
     return _Part(
-        float((weight * log_s + dot).sum()),
-        float(eloss.sum()),
+        weight * log_s + dot,
+        eloss,
         f,
         eF,
         f - y,

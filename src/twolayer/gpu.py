@@ -14,13 +14,13 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import tuning, verify
-from .cases import problem
+from . import tuning
+from .answers import Answers, Disagreement
 from .device import device_name, multiprocessors
 from .interface import Plan, Variant
 from .network import Network, Shape
@@ -28,7 +28,6 @@ from .roofline import Roofline
 from .store import Store
 
 WARM_UP = 0.2  # seconds
-CHECKED_ROWS = 1100  # enough for the plans that are made for large problems
 TIME = 2.0  # seconds for the repetitions of an epoch; the first few are done
 _LEAST = 5  # of them
 STEP_SIZE = 1e-6
@@ -41,7 +40,7 @@ class Epochs(NamedTuple):
 
     transfer: seconds to copy X and Y to the device; plan: seconds to make the plan, checks and
     copies included; memory: bytes of the device that it and its first step took, beyond what a
-    library kept from earlier ones.
+    library kept from earlier ones; error: the largest, in units of its bound.
     """
 
     seconds: list[float]
@@ -49,6 +48,7 @@ class Epochs(NamedTuple):
     transfer: float
     plan: float
     memory: int
+    error: float
 
     @property
     def median(self) -> float:
@@ -110,10 +110,14 @@ def epochs(
     variant: Variant, net: Network, shape: Shape, dtype: str, repetitions: int = 30,
     warm_up: float = WARM_UP,
 ) -> Epochs:  # fmt: skip
-    """Time a variant's epochs on random data. Raises what making the plan raises."""
+    """Time a variant's epochs on random data. Raises what making the plan raises, or Disagreement.
+
+    Every plan that is timed was held to the answers before.
+    """
     from numba import cuda
 
-    X, Y, theta = problem(net, shape, dtype)[2:]
+    answers = _answers(net, shape, dtype)
+    _, X, Y, theta = answers.problem
     variant.plan(net, X[:8], Y[:8], theta)  # compiles
     cuda.synchronize()
     transfer, _ = timed(lambda: (cuda.to_device(X), cuda.to_device(Y)))
@@ -127,13 +131,20 @@ def epochs(
     memory = free - cuda.current_context().get_memory_info().free
     count = min(_MOST_PLANS, 1 + 2 * second_level_cache() // shape.bytes(dtype))
     plans += [variant.plan(net, X, Y, theta) for _ in range(count - 1)]
+    error = max(map(answers.hold, plans))
     _warm(lambda: [plan.step(STEP_SIZE) for plan in plans], warm_up)
     figures: list[tuple[float, float]] = []
     end = time.perf_counter() + TIME
     while len(figures) < repetitions and (len(figures) < _LEAST or time.perf_counter() < end):
         figures.append(timed(partial(plans[len(figures) % len(plans)].step, STEP_SIZE)))
     seconds, wall = (list(column) for column in zip(*figures, strict=True))
-    return Epochs(seconds, wall, transfer, making, int(memory) if np.isfinite(memory) else 0)
+    taken = int(memory) if np.isfinite(memory) else 0
+    return Epochs(seconds, wall, transfer, making, taken, error)
+
+
+@lru_cache(maxsize=1)  # of one shape after the other
+def _answers(net: Network, shape: Shape, dtype: str) -> Answers:
+    return Answers.drawn(net, shape, dtype)
 
 
 def tune(
@@ -146,9 +157,8 @@ def tune(
     one is left out. One that disagrees with the oracle is never ranked; a single one is not timed.
     Raises what making a plan of the first raises.
     """
-    checked = problem(net, shape._replace(n=min(shape.n, CHECKED_ROWS)), dtype)
-    X, Y, theta = problem(net, shape, dtype)[2:]
-    first: Any = variant.plan(net, X, Y, theta)
+    answers = _answers(net, shape, dtype)
+    first: Any = variant.plan(*answers.problem)
     kind = type(first).__name__
     candidates: list[Any] = getattr(first, "candidates", lambda *_: [{}])(first.shape, dtype)
     del first
@@ -158,12 +168,10 @@ def tune(
     for candidate in candidates:
         name = json.dumps(candidate, sort_keys=True)
         with tuning.forced(candidate):
-            agreement = verify.agreement(variant, checked)
-            if not agreement.agrees:
-                found[name] = f"disagrees with the oracle: {agreement}"
-                continue
             try:
                 found[name] = epochs(variant, net, shape, dtype, repetitions, warm_up).median
+            except Disagreement as error:
+                found[name] = str(error)
             except (RuntimeError, MemoryError) as error:
                 found[name] = f"does not run: {error}"
     timed = {name: value for name, value in found.items() if isinstance(value, float)}

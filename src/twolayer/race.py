@@ -6,15 +6,14 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
-import numpy as np
-
-from . import bounds, cases, datasets, timing, verify
+from . import datasets, timing
+from .answers import DISAGREES, Answers
 from .checks import check_targets
 from .interface import Plan, Variant
-from .network import Network, Parameters, Shape
+from .network import Network, Shape
 from .roofline import Roofline
 from .store import Measurement, Store
 
@@ -22,14 +21,12 @@ STEP_SIZE = 1e-6  # small, so that parameters stay finite through any number of 
 ROUNDS = 5
 LIMIT = 0.1  # seconds an epoch; a slower variant is skipped
 TIME = 3.0  # seconds for the blocks of a group on one workload; the first two rounds are done
-DISAGREES = "disagrees with the oracle"  # how the reason of a variant that is wrong begins
 TOO_SLOW = "would take"  # how the reason of a variant that is too slow begins
 REFERENCE = "numba-fused"  # what others are set against
 _LEAST_ROUNDS = 2  # one in either order
 WAKE_UP = 1.0  # seconds of all threads before the variants that use them are timed
 _DROWSY = 10.0  # times as long a step may take before that
 _FIRST_ROWS = 8  # even plain Python takes well under a second for so few
-_CHECKED_ROWS = 257  # for the steps; L, ∇L and F are compared on all
 
 
 @dataclass(frozen=True)
@@ -50,14 +47,13 @@ class Workload:
         n, d = data.X.shape
         return cls(Network(activation, data.loss), Shape(n, d, M, data.K), dtype, dataset)
 
-    def load(self) -> tuple[np.ndarray, np.ndarray, Parameters]:
-        """X (n, d), Y (n, K) and θ. Raises MemoryError for a shape that cannot fit."""
-        theta = self.net.init(*self.shape[1:], dtype=self.dtype)
-        if self.dataset:
-            data = datasets.load(self.dataset, self.dtype)
-        else:
-            data = datasets.synthetic(self.shape, self.net.loss, self.dtype)
-        return data.X, check_targets(self.net, data.Y, self.shape, data.X.dtype), theta
+    def load(self) -> Answers:
+        """X (n, d), Y (n, K), θ and the answers. Raises MemoryError for a shape that cannot fit."""
+        if not self.dataset:
+            return Answers.drawn(self.net, self.shape, self.dtype)
+        data = datasets.load(self.dataset, self.dtype)
+        Y = check_targets(self.net, data.Y, self.shape, data.X.dtype)
+        return Answers(self.net, data.X, Y, self.net.init(*self.shape[1:], dtype=self.dtype))
 
     def __str__(self) -> str:
         return f"{self.dataset} {self.shape}".strip()
@@ -169,16 +165,15 @@ def race(
     result.entries[:] = [Entry(variant) for variant in field_of]
     running: list[tuple[Entry, Plan]] = []
     try:
-        X, Y, theta = result.workload.load()
+        answers = result.workload.load()
     except MemoryError as error:
         for entry in result.entries:
             entry.skipped = _sentence(error)
         progress("", len(field_of) * (rounds + 1))
         return
-    right = cache(partial(bounds.evaluate, result.workload.net, theta, X, Y, X.dtype))
     for entry in result.entries:
         progress(entry.variant.name, 0)
-        plan = _start(entry, result, X, Y, theta, limit, right)
+        plan = _start(entry, result, answers, limit)
         if plan is not None:
             running.append((entry, plan))
         progress(entry.variant.name, 1 if plan is not None else rounds + 1)
@@ -213,15 +208,12 @@ def _rounds(
             progress(entry.variant.name, 1)
 
 
-def _start(
-    entry: Entry, result: Result, X: np.ndarray, Y: np.ndarray, theta: Parameters, limit: float,
-    right: Callable[[], bounds.Evaluation],
-) -> Plan | None:  # fmt: skip
+def _start(entry: Entry, result: Result, answers: Answers, limit: float) -> Plan | None:
     """The plan of a variant that runs here, fast enough and rightly; None once it is skipped."""
-    variant, net, threads = entry.variant, result.workload.net, result.threads
+    variant, X, Y = entry.variant, answers.X, answers.Y
 
     def start(rows: int) -> Plan:
-        plan = variant.plan(net, X[:rows], Y[:rows], theta, threads)
+        plan = variant.plan(answers.net, X[:rows], Y[:rows], answers.theta, result.threads)
         plan.step(STEP_SIZE)
         return plan
 
@@ -237,20 +229,12 @@ def _start(
         if estimate > limit:
             entry.skipped = f"{TOO_SLOW} {estimate:.2g} s an epoch, the limit is {limit:g} s"
             return None
-        if reason := _disagreement(variant, net, X, Y, theta, threads):
-            entry.skipped = f"{DISAGREES}: {reason}"
-            return None
         # What the few rows did not compile or load, these do.
         entry.peak_memory, (seconds, plan) = timing.peak_memory(
             lambda: timing.once(lambda: start(len(X)))
         )
         entry.first_call = max(entry.first_call, seconds)
-        if found := verify.on_workload(plan, right(), X, theta):  # the plan that is timed
-            entry.skipped = (
-                f"{DISAGREES}: {found.quantity} of all rows is off by {found.ratio:.3g} times the "
-                "bound"
-            )
-            return None
+        answers.hold(plan)
         return plan
     except Exception as error:  # whatever a variant raises is its own affair
         entry.skipped = _sentence(error)
@@ -269,17 +253,6 @@ def _estimate(start: Callable[[int], Plan], plan: Plan, n: int, limit: float) ->
         if rows == n or estimate <= limit or seconds > limit / 5:
             return estimate
         plan = start(min(n, 4 * rows))
-
-
-def _disagreement(
-    variant: Variant, net: Network, X: np.ndarray, Y: np.ndarray, theta: Parameters, threads: int
-) -> str | None:
-    """None, or by how much a variant is off on the first rows."""
-    rows = slice(0, _CHECKED_ROWS)
-    found = verify.agreement(variant, cases.Case("", net, X[rows], Y[rows], theta), threads)
-    if found.agrees:
-        return None
-    return found.failure or f"{found.quantity} is off by {found.ratio:.3g} times the bound"
 
 
 def _measurement(result: Result, entry: Entry) -> Measurement:

@@ -91,9 +91,11 @@ def main() -> None:
         Network(*request["net"]), Shape(*request["shape"]), request["dtype"], request["dataset"]
     )
     begun = time.time()
-    X, Y, theta = workload.load()
+    answers = workload.load()
     making_data = time.time() - begun
     variant = variants.get(request["variant"]).on(request["device"])
-    plan = variant.plan(workload.net, X, Y, theta, request["threads"])
+    plan = variant.plan(*answers.problem, request["threads"])
     plan.step(STEP_SIZE)
-    print(json.dumps([time.time(), making_data]))
+    ended = time.time()
+    answers.hold(plan)
+    print(json.dumps([ended, making_data]))

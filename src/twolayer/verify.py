@@ -126,44 +126,6 @@ def _corners(variant: Variant, dtype: str, threads: int | None) -> list[Shape]:
     return [shape for shape in found if not variant.refuses(shape, np.dtype(dtype))]
 
 
-def on_workload(
-    plan: Plan, right: bounds.Evaluation, X: np.ndarray, theta: Parameters
-) -> Worst | None:
-    """What a plan gets wrong on all rows of its own problem, or None; it ends with that θ.
-
-    Arguments: plan, which may have made steps; right, `bounds.evaluate` at theta over all of X.
-    """
-    plan.theta = theta
-    for one in _on_workload(plan, right, X, theta):
-        if one.ratio > 1:
-            return one
-    plan.theta = theta
-    return None
-
-
-def _on_workload(
-    plan: Plan, right: bounds.Evaluation, X: np.ndarray, theta: Parameters
-) -> Iterator[Worst]:
-    def judge(quantity: str, expected: Any, bound: Any, value: Any) -> Worst:
-        bound = np.where(np.isfinite(bound), bound, np.inf)
-        return worst(Expected(quantity, expected, bound), value, X.dtype, unbounded=True)
-
-    loss, gradient = plan.gradient()
-    yield judge("L", right.loss, right.loss_bound, loss)
-    terms = zip("VW", right.gradient, right.gradient_bound, gradient, strict=True)
-    for name, expected, bound, value in terms:
-        yield judge(f"dL/d{name}", expected, bound, value)
-    yield judge("F", right.F, right.F_bound, plan.predict(X))
-    yield judge("L returned by step", right.loss, right.loss_bound, plan.step(1.0))
-    before = Parameters(*(weights.astype(np.float64) for weights in theta))
-    after = Parameters(*(w - g for w, g in zip(before, right.gradient, strict=True)))
-    rounding = Parameters(*(2 * float(np.finfo(X.dtype).eps) * abs(w) for w in before))
-    slack = bounds.step_bound(after, right, 1.0, X.dtype, rounding)
-    ends = zip("VW", after, slack, plan.theta, strict=True)
-    for name, expected, bound, value in ends:
-        yield judge(f"{name} after a step", expected, bound, value)
-
-
 def exact(variant: Variant, dtype: str, threads: int | None = None) -> Iterator[Agreement]:
     """The agreement of a variant on each exact case: L, ∇L, F and θ after a step are equal.
 

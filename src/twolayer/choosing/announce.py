@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+import random
 
 
 class Bar:
     """A context; called with a name and the units of work done since the last call."""
 
     def __init__(self, what: str, total: int) -> None:
+        state = random.getstate()  # which Rich draws from when it is imported first
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            Progress,
+            TaskProgressColumn,
+            TextColumn,
+            TimeRemainingColumn,
+        )  # fmt: skip
+
+        random.setstate(state)
         self._console = Console(stderr=True, markup=False, highlight=False)
         self._what = what
         self._bar = Progress(

@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .. import cases, datasets, timing, verify
+from .. import timing
+from ..answers import Answers, Disagreement
 from ..interface import Variant
 from ..kernels.activations import ACTIVATIONS
 from ..kernels.losses import LOSSES
@@ -33,7 +34,7 @@ _LONGEST = 0.01  # seconds an epoch: what takes longer runs on fewer rows
 _LEAST = 2  # rows
 _LARGEST = 1 << 26  # bytes of X, Y and what a variant needs
 _TIME, _CALLS = 0.01, 2  # seconds and epochs at least, of which the fastest counts
-_BUDGET = 1.0  # seconds for the shapes of a variant, a dtype and a number of threads
+_BUDGET = 1.5  # seconds for the shapes of a variant, a dtype and a number of threads
 _BUDGET_ON_GPU = 20.0  # of which compiling takes nearly all: each shape can need its own kernels
 
 
@@ -91,28 +92,17 @@ def calibrate(
         if not missing(store, [task]):  # another process was faster
             progress(name, UNITS)
             continue
-        entry = {"source": source(task.variant), "failure": disagreement(task, *_FIRST)}
-        if not entry["failure"]:
-            try:
-                entry |= to_json(_measure(task, partial(progress, name)))
-            except Exception as error:  # whatever a variant raises is its own affair
-                entry["failure"] = f"{type(error).__name__}: {error}"
+        entry = {"source": source(task.variant), "failure": ""}
+        try:
+            entry |= to_json(_measure(task, partial(progress, name)))
+        except Disagreement as error:
+            entry["failure"] = str(error)
+        except Exception as error:  # whatever a variant raises is its own affair
+            entry["failure"] = f"{type(error).__name__}: {error}"
         known.keep(
             store, known.MODEL, entry, variant=task.variant.name, device=task.variant.device,
             dtype=task.dtype, threads=task.threads,
         )  # fmt: skip
-
-
-_FIRST = (Network("tanh", "squared"), Shape(257, 17, 31, 3))
-
-
-def disagreement(task: Task, net: Network, shape: Shape) -> str:
-    """Nothing, or by how much a variant is off the oracle on a problem of that shape."""
-    found = verify.agreement(task.variant, cases.problem(net, shape, task.dtype), task.threads)
-    if found.agrees:
-        return ""
-    what = found.failure or f"{found.quantity} is off by {found.ratio:.3g} times the bound"
-    return f"disagrees with the oracle: {what}"
 
 
 def questions(dtype: str, threads: int) -> list[Question]:
@@ -208,13 +198,13 @@ def _fitting(task: Task, q: Question, per_flop: float) -> Question | None:
 
 
 def _time(task: Task, q: Question) -> Sample:
-    """Time a plan whose code is loaded, and an epoch."""
+    """Time a plan whose code is loaded, and an epoch. Raises Disagreement for a wrong one."""
     net = Network(q.activation, q.loss)
-    data = datasets.synthetic(Shape(q.n, q.d, q.M, q.K), q.loss, q.dtype)
-    theta = net.init(q.d, q.M, q.K, q.dtype)
-    make = partial(task.variant.plan, net, data.X, data.Y, theta, task.threads)
+    answers = Answers.drawn(net, Shape(q.n, q.d, q.M, q.K), q.dtype)
+    make = partial(task.variant.plan, *answers.problem, task.threads)
     make()
     seconds, plan = timing.once(make)
+    answers.hold(plan)
     step = partial(plan.step, STEP_SIZE)
     # The fastest of several, for what disturbs an epoch on a shared machine only makes it longer.
     return Sample(q, seconds, timing.warm_up(step, _TIME, _CALLS))

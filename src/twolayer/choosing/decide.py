@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import datasets, timing, variants
+from .. import timing, variants
+from ..answers import Answers, Disagreement
 from ..interface import Plan, Variant
 from ..machine import available_memory
 from ..network import Network, Shape
@@ -29,7 +30,6 @@ _FAR = (math.inf, 3.0, 1.3)
 _NEEDS = "MiB of memory"
 _TOO_LITTLE = "found too little memory"
 NOISE = math.log(1.25)  # how far another measurement of the same may lie, on a shared machine
-_CHECKED = Shape(257, 257, 131, 33)  # at most so much is held to the oracle
 
 
 def choose(store: Store, net: Network, q: Question, asked: Terms) -> tuple[Choice, bool]:
@@ -45,14 +45,12 @@ def choose(store: Store, net: Network, q: Question, asked: Terms) -> tuple[Choic
     candidates = [_predict(store, variant, model, q, asked) for variant, model in models.items()]
     by_name = {variant.name: (variant, model) for variant, model in models.items()}
     candidates = _measure(net, q, by_name, candidates, ruled_out)
-    holds = holds and not any(_TOO_LITTLE in reason for reason in ruled_out.values())
     ranking = sorted(candidates, key=_rank(asked.epochs))
     while ranking:
         variant, _ = by_name[ranking[0].variant]
-        task = calibrate.Task(variant, q.dtype, calibrate.thread_count(variant, q.threads))
-        small = Shape(*map(min, shape, _CHECKED))
-        failure = calibrate.disagreement(task, net, small)
+        failure = "" if ranking[0].measured else _failure(variant, net, _part(q, ranking[0]))
         if not failure:
+            holds = holds and not any(_TOO_LITTLE in reason for reason in ruled_out.values())
             return _choice(ranking, ruled_out, asked), holds
         ruled_out[variant.name] = failure
         del ranking[0]
@@ -166,15 +164,14 @@ def _measure(
     """The candidates, those measured anew that the models cannot tell from the best.
 
     Where a measurement takes longer than the prediction of one that was left out, that one is
-    measured too. One that finds too little memory, as a GPU's can be, is ruled out.
+    measured too. One that is wrong, or finds too little memory as a GPU's can be, is ruled out.
     """
     found = {c.variant: c for c in candidates}
     close, tried = _close(candidates), set[str]()
     on_gpu = any(models[c.variant][0].device == "cuda" for c in close)  # which may be too small
     if len(candidates) < 2 or (len(close) < 2 and not on_gpu):
         return list(candidates)
-    factor = min(1.0, _LONGEST / close[0].seconds, available_memory() / 4 / q.data_bytes)
-    part = q._replace(n=max(1, int(q.n * factor)))
+    part = _part(q, close[0])
     while close:
         timed = _race(net, part, [models[c.variant][0] for c in close])
         for c in close:
@@ -203,21 +200,41 @@ def _close(candidates: Sequence[Candidate]) -> list[Candidate]:
     return close[:_CONTENDERS]
 
 
+def _part(q: Question, candidate: Candidate) -> Question:
+    """The question with fewer rows where an epoch would take too long, or memory is short."""
+    factor = min(1.0, _LONGEST / candidate.seconds, available_memory() / 4 / q.data_bytes)
+    return q._replace(n=max(1, int(q.n * factor)))
+
+
+def _plan(variant: Variant, answers: Answers, threads: int) -> Plan | str:
+    """A plan that was held to the answers, or why the variant is ruled out."""
+    try:
+        plan = variant.plan(*answers.problem, threads)
+        answers.hold(plan)
+        return plan
+    except MemoryError as error:
+        return f"{_TOO_LITTLE}: {error}"
+    except Disagreement as error:
+        return str(error)
+    except Exception as error:  # whatever a variant raises is its own affair
+        return f"{type(error).__name__}: {error}"
+
+
+def _failure(variant: Variant, net: Network, q: Question) -> str:
+    """Nothing, or why a variant that was not measured is ruled out."""
+    answers = Answers.drawn(net, Shape(q.n, q.d, q.M, q.K), q.dtype)
+    found = _plan(variant, answers, q.threads)
+    return found if isinstance(found, str) else ""
+
+
 def _race(
     net: Network, q: Question, field: Sequence[Variant]
 ) -> dict[str, timing.Quartiles | str]:  # fmt: skip
-    """Quartiles of the seconds an epoch, by blocks in alternating order, or why memory lacks."""
-    data = datasets.synthetic(Shape(q.n, q.d, q.M, q.K), q.loss, q.dtype)
-    theta = net.init(q.d, q.M, q.K, q.dtype)
-    plans: dict[str, Plan] = {}
-    too_large: dict[str, timing.Quartiles | str] = {}
-    for variant in field:
-        try:
-            plans[variant.name] = variant.plan(net, data.X, data.Y, theta, q.threads)
-        except MemoryError as error:
-            too_large[variant.name] = f"{_TOO_LITTLE}: {error}"
-        except Exception:  # if it is chosen all the same, the oracle will tell
-            continue
+    """Quartiles of the seconds an epoch, by blocks in alternating order, or why it is ruled out."""
+    answers = Answers.drawn(net, Shape(q.n, q.d, q.M, q.K), q.dtype)
+    made = {variant.name: _plan(variant, answers, q.threads) for variant in field}
+    failures = {name: found for name, found in made.items() if isinstance(found, str)}
+    plans = {name: found for name, found in made.items() if not isinstance(found, str)}
     blocks: dict[str, list[float]] = {name: [] for name in plans}
     for parallel in (True, False):  # apart, because idle CPUs come back at full speed slowly
         group = [v.name for v in field if v.parallel is parallel and v.name in plans]
@@ -231,7 +248,7 @@ def _race(
                 if fastest.get(name, 0.0) > far * best:
                     continue
                 blocks[name].append(timing.block(partial(plans[name].step, STEP_SIZE)))
-    return too_large | {name: timing.quartiles(found) for name, found in blocks.items()}
+    return failures | {name: timing.quartiles(found) for name, found in blocks.items()}
 
 
 def _choice(ranking: Sequence[Candidate], ruled_out: dict[str, str], asked: Terms) -> Choice:

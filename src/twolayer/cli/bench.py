@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from .. import plot as plots
 from .. import race as races
 from .. import roofline as rooflines
+from ..answers import DISAGREES
 from ..interface import Variant, check_threads
 from ..network import Network, float_type, one_of
 from ..race import Result, Workload
@@ -105,7 +106,7 @@ def bench(
         if tune:
             on_gpu.tune(field, net, shapes, float_type("dtype", dtype).name)
         found = on_gpu.bench(field, net, shapes, float_type("dtype", dtype).name, json)
-        wrong = any(record["skipped"].startswith(races.DISAGREES) for record in found)
+        wrong = any(record["skipped"].startswith(DISAGREES) for record in found)
         if code := codes.of(wrong, any(not record["skipped"] for record in found)):
             raise typer.Exit(code)
         return

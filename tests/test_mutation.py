@@ -18,10 +18,13 @@ def total(numbers):
     return found
 """
 CHECK = """\
-import sys
-if sys.argv[2] != "references":
+import pickle, sys
+def run(right, stage, *names):
     from twolayer.kernels.planted import total
-    assert total([5, 7, 9]) == 21
+    assert total([5, 7, 9]) == right
+if __name__ == "__main__":
+    with open(sys.argv[1], "wb") as file:
+        pickle.dump(21, file)
 """
 
 
@@ -47,7 +50,9 @@ def planted(mutants, monkeypatch, tmp_path):
     monkeypatch.setattr(mutants, "PACKAGE", package)
     monkeypatch.setattr(mutants, "CHECK", check)
     monkeypatch.setattr(mutants, "sources", lambda: ["kernels/planted.py"])
-    monkeypatch.setattr(mutants, "stages", lambda file: [("interpreted", "planted")])
+    monkeypatch.setattr(
+        mutants, "stages", lambda mutant: [mutants.Stage(("interpreted", "planted"))]
+    )
     return {one.change: one for one in mutants.mutants_of("kernels/planted.py", SOURCE.encode())}
 
 

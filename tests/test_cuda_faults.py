@@ -25,7 +25,8 @@ SHAPES = {"cuda-samples": (5, 3, 5, 2), "cuda-tiled": (37, 6, 17, 18), "cuda-fus
 
 FAULTS = {  # variant, module, what stands there, what is planted
     "the loss of the last block is lost": (
-        "cuda-fused", "sums", "range(t, len(losses), THREADS)", "range(t, len(losses) - 1, THREADS)",
+        "cuda-fused", "sums", "range(t, len(losses), THREADS)",
+        "range(t, len(losses) - 1, THREADS)",
     ),
     "finish leaves out the last part": (
         "cuda-tiled", "sums", "for p in range(y, gVs.shape[0], lanes)",

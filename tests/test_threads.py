@@ -149,6 +149,24 @@ def test_settings_of_blas_are_put_back_by_threads_that_overlap(run_python):
 
 
 @two_cpus
+@two_cpus
+def test_blas_has_one_thread_while_numba_has_several(monkeypatch):
+    plan = make_plan(tl.variants.get("numba-blas"), 2)
+    seen = []
+    for name in ("_kernel", "_predict"):
+        kernel = getattr(plan, name)
+
+        def run(*arguments, kernel=kernel):
+            seen.extend(pool.num_threads for pool in threads._blas_pools())
+            return kernel(*arguments)
+
+        monkeypatch.setattr(plan, name, run)
+    plan.gradient()
+    plan.predict(plan.X)
+    assert len(seen) >= 2
+    assert set(seen) == {1}
+
+
 def test_settings_of_blas_are_put_back_after_an_error():
     before = blas_settings()
     with pytest.raises(KeyError), threads.blas_threads(1 if before[0] != 1 else 2):

@@ -148,6 +148,12 @@ NARROW = Stage(
 TILES = Stage(
     ("pytest", "tests/test_simd.py", "-k", "not narrower and not _agree_too and not _of_other_")
 )
+SAID = Stage(
+    (
+        "pytest", "tests/test_interface.py", "tests/test_threads.py", "-k",
+        "declares or what_it_is or blas_has",
+    )
+)  # fmt: skip
 BITS = "signed_zero or keep_the_type or stays_float32 or nothing_is_called or vectorized"
 SLOW_CACHE = "second_process or another_file or at_once or two_copies"
 
@@ -157,8 +163,7 @@ def stages(mutant: Mutant) -> list[Stage]:
     folder, name = Path(mutant.file).parent.name, Path(mutant.file).stem
     if folder == "variants":
         name = name.replace("_", "-")
-        pages = [Stage(("pytest", "tests/test_registry.py", "tests/test_machine.py"))]
-        return [Stage(("interpreted", name)), *pages]
+        return [*_interpreted(name), SAID]
     if name.startswith("elementary"):
         return [
             Stage(("elementary", mutant.function)),

@@ -96,11 +96,13 @@ def test_equivalent_ones_leave_the_count_and_are_told_where_they_do_not_survive(
         planted["found > 100 → (found >= 100)"],
     )
     found = {caught.key: "a check", survivor.key: ""}
-    entries = [{"function": "total", "change": one.change} for one in (caught, survivor)]
+    entries = [
+        {"file": one.file, "line": one.text, "changes": [one.change]} for one in (caught, survivor)
+    ]
     text = mutants.summary([caught, survivor], found, entries)
     assert "1 of     1 100.0%, 1 equivalent" in text
     assert text.count("no survivor any more") == 1
-    assert f"no survivor any more: {entries[0]}" in text
+    assert f"{caught.text}: {caught.change}" in text
 
 
 def test_the_real_sources_give_mutants_that_compile(mutants):
@@ -121,4 +123,5 @@ def test_every_entry_of_the_list_means_a_mutant(mutants):
     ]
     for entry in mutants.tomllib.loads(mutants.EQUIVALENT.read_text())["mutant"]:
         assert entry["reason"]
-        assert any(mutants.matches(entry, one) for one in every), entry
+        meant = {one.change for one in every if mutants.matches(entry, one)}
+        assert meant == set(entry["changes"]), entry

@@ -6,6 +6,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 from threadpoolctl import ThreadpoolController
@@ -165,6 +166,30 @@ def test_blas_has_one_thread_while_numba_has_several(monkeypatch):
     plan.predict(plan.X)
     assert len(seen) >= 2
     assert set(seen) == {1}
+
+
+@two_cpus
+def test_a_plan_asks_numba_for_its_threads(monkeypatch):
+    """Where Numba was set to fewer before."""
+    _, net, X, Y, theta = cases.problem(NET, tl.Shape(4000, 7, 9, 3), "float32")
+    plan = tl.variants.get("numba-fused").plan(net, X, Y, theta, 2)
+    seen = []
+    for name in ("_epoch", "_predict"):
+        kernel = getattr(plan, name)
+
+        def run(*arguments, kernel=kernel):
+            seen.append(numba.get_num_threads())
+            return kernel(*arguments)
+
+        monkeypatch.setattr(plan, name, run)
+    before = numba.get_num_threads()
+    numba.set_num_threads(1)
+    try:
+        plan.step(0.1)
+        plan.predict(X)
+    finally:
+        numba.set_num_threads(before)
+    assert seen == [2, 2]
 
 
 def test_settings_of_blas_are_put_back_after_an_error():

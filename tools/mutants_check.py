@@ -56,7 +56,7 @@ def problems() -> Iterator[tuple[str, cases.Case]]:
             for i, shape in enumerate(shapes):
                 networks = NETWORKS if shape == (5, 3, 17, 2) else NETWORKS[i % 4 :: 5]
                 if shape[3] == 1 and i:
-                    networks = [("tanh", "logistic"), ("elu", "squared")]
+                    networks = [("tanh", "logistic"), ("elu", "squared"), ("sigmoid", "squared")]
                 few = (dtype == "float32" and group != "tiny") or min(shape[:3]) > 30
                 for net in networks[:1] if few else networks:
                     yield group, cases.problem(tl.Network(*net), tl.Shape(*shape), dtype, i)
@@ -192,7 +192,7 @@ def check_variants(stored: list[Any], compiled: bool, names: list[str]) -> None:
             groups = ("tiny", "own", "adversarial") if number == 0 else ("tiny", "cut")
             if compiled:
                 few = case.net.activation == "tanh" and case.net.loss in ("squared", "softmax")
-                groups = ("tiny", "cut") if number == 0 and few else ()
+                groups = {0: ("tiny", "cut"), 2: ("cut",)}.get(number, ()) if few else ()
             if group in groups:
                 todo.append((case.shape.flops(), number, case, right))
     todo.sort(key=lambda one: one[:2])

@@ -97,7 +97,7 @@ def test_equivalent_ones_leave_the_count_and_are_told_where_they_do_not_survive(
     )
     found = {caught.key: "a check", survivor.key: ""}
     entries = [
-        {"file": one.file, "line": one.text, "changes": [one.change]} for one in (caught, survivor)
+        {"file": one.file, "line": one.text, "changes": [one.new]} for one in (caught, survivor)
     ]
     text = mutants.summary([caught, survivor], found, entries)
     assert "1 of     1 100.0%, 1 equivalent" in text
@@ -123,5 +123,5 @@ def test_every_entry_of_the_list_means_a_mutant(mutants):
     ]
     for entry in mutants.tomllib.loads(mutants.EQUIVALENT.read_text())["mutant"]:
         assert entry["reason"]
-        meant = {one.change for one in every if mutants.matches(entry, one)}
+        meant = {one.new for one in every if mutants.matches(entry, one)}
         assert meant == set(entry["changes"]), entry

@@ -195,7 +195,7 @@ STAGES = {
     "blocks": [*_interpreted("numba-blas"), *_compiled("numba-blas")],
     "address": [*_interpreted("numba-loops"), *_compiled("numba-loops")],
     "blas": [*_interpreted("numba-blas"), *_compiled("numba-blas")],
-    "fused": _interpreted("numba-fused"),
+    "fused": [*_interpreted("numba-fused"), *_compiled("numba-fused")],
     "simd": [NARROW, *_interpreted("numba-fused"), TILES],
     "tiles": [NARROW, TILES],
     "updates": [*_interpreted("numba-loops"), *_compiled("numba-loops")],
@@ -312,7 +312,7 @@ def interval(caught: int, total: int) -> tuple[float, float]:
 def matches(entry: dict[str, Any], mutant: Mutant) -> bool:
     """Whether an entry of the list of equivalents means a mutant."""
     same = entry["file"] == mutant.file and entry["line"] == mutant.text
-    return same and mutant.change in entry["changes"]
+    return same and mutant.new in entry["changes"]
 
 
 def summary(wanted: list[Mutant], found: dict[str, str], equivalent: list[dict[str, Any]]) -> str:

@@ -199,7 +199,8 @@ def check_variants(stored: list[Any], compiled: bool, names: list[str]) -> None:
     settings = ways()
     for flops, number, case, right in todo:
         for place, name, value in settings[number]:
-            setattr(place, name, value)
+            if not compiled or name == "block_rows":  # compiled panels are two vectors wide
+                setattr(place, name, value)
         for name in names:
             slow = name in ("python-loops", "numba-loops", "numba-parallel")
             if compiled or not slow or flops <= 3e5:

@@ -35,7 +35,7 @@ class Mutant(NamedTuple):
     new: str
     start: int
     end: int
-    text: str  # the line where it starts
+    text: str  # the line where it starts, with « before and » behind what is replaced of it
 
     @property
     def change(self) -> str:
@@ -61,8 +61,11 @@ def mutants_of(file: str, text: bytes) -> list[Mutant]:
         old = text[start:end].decode()
         if isinstance(node, ast.expr) and not isinstance(node, (ast.Constant, ast.Name)):
             new = f"({new})"
-        line = lines[node.lineno - 1].decode().strip()
-        found.append(Mutant(file, node.lineno, function, kind, old, new, start, end, line))
+        line, column = lines[node.lineno - 1].rstrip(), start - starts[node.lineno - 1]
+        stop = min(column + end - start, len(line))
+        marked = line[:column].lstrip(), "«".encode(), line[column:stop], "»".encode(), line[stop:]
+        shown = b"".join(marked).decode()
+        found.append(Mutant(file, node.lineno, function, kind, old, new, start, end, shown))
     return sorted(set(found), key=lambda one: (one.start, one.end, one.kind, one.new))
 
 

@@ -163,7 +163,7 @@ def stages(mutant: Mutant) -> list[Stage]:
     folder, name = Path(mutant.file).parent.name, Path(mutant.file).stem
     if folder == "variants":
         name = name.replace("_", "-")
-        return [*_interpreted(name), SAID]
+        return [SAID, *_interpreted(name)]
     if name.startswith("elementary"):
         return [
             Stage(("elementary", mutant.function)),
@@ -187,7 +187,7 @@ def _pytest(*words: str) -> list[Stage]:
 FORMS = _interpreted("python-loops", "numpy-samples", "numpy", "numba-loops", "numba-blas")
 STAGES = {
     "activations": [*FORMS, *_pytest("tests/test_activations.py")],
-    "losses": [*FORMS, *_pytest("tests/test_oracle.py")],
+    "losses": [*FORMS, *_pytest("tests/test_oracle.py"), *_compiled("numba-blas")],
     "loops": [
         *_interpreted("numba-loops", "numba-parallel", "python-loops", "numba-blas"),
         *_compiled("numba-loops", "numba-parallel"),

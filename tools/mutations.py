@@ -61,10 +61,11 @@ def mutants_of(file: str, text: bytes) -> list[Mutant]:
         old = text[start:end].decode()
         if isinstance(node, ast.expr) and not isinstance(node, (ast.Constant, ast.Name)):
             new = f"({new})"
-        line, column = lines[node.lineno - 1].rstrip(), start - starts[node.lineno - 1]
-        stop = min(column + end - start, len(line))
-        marked = line[:column].lstrip(), "«".encode(), line[column:stop], "»".encode(), line[stop:]
-        shown = b"".join(marked).decode()
+        line = lines[node.lineno - 1].rstrip()
+        first = node.col_offset
+        last = min(first + end - start, len(line))
+        parts = line[:first].lstrip(), "«".encode(), line[first:last], "»".encode(), line[last:]
+        shown = b"".join(parts).decode()
         found.append(Mutant(file, node.lineno, function, kind, old, new, start, end, shown))
     return sorted(set(found), key=lambda one: (one.start, one.end, one.kind, one.new))
 

@@ -18,9 +18,11 @@ def total(numbers):
     return found
 """
 CHECK = """\
-import pickle, sys
+import pickle, sys, time
 def run(right, stage, *names):
     from twolayer.kernels.planted import total
+    while total([]):
+        time.sleep(1)
     assert total([5, 7, 9]) == right
 if __name__ == "__main__":
     with open(sys.argv[1], "wb") as file:
@@ -49,6 +51,8 @@ def planted(mutants, monkeypatch, tmp_path):
     check.write_text(CHECK)
     monkeypatch.setattr(mutants, "PACKAGE", package)
     monkeypatch.setattr(mutants, "CHECK", check)
+    monkeypatch.setattr(mutants, "_LEAST", 3.0)
+    monkeypatch.setattr(mutants, "_TIMES", 0)
     monkeypatch.setattr(mutants, "sources", lambda: ["kernels/planted.py"])
     monkeypatch.setattr(
         mutants, "stages", lambda mutant: [mutants.Stage(("interpreted", "planted"))]
@@ -79,8 +83,10 @@ def test_a_caught_one_and_a_survivor_are_told_apart(mutants, planted, tmp_path):
         planted["found > 100 → (found >= 100)"],
     )
     results = tmp_path / "results.jsonl"
-    found = mutants.run([caught, survivor], results, 2)
+    endless = planted["0 → 1"]
+    found = mutants.run([caught, survivor, endless], results, 2)
     assert "AssertionError" in found[caught.key]
+    assert "took more than 3 s" in found[endless.key]
     assert found[survivor.key] == ""
     text = mutants.summary([caught, survivor], found, [])
     assert "1 of     2  50.0%" in text

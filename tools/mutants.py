@@ -1,10 +1,11 @@
 """Change the sources of `kernels/` and `variants/`, one place at a time, and see what finds it out.
 
-Run `make mutants`, or `python tools/mutants.py --sample 150`. Each change is made in a copy of the
-package, and the checks of that file run on the copy until one fails: `tools/mutants_check.py`,
-interpreted with tiny blocks and compiled, and tests of the project. mutmut and cosmic-ray do not
-serve: they know neither linked folders, nor checks that differ from file to file, nor strides to
-exchange, and mutmut's switches inside of functions are nothing that Numba compiles.
+Run `make mutants`, or `python tools/mutants.py --sample 300`. Each change is made in a copy of the
+package, and the checks of that file run on the copy until one fails, in children of
+`mutants_server.py`: `mutants_check.py`, interpreted with tiny blocks and compiled, and tests of the
+project. mutmut and cosmic-ray do not serve: they know neither linked folders, nor checks that
+differ from file to file, nor strides to exchange, and mutmut's switches inside of functions are
+nothing that Numba compiles.
 
 What is known of the same sources is not run again. `tools/mutants_equivalent.toml` lists survivors
 that are no mistakes, with the reasons; the share is that of the others.

@@ -191,7 +191,7 @@ def check_variants(stored: list[Any], compiled: bool, names: list[str]) -> None:
         for number in range(4):
             groups = ("tiny", "own", "adversarial") if number == 0 else ("tiny", "cut")
             if compiled:
-                few = case.net.activation == "tanh" and case.net.loss in ("squared", "softmax")
+                few = case.net.activation == "tanh" and case.net.loss != "squared_logistic"
                 groups = {0: ("tiny", "cut"), 2: ("cut",)}.get(number, ()) if few else ()
             if group in groups:
                 todo.append((case.shape.flops(), number, case, right))

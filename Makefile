@@ -37,7 +37,8 @@ test-cuda:
 	@$(MAKE) --no-print-directory VENV=$(CUDA_VENV) $(CUDA_VENV)/.cuda-test
 	NUMBA_ENABLE_CUDASIM=1 $(CUDA_VENV)/bin/python -m pytest -n logical --maxprocesses=4 \
 	  --dist=worksteal tests/test_cuda_checker.py tests/test_cuda_simulator.py \
-	  tests/test_cuda_planes.py tests/test_cuda_packed.py tests/test_cuda_wgmma.py $(ARGS)
+	  tests/test_cuda_planes.py tests/test_cuda_packed.py tests/test_cuda_wgmma.py \
+	  tests/test_cuda_faults.py $(ARGS)
 	$(CUDA_VENV)/bin/python -m pytest -n logical --maxprocesses=4 tests/test_cuda_code.py $(ARGS)
 
 # Coverage does not see compiled code; tests/test_interpreted.py runs it interpreted.
@@ -45,7 +46,7 @@ coverage: $(VENV)/.test $(GPU)
 	$(PYTEST) -m "not slow" --cov --cov-report=
 	$(BIN)/python -m coverage report --skip-covered --show-missing
 
-# Hours for all of them; ARGS="--sample 150 -j 2" for some, ARGS="--only kernels/fused.py" for a file.
+# Hours for all of them; ARGS="--sample 300 -j 2" for some, ARGS="--only kernels/fused.py" for a file.
 # .mutants.jsonl keeps what is known, so that a run that was stopped goes on.
 mutants: $(VENV)/.test
 	$(BIN)/python tools/mutants.py $(ARGS)

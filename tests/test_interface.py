@@ -360,19 +360,25 @@ def base_of(array):
     return array
 
 
+WIDE = [  # what one size alone takes is most of it; more rows than blocks in each of two threads
+    tl.Shape(300, 3, 700, 900), tl.Shape(600, 900, 70, 2), tl.Shape(6000, 9, 5, 3),
+    tl.Shape(600, 1, 2000, 1), tl.Shape(600, 2000, 1, 1), tl.Shape(600, 1, 1, 2000),
+]  # fmt: skip
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", [n for n in tl.variants.names() if n.startswith("numba")])
-def test_a_plan_declares_all_that_it_holds(name, dtype):
-    """For wide layers, where what follows M and K alone is most of it, and for narrow ones."""
+def test_a_plan_declares_what_it_holds(name, dtype):
     variant = tl.variants.get(name)
     net = tl.Network("tanh", "squared")
-    for shape in (tl.Shape(300, 3, 700, 900), tl.Shape(300, 900, 70, 2), tl.Shape(500, 9, 5, 3)):
-        for threads in range(1, tl.machine.cpu_count() + 1):
+    for shape in WIDE:
+        for threads in range(1, min(2, tl.machine.cpu_count()) + 1):
             case = cases.problem(net, shape, dtype)
             plan = variant.plan(net, case.X, case.Y, case.theta, threads)
             held = memory_of(plan)
             declared = variant.workspace(shape, np.dtype(dtype).itemsize, threads)
-            assert held <= declared + 4096 * threads, (shape, threads)  # lines that rows begin on
+            lines = 1024 + 256 * threads  # that rows begin on
+            assert declared <= held <= declared + lines, (shape, threads)
 
 
 def test_the_one_line_form(variant):
@@ -389,6 +395,9 @@ def test_a_variant_says_what_it_is():
         assert found.name == name
         assert found.device in ("cpu", "cuda", "cluster", "any")
         assert found.summary
+        if found.device == "cpu":
+            alone = name in ("python-loops", "numpy-samples", "numba-loops")
+            assert found.parallel is not alone
         assert "\n" not in found.summary
         assert found.unavailable() is None or isinstance(found.unavailable(), str)
 

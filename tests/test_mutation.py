@@ -18,10 +18,15 @@ def total(numbers):
     return found
 """
 CHECK = """\
-import sys
-if sys.argv[2] != "references":
+import pickle, sys, time
+def run(right, stage, *names):
     from twolayer.kernels.planted import total
-    assert total([5, 7, 9]) == 21
+    while total([]):
+        time.sleep(1)
+    assert total([5, 7, 9]) == right
+if __name__ == "__main__":
+    with open(sys.argv[1], "wb") as file:
+        pickle.dump(21, file)
 """
 
 
@@ -46,8 +51,12 @@ def planted(mutants, monkeypatch, tmp_path):
     check.write_text(CHECK)
     monkeypatch.setattr(mutants, "PACKAGE", package)
     monkeypatch.setattr(mutants, "CHECK", check)
+    monkeypatch.setattr(mutants, "_LEAST", 3.0)
+    monkeypatch.setattr(mutants, "_TIMES", 0)
     monkeypatch.setattr(mutants, "sources", lambda: ["kernels/planted.py"])
-    monkeypatch.setattr(mutants, "stages", lambda file: [("interpreted", "planted")])
+    monkeypatch.setattr(
+        mutants, "stages", lambda mutant: [mutants.Stage(("interpreted", "planted"))]
+    )
     return {one.change: one for one in mutants.mutants_of("kernels/planted.py", SOURCE.encode())}
 
 
@@ -74,8 +83,10 @@ def test_a_caught_one_and_a_survivor_are_told_apart(mutants, planted, tmp_path):
         planted["found > 100 → (found >= 100)"],
     )
     results = tmp_path / "results.jsonl"
-    found = mutants.run([caught, survivor], results, 2)
+    endless = planted["0 → 1"]
+    found = mutants.run([caught, survivor, endless], results, 2)
     assert "AssertionError" in found[caught.key]
+    assert "took more than 3 s" in found[endless.key]
     assert found[survivor.key] == ""
     text = mutants.summary([caught, survivor], found, [])
     assert "1 of     2  50.0%" in text
@@ -91,11 +102,13 @@ def test_equivalent_ones_leave_the_count_and_are_told_where_they_do_not_survive(
         planted["found > 100 → (found >= 100)"],
     )
     found = {caught.key: "a check", survivor.key: ""}
-    entries = [{"function": "total", "change": one.change} for one in (caught, survivor)]
+    entries = [
+        {"file": one.file, "line": one.text, "changes": [one.new]} for one in (caught, survivor)
+    ]
     text = mutants.summary([caught, survivor], found, entries)
     assert "1 of     1 100.0%, 1 equivalent" in text
     assert text.count("no survivor any more") == 1
-    assert f"no survivor any more: {entries[0]}" in text
+    assert f"{caught.text}: {caught.change}" in text
 
 
 def test_the_real_sources_give_mutants_that_compile(mutants):
@@ -116,4 +129,5 @@ def test_every_entry_of_the_list_means_a_mutant(mutants):
     ]
     for entry in mutants.tomllib.loads(mutants.EQUIVALENT.read_text())["mutant"]:
         assert entry["reason"]
-        assert any(mutants.matches(entry, one) for one in every), entry
+        meant = {one.new for one in every if mutants.matches(entry, one)}
+        assert meant == set(entry["changes"]), entry

@@ -6,6 +6,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 from threadpoolctl import ThreadpoolController
@@ -149,6 +150,48 @@ def test_settings_of_blas_are_put_back_by_threads_that_overlap(run_python):
 
 
 @two_cpus
+@two_cpus
+def test_blas_has_one_thread_while_numba_has_several(monkeypatch):
+    plan = make_plan(tl.variants.get("numba-blas"), 2)
+    seen = []
+    for name in ("_kernel", "_predict"):
+        kernel = getattr(plan, name)
+
+        def run(*arguments, kernel=kernel):
+            seen.extend(pool.num_threads for pool in threads._blas_pools())
+            return kernel(*arguments)
+
+        monkeypatch.setattr(plan, name, run)
+    plan.gradient()
+    plan.predict(plan.X)
+    assert len(seen) >= 2
+    assert set(seen) == {1}
+
+
+@two_cpus
+def test_a_plan_asks_numba_for_its_threads(monkeypatch):
+    """Where Numba was set to fewer before."""
+    _, net, X, Y, theta = cases.problem(NET, tl.Shape(4000, 7, 9, 3), "float32")
+    plan = tl.variants.get("numba-fused").plan(net, X, Y, theta, 2)
+    seen = []
+    for name in ("_epoch", "_predict"):
+        kernel = getattr(plan, name)
+
+        def run(*arguments, kernel=kernel):
+            seen.append(numba.get_num_threads())
+            return kernel(*arguments)
+
+        monkeypatch.setattr(plan, name, run)
+    before = numba.get_num_threads()
+    numba.set_num_threads(1)
+    try:
+        plan.step(0.1)
+        plan.predict(X)
+    finally:
+        numba.set_num_threads(before)
+    assert seen == [2, 2]
+
+
 def test_settings_of_blas_are_put_back_after_an_error():
     before = blas_settings()
     with pytest.raises(KeyError), threads.blas_threads(1 if before[0] != 1 else 2):

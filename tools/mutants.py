@@ -1,10 +1,11 @@
 """Change the sources of `kernels/` and `variants/`, one place at a time, and see what finds it out.
 
-Run `make mutants`, or `python tools/mutants.py --sample 150`. Each change is made in a copy of the
-package, and the checks of that file run on the copy until one fails: `tools/mutants_check.py`,
-interpreted with tiny blocks and compiled, and tests of the project. mutmut and cosmic-ray do not
-serve: they know neither linked folders, nor checks that differ from file to file, nor strides to
-exchange, and mutmut's switches inside of functions are nothing that Numba compiles.
+Run `make mutants`, or `python tools/mutants.py --sample 300`. Each change is made in a copy of the
+package, and the checks of that file run on the copy until one fails, in children of
+`mutants_server.py`: `mutants_check.py`, interpreted with tiny blocks and compiled, and tests of the
+project. mutmut and cosmic-ray do not serve: they know neither linked folders, nor checks that
+differ from file to file, nor strides to exchange, and mutmut's switches inside of functions are
+nothing that Numba compiles.
 
 What is known of the same sources is not run again. `tools/mutants_equivalent.toml` lists survivors
 that are no mistakes, with the reasons; the share is that of the others.
@@ -13,24 +14,26 @@ that are no mistakes, with the reasons; the share is that of the others.
 from __future__ import annotations
 
 import argparse
-import contextlib
+import compileall
 import hashlib
+import importlib.util
 import json
+import math
 import os
 import random
 import resource
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-import time
 import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from itertools import pairwise
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, NamedTuple
 
 from mutations import Mutant, mutants_of
 
@@ -38,9 +41,10 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "twolayer"
 EQUIVALENT = ROOT / "tools" / "mutants_equivalent.toml"
 CHECK = ROOT / "tools" / "mutants_check.py"
+SERVER = ROOT / "tools" / "mutants_server.py"
 
-_LEAST = 20.0  # seconds that a check may take in any case
-_TIMES = 10  # and how many times as long as on the sources as they are
+_LEAST = 5.0  # seconds that a check may take in any case
+_TIMES = 4  # and how many times as long as on the sources as they are
 
 
 def sources() -> list[str]:
@@ -55,55 +59,64 @@ class Lab:
     """A copy of the package, in which one mutant after the other is put and checked."""
 
     def __init__(self, folder: Path, references: Path) -> None:
-        self.folder, self.references = folder, references
+        self.home, self.references = folder / "home", references
         self.package = folder / "src" / "twolayer"
         ignore = shutil.ignore_patterns("__pycache__")
         shutil.copytree(PACKAGE, self.package, ignore=ignore)  # the links become folders
+        compileall.compile_dir(self.package, quiet=2)
+        self._servers: dict[bool, Any] = {}
 
-    def run(self, stage: tuple[str, ...], limit: float) -> tuple[str, float]:
+    def run(self, stage: Stage, limit: float) -> tuple[str, float]:
         """How a check ended, "" where it passed, and its seconds."""
-        home = self.folder / "home"  # whatever a mutant writes or removes lies in here
-        shutil.rmtree(home, ignore_errors=True)
-        home.mkdir()
-        environment = os.environ | {
-            "PYTHONPATH": str(self.package.parent), "PYTHONDONTWRITEBYTECODE": "1",
-            "HOME": str(home), "XDG_CACHE_HOME": str(home), "TMPDIR": str(home),
-            "NUMBA_CACHE_DIR": str(home), "NUMBA_NUM_THREADS": "4",
-            "NUMBA_DISABLE_JIT": str(int(stage[0] == "interpreted")),
+        shutil.rmtree(self.home, ignore_errors=True)  # where a mutant writes or removes things
+        self.home.mkdir()
+        log = self.home.parent / "log"
+        server = self._server(stage.words[0] == "interpreted")
+        request = {
+            "stage": [str(ROOT / w) if w.startswith("tests/") else w for w in stage.words],
+            "environment": dict(stage.environment), "limit": limit, "log": str(log),
         }  # fmt: skip
-        command = [sys.executable, str(CHECK), str(self.references), *stage]
-        if stage[0] == "pytest":
-            command = [
-                sys.executable, "-m", "pytest", "-qx", "-p", "no:cacheprovider", "-m", "not slow",
-                *(str(ROOT / word) if word.startswith("tests/") else word for word in stage[1:]),
-            ]  # fmt: skip
-        started = time.monotonic()
-        process = subprocess.Popen(
-            command, env=environment, cwd=home, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, errors="replace", start_new_session=True, preexec_fn=_limit_memory,
-        )  # fmt: skip
-        try:
-            output, _ = process.communicate(timeout=limit)
-            lines = output.strip().splitlines() or [""]
-            how = "" if process.returncode == 0 else f"{process.returncode}: {lines[-1][:160]}"
-        except subprocess.TimeoutExpired:
+        print(json.dumps(request), file=server.stdin, flush=True)
+        answer = json.loads(server.stdout.readline())
+        lines = log.read_text(errors="replace").strip().splitlines() or [""]
+        how = "" if answer["code"] == 0 else f"{answer['code']}: {lines[-1][:160]}"
+        if answer["code"] is None:
             how = f"took more than {limit:.0f} s"
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        return how, time.monotonic() - started
+        return how, answer["seconds"]
 
-    def check(self, mutant: Mutant, limits: dict[tuple[str, ...], float]) -> str:
+    def _server(self, interpreted: bool) -> Any:
+        if interpreted not in self._servers:
+            home = str(self.home)
+            environment = os.environ | {
+                "PYTHONPATH": str(self.package.parent), "PYTHONDONTWRITEBYTECODE": "1",
+                "HOME": home, "XDG_CACHE_HOME": home, "TMPDIR": home, "NUMBA_CACHE_DIR": home,
+                "NUMBA_NUM_THREADS": "4", "NUMBA_DISABLE_JIT": str(int(interpreted)),
+                "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            }  # fmt: skip
+            self._servers[interpreted] = subprocess.Popen(
+                [sys.executable, str(SERVER), str(CHECK), str(self.references)], env=environment,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=_limit_memory,
+                cwd=self.package.parent,
+            )  # fmt: skip
+        return self._servers[interpreted]
+
+    def close(self) -> None:
+        """End the servers."""
+        for server in self._servers.values():
+            with server:  # its pipes are closed, and it is waited for
+                pass
+
+    def check(self, mutant: Mutant, limits: dict[Stage, float]) -> str:
         """What found the mutant, or "" where it survived."""
         path = self.package / mutant.file
         text = path.read_bytes()
+        Path(importlib.util.cache_from_source(path)).unlink(missing_ok=True)
         path.write_bytes(text[: mutant.start] + mutant.new.encode() + text[mutant.end :])
         try:
-            for stage in stages(mutant.file):
-                how, _ = self.run(stage, limits[stage])
+            for stage in stages(mutant):
+                how, _ = self.run(stage, limits[stage.like])
                 if how:
-                    return f"{' '.join(stage)}: {how}"
+                    return f"{' '.join(stage.words)}: {how}"
             return ""
         finally:
             path.write_bytes(text)
@@ -114,32 +127,88 @@ def _limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-TILES = ("pytest", "tests/test_simd.py", "-k", "not narrower")
-NUMBA = ("numba-loops", "numba-parallel", "numba-blas", "numba-fused")
-ALL = ("python-loops", "numpy-samples", "numpy", *NUMBA)
+class Stage(NamedTuple):
+    """A check: interpreted or compiled and variants, elementary and a function, or pytest's words;
+    and what the environment is besides.
+    """
+
+    words: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def like(self) -> Stage:
+        """The stage whose time tells how long this one may take."""
+        return Stage(("elementary", "")) if self.words[0] == "elementary" else self
 
 
-def stages(file: str) -> list[tuple[str, ...]]:
-    """The checks of a file: the quick ones first."""
-    folder, name = Path(file).parent.name, Path(file).stem
+# The tiles of narrow vectors are fewer; their code is emitted by the same lines.
+NARROW = Stage(
+    ("pytest", "tests/test_simd.py", "-k", "every_height or dots_over or panels_hold"),
+    (("TWOLAYER_VECTOR_BYTES", "16"),),
+)
+TILES = Stage(
+    ("pytest", "tests/test_simd.py", "-k", "not narrower and not _agree_too and not _of_other_")
+)
+SAID = Stage(
+    (
+        "pytest", "tests/test_blocks.py", "tests/test_interface.py", "tests/test_threads.py", "-k",
+        "test_blocks or declares or what_it_is or while_numba_has or asks_numba",
+    )
+)  # fmt: skip
+BITS = "signed_zero or keep_the_type or stays_float32 or nothing_is_called or vectorized"
+SLOW_CACHE = "second_process or another_file or at_once or two_copies"
+
+
+def stages(mutant: Mutant) -> list[Stage]:
+    """The checks of a mutant: the quick ones first."""
+    folder, name = Path(mutant.file).parent.name, Path(mutant.file).stem
     if folder == "variants":
-        return [("interpreted", name.replace("_", "-"))]
-    return {
-        "activations": [("interpreted", *ALL), ("pytest", "tests/test_activations.py")],
-        "losses": [("interpreted", *ALL), ("compiled", "numba-loops", "numba-blas")],
-        "loops": [("interpreted", *NUMBA), ("compiled", "numba-loops", "numba-parallel")],
-        "blocks": [("interpreted", "numba-blas", "numba-fused"), ("compiled", "numba-blas")],
-        "address": [("interpreted", "numba-loops"), ("compiled", "numba-loops")],
-        "blas": [("interpreted", "numba-blas"), ("compiled", "numba-blas")],
-        "fused": [("interpreted", "numba-fused")],
-        "simd": [("interpreted", "numba-fused"), TILES],
-        "tiles": [TILES],
-        "updates": [("interpreted", "numba-loops"), ("compiled", "numba-loops")],
-        "jit": [("compiled", "numba-loops"), ("pytest", "tests/test_cache.py")],
-        "digest": [("pytest", "tests/test_cache.py")],
-        "probes": [("pytest", "tests/test_roofline.py")],
-        "__init__": [("interpreted", "numba-loops"), ("pytest", "tests/test_layout.py")],
-    }.get(name, [("pytest", "tests/test_elementary.py"), ("pytest", "tests/test_activations.py")])
+        name = name.replace("_", "-")
+        return [SAID, *_interpreted(name)]
+    if name.startswith("elementary"):
+        return [
+            Stage(("elementary", mutant.function)),
+            Stage(("pytest", "tests/test_elementary.py", "-k", BITS)),
+        ]
+    return STAGES[name]
+
+
+def _interpreted(*names: str) -> list[Stage]:
+    return [Stage(("interpreted", name)) for name in names]
+
+
+def _compiled(*names: str) -> list[Stage]:
+    return [Stage(("compiled", name)) for name in names]
+
+
+def _pytest(*words: str) -> list[Stage]:
+    return [Stage(("pytest", *words))]
+
+
+FORMS = _interpreted("python-loops", "numpy-samples", "numpy", "numba-loops", "numba-blas")
+STAGES = {
+    "activations": [*FORMS, *_pytest("tests/test_activations.py")],
+    "losses": [*FORMS, *_pytest("tests/test_oracle.py"), *_compiled("numba-blas")],
+    "loops": [
+        *_interpreted("numba-loops", "numba-parallel", "python-loops", "numba-blas"),
+        *_compiled("numba-loops", "numba-parallel"),
+    ],
+    "blocks": [*_interpreted("numba-blas"), *_compiled("numba-blas")],
+    "address": [*_interpreted("numba-loops"), *_compiled("numba-loops")],
+    "blas": [*_interpreted("numba-blas"), *_compiled("numba-blas")],
+    "fused": [*_interpreted("numba-fused"), *_compiled("numba-fused")],
+    "simd": [NARROW, *_interpreted("numba-fused"), TILES],
+    "tiles": [NARROW, TILES],
+    "updates": [*_interpreted("numba-loops"), *_compiled("numba-loops")],
+    "jit": [
+        *_pytest("tests/test_cache.py", "-k", f"not ({SLOW_CACHE})"),
+        *_pytest("tests/test_cache.py", "-k", SLOW_CACHE),
+    ],
+    "digest": _pytest("tests/test_cache.py", "-k", "another_file"),
+    "probes": _pytest("tests/test_roofline.py"),
+    "target": [NARROW, TILES, *_pytest("tests/test_roofline.py")],
+    "__init__": [*_interpreted("numba-loops"), *_pytest("tests/test_layout.py")],
+}
 
 
 def digest() -> str:
@@ -154,44 +223,62 @@ def run(wanted: list[Mutant], results: Path, jobs: int) -> dict[str, str]:
     """What found each mutant, by its key; what the file of results knows is taken from there."""
     now = digest()
     known: dict[str, str] = {}
+    limits: dict[Stage, float] = {}
     for line in results.read_text().splitlines() if results.exists() else []:
         entry = json.loads(line)
-        if entry["digest"] == now:
+        if entry["digest"] == now and "stage" in entry:
+            words, environment = entry["stage"]
+            limits[Stage(tuple(words), tuple(map(tuple, environment)))] = entry["limit"]
+        elif entry["digest"] == now:
             known[entry["key"]] = entry["found"]
     left = [mutant for mutant in wanted if mutant.key not in known]
     if not left:
         return known
-    with tempfile.TemporaryDirectory() as folder, results.open("a") as log:
+    needed = {stage.like for mutant in left for stage in stages(mutant)} - set(limits)
+    chance = random.Random(0)
+    chance.shuffle(left)  # so that what is known of a run that was stopped is a sample
+    with ExitStack() as ending:
+        folder = ending.enter_context(tempfile.TemporaryDirectory())
+        log = ending.enter_context(results.open("a"))
         references = Path(folder) / "references"
         subprocess.run(
-            [sys.executable, str(CHECK), str(references), "references"], check=True,
+            [sys.executable, str(CHECK), str(references)], check=True,
             env=os.environ | {"PYTHONPATH": str(PACKAGE.parent)},
         )  # fmt: skip
         labs: SimpleQueue[Lab] = SimpleQueue()
         for number in range(jobs):
-            labs.put(Lab(Path(folder) / str(number), references))
-        limits = _limits(labs, sorted({s for mutant in left for s in stages(mutant.file)}))
+            labs.put(ending.enter_context(closing(Lab(Path(folder) / str(number), references))))
 
-        def check(mutant: Mutant) -> str:
+        def note(text: str, **entry: Any) -> None:
+            print(json.dumps({"digest": now} | entry, ensure_ascii=False), file=log, flush=True)
+            print(f"\r{text:79}", end="", file=sys.stderr, flush=True)
+
+        def in_a_lab(use: Any) -> Any:
             lab = labs.get()
             try:
-                return lab.check(mutant, limits)
+                return use(lab)
             finally:
                 labs.put(lab)
 
         with ThreadPoolExecutor(jobs) as pool, _interrupted(pool):
-            for i, (mutant, found) in enumerate(zip(left, pool.map(check, left), strict=True), 1):
-                known[mutant.key] = found
-                entry = {"digest": now, "key": mutant.key, "found": found, "change": mutant.change}
-                print(json.dumps(entry, ensure_ascii=False), file=log, flush=True)
+            order = sorted(needed)
+            found = pool.map(lambda stage: in_a_lab(lambda lab: _limit(lab, stage)), order)
+            for stage, limit in zip(order, found, strict=True):
+                limits[stage] = limit
+                note(f"limits: {stage.words[-1]}", stage=stage, limit=limit)
+            ends = pool.map(lambda one: in_a_lab(lambda lab: lab.check(one, limits)), left)
+            for i, (mutant, how) in enumerate(zip(left, ends, strict=True), 1):
+                known[mutant.key] = how
                 survivors = sum(not known[one.key] for one in left[:i])
-                progress = f"{i} of {len(left)} mutants, {survivors} survive; {mutant.file}"
-                print(f"\r{progress:79}", end="", file=sys.stderr, flush=True)
+                note(
+                    f"{i} of {len(left)} mutants, {survivors} survive; {mutant.file}",
+                    key=mutant.key, found=how, change=mutant.change,
+                )  # fmt: skip
         print(file=sys.stderr)
     return known
 
 
-@contextlib.contextmanager
+@contextmanager
 def _interrupted(pool: ThreadPoolExecutor) -> Iterator[None]:
     """Ctrl+C ends the run, and the summary is of what is known by then."""
     try:
@@ -200,26 +287,36 @@ def _interrupted(pool: ThreadPoolExecutor) -> Iterator[None]:
         pool.shutdown(cancel_futures=True)
 
 
-def _limits(labs: Any, wanted: list[tuple[str, ...]]) -> dict[tuple[str, ...], float]:
-    """The seconds that each check may take. Raises where one fails on the sources as they are."""
-    lab = labs.get()
-    limits = {}
-    for stage in wanted:
-        how, seconds = lab.run(stage, 900)
-        if how:
-            raise SystemExit(f"{' '.join(stage)} fails on the sources as they are: {how}")
-        limits[stage] = max(_LEAST, _TIMES * seconds)
-    labs.put(lab)
-    return limits
+def _limit(lab: Lab, stage: Stage) -> float:
+    """The seconds that a check may take. Raises where it fails on the sources as they are."""
+    how, seconds = lab.run(stage, 900)
+    if how:
+        raise SystemExit(f"{' '.join(stage.words)} fails on the sources as they are: {how}")
+    return max(_LEAST, _TIMES * seconds)
 
 
-def matches(entry: dict[str, str], mutant: Mutant) -> bool:
-    """Whether an entry of the list of equivalents means a mutant; what it leaves out is any."""
-    given = {"file": mutant.file, "function": mutant.function, "change": mutant.change}
-    return all(entry[name] == value for name, value in given.items() if name in entry)
+def sample(wanted: list[Mutant], number: int, seed: int) -> list[Mutant]:
+    """One mutant at random out of each of so many runs of neighbours: of every file its share."""
+    chance = random.Random(seed)
+    ends = [i * len(wanted) // number for i in range(number + 1)]
+    return [wanted[chance.randrange(*pair)] for pair in pairwise(ends)]
 
 
-def summary(wanted: list[Mutant], found: dict[str, str], equivalent: list[dict[str, str]]) -> str:
+def interval(caught: int, total: int) -> tuple[float, float]:
+    """Wilson's 95% interval of a share."""
+    z = 1.96
+    middle = (caught + z * z / 2) / (total + z * z)
+    half = z / (total + z * z) * math.sqrt(caught * (total - caught) / total + z * z / 4)
+    return middle - half, middle + half
+
+
+def matches(entry: dict[str, Any], mutant: Mutant) -> bool:
+    """Whether an entry of the list of equivalents means a mutant."""
+    same = entry["file"] == mutant.file and entry["line"] == mutant.text
+    return same and mutant.new in entry["changes"]
+
+
+def summary(wanted: list[Mutant], found: dict[str, str], equivalent: list[dict[str, Any]]) -> str:
     """The share that was caught, by file and overall, the survivors, and entries that are out."""
     alive = [mutant for mutant in wanted if not found[mutant.key]]
     survivors = [one for one in alive if not any(matches(entry, one) for entry in equivalent)]
@@ -231,13 +328,15 @@ def summary(wanted: list[Mutant], found: dict[str, str], equivalent: list[dict[s
         count = len(total) - same
         share = f"{(count - lost) / count:6.1%}" if count else "     –"
         lines.append(f"{file or 'all':34} {count - lost:5} of {count:5} {share}, {same} equivalent")
+    if count:
+        low, high = interval(count - lost, count)
+        lines[-1] += f"; as a sample, 95% interval {low:.1%} to {high:.1%}"
     lines += [
         f"{one.file}:{one.line}: {one.kind} in {one.function}: {one.change}" for one in survivors
     ]
-    for entry in equivalent:
-        meant = [one for one in wanted if matches(entry, one)]
-        if meant and all(found[one.key] for one in meant):
-            lines.append(f"no survivor any more: {entry}")
+    for one in wanted:
+        if found[one.key] and any(matches(entry, one) for entry in equivalent):
+            lines.append(f"no survivor any more: {one.file}: {one.text}: {one.change}")
     return "\n".join(lines)
 
 
@@ -257,8 +356,7 @@ def main() -> None:
         for mutant in mutants_of(file, (PACKAGE / file).read_bytes())
     ]
     if options.sample is not None and options.sample < len(wanted):
-        chosen = random.Random(options.seed).sample(range(len(wanted)), options.sample)
-        wanted = [wanted[i] for i in sorted(chosen)]
+        wanted = sample(wanted, options.sample, options.seed)
     if options.list:
         for one in wanted:
             print(f"{one.file}:{one.line}: {one.kind} in {one.function}: {one.change}")

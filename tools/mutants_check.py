@@ -1,26 +1,28 @@
-"""One check of a mutant: its variants on small problems with corners, against stored references.
+"""The checks of a mutant: its variants on small problems with corners, against stored references.
 
-`mutants.py` runs it: first on the sources as they are, `mutants_check.py FILE references`, which
-writes what is right and how far off it may be; then on each mutant, `mutants_check.py FILE
-interpreted|compiled VARIANT ...`. So a mistake in a formula that the oracle shares is found too.
-Ends with an exception at the first wrong number.
+`mutants_check.py FILE`, run on the sources as they are, writes to FILE what is right and how far
+off it may be; so a mistake in a formula that the oracle shares is found too. `mutants_server.py`
+calls `run` with that for each mutant. It ends with an exception at the first wrong number.
 """
 
 from __future__ import annotations
 
+import math
 import pickle
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 
 import twolayer as tl
 from twolayer import bounds, cases, interface
-from twolayer.kernels import fused, loops, tiles
+from twolayer.kernels import elementary, fused, loops
 from twolayer.kernels.activations import ACTIVATIONS
 from twolayer.kernels.losses import LOSSES
+from twolayer.kernels.simd import HEIGHT
 from twolayer.kernels.updates import UPDATES
 from twolayer.variants import numba_blas, numba_fused, numpy
 
@@ -29,9 +31,9 @@ SHAPES = {
     "tiny": [(1, 1, 1, 1), (5, 3, 17, 2), (2, 1, 3, 2), (23, 13, 12, 12)],
     # Several parts of d, panels of M and of K, blocks in a chunk and chunks, all with an edge; the
     # last two are for products by dots.
-    "cut": [(35, 26, 21, 19), (49, 30, 50, 1), (19, 13, 53, 1)],
+    "cut": [(35, 26, 21, 19), (37, 26, 37, 1), (19, 13, 53, 1)],
     # As the variants themselves decide: X spread, d in parts, an update on several threads.
-    "own": [(70, 17, 33, 3), (3, 300, 5, 2), (1031, 3, 5, 2), (40, 300, 131, 2), (700, 33, 70, 35)],
+    "own": [(70, 17, 33, 3), (3, 300, 5, 2), (1031, 3, 5, 2), (40, 300, 131, 2), (500, 33, 70, 35)],
 }
 NETWORKS = [
     *(("tanh", loss) for loss in LOSSES),
@@ -54,8 +56,9 @@ def problems() -> Iterator[tuple[str, cases.Case]]:
             for i, shape in enumerate(shapes):
                 networks = NETWORKS if shape == (5, 3, 17, 2) else NETWORKS[i % 4 :: 5]
                 if shape[3] == 1 and i:
-                    networks = [("tanh", "logistic"), ("elu", "squared")]
-                for net in networks if dtype == "float64" or group != "cut" else networks[:1]:
+                    networks = [("tanh", "logistic"), ("elu", "squared"), ("sigmoid", "squared")]
+                few = (dtype == "float32" and group != "tiny") or min(shape[:3]) > 30
+                for net in networks[:1] if few else networks:
                     yield group, cases.problem(tl.Network(*net), tl.Shape(*shape), dtype, i)
         for net in NETWORKS:
             for case in cases.adversarial(tl.Network(*net), dtype):
@@ -152,51 +155,131 @@ def check(variant: interface.Variant, case: Any, expected: dict[str, tuple[Any, 
         assert (one == old).all(), f"{where}: what is the caller's has changed"
 
 
-def cut(number: int) -> None:
-    """Let the variants cut a problem into small blocks, parts and chunks, in one of three ways."""
-    block, lanes, spread = [(5, 8, True), (13, 4, False), (24, 16, True)][number]
-    groups = -(-block // 8) * 8 * tiles.HEIGHT
-    numba_blas.block_rows = lambda shape, itemsize: min(block, shape.n)
-    numba_fused.block_rows = lambda shape, itemsize: block
-    numba_fused.product_depth = lambda d, itemsize: tiles.HEIGHT
-    numba_fused.lane_count = lambda itemsize: lanes
-    numba_fused.spread_step = lambda shape, rows, itemsize: groups * spread
-    numba_fused._SMALL = 0
-    loops._LEAST_ROWS = 4
-    fused._SMALL = (0, 1 << 15, 0)[number]
-    numpy.NumpyBatch.block = 40
+CUTS = [(5, 8, True), (13, 4, False), (24, 16, True)]  # rows of a block, lanes, whether X is spread
 
 
-def main(file: Path, stage: str, names: list[str]) -> None:
-    """Run one stage of the checks on the named problems, with what `file` holds."""
-    interface.cpu_count = lambda: THREADS  # so many chunks run on any machine
-    if stage == "references":
-        stored = [(group, *case, reference(case)) for group, case in problems()]
-        file.write_bytes(pickle.dumps(stored))
-        return
-    stored = [
-        (group, cases.Case(*case), right) for group, *case, right in pickle.loads(file.read_bytes())
+def ways() -> list[Any]:
+    """As the variants decide themselves, then into small blocks, parts and chunks in three ways."""
+    places = [
+        (numba_blas, "block_rows"), (numba_fused, "block_rows"), (numba_fused, "product_depth"),
+        (numba_fused, "lane_count"), (numba_fused, "spread_step"), (numba_fused, "_SMALL"),
+        (loops, "_LEAST_ROWS"), (fused, "_SMALL"), (numpy.NumpyBatch, "block"),
+    ]  # fmt: skip
+    found = [[(place, name, getattr(place, name)) for place, name in places]]
+    for number, (block, lanes, spread) in enumerate(CUTS):
+        groups = -(-block // 8) * 8 * HEIGHT
+        values = [
+            lambda shape, itemsize, block=block: min(block, shape.n),
+            lambda shape, itemsize, block=block: block,
+            lambda d, itemsize: HEIGHT,
+            lambda itemsize, lanes=lanes: lanes,
+            lambda shape, rows, itemsize, step=groups * spread: step,
+            0, 4, (0, 1 << 15, 0)[number], 40,
+        ]  # fmt: skip
+        found.append([(*place, value) for place, value in zip(places, values, strict=True)])
+    return found
+
+
+def check_variants(stored: list[Any], compiled: bool, names: list[str]) -> None:
+    """Check variants on the stored problems, the small ones first."""
+    found = [
+        (group, cases.Case(name, tl.Network(*net), X, Y, tl.Parameters(*theta)), right)
+        for group, name, net, X, Y, theta, right in stored
     ]
-    variants = [tl.variants.get(name) for name in names]
+    todo = []
+    for group, case, right in found:
+        for number in range(4):
+            groups = ("tiny", "own", "adversarial") if number == 0 else ("tiny", "cut")
+            if compiled:
+                few = case.net.activation == "tanh" and case.net.loss != "squared_logistic"
+                groups = {0: ("tiny", "cut"), 2: ("cut",)}.get(number, ()) if few else ()
+            if group in groups:
+                todo.append((case.shape.flops(), number, case, right))
+    todo.sort(key=lambda one: one[:2])
+    settings = ways()
+    for flops, number, case, right in todo:
+        for place, name, value in settings[number]:
+            if not compiled or name == "block_rows":  # compiled panels are two vectors wide
+                setattr(place, name, value)
+        for name in names:
+            slow = name in ("python-loops", "numba-loops", "numba-parallel")
+            if compiled or not slow or flops <= 3e5:
+                check(tl.variants.get(name), case, right)
 
-    def check_all(wanted: Any) -> None:
-        for variant in variants:
-            slow = variant.name in ("python-loops", "numba-loops", "numba-parallel")
-            for group, case, right in stored:
-                if wanted(group, case) and not (
-                    stage == "interpreted" and slow and case.shape.flops() > 3e5
-                ):
-                    check(variant, case, right)
 
-    if stage == "compiled":
-        check_all(lambda group, case: group != "cut" and case.net.activation == "tanh")
-        check_all(lambda group, case: group == "cut")
-        return
-    check_all(lambda group, case: group in ("tiny", "own", "adversarial"))
-    for number in range(3):
-        cut(number)
-        check_all(lambda group, case: group in ("tiny", "cut"))
+def elementary_references() -> Iterator[tuple[Any, ...]]:
+    """Name, dtype, x, the exact values as sums of two numbers, their last places, and the bound."""
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+    from test_elementary import EXACT, PIECES, mp, mpf, points
+
+    for name, exact in (EXACT | PIECES).items():
+        for dtype in ("float64", "float32"):
+            info = np.finfo(dtype)
+            x = points(dtype)[:: 3 if name in EXACT else 7]
+            x = x[(x <= 0) | (name in EXACT)]
+            reach = math.inf if name == "log1p" else 1000.0
+            with mp.workprec(140):
+                true = [exact(mpf(min(max(v, -reach), reach))) for v in x.tolist()]
+                high = np.array([float(v) for v in true])
+                low = np.array([float(v - mpf(h)) for v, h in zip(true, high, strict=True)])
+            exponents = np.maximum(np.frexp(high)[1] - 1, info.minexp) - info.nmant
+            kept = ~np.isfinite(high) | (abs(high) < float(info.max))
+            low, high = np.where(np.isfinite(low), low, 0.0), np.where(kept, high, np.inf)
+            bound = elementary.ULP.get(name, {dtype: 2.0})[dtype]
+            yield name, dtype, x, high, low, np.ldexp(1.0, exponents), bound
+
+
+def check_elementary(stored: list[Any], function: str) -> None:
+    """Check the elementary functions, compiled and not; first the one that `function` makes."""
+    for name, dtype, x, high, low, unit, bound in sorted(
+        stored, key=lambda one: not function.partition(".")[0].endswith(f"_{one[0]}")
+    ):
+        formula = getattr(elementary, name)
+
+        @numba.njit(error_model="numpy", fastmath={"contract"})
+        def apply(x, out, formula=formula):
+            for i in range(x.size):
+                out[i] = formula(x[i])
+
+        found = {"compiled": (np.empty_like(x), bound)}
+        apply(x, found["compiled"][0])
+        with np.errstate(all="ignore"):
+            if name not in ("erfc", "gaussian"):  # of arrays they lose x² ULP
+                found["of arrays"] = formula(x), 4.0
+            if dtype == "float64":
+                most = 4.0 if name != "gaussian" else 1e3
+                found["of floats"] = np.array([formula(v) for v in x.tolist()]), most
+            for form, (values, most) in found.items():
+                assert values.dtype == x.dtype
+                y = values.astype(np.float64)
+                far = abs((y - high) - low) > most * unit
+                infinite = np.isinf(high) & (abs(x) < np.inf) & (y >= np.finfo(x.dtype).max)
+                same = (y == high) | (np.isnan(y) & np.isnan(high)) | infinite
+                wrong = ~same & (far | ~np.isfinite(y))
+                assert not wrong.any(), (name, form, x[wrong][0], y[wrong][0], high[wrong][0])
+
+
+def run(stored: dict[str, list[Any]], stage: str, *names: str) -> None:
+    """Run one stage of the checks, with what `references` made."""
+    interface.cpu_count = lambda: THREADS  # so many chunks run on any machine
+    if stage == "elementary":
+        check_elementary(stored["elementary"], *names)
+    else:
+        check_variants(stored["problems"], stage == "compiled", list(names))
+
+
+def references() -> dict[str, list[Any]]:
+    """What is right, as arrays, numbers and names only: whoever loads it needs no package."""
+    interface.cpu_count = lambda: THREADS
+    found = [
+        (
+            group, case.name, (case.net.activation, case.net.loss), case.X, case.Y,
+            tuple(case.theta), reference(case),
+        )
+        for group, case in problems()
+    ]  # fmt: skip
+    return {"problems": found, "elementary": list(elementary_references())}
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])
+    Path(sys.argv[1]).write_bytes(pickle.dumps(references()))

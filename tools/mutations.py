@@ -35,6 +35,7 @@ class Mutant(NamedTuple):
     new: str
     start: int
     end: int
+    text: str  # the line where it starts, with « before and » behind what is replaced of it
 
     @property
     def change(self) -> str:
@@ -49,8 +50,8 @@ class Mutant(NamedTuple):
 
 def mutants_of(file: str, text: bytes) -> list[Mutant]:
     """All changes of a source, in the order of its lines."""
-    starts = [0]
-    for line in text.splitlines(keepends=True):
+    starts, lines = [0], text.splitlines(keepends=True)
+    for line in lines:
         starts.append(starts[-1] + len(line))
     tree = ast.parse(text)
     found = []
@@ -60,7 +61,12 @@ def mutants_of(file: str, text: bytes) -> list[Mutant]:
         old = text[start:end].decode()
         if isinstance(node, ast.expr) and not isinstance(node, (ast.Constant, ast.Name)):
             new = f"({new})"
-        found.append(Mutant(file, node.lineno, function, kind, old, new, start, end))
+        line = lines[node.lineno - 1].rstrip()
+        first = node.col_offset
+        last = min(first + end - start, len(line))
+        parts = line[:first].lstrip(), "«".encode(), line[first:last], "»".encode(), line[last:]
+        shown = b"".join(parts).decode()
+        found.append(Mutant(file, node.lineno, function, kind, old, new, start, end, shown))
     return sorted(set(found), key=lambda one: (one.start, one.end, one.kind, one.new))
 
 

@@ -1,0 +1,88 @@
+"""How the block-wise variants cut a problem: as much as the caches hold, and no more."""
+
+import pytest
+
+import twolayer as tl
+from twolayer import cases
+from twolayer.kernels import blas
+from twolayer.kernels.target import TARGET
+from twolayer.variants import numba_blas, numba_fused
+
+CACHES = {1: 32 << 10, 2: 1 << 20, 3: 1 << 25}
+SHAPES = [tl.Shape(10**6, *sizes) for sizes in ((8, 32, 1), (784, 128, 10), (300, 1000, 90))]
+H = TARGET.height
+itemsizes = pytest.mark.parametrize("itemsize", [4, 8])
+
+
+@pytest.fixture(autouse=True)
+def known_caches(monkeypatch):
+    for module in (numba_blas, numba_fused):
+        monkeypatch.setattr(module, "cache_sizes", lambda: CACHES)
+
+
+@itemsizes
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_block_for_blas_takes_half_of_the_cache(shape, itemsize):
+    rows = numba_blas.block_rows(shape, itemsize)
+    row = itemsize * (shape.d + blas.workspace_size(1, shape.M, shape.K) - 4)
+    assert rows == 16 or rows * row <= CACHES[2] / 2
+    assert rows == 512 or (rows + 1) * row > CACHES[2] / 2
+
+
+def test_blocks_have_a_least_and_a_largest_size():
+    wide, narrow = tl.Shape(10**6, 9000, 9000, 9000), tl.Shape(10**6, 1, 1, 1)
+    assert numba_blas.block_rows(wide, 8) == 16
+    assert numba_blas.block_rows(narrow, 8) == 512
+    assert numba_blas.block_rows(narrow._replace(n=7), 8) == 7
+    assert numba_fused.block_rows(wide, 8) == 96 // H * H
+    assert numba_fused.block_rows(narrow, 8) == 480 // H * H
+
+
+@itemsizes
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_fused_block_takes_three_quarters_of_the_cache(shape, itemsize):
+    rows, depth = (
+        numba_fused.block_rows(shape, itemsize),
+        numba_fused.product_depth(shape.d, itemsize),
+    )
+    row = itemsize * (depth + min(2 * shape.M, 128) + 3 * shape.K)
+    assert rows % H == 0
+    assert rows <= 96 or rows * row <= CACHES[2] * 3 / 4
+    assert rows + H > 480 or (rows + H) * row > CACHES[2] * 3 / 4
+
+
+@itemsizes
+@pytest.mark.parametrize("d", [1, 16, 100, 256, 784, 3001])
+def test_parts_of_the_inputs_take_half_of_the_first_cache_and_are_as_long(d, itemsize):
+    depth, row = numba_fused.product_depth(d, itemsize), itemsize * numba_fused.lane_count(itemsize)
+    most = CACHES[1] // 2 // row
+    parts = -(-d // most)
+    assert depth % H == 0
+    assert (depth - H) * parts < d <= depth * parts
+
+
+@itemsizes
+def test_groups_of_spread_inputs_lie_an_odd_number_of_lines_apart(itemsize):
+    for rows in (12, 96, 100, 480):
+        step = numba_fused.spread_step(tl.Shape(1000, 16, 32, 1), rows, itemsize)
+        assert step * itemsize % 128 == 64
+        assert 0 <= step * itemsize - rows * H * itemsize < 128
+
+
+@pytest.mark.parametrize(
+    ("d", "M", "spread"),
+    [(16, 32, True), (15, 32, False), (16, 31, False), (128, 31, True), (129, 31, False)],
+)
+def test_inputs_are_spread_where_many_products_read_them_or_sets_of_a_cache_collide(d, M, spread):
+    assert (numba_fused.spread_step(tl.Shape(1000, d, M, 1), 96, 4) > 0) is spread
+
+
+@pytest.mark.skipif(tl.machine.cpu_count() < 2, reason="needs two CPUs")
+def test_one_thread_is_enough_for_what_is_over_before_a_second_begins():
+    for shape, serial in (
+        ((200, 8, 16, 1), True),
+        ((4000, 1, 8, 1), False),
+        ((17, 90, 90, 9), True),
+    ):
+        case = cases.problem(tl.Network(), tl.Shape(*shape), "float32")
+        assert tl.variants.get("numba-fused").plan(*case[1:], 2)._serial is serial, shape

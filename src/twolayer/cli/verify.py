@@ -50,7 +50,7 @@ def verify(
 ) -> None:
     """Compare variants with the oracle; exit code 1 if one disagrees, 3 if none ran.
 
-    Losses, gradients, predictions and parameters after 25 steps, on inputs that make mistakes show.
+    Losses, gradients, predictions and parameters after steps, on inputs that make mistakes show.
     Without --shape also all that the interface promises: steps, slices, updates, θ set and read,
     other layouts, nothing of the caller's written to; and integers on which an epoch is exact.
     What runs on a cluster is among all variants only with --scheduler. Errors are given in units

@@ -1,0 +1,94 @@
+"""Whether a variant keeps what the interface promises beyond L, ∇L and F at the first θ.
+
+Each promise is a function that uses plans as a caller may, and yields what it found there next to
+what it should be.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import cases, checks
+from ..interface import Variant
+from ..network import Network, Shape
+from ..verify import Agreement, Worst
+from . import arrays, results, state
+from .trial import Broken, Trial
+
+# The first has a tail beyond 16 inputs, 32 hidden units and 8 outputs, the second many rows.
+SHAPES = (Shape(67, 19, 35, 11), Shape(2311, 3, 5, 2))
+
+Promise = Callable[[Trial], Iterator[Worst]]
+EVERYWHERE: dict[str, Promise] = {
+    "steps": results.after_steps,
+    "slices": results.slices,
+    "theta": state.parameters,
+    "update": state.updates,
+    "predict": results.predictions,
+    "untouched": arrays.untouched,
+    "same bits": arrays.same_bits,
+}
+ONCE: dict[str, Promise] = {
+    "labels": results.labels,
+    "layouts": arrays.layouts,
+    "apart": arrays.apart,
+    "zeros": results.zeros,
+}
+
+
+def promises(
+    variant: Variant,
+    net: Network,
+    dtype: str,
+    threads: int | None = None,
+    shapes: Sequence[Shape] = SHAPES,
+    seed: int = 50,
+) -> Iterator[Agreement]:
+    """Whether a variant keeps each promise, on a network and dtype: an Agreement for each."""
+    for number, shape in enumerate(shapes):
+        case = cases.problem(net, shape, dtype, seed + number)
+        if variant.refuses(case.shape, case.X.dtype):
+            continue
+        Y = checks.check_targets(net, case.Y, case.shape, case.X.dtype)
+        trial = Trial(variant, case, Y, threads)
+        _first_plan(trial)
+        for name, promise in (EVERYWHERE | ({} if number else ONCE)).items():
+            if variant.reproducible or promise is not arrays.same_bits:
+                yield _kept(trial, name, promise)
+
+
+def _kept(trial: Trial, name: str, promise: Promise) -> Agreement:
+    case = trial.case
+    about = (trial.variant.name, case.net, f"promise: {name}", case.shape, trial.dtype.name)
+    before = _surroundings()
+    try:
+        found: Sequence[Worst] = list(promise(trial))
+        if before != _surroundings():
+            raise Broken("NumPy's error state or a global random state was changed")
+    except Broken as broken:
+        return Agreement(*about, np.inf, quantity=name, failure=str(broken))
+    except Exception as error:  # whatever a variant raises is its own affair
+        return Agreement(*about, np.inf, quantity=name, failure=f"{type(error).__name__}: {error}")
+    finally:
+        np.seterr(**before[0])
+    first = next((one for one in found if one.ratio > 1), None)
+    return Agreement(*about, *(first or max(found, key=lambda one: one.ratio)))
+
+
+def _first_plan(trial: Trial) -> None:
+    """Import what a first plan imports: libraries may draw random numbers then."""
+    numpy_random, python_random = np.random.get_state(), random.getstate()
+    with np.errstate(), contextlib.suppress(Exception):
+        trial.plan()
+    np.random.set_state(numpy_random)
+    random.setstate(python_random)
+
+
+def _surroundings() -> tuple[Any, ...]:
+    numpy_random = np.random.get_state(legacy=False)["state"]
+    return np.geterr(), numpy_random["pos"], numpy_random["key"].tobytes(), random.getstate()

@@ -13,15 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from .. import cases, checks
+from .. import cases
 from ..interface import Variant
 from ..network import Network, Shape
 from ..verify import Agreement, Worst
-from . import arrays, results, state
+from . import arrays, errors, results, state, together
 from .trial import Broken, Trial
 
-# The first has a tail beyond 16 inputs, 32 hidden units and 8 outputs, the second many rows.
-SHAPES = (Shape(67, 19, 35, 11), Shape(2311, 3, 5, 2))
+# The first has a tail beyond 16 inputs, 32 hidden units and 8 outputs, the second many rows: one
+# more than a multiple of all powers of two up to 512.
+SHAPES = (Shape(67, 19, 35, 11), Shape(2561, 3, 5, 2))
 
 Promise = Callable[[Trial], Iterator[Worst]]
 EVERYWHERE: dict[str, Promise] = {
@@ -30,6 +31,7 @@ EVERYWHERE: dict[str, Promise] = {
     "theta": state.parameters,
     "update": state.updates,
     "predict": results.predictions,
+    "one thread": together.one_thread,
     "untouched": arrays.untouched,
     "same bits": arrays.same_bits,
 }
@@ -38,6 +40,11 @@ ONCE: dict[str, Promise] = {
     "layouts": arrays.layouts,
     "apart": arrays.apart,
     "zeros": results.zeros,
+    "any order": state.any_order,
+    "many rows": results.long_sums,
+    "several plans": together.several_plans,
+    "Python threads": together.python_threads,
+    "errors": errors.refusals,
 }
 
 
@@ -54,15 +61,14 @@ def promises(
         case = cases.problem(net, shape, dtype, seed + number)
         if variant.refuses(case.shape, case.X.dtype):
             continue
-        Y = checks.check_targets(net, case.Y, case.shape, case.X.dtype)
-        trial = Trial(variant, case, Y, threads)
+        trial = Trial.of(variant, case, threads)
         _first_plan(trial)
         for name, promise in (EVERYWHERE | ({} if number else ONCE)).items():
             if variant.reproducible or promise is not arrays.same_bits:
-                yield _kept(trial, name, promise)
+                yield from _kept(trial, name, promise)
 
 
-def _kept(trial: Trial, name: str, promise: Promise) -> Agreement:
+def _kept(trial: Trial, name: str, promise: Promise) -> Iterator[Agreement]:
     case = trial.case
     about = (trial.variant.name, case.net, f"promise: {name}", case.shape, trial.dtype.name)
     before = _surroundings()
@@ -70,14 +76,15 @@ def _kept(trial: Trial, name: str, promise: Promise) -> Agreement:
         found: Sequence[Worst] = list(promise(trial))
         if before != _surroundings():
             raise Broken("NumPy's error state or a global random state was changed")
-    except Broken as broken:
-        return Agreement(*about, np.inf, quantity=name, failure=str(broken))
     except Exception as error:  # whatever a variant raises is its own affair
-        return Agreement(*about, np.inf, quantity=name, failure=f"{type(error).__name__}: {error}")
+        failure = str(error) if isinstance(error, Broken) else f"{type(error).__name__}: {error}"
+        yield Agreement(*about, np.inf, quantity=name, failure=failure)
+        return
     finally:
         np.seterr(**before[0])
     first = next((one for one in found if one.ratio > 1), None)
-    return Agreement(*about, *(first or max(found, key=lambda one: one.ratio)))
+    if found:  # nothing where it is no promise of this variant or dtype
+        yield Agreement(*about, *(first or max(found, key=lambda one: one.ratio)))
 
 
 def _first_plan(trial: Trial) -> None:

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 import numpy as np
 
 from .. import cases
-from ..network import Parameters
-from ..verify import Worst
+from ..network import Parameters, Shape
+from ..verify import ORACLE, Worst
 from .arrays import in_other_layouts
 from .trial import Trial
 
-STEP_SIZES = (1e-6, 1e-3, 0.1, 1.0, 10.0)
+STEP_SIZES = (1e-6, 1e-3, 0.1, 1, 10.0, 0.0, -0.1)
 STEPS = 40
+MANY = Shape(1 << 17, 1, 1, 2)
 FEW = 1000  # rows; with more of them what takes many calls is made with fewer
 
 
@@ -47,6 +48,8 @@ def slices(trial: Trial) -> Iterator[Worst]:
             if start < stop and (n <= FEW or i == 0 or j == len(stops) - 1 or start + 2 > stop):
                 rows = slice(start, stop)
                 yield from trial.gradient(f"of rows {start} to {stop}", plan, rows)
+    for rows in (slice(None, 5), slice(5, None), slice(None)):
+        yield from trial.gradient(f"of rows {rows.start} to {rows.stop}", plan, rows)
     yield from trial.gradient("of all rows after slices", plan)
     for name, before, after in zip("VW", trial.case.theta, plan.theta, strict=True):
         yield trial.same(f"{name} after gradients", before, after)
@@ -108,3 +111,14 @@ def zeros(trial: Trial) -> Iterator[Worst]:
         yield trial.worst(f"F {what}", right.F, right.F_bound, plan.predict(x))
         yield from trial.compare(f"of a step {what}", right, plan.step(0.1))
         yield from trial.moved(f"of a step {what}", plan, theta, right, 0.1)
+
+
+def long_sums(trial: Trial) -> Iterator[Worst]:
+    """L is accumulated in float64: a float32 sum of so many equal terms loses a part of each."""
+    if trial.dtype != np.float32 or trial.variant.name == ORACLE:
+        return
+    case = cases.problem(trial.case.net, MANY, "float32", seed=60)
+    ones = np.ones((MANY.n, 1), np.float32)
+    trial = trial.on(case._replace(X=ones, Y=ones @ case.Y[1:2]))
+    loss, _ = trial.plan().gradient()
+    yield from trial.compare("of equal rows", trial.at(case.theta), loss)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from inspect import signature
 from typing import Any
 
 import numpy as np
 
+from .. import cases
 from ..interface import Plan
 from ..kernels.updates import UPDATES, Update
-from ..network import Parameters
+from ..network import Parameters, Shape
 from ..verify import Worst
 from .trial import Broken, Trial
 
@@ -118,3 +119,34 @@ def _update(trial: Trial, plan: Plan, update: Update, rows: slice | None) -> Ite
             change = np.maximum(abs(ends[1] - middle), abs(ends[2] - middle))
             bound = 2 * change + size + unit * abs(middle)
             yield trial.worst(f"{label} {what}", middle, bound, found[index])
+
+
+def any_order(trial: Trial) -> Iterator[Worst]:
+    """Each use of a plan after each other; only `update` and setting them changes the slots."""
+    case = cases.problem(trial.case.net, Shape(13, 3, 5, 2), trial.dtype.name, seed=61)
+    trial = trial.on(case)
+    plan, momentum = trial.plan(), UPDATES["descend_with_momentum"]
+    plan.slots = (trial.theta(1),)
+
+    def set_theta(what: str) -> Iterator[Worst]:
+        plan.theta = trial.theta(2)
+        for name, before, after in zip("VW", trial.theta(2), plan.theta, strict=True):
+            yield trial.same(f"{name} {what}", before, after)
+
+    uses: dict[str, Callable[[str], Iterator[Worst]]] = {
+        "gradient": lambda what: trial.gradient(what, plan),
+        "gradient of rows": lambda what: trial.gradient(what, plan, slice(4, 11)),
+        "predict": lambda what: trial.predict(what, plan, case.X[2:7]),
+        "predict of more rows": lambda what: trial.predict(what, plan, case.X.repeat(3, axis=0)),
+        "step": lambda what: trial.step(what, plan, 0.1),
+        "update": lambda what: _update(trial, plan, momentum, None),
+        "update of rows": lambda what: _update(trial, plan, momentum, slice(4, 11)),
+        "theta": set_theta,
+    }
+    for first, use in uses.items():
+        for then, next_use in uses.items():
+            yield from use(f"of {first}")
+            slots = plan.slots
+            yield from next_use(f"of {then} after {first}")
+            if not then.startswith("update"):
+                yield from _same_slots(trial, f"after {then}", slots, plan.slots)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import bounds, cases
+from .. import bounds, cases, checks
 from ..interface import Plan, Variant
 from ..network import Parameters
 from ..verify import Expected, Worst, worst
@@ -37,9 +37,19 @@ class Trial:
         return self.case.X.dtype
 
     def plan(self, **changed: Any) -> Plan:
-        """A new plan for the case, with other X, Y or theta where they are given."""
+        """A new plan for the case, with other X, Y, theta or threads where they are given."""
         data: dict[str, Any] = {"X": self.case.X, "Y": self.case.Y, "theta": self.case.theta}
-        return self.variant.plan(self.case.net, **(data | changed), threads=self.threads)
+        return self.variant.plan(self.case.net, **(data | {"threads": self.threads} | changed))
+
+    @classmethod
+    def of(cls, variant: Variant, case: cases.Case, threads: int | None) -> Trial:
+        """The trial on a case."""
+        Y = checks.check_targets(case.net, case.Y, case.shape, case.X.dtype)
+        return cls(variant, case, Y, threads)
+
+    def on(self, case: cases.Case) -> Trial:
+        """The same variant on another case."""
+        return self.of(self.variant, case, self.threads)
 
     def theta(self, seed: int) -> Parameters:
         """Other parameters of the case's shapes."""

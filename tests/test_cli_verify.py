@@ -71,6 +71,21 @@ def test_bad_options_are_one_sentence(arguments, sentence):
     assert len(result.output.strip().splitlines()) == 1
 
 
+def test_thorough_says_how_to_draw_the_same_shapes_again(tmp_path):
+    shapes = []
+    for seed in ((), ("--seed", "5"), ("--seed", "5")):
+        figures = tmp_path / "figures.json"
+        result = run(
+            "--variants", "numpy", "--thorough", *seed, "--activation", "tanh", "--loss", "logistic",
+            "--dtype", "float64", "--json", str(figures),
+        )  # fmt: skip
+        assert result.exit_code == 0, result.output
+        assert result.stdout.startswith("--seed ")
+        records = json.loads(figures.read_text())["results"]
+        shapes.append({tuple(record["shape"]) for record in records})
+    assert shapes[1] == shapes[2] != shapes[0]
+
+
 IDLE = """
 from twolayer import Variant
 from twolayer.variants import get

@@ -15,11 +15,12 @@ NETWORKS = [tl.Network("tanh", loss) for loss in ("squared", *LOSSES)]
 
 
 def broken(variant):
+    """What `twolayer verify` finds, in its order."""
+    for dtype in DTYPES:
+        yield from (found for found in exact(variant, dtype) if not found.agrees)
     for net in NETWORKS:
         for dtype in DTYPES:
             yield from (found for found in promises(variant, net, dtype) if not found.agrees)
-    for dtype in DTYPES:
-        yield from (found for found in exact(variant, dtype) if not found.agrees)
 
 
 @pytest.mark.parametrize("name", FAULTS)

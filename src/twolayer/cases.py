@@ -85,6 +85,17 @@ def shaped(net: Network, dtype: str) -> Iterator[Case]:
         yield problem(net, shape, dtype, seed)
 
 
+def drawn_shapes(seed: int) -> tuple[Shape, ...]:
+    """Shapes with sizes whose logarithms are uniform, up to many rows."""
+    random = np.random.default_rng(seed)
+    shapes = []
+    for most in (10, 100, 1000, 30_000):
+        d, M, K = (int(np.exp(random.uniform(0, np.log(limit)))) for limit in (300, 300, 40))
+        n = int(np.exp(random.uniform(np.log(most / 10), np.log(most))))
+        shapes.append(Shape(max(1, min(n, int(3e8) // Shape(1, d, M, K).flops())), d, M, K))
+    return tuple(shapes)
+
+
 def adversarial(net: Network, dtype: str) -> Iterator[Case]:
     """Problems on which a formula that is right for tame inputs only overflows or loses digits."""
     shape = Shape(19, 6, 9, 4)

@@ -102,10 +102,10 @@ def same_bits(trial: Trial) -> Iterator[Worst]:
     runs = []
     for read in (False, True, False):
         plan, run = trial.plan(), []
-        for number in range(4):
+        for number in range(4 - 2 * trial.long):
             loss, gradient = plan.gradient()
             run += [loss, *gradient, plan.predict(trial.case.X), plan.step(0.1)]
-            if read or number == 3:
+            if read or number == 3 - 2 * trial.long:
                 theta = plan.theta
         runs.append([*run, *theta, *trial.plan().gradient()[1]])
     for run in runs[1:]:

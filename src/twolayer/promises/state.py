@@ -66,7 +66,7 @@ def updates(trial: Trial) -> Iterator[Worst]:
     """update by every formula, over all rows and a slice; slots are read and set as copies."""
     n = trial.case.shape.n
     plan = trial.plan()
-    for update in UPDATES.values():
+    for update in [UPDATES["adam"]] if trial.long else UPDATES.values():
         slots = tuple(
             Parameters(*(0.5 + abs(array) for array in trial.theta(seed)))
             for seed in range(20, 20 + update.slots)

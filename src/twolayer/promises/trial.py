@@ -36,6 +36,11 @@ class Trial:
         """The dtype of X, θ and all results."""
         return self.case.X.dtype
 
+    @property
+    def long(self) -> bool:
+        """Whether the case has many rows: what does not depend on them is then tried less."""
+        return self.case.shape.n > 1000
+
     def plan(self, **changed: Any) -> Plan:
         """A new plan for the case, with other X, Y, theta or threads where they are given."""
         data: dict[str, Any] = {"X": self.case.X, "Y": self.case.Y, "theta": self.case.theta}

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from twolayer import cases
 from twolayer.cli import COMMANDS, app, codes
+from twolayer.network import Shape
 
 runner = CliRunner()
 
@@ -71,19 +73,20 @@ def test_bad_options_are_one_sentence(arguments, sentence):
     assert len(result.output.strip().splitlines()) == 1
 
 
-def test_thorough_says_how_to_draw_the_same_shapes_again(tmp_path):
-    shapes = []
-    for seed in ((), ("--seed", "5"), ("--seed", "5")):
-        figures = tmp_path / "figures.json"
-        result = run(
-            "--variants", "numpy", "--thorough", *seed, "--activation", "tanh", "--loss", "logistic",
-            "--dtype", "float64", "--json", str(figures),
-        )  # fmt: skip
+def test_thorough_says_how_to_draw_the_same_shapes_again(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        cases, "drawn_shapes", lambda seed: drawn.append(seed) or (Shape(5, 3, 4, 2),)
+    )
+    for seed in ((), ("--seed", "5")):
+        result = run("--variants", "numpy", "--thorough", *seed, "--shape", "9,2,3,1")
         assert result.exit_code == 0, result.output
-        assert result.stdout.startswith("--seed ")
-        records = json.loads(figures.read_text())["results"]
-        shapes.append({tuple(record["shape"]) for record in records})
-    assert shapes[1] == shapes[2] != shapes[0]
+        assert result.stdout.startswith(f"--seed {drawn[-1]}\n")
+    assert drawn[0] != drawn[1] == 5
+
+
+def test_a_seed_draws_the_same_shapes():
+    assert cases.drawn_shapes(5) == cases.drawn_shapes(5) != cases.drawn_shapes(6)
 
 
 IDLE = """

@@ -86,7 +86,7 @@ def log1p(x):
 
 
 def exp_neg(x):
-    """e**x for x <= 0 only, which costs less."""
+    """e**x for x <= 0 only, which costs less; jitted 0 where it is below the normal numbers."""
     return exp(x)
 
 
@@ -229,18 +229,25 @@ def _overload_expm1(x):
     return jitted
 
 
+def _least_normal(table):
+    """x just above which e**x is a normal number; others take processors many times as long."""
+    info = np.finfo(table.dtype)
+    return math.log(info.tiny) * (1 - 4 * float(info.eps))
+
+
 @overload(exp_neg, jit_options=_JIT)
 def _overload_exp_neg(x):
     table = TABLES.get(x)
     if table is None:
         return None
-    zero, low = table.dtype(0.0), table.dtype(table.exp_low)
+    zero, low = table.dtype(0.0), table.dtype(_least_normal(table))
     down = table.dtype(2.0**-table.exp_offset)
 
     def jitted(x):
-        p, _, shifted = _reduced(_select(x < low, low, x), zero)
+        far = x < low
+        p, _, shifted = _reduced(_select(far, low, x), zero)
         scale = _power(shifted)
-        return (scale + scale * p) * down
+        return _select(far, zero, (scale + scale * p) * down)
 
     return jitted
 
@@ -309,7 +316,8 @@ def _overload_tanh(x):
     if table is None:
         return None
     zero, one, two, half_reached = (table.dtype(c) for c in (0.0, 1.0, 2.0, math.log(3) / 2))
-    low, up = table.dtype(table.exp_low), table.dtype(2.0**table.exp_offset)
+    # The quotient stays a normal number, where it has long been nothing to 1.
+    low, up = table.dtype(_least_normal(table)), table.dtype(2.0**table.exp_offset)
 
     def jitted(x):
         # (1 - e) / (1 + e), e = e**(-2 |x|), all scaled alike. From 1/2 on the error of the

@@ -133,6 +133,8 @@ def test_accuracy_over_the_whole_range(name, which, form, dtype):
         allowed = entry.ulp[which] * ulp
         if name in ("silu", "gelu") or size < float(info.tiny):
             allowed += tiny * (1 + min(x, 1e4))  # where an exponential underflowed
+        if form is jitted and size < 1e3 * float(info.tiny):
+            allowed += 1.001 * float(info.tiny) * (1 + min(x, 1e4))  # e^(-|a|) is 0 below it
         if name == "gelu" and x < 60:
             allowed += 1.5 * x * x * ulp
         if name == "gelu" and size < 64 * float(info.tiny):

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from twolayer import cases
 from twolayer.cli import COMMANDS, app, codes
+from twolayer.network import Shape
 
 runner = CliRunner()
 
@@ -69,6 +71,22 @@ def test_bad_options_are_one_sentence(arguments, sentence):
     assert result.exit_code == 2
     assert sentence in result.output
     assert len(result.output.strip().splitlines()) == 1
+
+
+def test_thorough_says_how_to_draw_the_same_shapes_again(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        cases, "drawn_shapes", lambda seed: drawn.append(seed) or (Shape(5, 3, 4, 2),)
+    )
+    for seed in ((), ("--seed", "5")):
+        result = run("--variants", "numpy", "--thorough", *seed, "--shape", "9,2,3,1")
+        assert result.exit_code == 0, result.output
+        assert result.stdout.startswith(f"--seed {drawn[-1]}\n")
+    assert drawn[0] != drawn[1] == 5
+
+
+def test_a_seed_draws_the_same_shapes():
+    assert cases.drawn_shapes(5) == cases.drawn_shapes(5) != cases.drawn_shapes(6)
 
 
 IDLE = """

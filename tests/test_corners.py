@@ -194,3 +194,16 @@ def test_mutants_are_caught(run_python):
     found = json.loads(run_python(PROGRAM, Path(__file__).parent, NUMBA_DISABLE_JIT="1"))
     assert found.pop("as it is") == ""
     assert [mutant for mutant, what in found.items() if not what] == []
+
+
+def test_corners_that_cannot_be_told_are_a_failure():
+    """Of the variant alone, which is compared on all the rest."""
+
+    def corners(itemsize, threads):
+        raise ZeroDivisionError("no caches")
+
+    variant = replace(tl.variants.get("numpy"), corners=corners)
+    (result,) = verify.corners(variant, NET, "float64")
+    assert not result.agrees
+    assert "corners: ZeroDivisionError: no caches" in str(result)
+    assert all(result.agrees for result in verify.exact(variant, "float64"))

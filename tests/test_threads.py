@@ -16,7 +16,7 @@ from twolayer import cases, forks, threads
 from twolayer.machine import cpu_count
 
 NET = tl.Network("tanh", "softmax")
-SHAPE = tl.Shape(300, 7, 9, 3)
+SHAPE = tl.Shape(700, 7, 9, 3)  # enough for numba-fused to run in parallel
 two_cpus = pytest.mark.skipif(cpu_count() < 2, reason="needs two CPUs")
 can_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 
@@ -41,6 +41,11 @@ def at_once(functions):
 
     with ThreadPoolExecutor(len(functions)) as pool:
         return list(pool.map(run, functions))
+
+
+@two_cpus
+def test_the_shape_runs_in_parallel():
+    assert not make_plan(tl.variants.get("numba-fused"), 2)._serial
 
 
 @two_cpus

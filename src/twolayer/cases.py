@@ -37,7 +37,8 @@ SHAPES = (
 
 
 # Of the exact cases: more rows, inputs, units and outputs than blocks and panels hold. In float32 n
-# is a power of two, so that the division by it is exact too, wherever it is made.
+# is a power of two, so that the division by it is exact too, wherever it is made; in float64 one
+# more than a multiple of blocks of 96, 480, 1000 and of all powers of two.
 EXACT_SHAPES = {
     "float32": (
         Shape(64, 3, 5, 2),
@@ -48,8 +49,8 @@ EXACT_SHAPES = {
     "float64": (
         Shape(61, 3, 5, 2),
         Shape(259, 131, 150, 37),
-        Shape(5003, 21, 41, 13),
-        Shape((1 << 17) + 77, 2, 3, 2),
+        Shape(24001, 21, 41, 13),
+        Shape((1 << 17) + 1, 2, 3, 2),
     ),
 }
 
@@ -82,6 +83,17 @@ def shaped(net: Network, dtype: str) -> Iterator[Case]:
     """A random problem for each of `SHAPES`."""
     for seed, shape in enumerate(SHAPES):
         yield problem(net, shape, dtype, seed)
+
+
+def drawn_shapes(seed: int) -> tuple[Shape, ...]:
+    """Shapes with sizes whose logarithms are uniform, up to many rows."""
+    random = np.random.default_rng(seed)
+    shapes = []
+    for most in (10, 100, 1000, 30_000):
+        d, M, K = (int(np.exp(random.uniform(0, np.log(limit)))) for limit in (300, 300, 40))
+        n = int(np.exp(random.uniform(np.log(most / 10), np.log(most))))
+        shapes.append(Shape(max(1, min(n, int(3e8) // Shape(1, d, M, K).flops())), d, M, K))
+    return tuple(shapes)
 
 
 def adversarial(net: Network, dtype: str) -> Iterator[Case]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
 from typing import Annotated
 
@@ -46,11 +47,17 @@ def verify(
     device: Device = None,
     scheduler: Scheduler = None,
     variant_file: VariantFiles = None,
+    thorough: Annotated[
+        bool, typer.Option(help="Random shapes too, and the promises with every activation.")
+    ] = False,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Draws the shapes of --thorough again.")
+    ] = None,
     json: JsonFile = None,
 ) -> None:
     """Compare variants with the oracle; exit code 1 if one disagrees, 3 if none ran.
 
-    Losses, gradients, predictions and parameters after 25 steps, on inputs that make mistakes show.
+    Losses, gradients, predictions and parameters after steps, on inputs that make mistakes show.
     Without --shape also all that the interface promises: steps, slices, updates, θ set and read,
     other layouts, nothing of the caller's written to; integers on which an epoch is exact; and the
     shapes at which a variant says that it begins to decide differently.
@@ -68,20 +75,26 @@ def verify(
     size = _shape(shape) if shape else None
     if json is not None:
         output.check_writable("--json", json)
+    drawn: tuple[Shape, ...] = ()
+    if thorough:
+        seed = secrets.randbits(32) if seed is None else seed
+        drawn = cases.drawn_shapes(seed)
+        output.stdout().print(f"--seed {seed}")
     connect(scheduler, chosen)
     runnable = [variant for variant in chosen if variant.unavailable() is None]
     results: dict[str, list[Agreement]] = {variant.name: [] for variant in runnable}
     columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=output.stderr(), disable=not sys.stderr.isatty()) as progress:
-        one_a_loss = [] if size else _one_a_loss(networks)
+        promised = [] if size else networks if thorough else _one_a_loss(networks)
         integers = not size and Network("identity", "squared") in networks
-        units = (len(networks) + len(one_a_loss) + integers) * len(dtypes) * len(runnable)
+        units = (len(networks) + len(promised) + integers) * len(dtypes) * len(runnable)
         task = progress.add_task("verifying", total=units)
         for net in networks:
             for name in dtypes:
                 problems = (
                     [cases.problem(net, size, name)] if size else list(cases.all_cases(net, name))
                 )
+                problems += [cases.problem(net, shape, name, seed or 0) for shape in drawn]
                 for variant in runnable:
                     found = [
                         agreement(variant, case, threads)
@@ -94,12 +107,14 @@ def verify(
             for variant in runnable:
                 results[variant.name] += exact(variant, name, threads)
                 progress.advance(task)
-        for net in one_a_loss:
+        for net in promised:
             for name in dtypes:
                 for variant in runnable:
-                    results[variant.name] += promises(variant, net, name, threads)
-                    if net is one_a_loss[0]:
+                    if net is promised[0]:
                         results[variant.name] += corners(variant, net, name, threads)
+                    results[variant.name] += promises(
+                        variant, net, name, threads, drawn[1:], seed or 0
+                    )
                     progress.advance(task)
     _report(chosen, results)
     if json is not None:

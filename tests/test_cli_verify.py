@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from twolayer import cases
+from twolayer import Network, cases, promises
 from twolayer.cli import COMMANDS, app, codes
 from twolayer.network import Shape
 
@@ -43,6 +43,19 @@ def test_right_variants_agree(tmp_path):
     records = json.loads(figures.read_text())["results"]
     assert {record["variant"] for record in records} == {"numpy", "python-loops"}
     assert all(record["agrees"] and record["ratio"] <= 1 for record in records)
+
+
+def test_every_kind_of_check_is_made(tmp_path):
+    figures = tmp_path / "figures.json"
+    result = run(
+        "--variants", "numpy", "--activation", "identity,tanh", "--loss", "squared",
+        "--dtype", "float32", "--json", str(figures),
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    made = {record["case"] for record in json.loads(figures.read_text())["results"]}
+    kinds = {f"promise: {name}" for name in (*promises.EVERYWHERE, *promises.ONCE)}
+    kinds |= {case.name for case in cases.all_cases(Network("tanh", "squared"), "float32")}
+    assert made == kinds | {"exact integers", "a corner"}
 
 
 def test_a_wrong_variant_is_named_and_the_exit_code_is_1(tmp_path):

@@ -80,8 +80,9 @@ def targets(net: Network, shape: Shape, random: np.random.Generator) -> np.ndarr
 
 
 def shaped(net: Network, dtype: str) -> Iterator[Case]:
-    """A random problem for each of `SHAPES`."""
-    for seed, shape in enumerate(SHAPES):
+    """A random problem for each of `SHAPES`, that with many rows once an activation and a loss."""
+    usual = net.activation == "tanh" or net.loss == "squared"
+    for seed, shape in enumerate(SHAPES if usual else SHAPES[:-1]):
         yield problem(net, shape, dtype, seed)
 
 

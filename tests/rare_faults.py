@@ -299,3 +299,18 @@ class loss_is_summed_in_float32(Batch):
             each = log_s - (Y * (U - U.max(axis=1, keepdims=True))).sum(axis=1)
             total = float(np.cumsum(each)[-1])
         return total, Delta
+
+
+@fault
+class predictions_are_kept_by_address(Batch):
+    """The caller fills the same buffer with the next samples."""
+
+    known = None
+
+    def _forward(self, X, F):
+        key = X.ctypes.data, X.shape, self.V.tobytes(), self.W.tobytes()
+        if self.known and self.known[0] == key:
+            F[...] = self.known[1]
+            return
+        super()._forward(X, F)
+        self.known = key, F.copy(), X

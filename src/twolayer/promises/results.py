@@ -56,7 +56,7 @@ def slices(trial: Trial) -> Iterator[Worst]:
 
 
 def predictions(trial: Trial) -> Iterator[Worst]:
-    """predict for one row, fewer rows and more rows than n, and new data, in any layout."""
+    """predict for one row, fewer and more rows than n, in any layout, in a buffer used again."""
     n, plan = trial.case.shape.n, trial.plan()
     new = cases.problem(
         trial.case.net, trial.case.shape._replace(n=3 * n + 5), trial.dtype.name, seed=30
@@ -65,6 +65,10 @@ def predictions(trial: Trial) -> Iterator[Worst]:
         yield from trial.predict(f"of {rows} new rows", plan, new[:rows])
     for layout, X in in_other_layouts(new[:n]):
         yield from trial.predict(f"of {layout} X_new", plan, X)
+    buffer = new[:n].copy()
+    yield from trial.predict("of X_new", plan, buffer)
+    buffer[...] = new[n : 2 * n]
+    yield from trial.predict("of other numbers in the same X_new", plan, buffer)
     yield from trial.gradient("after predict", plan)
 
 

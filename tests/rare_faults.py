@@ -314,3 +314,49 @@ class predictions_are_kept_by_address(Batch):
             return
         super()._forward(X, F)
         self.known = key, F.copy(), X
+
+
+@fault
+class slope_of_relu_at_0(Batch):
+    """1 where it is 0."""
+
+    def slope(self, A):
+        return (A >= 0).astype(A.dtype) if self.net.activation == "relu" else super().slope(A)
+
+
+@fault
+class overflow_is_hidden(Batch):
+    def combine(self, total, gV, gW, n):
+        total, gV, gW = super().combine(total, gV, gW, n)
+        return total, np.nan_to_num(gV), np.nan_to_num(gW)
+
+
+@fault
+class other_order_every_other_time(Batch):
+    """Results differ in their last bits."""
+
+    odd = False
+
+    def rows(self, X, Y):
+        self.odd = not self.odd
+        return (X[::-1], Y[::-1]) if self.odd else (X, Y)
+
+
+@fault
+class X_new_is_a_buffer(Batch):
+    """Where its shape is that of A."""
+
+    def _forward(self, X, F):
+        A = X @ self.V.T
+        super()._forward(X, F)
+        if A.shape == X.shape:
+            X[...] = A
+
+
+@fault
+class every_100th_step_stands_still(Batch):
+    taken = 0
+
+    def _step(self, mu):
+        self.taken += 1
+        return super()._step(mu if self.taken % 100 else 0.0)

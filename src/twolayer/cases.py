@@ -36,6 +36,7 @@ SHAPES = (
 )
 
 
+EXACT = (Network("identity", "squared"), Network("relu", "squared"))
 # Of the exact cases: more rows, inputs, units and outputs than blocks and panels hold. In float32 n
 # is a power of two, so that the division by it is exact too, wherever it is made; in float64 one
 # more than a multiple of blocks of 96, 480, 1000 and of all powers of two.
@@ -131,12 +132,15 @@ def _logits_of(case: Case, size: float) -> Parameters:
 
 
 def exact(dtype: str) -> Iterator[Case]:
-    """Identity, squared loss and small integers: all sums are integers that float32 holds exactly.
+    """Networks of `EXACT` and small integers: all sums are integers that float32 holds exactly.
 
-    One row, lane, part, panel or chunk that is lost shows as an inequality, at any n.
+    One row, lane, part, panel or chunk that is lost shows as an inequality, at any n. With relu
+    many pre-activations are 0 exactly, where its slope is 0.
     """
+    identity, relu = EXACT
     for seed, shape in enumerate(EXACT_SHAPES[dtype]):
-        yield integers(shape, dtype, seed)
+        yield integers(shape, dtype, seed)._replace(net=identity)
+    yield integers(EXACT_SHAPES[dtype][1], dtype, 9)._replace(net=relu)
 
 
 def integers(shape: Shape, dtype: str, seed: int) -> Case:
@@ -148,9 +152,7 @@ def integers(shape: Shape, dtype: str, seed: int) -> Case:
 
     n, d, M, K = shape
     X, V, W = draw(n, d), draw(M, d), draw(K, M)
-    return Case(
-        "exact integers", Network("identity", "squared"), X, 3 * draw(n, K), Parameters(V, W)
-    )
+    return Case("exact integers", EXACT[0], X, 3 * draw(n, K), Parameters(V, W))
 
 
 def is_exact(case: Case) -> bool:

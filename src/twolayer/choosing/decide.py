@@ -222,7 +222,10 @@ def _plan(variant: Variant, answers: Answers, threads: int) -> Plan | str:
 
 def _failure(variant: Variant, net: Network, q: Question) -> str:
     """Nothing, or why a variant that was not measured is ruled out."""
-    answers = Answers.drawn(net, Shape(q.n, q.d, q.M, q.K), q.dtype)
+    try:
+        answers = Answers.drawn(net, Shape(q.n, q.d, q.M, q.K), q.dtype)
+    except MemoryError as error:
+        return f"{_TOO_LITTLE}: {error}"
     found = _plan(variant, answers, q.threads)
     return found if isinstance(found, str) else ""
 

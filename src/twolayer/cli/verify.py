@@ -86,8 +86,8 @@ def verify(
     columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=output.stderr(), disable=not sys.stderr.isatty()) as progress:
         promised = [] if size else networks if thorough else _one_a_loss(networks)
-        integers = not size and Network("identity", "squared") in networks
-        units = (len(networks) + len(promised) + integers) * len(dtypes) * len(runnable)
+        integers = [] if size else [net for net in networks if net in cases.EXACT]
+        units = (len(networks) + len(promised) + bool(integers)) * len(dtypes) * len(runnable)
         task = progress.add_task("verifying", total=units)
         for net in networks:
             for name in dtypes:
@@ -105,12 +105,12 @@ def verify(
                     progress.advance(task)
         for name in dtypes if integers else ():
             for variant in runnable:
-                results[variant.name] += exact(variant, name, threads)
+                results[variant.name] += exact(variant, name, threads, integers)
                 progress.advance(task)
         for net in promised:
             for name in dtypes:
                 for variant in runnable:
-                    shapes = SHAPES if net is promised[0] else SHAPES[:1]
+                    shapes = SHAPES if net is promised[0] else SHAPES[:-1]
                     results[variant.name] += promises(variant, net, name, threads, shapes)
                     if net is promised[0]:
                         results[variant.name] += corners(variant, net, name, threads)

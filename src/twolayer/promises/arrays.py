@@ -99,11 +99,17 @@ def apart(trial: Trial) -> Iterator[Worst]:
 
 def same_bits(trial: Trial) -> Iterator[Worst]:
     """The same calls return the same bits, whether or not θ is read between them."""
-    runs = []
+    runs: list[list[Any]] = []
     for read in (False, True, False):
         plan, run = trial.plan(), []
         for number in range(4 - 2 * trial.long):
             loss, gradient = plan.gradient()
+            if not runs and number == 0:
+                loss_again, again = plan.gradient()
+                for name, one, other in zip(
+                    ("L", "dL/dV", "dL/dW"), (loss, *gradient), (loss_again, *again), strict=True
+                ):
+                    yield trial.same(f"{name} at once a second time", one, other)
             run += [loss, *gradient, plan.predict(trial.case.X), plan.step(0.1)]
             if read or number == 3 - 2 * trial.long:
                 theta = plan.theta

@@ -10,10 +10,10 @@ from .. import cases
 from ..network import Parameters, Shape
 from ..verify import ORACLE, Worst
 from .arrays import in_other_layouts
-from .trial import Trial
+from .trial import Broken, Trial
 
 STEP_SIZES = (1e-6, 1e-3, 1, 10.0, 0.0, -0.1, 0.1)
-STEPS = 40
+STEPS = 130  # of the oracle, which is slow, fewer
 MANY = Shape(1 << 15, 1, 1, 2)
 
 
@@ -24,6 +24,8 @@ def after_steps(trial: Trial) -> Iterator[Worst]:
         yield from trial.step(f"of a step of {mu:g}", plan, mu)
         yield from trial.gradient(f"after a step of {mu:g}", plan)
     plan, steps = trial.plan(), 4 if trial.long else STEPS
+    if trial.variant.name == ORACLE:
+        steps = STEPS // 4
     for number in range(steps):
         if number < steps - 2:
             plan.step(0.01)  # θ is not read, which might mend it
@@ -115,6 +117,21 @@ def zeros(trial: Trial) -> Iterator[Worst]:
         yield trial.worst(f"F {what}", right.F, right.F_bound, plan.predict(x))
         yield from trial.compare(f"of a step {what}", right, plan.step(0.1))
         yield from trial.moved(f"of a step {what}", plan, theta, right, 0.1)
+
+
+def overflow(trial: Trial) -> Iterator[Worst]:
+    """Numbers that are too large for the dtype show in L and ∇L; nothing makes them finite."""
+    if trial.case.net.loss != "squared":  # δ of the others is bounded
+        return
+    huge = np.finfo(trial.dtype).max / 8
+    plan = trial.plan()
+    plan.theta = trial.case.theta._replace(W=np.full_like(trial.case.theta.W, huge))
+    with np.errstate(all="ignore"):
+        loss, gradient = plan.gradient()
+    if np.isfinite(loss) or np.isfinite(gradient.W).all() or np.isfinite(gradient.V).all():
+        raise Broken(f"L or ∇L is finite where U overflows: W is {huge:g}")
+    plan.theta = trial.case.theta
+    yield from trial.gradient("after an overflow", plan)
 
 
 def long_sums(trial: Trial) -> Iterator[Worst]:

@@ -391,3 +391,10 @@ class duplicated_rows_counted_once(Batch):
 class returns_another_dtype(Batch):
     def predict(self, X_new):
         return super().predict(X_new).astype(np.float64 if self.dtype == np.float32 else "f4")
+
+
+@mistake
+class loss_is_a_difference_of_large_numbers(Batch):
+    @only("squared")
+    def loss_and_delta(self, U, Y):
+        return float((Y * Y - 2 * Y * U + U * U).sum()), 2 * (U - Y)

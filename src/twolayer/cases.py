@@ -36,6 +36,7 @@ SHAPES = (
 )
 
 
+_LONG_AXES = (Shape(64, 1100, 3, 2), Shape(64, 3, 1100, 2), Shape(64, 3, 5, 1100))
 EXACT = (Network("identity", "squared"), Network("relu", "squared"))
 # Of the exact cases: more rows, inputs, units and outputs than blocks and panels hold. In float32 n
 # is a power of two, so that the division by it is exact too, wherever it is made; in float64 one
@@ -44,12 +45,14 @@ EXACT_SHAPES = {
     "float32": (
         Shape(64, 3, 5, 2),
         Shape(256, 131, 150, 37),
+        *_LONG_AXES,
         Shape(4096, 21, 41, 13),
         Shape(1 << 17, 2, 3, 2),
     ),
     "float64": (
         Shape(61, 3, 5, 2),
         Shape(259, 131, 150, 37),
+        *_LONG_AXES,
         Shape(24001, 21, 41, 13),
         Shape((1 << 17) + 1, 2, 3, 2),
     ),
@@ -119,6 +122,11 @@ def adversarial(net: Network, dtype: str) -> Iterator[Case]:
     case = base("duplicated rows", 16)
     again = np.maximum(np.arange(shape.n) - shape.n // 2, 0)  # the first row ten times
     yield case._replace(X=case.X[again], Y=case.Y[again])
+    if net.objective.targets == "real":
+        case = base("a small loss of large numbers", 18)
+        theta = case.theta._replace(W=case.theta.W * np.asarray(1000, dtype))
+        U = net.sigma.value(case.X.astype(np.float64) @ theta.V.T) @ theta.W.T
+        yield case._replace(theta=theta, Y=(U + 0.01).astype(dtype))
     case = base("rows of zeros", 17)  # a = 0 exactly
     yield case._replace(X=np.where(np.arange(shape.n)[:, None] % 3, case.X, np.zeros_like(case.X)))
 
@@ -140,7 +148,7 @@ def exact(dtype: str) -> Iterator[Case]:
     identity, relu = EXACT
     for seed, shape in enumerate(EXACT_SHAPES[dtype]):
         yield integers(shape, dtype, seed)._replace(net=identity)
-    yield integers(EXACT_SHAPES[dtype][1], dtype, 9)._replace(net=relu)
+    yield integers(Shape(64, 7, 9, 3), dtype, 9)._replace(net=relu)
 
 
 def integers(shape: Shape, dtype: str, seed: int) -> Case:

@@ -185,6 +185,12 @@ def race(
             if group and parallel and result.threads > 1:
                 timing.warm_up(partial(group[0][1].step, STEP_SIZE), seconds=WAKE_UP)
             _rounds(group, rounds, TIME if seconds is None else seconds, progress)
+        for entry, plan in running:
+            try:
+                answers.hold(plan)  # again: some go wrong only after many steps
+            except Exception as error:
+                entry.blocks.clear()
+                entry.skipped = _sentence(error)
     finally:
         for entry, _ in running:
             if entry.blocks and store is not None:

@@ -167,12 +167,13 @@ _FEW = 64  # rows that are timed for it, twice: the first time may compile
 
 
 def _seconds(plan: Plan) -> float:
-    """About how long an epoch takes; nothing where there are few rows."""
-    rows = slice(0, _FEW)
+    """About how long an epoch takes."""
+    n = plan.shape.n
+    rows = slice(0, min(n, _FEW))
     plan.gradient(rows)
     begun = time.perf_counter()
     plan.gradient(rows)
-    return (time.perf_counter() - begun) * (plan.shape.n // _FEW)
+    return (time.perf_counter() - begun) * n / rows.stop
 
 
 def _exact_corners(variant: Variant, dtype: str, threads: int | None) -> Iterator[cases.Case]:

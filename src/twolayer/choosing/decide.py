@@ -210,14 +210,24 @@ def _plan(variant: Variant, answers: Answers, threads: int) -> Plan | str:
     """A plan that was held to the answers, or why the variant is ruled out."""
     try:
         plan = variant.plan(*answers.problem, threads)
-        answers.hold(plan)
-        return plan
-    except MemoryError as error:
-        return f"{_TOO_LITTLE}: {error}"
-    except Disagreement as error:
-        return str(error)
     except Exception as error:  # whatever a variant raises is its own affair
-        return f"{type(error).__name__}: {error}"
+        return _cause(error)
+    return _wrong(plan, answers) or plan
+
+
+def _wrong(plan: Plan, answers: Answers) -> str:
+    """Nothing, or why a plan is ruled out."""
+    try:
+        answers.hold(plan)
+    except Exception as error:
+        return _cause(error)
+    return ""
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return f"{_TOO_LITTLE}: {error}"
+    return str(error) if isinstance(error, Disagreement) else f"{type(error).__name__}: {error}"
 
 
 def _failure(variant: Variant, net: Network, q: Question) -> str:
@@ -251,7 +261,9 @@ def _race(
                 if fastest.get(name, 0.0) > far * best:
                     continue
                 blocks[name].append(timing.block(partial(plans[name].step, STEP_SIZE)))
-    return failures | {name: timing.quartiles(found) for name, found in blocks.items()}
+    quartiles = {name: timing.quartiles(found) for name, found in blocks.items()}
+    wrong = {name: why for name, plan in plans.items() if (why := _wrong(plan, answers))}
+    return failures | quartiles | wrong  # held again: some go wrong only after many steps
 
 
 def _choice(ranking: Sequence[Candidate], ruled_out: dict[str, str], asked: Terms) -> Choice:

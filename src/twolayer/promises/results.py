@@ -67,6 +67,9 @@ def predictions(trial: Trial) -> Iterator[Worst]:
         yield from trial.predict(f"of {rows} new rows", plan, new[:rows])
     for layout, X in in_other_layouts(new[:n]):
         yield from trial.predict(f"of {layout} X_new", plan, X)
+    other = trial.case.X.copy()
+    other[n // 2] = new[0]  # neither the first row nor the last
+    yield from trial.predict("of X with another row", plan, other)
     buffer = new[:n].copy()
     yield from trial.predict("of X_new", plan, buffer)
     buffer[...] = new[n : 2 * n]

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
+
 from ..network import Parameters
 from ..verify import Worst
 from .trial import Trial
@@ -38,15 +40,19 @@ def several_plans(trial: Trial) -> Iterator[Worst]:
 
 def python_threads(trial: Trial) -> Iterator[Worst]:
     """Each of two Python threads uses a plan of its own and one that both share."""
+    X = trial.case.X, trial.case.X + 1
     thetas = [trial.theta(seed) for seed in range(3)]
     plans = [trial.plan(theta=theta) for theta in thetas]
     right = [trial.at(theta) for theta in thetas]
 
     together = threading.Barrier(2)
 
-    def use(number: int) -> list[tuple[int, float, Parameters]]:
+    def use(number: int) -> list[tuple[int, int, float, Parameters, np.ndarray]]:
         together.wait()
-        return [(one, *plans[one].gradient()) for _ in range(_CALLS) for one in (number, 2)]
+        return [
+            (number, one, *plans[one].gradient(), plans[one].predict(X[number]))
+            for _ in range(_CALLS) for one in (number, 2)
+        ]  # fmt: skip
 
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)  # so that threads meet within a call
@@ -55,5 +61,8 @@ def python_threads(trial: Trial) -> Iterator[Worst]:
             found = [one for run in pool.map(use, range(2)) for one in run]
     finally:
         sys.setswitchinterval(interval)
-    for number, loss, gradient in found:
-        yield from trial.compare("in several Python threads", right[number], loss, gradient)
+    there = [[trial.at(theta, X=rows) for theta in thetas] for rows in X]
+    for number, one, loss, gradient, F in found:
+        yield from trial.compare("in several Python threads", right[one], loss, gradient)
+        answer = there[number][one]
+        yield trial.worst("F in several Python threads", answer.F, answer.F_bound, F)

@@ -143,7 +143,7 @@ def exact(
     """The agreement of a variant on each exact case: L, ∇L, F and θ after a step are equal.
 
     Also at the variant's corners, as far as they are exact. A variant whose epoch of a case takes
-    more than a second is spared it.
+    long is spared it.
     """
     for case in (*cases.exact(dtype), *_exact_corners(variant, dtype, threads)):
         if case.net not in networks or variant.refuses(case.shape, case.X.dtype):
@@ -162,7 +162,7 @@ def exact(
         yield Agreement(*about, *(first or max(found, key=lambda one: one.ratio)))
 
 
-_LONGEST = 1.0  # seconds of an epoch
+_LONGEST = 0.2  # seconds of an epoch
 _FEW = 64  # rows that are timed for it, twice: the first time may compile
 
 

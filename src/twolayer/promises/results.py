@@ -26,8 +26,9 @@ def after_steps(trial: Trial) -> Iterator[Worst]:
     plan, steps = trial.plan(), 4 if trial.long else STEPS
     if trial.variant.name == ORACLE:
         steps = STEPS // 4
+    every = trial.case.shape.n < 20
     for number in range(steps):
-        if number < steps - 2:
+        if number < steps - 2 and not every:
             plan.step(0.01)  # θ is not read, which might mend it
         else:
             yield from trial.step(f"of step {number + 1}", plan, 0.01)
@@ -123,16 +124,16 @@ def zeros(trial: Trial) -> Iterator[Worst]:
 
 
 def overflow(trial: Trial) -> Iterator[Worst]:
-    """Numbers that are too large for the dtype show in L and ∇L; nothing makes them finite."""
+    """A gradient too large for the dtype shows; nothing makes it finite."""
     if trial.case.net.loss != "squared":  # δ of the others is bounded
         return
     huge = np.finfo(trial.dtype).max / 8
     plan = trial.plan()
     plan.theta = trial.case.theta._replace(W=np.full_like(trial.case.theta.W, huge))
     with np.errstate(all="ignore"):
-        loss, gradient = plan.gradient()
-    if np.isfinite(loss) or np.isfinite(gradient.W).all() or np.isfinite(gradient.V).all():
-        raise Broken(f"L or ∇L is finite where U overflows: W is {huge:g}")
+        _, gradient = plan.gradient()
+    if np.isfinite(gradient.V).all():
+        raise Broken(f"dL/dV is finite where it overflows: W is {huge:g}")
     plan.theta = trial.case.theta
     yield from trial.gradient("after an overflow", plan)
 

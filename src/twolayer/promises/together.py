@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from ..network import Parameters
-from ..verify import Worst
+from ..verify import ORACLE, Worst
 from .trial import Trial
 
 _CALLS = 20
@@ -46,12 +46,13 @@ def python_threads(trial: Trial) -> Iterator[Worst]:
     right = [trial.at(theta) for theta in thetas]
 
     together = threading.Barrier(2)
+    calls = _CALLS if trial.variant.name != ORACLE else 3
 
     def use(number: int) -> list[tuple[int, int, float, Parameters, np.ndarray]]:
         together.wait()
         return [
             (number, one, *plans[one].gradient(), plans[one].predict(X[number]))
-            for _ in range(_CALLS) for one in (number, 2)
+            for _ in range(calls) for one in (number, 2)
         ]  # fmt: skip
 
     interval = sys.getswitchinterval()

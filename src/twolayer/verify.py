@@ -15,7 +15,7 @@ from .interface import Plan, Variant, check_threads
 from .network import Network, Parameters, Shape
 
 ORACLE = "python-loops"
-STEPS = 5
+STEPS = 3
 
 
 class Agreement(NamedTuple):

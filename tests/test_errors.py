@@ -341,10 +341,9 @@ def test_more_memory_than_there_is_is_refused_before_any_is_taken(variant, monke
         )
         with pytest.raises(MemoryError, match=expected + r"0\.00 GiB are free$"):
             variant.plan(SQUARED, X, Y, tl.Parameters(ones(4, 50), ones(2, 4)))
-        checked = (
-            5 if variant.device == "any" else 10
-        )  # a small problem is held to the oracle first
-        assert tracemalloc.get_traced_memory()[1] < X.nbytes / checked
+        # A choice makes answers for data of its own, as few as it can, whatever X is.
+        most = 16 << 20 if variant.device == "any" else X.nbytes / 10
+        assert tracemalloc.get_traced_memory()[1] < most
     finally:
         tracemalloc.stop()
 

@@ -163,17 +163,20 @@ def exact(
 
 
 _LONGEST = 0.2  # seconds of an epoch
-_FEW = 64  # rows that are timed for it, twice: the first time may compile
 
 
 def _seconds(plan: Plan) -> float:
-    """About how long an epoch takes."""
-    n = plan.shape.n
-    rows = slice(0, min(n, _FEW))
-    plan.gradient(rows)
-    begun = time.perf_counter()
-    plan.gradient(rows)
-    return (time.perf_counter() - begun) * n / rows.stop
+    """About how long an epoch takes, from few rows; from more where a call's own cost misleads."""
+    n, rows = plan.shape.n, 8
+    while True:
+        rows = min(n, 8 * rows)
+        plan.gradient(slice(0, rows))  # the first time may compile
+        begun = time.perf_counter()
+        plan.gradient(slice(0, rows))
+        seconds = time.perf_counter() - begun
+        estimate = seconds * n / rows
+        if rows == n or estimate <= _LONGEST or seconds > _LONGEST / 20:
+            return estimate
 
 
 def _exact_corners(variant: Variant, dtype: str, threads: int | None) -> Iterator[cases.Case]:

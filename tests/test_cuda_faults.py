@@ -33,7 +33,7 @@ FAULTS = {  # variant, module, what stands there, what is planted
         "for p in range(y, gVs.shape[0] - 1, lanes)",
     ),
     "the last row of a tile is outside": (
-        "cuda-tiled", "slices", "i < u4(A.shape[0]) if", "i + u4(1) < u4(A.shape[0]) if",
+        "cuda-tiled", "memory/slices", "i < u4(A.shape[0]) if", "i + u4(1) < u4(A.shape[0]) if",
     ),
     "a product without its barrier": (
         "cuda-tiled", "products", "            cuda.syncthreads()\n", "",
@@ -61,10 +61,10 @@ def agrees(package, name, monkeypatch):
     monkeypatch.setattr(f"{package.__name__}.verify.STEPS", 1)
     monkeypatch.setattr(f"{package.__name__}.device._MULTIPROCESSORS", 2)
     monkeypatch.setattr(f"{package.__name__}.products.ProductsPlan.least_share", 16)
-    insides = importlib.import_module(f"{package.__name__}.kernels.cuda.insides")
+    blocks = importlib.import_module(f"{package.__name__}.checking.cuda.blocks")
     net = package.Network("tanh", "squared")
     case = package.cases.problem(net, package.Shape(*SHAPES[name]), "float32")
-    with insides.check_blocks():
+    with blocks.check_blocks():
         return package.verify.agreement(package.variants.get(name), case).agrees
 
 

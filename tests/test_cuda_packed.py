@@ -23,9 +23,10 @@ from numba.cuda.simulator.kernel import FakeCUDAKernel
 
 import twolayer as tl
 from twolayer import cases, planes, tuning
+from twolayer.checking.cuda.blocks import check_blocks
 from twolayer.kernels.activations import ACTIVATIONS
-from twolayer.kernels.cuda import halves, head, packing
-from twolayer.kernels.cuda.insides import check_blocks
+from twolayer.kernels.cuda import head
+from twolayer.kernels.cuda.memory import halves, packing
 from twolayer.kernels.losses import LOSSES
 from twolayer.kernels.updates import UPDATES
 from twolayer.verify import agreement

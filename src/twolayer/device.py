@@ -11,8 +11,8 @@ import numpy as np
 
 from . import tuning
 from .interface import Plan, Problem, Variant
-from .kernels.cuda.launch import Launch, bound, recorded, wait
-from .kernels.cuda.memory import padded
+from .kernels.cuda.driver.launch import Launch, bound, recorded, wait
+from .kernels.cuda.memory.copies import padded
 from .kernels.updates import Update
 from .machine import gpu_count
 from .network import Parameters, Shape

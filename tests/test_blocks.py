@@ -3,9 +3,9 @@
 import pytest
 
 import twolayer as tl
-from twolayer import cases
-from twolayer.kernels import blas
-from twolayer.kernels.target import TARGET
+from twolayer.checking import cases
+from twolayer.kernels.compiler.target import TARGET
+from twolayer.kernels.cpu import blas
 from twolayer.variants import numba_blas, numba_fused
 
 CACHES = {1: 32 << 10, 2: 1 << 20, 3: 1 << 25}
@@ -77,7 +77,7 @@ def test_inputs_are_spread_where_many_products_read_them_or_sets_of_a_cache_coll
     assert (numba_fused.spread_step(tl.Shape(1000, d, M, 1), 96, 4) > 0) is spread
 
 
-@pytest.mark.skipif(tl.machine.cpu_count() < 2, reason="needs two CPUs")
+@pytest.mark.skipif(tl.machine.hardware.cpu_count() < 2, reason="needs two CPUs")
 def test_one_thread_is_enough_for_what_is_over_before_a_second_begins():
     for shape, serial in (
         ((200, 8, 16, 1), True),

@@ -8,10 +8,10 @@ import pytest
 from mistakes import Batch
 
 import twolayer as tl
-from twolayer import cases, verify
-from twolayer.kernels import loops
-from twolayer.kernels.target import TARGET
-from twolayer.machine import cpu_count
+from twolayer.checking import cases, verify
+from twolayer.kernels.compiler.target import TARGET
+from twolayer.kernels.cpu import loops
+from twolayer.machine.hardware import cpu_count
 from twolayer.network import DTYPES, Shape
 from twolayer.variants import numba_fused
 

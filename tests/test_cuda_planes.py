@@ -17,8 +17,8 @@ pytest.importorskip("greenlet")
 
 from twolayer.checking.cuda import blocks
 from twolayer.checking.cuda.blocks import check_blocks
-from twolayer.kernels.activations import ACTIVATIONS
 from twolayer.kernels.cuda.tensorcores import mma
+from twolayer.kernels.formulas.activations import ACTIVATIONS
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import twolayer as tl
-from twolayer.kernels.target import TARGET, TARGETS, VARIABLE
+from twolayer.kernels.compiler.target import TARGET, TARGETS, VARIABLE
 from twolayer.network import DTYPES
 
 pytestmark = [
@@ -102,7 +102,7 @@ def test_a_guard_page_kills_who_touches_it(side):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("threads", [1, 2])
 def test_nothing_beside_an_array_is_touched(threads, dtype):
-    if threads > tl.machine.cpu_count():
+    if threads > tl.machine.hardware.cpu_count():
         pytest.skip("needs two CPUs")
     code, last, error = run_guarded(",".join(NAMES), dtype, threads)
     assert (code, last) == (0, "all ran"), error
@@ -124,7 +124,7 @@ import sys, tempfile
 import numpy as np
 from numba import njit
 from twolayer.kernels import simd
-from twolayer.kernels.target import TARGET
+from twolayer.kernels.compiler.target import TARGET
 
 H = TARGET.height
 STRIDE = 2**30 + 8  # elements from one row to the next, or from one group to the next

@@ -13,8 +13,9 @@ import pytest
 from llvmlite import ir
 from numba import njit
 
-from twolayer.kernels import fused, simd, target, tiles
-from twolayer.kernels.target import TARGET, Target
+from twolayer.kernels.compiler import target
+from twolayer.kernels.compiler.target import TARGET, Target
+from twolayer.kernels.cpu import fused, simd, tiles
 from twolayer.network import DTYPES
 
 pytestmark = pytest.mark.compiled
@@ -215,7 +216,7 @@ def test_a_variable_that_makes_no_sense_is_refused(text):
 FORCED = """
 import twolayer as tl
 from twolayer import cases, verify
-from twolayer.kernels.target import TARGET
+from twolayer.kernels.compiler.target import TARGET
 
 assert TARGET == {expected}, TARGET
 variant = tl.variants.get("numba-fused")

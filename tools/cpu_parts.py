@@ -18,11 +18,13 @@ from pathlib import Path
 import numpy as np
 from numba import njit
 
-from twolayer import roofline, timing, variants
-from twolayer.cli import tables, workloads
-from twolayer.kernels import blocks
+from twolayer import variants
+from twolayer.cli import workloads
+from twolayer.kernels.cpu import blocks
+from twolayer.measuring import roofline, timing
+from twolayer.measuring.race import STEP_SIZE, Workload
 from twolayer.network import Network
-from twolayer.race import STEP_SIZE, Workload
+from twolayer.showing import tables
 
 PAGE = Path(__file__).parents[1] / "docs" / "cpu.md"
 _BLOCK = (128, 64)

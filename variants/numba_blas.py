@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..buffers import per_chunk
-from ..corners import both_sides
 from ..interface import Plan, Problem, Variant
-from ..kernels import blas, blocks, loops
-from ..machine import cache_sizes
+from ..interface.corners import both_sides
+from ..kernels.cpu import blas, blocks, loops
+from ..machine.buffers import per_chunk
+from ..machine.hardware import cache_sizes
+from ..machine.threads import blas_threads, numba_threads
 from ..network import Parameters, Shape
-from ..threads import blas_threads, numba_threads
 
 
 def block_rows(shape: Shape, itemsize: int) -> int:

@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..buffers import per_chunk
-from ..corners import both_sides
 from ..interface import Plan, Problem, Variant
-from ..kernels import blocks, fused, loops, simd
-from ..kernels.target import TARGET
-from ..machine import cache_sizes
+from ..interface.corners import both_sides
+from ..kernels.compiler.target import TARGET
+from ..kernels.cpu import blocks, fused, loops, simd
+from ..machine.buffers import per_chunk
+from ..machine.hardware import cache_sizes
+from ..machine.threads import numba_threads
 from ..network import Parameters, Shape
-from ..threads import numba_threads
 
 _SMALL = 5e5  # operations of an epoch that is over before a second thread would have begun
 _PANELS = 128  # columns of Z and S that are in use at a time

@@ -16,7 +16,7 @@ import numpy as np
 from numba import cuda
 from numba.extending import register_jitable
 
-from ...activations import Activation
+from ...formulas.activations import Activation
 from .. import elementary  # noqa: F401  (σ by the GPU's own instructions)
 from ..driver.simulated import launch_bounds
 from ..memory.asynchronous import commit, wait

@@ -58,6 +58,7 @@ FAULTS = {  # variant, module, what stands there, what is planted
 
 def agrees(package, name, monkeypatch):
     """Whether a variant of a package agrees on its problem."""
+
     def module(name):
         return importlib.import_module(f"{package.__name__}.{name}")
 

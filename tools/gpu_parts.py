@@ -33,7 +33,7 @@ INSTRUCTIONS = {"ex2": 2.1, "rcp": 1.0}  # ULP at most; NVIDIA documents 2 of ex
 BLOCKS = 7  # of epochs on one sample
 TINY = """
 import twolayer as tl
-from twolayer import cases
+from twolayer.checking import cases
 case = cases.problem(tl.Network("tanh", "softmax"), tl.Shape(70, 7, 9, 3), "float32")
 plan = tl.variants.get("{name}").plan(*case[1:])
 plan.step(0.01)

@@ -216,6 +216,7 @@ def _on_cuda(name: str, summary: str, plan: Callable[..., Plan], *requires: str)
         lacks=_lacks_cuda,
         parallel=False,
         reproducible=False,
+        by_name=True,
     )
 
 
@@ -230,6 +231,7 @@ VARIANTS = (
         _workspace,
         ("torch",),
         elsewhere=(_on_cuda("torch", _EAGER, Torch),),
+        by_name=True,
     ),
     Variant(
         "torch-compile",
@@ -240,5 +242,6 @@ VARIANTS = (
         ("torch",),
         _lacks_compiler,
         elsewhere=(_on_cuda("torch-compile", _COMPILED, TorchCompiled, "triton"),),
+        by_name=True,
     ),
 )

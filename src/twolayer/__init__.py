@@ -8,24 +8,34 @@ from . import deferred as _deferred
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from . import variants
+    from . import activations, losses, variants
+    from .activations import Activation
     from .choosing import choose
     from .composed.functions import loss_and_gradient
     from .interface import Plan, Problem, Variant
+    from .losses import Loss
     from .network import Network, Parameters, Shape
+    from .targets import Targets
     from .training import optimizers
+    from .training.optimizers import Optimizer
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Activation",
+    "Loss",
     "Network",
+    "Optimizer",
     "Parameters",
     "Plan",
     "Problem",
     "Shape",
+    "Targets",
     "Variant",
+    "activations",
     "choose",
     "loss_and_gradient",
+    "losses",
     "optimizers",
     "variants",
 ]
@@ -33,18 +43,27 @@ __all__ = [
 # Where the names come from. They are loaded when they are asked for: a compiler takes half a second
 # to import, and who asks the store which variant to take needs none.
 _HOMES = {
+    "Activation": "activations",
+    "Loss": "losses",
     "Network": "network",
+    "Optimizer": "training.optimizers",
     "Parameters": "network",
     "Plan": "interface",
     "Problem": "interface",
     "Shape": "network",
+    "Targets": "targets",
     "Variant": "interface",
     "choose": "choosing",
     "loss_and_gradient": "composed.functions",
 }
 
 
-_MODULES = {"optimizers": "training.optimizers", "variants": "variants"}
+_MODULES = {
+    "activations": "activations",
+    "losses": "losses",
+    "optimizers": "training.optimizers",
+    "variants": "variants",
+}
 
 
 def _composed() -> "Iterable[Variant]":

@@ -30,7 +30,7 @@ class _Auto(Variant):
             good = M_of_W == M and d == V.shape[1] and V.dtype in DTYPES and min(n, d, M, K) > 0
         except (ValueError, TypeError):
             good = False
-        if not (good and isinstance(net, Network)) or (net.objective.targets == "sign" and K > 1):
+        if not (good and isinstance(net, Network)) or (net.objective.targets.single and K > 1):
             return variants.get(_CHECKER).plan(net, X, Y, theta, threads)
         q = Question(net.activation, net.loss, n, d, M, K, V.dtype.name, check_threads(threads))
         choice = ask(net, q, Terms(device=device, deterministic=True, held=True))

@@ -201,6 +201,8 @@ class DaskVariant(Variant):
         self.on(device or self.device)
         threads = check_threads(threads)
         X, Y = _aligned(X, Y)
+        if net.from_outside():
+            raise ValueError(f"variant {self.name} {self.refusal(net, Shape(1, 1, 1, 1), X.dtype)}")
         X_first, Y_first = cluster.client(threads).compute([X[:1], Y[:1]], sync=True)
         here = local_variant().plan(net, X_first, Y_first, theta, threads)
         return Dask(Problem(net, X, Y, here.theta, threads), here)
@@ -261,4 +263,5 @@ VARIANT = DaskVariant(
     Dask,
     _workspace,
     ("dask", "distributed"),
+    by_name=True,  # workers have not loaded anybody's file
 )

@@ -208,7 +208,8 @@ class Variant:
     here; parallel, whether it uses `threads`; reproducible, whether the same call returns the same
     bits; refuses(shape, dtype), None or a sentence that says for which problems it is made and what
     to take for others; corners(itemsize, threads), shapes on both sides of every size from which it
-    decides differently, where `verify` is to look; elsewhere, the same variant on other devices.
+    decides differently, where `verify` is to look; by_name, whether it knows this project's σ and ℓ
+    by their names, and no others; elsewhere, the same variant on other devices.
     """
 
     name: str
@@ -223,6 +224,7 @@ class Variant:
     refuses: Callable[[Shape, np.dtype], str | None] = field(default=_takes_all, repr=False)
     corners: Callable[[int, int], Iterable[Shape]] = field(default=_no_corners, repr=False)
     elsewhere: tuple[Variant, ...] = field(default=(), repr=False)
+    by_name: bool = False
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -238,6 +240,12 @@ class Variant:
         """None, or why the variant cannot run here."""
         missing = [name for name in self.requires if importlib.util.find_spec(name) is None]
         return f"needs the package {', '.join(missing)}" if missing else self.lacks()
+
+    def refusal(self, net: Network, shape: Shape, dtype: np.dtype) -> str | None:
+        """None, or a sentence that says for which networks and problems it is made."""
+        if self.by_name and (others := net.from_outside()):
+            return f"knows no {others[0]}: take another variant"
+        return self.refuses(shape, dtype)
 
     def plan(
         self, net: Network, X: Any, Y: Any, theta: Parameters, threads: int | None = None,
@@ -264,7 +272,7 @@ class Variant:
         X = checks.as_array("X", X)
         if X.ndim == 2:  # a wrong rank is reported by the check below
             shape = Shape(*X.shape, *theta.W.shape[::-1])
-            refusal = self.refuses(shape, theta.V.dtype)
+            refusal = self.refusal(net, shape, theta.V.dtype)
             if refusal:
                 raise ValueError(f"variant {self.name} {refusal}")
             itemsize = theta.V.dtype.itemsize

@@ -80,7 +80,7 @@ def tune(
     table = Table("shape", "variant", "parameters", "an epoch", title="parameters")
     for shape in shapes:
         for variant in field:
-            if variant.unavailable() or variant.refuses(shape, np.dtype(dtype)):
+            if variant.unavailable() or variant.refusal(net, shape, np.dtype(dtype)):
                 continue
             _, found = device_clock.tune(
                 variant, net, shape, dtype, repetitions=repetitions, warm_up=warm_up
@@ -106,7 +106,7 @@ def record(
         "shape": str(shape), "variant": variant.name, "dtype": dtype, "flops": shape.flops(),
         "bytes": shape.bytes(dtype),
     }  # fmt: skip
-    skipped = variant.unavailable() or variant.refuses(shape, np.dtype(dtype))
+    skipped = variant.unavailable() or variant.refusal(net, shape, np.dtype(dtype))
     if skipped:
         return about | {"skipped": skipped}
     try:

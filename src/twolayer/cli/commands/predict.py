@@ -13,6 +13,7 @@ from ...data import datasets, files
 from ...machine.atomic import replacing
 from ...showing import output
 from ...training.checkpoint import Model, load_model
+from ..options import VariantFiles, add_files
 
 _VARIANT = "numpy"
 _ROWS = 1 << 14  # that go through the network at a time
@@ -30,11 +31,13 @@ def predict(
     target: Annotated[
         int, typer.Option(help="How many of the last columns of a .csv file are no inputs.")
     ] = 0,
+    variant_file: VariantFiles = None,
 ) -> None:
     """Write F = h(W σ(V x)) for each sample x: probabilities for softmax and logistic."""
     output.check_writable("save", save)
     if save.suffix not in (".npy", ".csv"):
         raise ValueError(f"save: expected a file named .npy or .csv, got {str(save)!r}")
+    add_files(variant_file)
     trained = load_model(model)
     dtype = trained.theta.V.dtype
     if Path(data).suffix in files.FORMATS or Path(data).exists():
@@ -57,8 +60,7 @@ def _outputs(model: Model, X: np.ndarray) -> np.ndarray:
     if X.shape[1] != d:
         raise ValueError(f"data: expected {d} inputs a row, as the network has, got {X.shape[1]}")
     block = X[:_ROWS]
-    none = {"real": np.zeros((len(block), K)), "sign": np.ones(len(block))}
-    Y = none.get(model.net.objective.targets, np.zeros(len(block), np.int64))
+    Y = model.net.objective.targets.draw(np.random.default_rng(0), len(block), K, X.dtype)
     plan = variants.get(_VARIANT).plan(model.net, block, Y, model.theta)
     F = np.empty((len(X), K), X.dtype)
     for start in range(0, len(X), _ROWS):

@@ -275,7 +275,7 @@ def test_the_next_process_finds_the_code_on_disk(file, run_python, tmp_path):
     assert "loop_over_rows" in missed
     assert run() == (first, "[]")
     text = file.read_text()
-    old, new = "return select(abs(r) < like(r, 2.0), r", "return select(abs(r) < like(r, 1.0), r"
+    old, new = "return like(r, 2.0) * r\n", "return like(r, 3.0) * r\n"
     assert text.count(old) == 1
     file.write_text(text.replace(old, new))
     edited, missed = run()

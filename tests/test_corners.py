@@ -157,8 +157,8 @@ MUTANTS = {
 PROGRAM = """
 import inspect, json, sys
 import twolayer as tl
-from twolayer import cases, verify
-from twolayer.kernels import blas, fused, loops
+from twolayer.checking import cases, verify
+from twolayer.kernels.cpu import blas, fused, loops
 from twolayer.variants import numba_blas, numba_fused
 
 sys.path.insert(0, sys.argv[1])

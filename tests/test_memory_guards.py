@@ -20,7 +20,7 @@ GUARDED = """
 import ctypes, mmap, sys
 import numpy as np
 import twolayer as tl
-from twolayer import cases
+from twolayer.checking import cases
 
 libc = ctypes.CDLL(None, use_errno=True)
 kept = []
@@ -123,7 +123,7 @@ FAR = """
 import sys, tempfile
 import numpy as np
 from numba import njit
-from twolayer.kernels import simd
+from twolayer.kernels.cpu import simd
 from twolayer.kernels.compiler.target import TARGET
 
 H = TARGET.height
@@ -220,7 +220,7 @@ FAR_ROWS = """
 import sys, tempfile
 import numpy as np
 import twolayer as tl
-from twolayer import cases
+from twolayer.checking import cases
 
 name, dtype = sys.argv[1:]
 n, d = 2**31 // 1000 + 100, 1000  # the last rows begin beyond element 2^31

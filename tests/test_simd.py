@@ -215,7 +215,7 @@ def test_a_variable_that_makes_no_sense_is_refused(text):
 
 FORCED = """
 import twolayer as tl
-from twolayer import cases, verify
+from twolayer.checking import cases, verify
 from twolayer.kernels.compiler.target import TARGET
 
 assert TARGET == {expected}, TARGET

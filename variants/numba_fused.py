@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..interface import Plan, Problem, Variant
+from ..interface import Engine, ForeignWeights, Problem, Variant, Weights
 from ..interface.corners import both_sides
 from ..kernels.compiler.target import TARGET
 from ..kernels.cpu import blocks, fused, loops, simd
+from ..kernels.formulas.updates import UPDATES, Update
 from ..machine.buffers import per_chunk
 from ..machine.hardware import cache_sizes
 from ..machine.threads import numba_threads
@@ -129,7 +130,45 @@ def decisions(shape: Shape, cut: Blocking) -> Decisions:
     )
 
 
-class NumbaFused(Plan):
+class Packed(NamedTuple):
+    """A layer's weights each in panels, with Wᵀ beside W where they are θ."""
+
+    V: np.ndarray
+    W: np.ndarray
+    Wt: np.ndarray
+
+
+class PackedWeights(ForeignWeights):
+    """θ, ∇L and slots in panels; ∇L is the first of the chunks' gradients."""
+
+    def __init__(self, shape: Shape, dtype: np.dtype, gradient: Packed, lanes: int) -> None:
+        self._lanes = lanes
+        self._pack, self._unpack, self._transpose = fused.packers()
+        super().__init__(shape, dtype)
+        self.gradient = gradient
+
+    def room(self) -> Packed:
+        _, d, M, K = self.shape
+        sizes = ((d, M), (K, M), (M, K))
+        return Packed(*(_empty(fused.panel_size(*size, self._lanes), self.dtype) for size in sizes))
+
+    def put(self, values: Parameters, arrays: Packed) -> None:
+        self._pack(values.V.T, arrays.V, self._lanes)
+        self._pack(values.W, arrays.W, self._lanes)
+        self._transpose(arrays.W, arrays.Wt, self.shape.M, self.shape.K, self._lanes)
+
+    def get(self, arrays: Packed) -> Parameters:
+        values = super().room()
+        self._unpack(arrays.V, values.V.T, self._lanes)
+        self._unpack(arrays.W, values.W, self._lanes)
+        return values
+
+
+def _empty(size: int, dtype: np.dtype) -> np.ndarray:
+    return per_chunk(1, size, dtype)[0, :size]
+
+
+class NumbaFused(Engine):
     """One compiled call an epoch; nothing is allocated in it."""
 
     def __init__(self, problem: Problem) -> None:
@@ -139,15 +178,8 @@ class NumbaFused(Plan):
         self._serial = cut.chunks == 1
         self.decisions = decisions(self.shape, cut)
         chunks, block, lanes, _, spread = cut
-
-        def empty(size: int) -> np.ndarray:
-            return per_chunk(1, size, self.dtype)[0, :size]
-
-        self._Vp = empty(fused.panel_size(d, M, lanes))
-        self._Wp = empty(fused.panel_size(K, M, lanes))
-        self._Wt = empty(fused.panel_size(M, K, lanes))
-        self._gVp = per_chunk(chunks, len(self._Vp), self.dtype)
-        self._gWp = per_chunk(chunks, len(self._Wp), self.dtype)
+        self._gVp = per_chunk(chunks, fused.panel_size(d, M, lanes), self.dtype)
+        self._gWp = per_chunk(chunks, fused.panel_size(K, M, lanes), self.dtype)
         work = fused.workspace_size(block, d, M, K, lanes, spread)
         self._work = per_chunk(chunks, work, self.dtype)
         self._losses = np.empty(chunks)
@@ -155,55 +187,35 @@ class NumbaFused(Plan):
         self._predict = fused.predict(not self._serial)
         self._formulas = blocks.gradient_formulas(self.net.sigma, self.net.objective, self.dtype)
         self._simd = simd.addresses()(self.dtype.type(0))
-        self._pack, self._unpack, self._transpose = fused.packers()
-        self._arguments = self._bind(self.X, self.Y)
-        self._set_theta(problem.theta)
 
-    def _bind(self, X: np.ndarray, Y: np.ndarray) -> tuple[Any, ...]:
-        """All arguments of an epoch over X and Y but μ and whether to update."""
+    def weights(self) -> PackedWeights:
+        gradient = Packed(self._gVp[0], self._gWp[0], self._gWp[0])
+        return PackedWeights(self.shape, self.dtype, gradient, self._cut.lanes)
+
+    def _run(self, X: Any, Y: Any, theta: Packed, mu: float, update: bool) -> float:
         chunks, *sizes = self._cut
-        return (
-            self._simd, self._formulas, X, Y, loops.chunk_bounds(len(X), chunks), self._Vp,
-            self._Wp, self._Wt, self._work, self._gVp, self._gWp, self._losses, self.shape.M,
-            *sizes,
-        )  # fmt: skip
+        with contextlib.nullcontext() if self._serial else numba_threads(self.threads):
+            return self._epoch(
+                self._simd, self._formulas, X, Y, loops.chunk_bounds(len(X), chunks), *theta,
+                self._work, self._gVp, self._gWp, self._losses, self.shape.M, *sizes, mu, update,
+            )  # fmt: skip
 
-    def _run(self, arguments: tuple[Any, ...], mu: float, update: bool) -> float:
-        if self._serial:
-            return self._epoch(*arguments, mu, update)
-        with numba_threads(self.threads):
-            return self._epoch(*arguments, mu, update)
+    def update(self, X, Y, weights: Weights, update: Update, scalars) -> float:
+        if update is not UPDATES["descend"]:
+            return super().update(X, Y, weights, update, scalars)
+        return self._run(X, Y, weights.theta, scalars[0], True)
 
-    def _step(self, mu: float) -> float:
-        return self._run(self._arguments, mu, True)
+    def backpropagate(self, X: np.ndarray, Y: np.ndarray, theta: Packed, gradient: Packed) -> float:
+        return self._run(X, Y, theta, 0.0, False)
 
-    def _backpropagate(self, X: np.ndarray, Y: np.ndarray, gradient: Parameters) -> float:
-        loss = self._run(self._bind(X, Y), 0.0, False)
-        self._unpack(self._gVp[0], gradient.V.T, self._cut.lanes)
-        self._unpack(self._gWp[0], gradient.W, self._cut.lanes)
-        return loss
-
-    def _forward(self, X: np.ndarray, F: np.ndarray) -> None:
+    def forward(self, X: np.ndarray, theta: Packed, F: np.ndarray) -> None:
         formulas = blocks.predict_formulas(self.net.sigma, self.net.objective, self.dtype)
         chunks, *sizes = self._cut
         bounds = loops.chunk_bounds(len(X), chunks)
         with contextlib.nullcontext() if self._serial else numba_threads(self.threads):
             self._predict(
-                self._simd, formulas, X, self._Vp, self._Wp, self._Wt, bounds, self._work, F,
-                self.shape.M, *sizes,
-            )  # fmt: skip
-
-    def _get_theta(self) -> Parameters:
-        theta = Parameters(np.empty_like(self.V), np.empty_like(self.W))
-        self._unpack(self._Vp, theta.V.T, self._cut.lanes)
-        self._unpack(self._Wp, theta.W, self._cut.lanes)
-        return theta
-
-    def _set_theta(self, theta: Parameters) -> None:
-        lanes = self._cut.lanes
-        self._pack(theta.V.T, self._Vp, lanes)
-        self._pack(theta.W, self._Wp, lanes)
-        self._transpose(self._Wp, self._Wt, self.shape.M, self.shape.K, lanes)
+                self._simd, formulas, X, *theta, bounds, self._work, F, self.shape.M, *sizes
+            )
 
 
 def _workspace(shape: Shape, itemsize: int, threads: int) -> int:

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from . import activations, losses, variants
     from .activations import Activation
     from .choosing import choose
-    from .composed.functions import loss_and_gradient
-    from .interface import Plan, Problem, Variant
+    from .composed.functions import loss_and_gradient, predict
+    from .interface import Engine, Plan, Problem, Variant, Weights
     from .losses import Loss
     from .network import Network, Parameters, Shape
     from .targets import Targets
@@ -23,6 +23,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Activation",
+    "Engine",
     "Loss",
     "Network",
     "Optimizer",
@@ -32,11 +33,13 @@ __all__ = [
     "Shape",
     "Targets",
     "Variant",
+    "Weights",
     "activations",
     "choose",
     "loss_and_gradient",
     "losses",
     "optimizers",
+    "predict",
     "variants",
 ]
 
@@ -45,13 +48,16 @@ __all__ = [
 _HOMES = {
     "Activation": "activations",
     "Loss": "losses",
-    "Network": "network",
     "Optimizer": "training.optimizers",
+    "Targets": "targets",
+    "Engine": "interface",
+    "Weights": "interface",
+    "predict": "composed.functions",
+    "Network": "network",
     "Parameters": "network",
     "Plan": "interface",
     "Problem": "interface",
     "Shape": "network",
-    "Targets": "targets",
     "Variant": "interface",
     "choose": "choosing",
     "loss_and_gradient": "composed.functions",

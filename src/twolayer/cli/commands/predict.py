@@ -8,7 +8,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from ... import variants
+from ...composed.functions import predict as outputs
 from ...data import datasets, files
 from ...machine.atomic import replacing
 from ...showing import output
@@ -16,7 +16,6 @@ from ...training.checkpoint import Model, load_model
 from ..options import VariantFiles, add_files
 
 _VARIANT = "numpy"
-_ROWS = 1 << 14  # that go through the network at a time
 
 
 def predict(
@@ -55,14 +54,8 @@ def predict(
 
 
 def _outputs(model: Model, X: np.ndarray) -> np.ndarray:
-    """F (n, K), a block of rows after the other."""
-    d, K = model.theta.V.shape[1], len(model.theta.W)
+    """F (n, K)."""
+    d = model.theta.V.shape[1]
     if X.shape[1] != d:
         raise ValueError(f"data: expected {d} inputs a row, as the network has, got {X.shape[1]}")
-    block = X[:_ROWS]
-    Y = model.net.objective.targets.draw(np.random.default_rng(0), len(block), K, X.dtype)
-    plan = variants.get(_VARIANT).plan(model.net, block, Y, model.theta)
-    F = np.empty((len(X), K), X.dtype)
-    for start in range(0, len(X), _ROWS):
-        F[start : start + _ROWS] = plan.predict(X[start : start + _ROWS])
-    return F
+    return outputs(model.net, model.theta, X, _VARIANT)

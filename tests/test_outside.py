@@ -298,6 +298,9 @@ def test_compiled_code_depends_on_formulas_wherever_they_stand():
         assert found(module, one, g=abs) == found(module, one, g=abs)
         assert (found(module, one, g=abs) == found(module, two, g=abs)) == same
         assert (found(module, one, g=abs) == found(module, one, g=lambda x: x)) == same
+        inner = "def f(x): return (lambda z: c * z)(x)"
+        numbers = [found(module, inner, c=c) for c in (2.0, 3.0)]
+        assert (numbers[0] == numbers[1]) == same
         numbers = [found(module, "def f(x): return x * c", c=c) for c in (2.0, 3.0)]
         assert (numbers[0] == numbers[1]) == same
 

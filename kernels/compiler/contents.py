@@ -59,9 +59,16 @@ def _code(code: CodeType) -> Iterator[Any]:
         yield list(_code(constant)) if isinstance(constant, CodeType) else constant
 
 
+def _names(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)
+
+
 def _referred(function: FunctionType) -> Iterator[Any]:
-    """What its globals of those names hold; of a module, what that has of the same names."""
-    names = function.__code__.co_names
+    """What its globals hold whose names occur in it; of a module, what that has of such names."""
+    names = list(_names(function.__code__))
     for value in (function.__globals__[name] for name in names if name in function.__globals__):
         if not isinstance(value, ModuleType):
             yield value

@@ -74,7 +74,7 @@ class Network:
         vars(self).update(found, sigma=sigma, objective=objective)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Network, (_listed(activations, self.sigma), _listed(losses, self.objective))
+        return Network, (_by_name(activations, self.sigma), _by_name(losses, self.objective))
 
     def from_outside(self) -> list[str]:
         """Which of its formulas this project does not come with, as "activation sine"."""
@@ -115,7 +115,7 @@ class Network:
         return Parameters(V, W)
 
 
-def _listed(lists: Any, entry: Any) -> Any:
+def _by_name(lists: Any, entry: Any) -> Any:
     """The name of what is in a list, so that it is itself again in another process."""
     return entry.name if any(entry is known for known in lists.REGISTRY) else entry
 

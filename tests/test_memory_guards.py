@@ -66,20 +66,21 @@ for name in names:
             for array in (X, Y, V, W):
                 assert np.isfinite(array).all()
             # What the plan allocated, at a guard too: θ in its own form, workspaces, gradients.
-            plan.V, plan.W = (guarded(a, at_end) for a in (plan.V, plan.W))
-            for part in vars(plan):
-                value = vars(plan)[part]
+            engine, weights = plan.engine, plan.weights
+            for part, value in list(vars(engine).items()):
                 if isinstance(value, np.ndarray) and part.startswith("_") and value.size and \\
                         value.flags.c_contiguous and value.ndim < 3:
-                    setattr(plan, part, guarded(value, at_end))
-            if hasattr(plan, "_bind"):
-                plan._arguments = plan._bind(plan.X, plan.Y)
+                    setattr(engine, part, guarded(value, at_end))
+            weights.theta = type(weights.theta)(*(guarded(a, at_end) for a in weights.theta))
+            if type(weights) is tl.Weights:  # in another layout ∇L is one of the engine's arrays
+                weights.gradient = tl.Parameters(*(guarded(a, at_end) for a in weights.gradient))
             plan.theta = tl.Parameters(V, W)
             plan.step(0.1)
             plan.gradient(slice(shape[0] // 2, shape[0]))
+            plan.loss(slice(0, shape[0] // 2 + 1))
             plan.predict(more)
             F = guarded(np.empty(Y.shape, Y.dtype), at_end)
-            plan._forward(more, F)
+            engine.forward(more, weights.theta, F)
 print("all ran")
 """
 NAMES = [name for name in tl.variants.names() if name.startswith("numba")]

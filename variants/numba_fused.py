@@ -1,132 +1,70 @@
 """Cache-sized blocks of samples on register-tiled SIMD products; X is read once an epoch.
 
-V and W are kept in the form that the products read, from step to step.
+θ is kept in the form that the products read, from update to update.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from ..blocking import Blocking, blocking, decisions
 from ..buffers import per_chunk
 from ..corners import both_sides
 from ..interface import Plan, Problem, Variant
-from ..kernels import blocks, fused, loops, simd
-from ..kernels.target import TARGET
-from ..machine import cache_sizes
+from ..kernels import blocks, chunks, fused, simd, updates
+from ..kernels.panels import packers, panel_size
+from ..kernels.updates import Update
 from ..network import Parameters, Shape
 from ..threads import numba_threads
 
-_SMALL = 5e5  # operations of an epoch that is over before a second thread would have begun
-_PANELS = 128  # columns of Z and S that are in use at a time
-_FORMULA = 40  # operations that σ and σ′ of a number are worth
 
+class PackedWeights:
+    """θ, ∇L and slots in panels: V by inputs, W, and of θ Wᵀ, one after another in a flat array.
 
-def block_rows(shape: Shape, itemsize: int) -> int:
-    """Rows of a block, 96 to 480: what the products go through again and again stays in L2.
-
-    That is as much of X as they take at a time, a few panels of Z and S, and the outputs: three
-    quarters of the cache. More rows only spread what is read of V over more samples.
+    What an optimizer's formula makes of the padding is put back to 0.
     """
-    columns = product_depth(shape.d, itemsize) + min(2 * shape.M, _PANELS) + 3 * shape.K
-    rows = cache_sizes()[2] * 3 // 4 // (itemsize * columns)
-    return max(96, min(480, rows)) // TARGET.height * TARGET.height
 
+    def __init__(self, theta: Parameters, cut: Blocking, records: np.ndarray) -> None:
+        (M, d), K = theta.V.shape, len(theta.W)
+        self._cut, self._records = cut, records
+        self._dtype = theta.V.dtype
+        self._shape = Shape(1, d, M, K)
+        self._of_V = panel_size(d, M, cut.lanes)
+        self._size = panel_size(d + K, M, cut.lanes)
+        self._pack, self._unpack = packers()
+        self._restore = fused.restore()
+        self.theta, self.gradient = self.room(), self.room()
+        self.slots: tuple[np.ndarray, ...] = ()
+        self.put(theta, self.theta)
 
-def product_depth(d: int, itemsize: int) -> int:
-    """Inputs that a product runs over at a time: so many rows of a panel of V take half of L1.
+    def room(self) -> np.ndarray:
+        """A flat array for θ."""
+        size = chunks.weights_size(self._shape, self._cut)
+        return per_chunk(1, size, self._dtype)[0, :size]
 
-    All parts of d are about as long, for a short one would cost as many stores; a multiple of a
-    tile's height.
-    """
-    most = cache_sizes()[1] // 2 // (itemsize * lane_count(itemsize))
-    parts = -(-d // most)
-    return -(-d // (parts * TARGET.height)) * TARGET.height
+    def put(self, values: Parameters, packed: np.ndarray) -> None:
+        """Pack V and W."""
+        self._pack(values.V.T, packed[: self._of_V], self._cut.lanes)
+        self._pack(values.W, packed[self._of_V : self._size], self._cut.lanes)
+        self._restore(self._records, packed)
 
+    def get(self, packed: np.ndarray) -> Parameters:
+        """V and W."""
+        _, d, M, K = self._shape
+        values = Parameters(np.empty((M, d), self._dtype), np.empty((K, M), self._dtype))
+        self._unpack(packed[: self._of_V], values.V.T, self._cut.lanes)
+        self._unpack(packed[self._of_V : self._size], values.W, self._cut.lanes)
+        return values
 
-def spread_step(shape: Shape, rows: int, itemsize: int) -> int:
-    """Elements from one group of a block's inputs to the next; 0 where X is read as it lies.
-
-    Spreading pays where many products read a row, and where rows are so many bytes apart that they
-    compete for few sets of a cache. The step is an odd number of cache lines for the same reason.
-    """
-    if shape.d < 16 or (shape.M < 32 and shape.d * itemsize % 512):
-        return 0
-    line = 64 // itemsize
-    lines = -(-rows * TARGET.height // line)
-    return (lines + 1 - lines % 2) * line
-
-
-def lane_count(itemsize: int) -> int:
-    """Lanes of a panel: two vectors."""
-    return 2 * TARGET.lanes(itemsize)
-
-
-class Blocking(NamedTuple):
-    """How an epoch is cut."""
-
-    chunks: int  # of the samples; more than one are shared among threads
-    block: int  # rows of a block
-    lanes: int  # of a panel
-    depth: int  # inputs of a part of d
-    spread: int  # see `spread_step`
-
-
-def blocking(shape: Shape, itemsize: int, threads: int) -> Blocking:
-    """The sizes for a problem: all that is decided about it is decided here."""
-    small = shape.flops() + _FORMULA * shape.n * shape.M < _SMALL
-    chunks = 1 if small else loops.chunk_count(shape.n, threads)
-    block = min(block_rows(shape, itemsize), shape.n)
-    return Blocking(
-        chunks,
-        block,
-        lane_count(itemsize),
-        product_depth(shape.d, itemsize),
-        spread_step(shape, block, itemsize),
-    )
-
-
-class Decisions(NamedTuple):
-    """What an epoch does for some shapes only."""
-
-    chunks: bool  # several, on several threads
-    blocks: bool  # a second one in a chunk, of X as it lies
-    spread: bool
-    spread_blocks: bool  # a second one, to where the first was spread
-    parts: bool  # of d
-    panels: bool  # of hidden units
-    one_vector: bool  # as the last of these panels
-    dots: bool
-    dots_one_vector: bool
-    output_panels: bool  # of U by tiles
-    output_one_vector: bool
-    large_update: bool  # on several threads
-
-
-def decisions(shape: Shape, cut: Blocking) -> Decisions:
-    """What is decided for a shape that is cut so."""
-    n, d, M, K = shape
-    lanes = cut.lanes
-    blocks = -(-n // cut.chunks) > cut.block
-    dots = fused.by_dots(M, K, lanes)
-    one_vector = fused.last_lanes(M, lanes) < lanes
-    return Decisions(
-        chunks=cut.chunks > 1,
-        blocks=blocks and not cut.spread,
-        spread=cut.spread > 0,
-        spread_blocks=blocks and cut.spread > 0,
-        parts=d > cut.depth,
-        panels=fused.panel_count(M, lanes) > 1,
-        one_vector=one_vector,
-        dots=dots,
-        dots_one_vector=dots and one_vector,
-        output_panels=not dots and fused.panel_count(K, lanes) > 1,
-        output_one_vector=not dots and fused.last_lanes(K, lanes) < lanes,
-        large_update=not fused.by_one_thread(fused.panel_size(d, M, lanes)),
-    )
+    def apply(self, update: Update, scalars: tuple[float, ...]) -> None:
+        """The formula, for each number of V and W and of the padding."""
+        arrays = (self.theta, self.gradient, *self.slots)
+        updates.loop(update)(*(array[: self._size] for array in arrays), scalars)
+        self._restore(self._records, self.theta)
 
 
 class NumbaFused(Plan):
@@ -134,85 +72,101 @@ class NumbaFused(Plan):
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
-        _, d, M, K = self.shape
-        self._cut = cut = blocking(self.shape, self.dtype.itemsize, self.threads)
-        self._serial = cut.chunks == 1
+        itemsize = self.dtype.itemsize
+        self._cut = cut = blocking(self.shape, itemsize, self.threads)
         self.decisions = decisions(self.shape, cut)
-        chunks, block, lanes, _, spread = cut
+        self._buffers = {
+            name: per_chunk(*size, self.dtype)
+            for name, size in chunks.buffers(self.shape, cut).items()
+        }
+        self._code = {
+            **simd.addresses(self.dtype)._asdict(),
+            "features": blocks.features(self.net.sigma, self.dtype),
+            "losses": blocks.losses(self.net.objective, self.dtype),
+        }
+        self._bind()
+        self._weights = PackedWeights(problem.theta, cut, self._records)
 
-        def empty(size: int) -> np.ndarray:
-            return per_chunk(1, size, self.dtype)[0, :size]
+    def _bind(self) -> None:
+        """The records of the chunks, for the buffers and the code there are."""
+        self._records = chunks.records(self.shape, self._cut, self._code, self._buffers)
 
-        self._Vp = empty(fused.panel_size(d, M, lanes))
-        self._Wp = empty(fused.panel_size(K, M, lanes))
-        self._Wt = empty(fused.panel_size(M, K, lanes))
-        self._gVp = per_chunk(chunks, len(self._Vp), self.dtype)
-        self._gWp = per_chunk(chunks, len(self._Wp), self.dtype)
-        work = fused.workspace_size(block, d, M, K, lanes, spread)
-        self._work = per_chunk(chunks, work, self.dtype)
-        self._losses = np.empty(chunks)
-        self._epoch = fused.epoch(not self._serial)
-        self._predict = fused.predict(not self._serial)
-        self._formulas = blocks.gradient_formulas(self.net.sigma, self.net.objective, self.dtype)
-        self._simd = simd.addresses()(self.dtype.type(0))
-        self._pack, self._unpack, self._transpose = fused.packers()
-        self._arguments = self._bind(self.X, self.Y)
-        self._set_theta(problem.theta)
+    def _also(self, **addresses: int) -> None:
+        for name, address in addresses.items():
+            self._records[name] = self._code[name] = address
 
-    def _bind(self, X: np.ndarray, Y: np.ndarray) -> tuple[Any, ...]:
-        """All arguments of an epoch over X and Y but μ and whether to update."""
-        chunks, *sizes = self._cut
-        return (
-            self._simd, self._formulas, X, Y, loops.chunk_bounds(len(X), chunks), self._Vp,
-            self._Wp, self._Wt, self._work, self._gVp, self._gWp, self._losses, self.shape.M,
-            *sizes,
-        )  # fmt: skip
+    def _call(self, kernel: Any, rows: int, *arguments: Any) -> Any:
+        """Call the kernel for so many chunks as the rows are worth, on as many threads."""
+        parts = self._cut.chunks_of(rows)
+        if parts == 1:
+            return kernel(False)(self._records, *arguments)
+        with numba_threads(parts):
+            return kernel(True)(self._records, *arguments)
 
-    def _run(self, arguments: tuple[Any, ...], mu: float, update: bool) -> float:
-        if self._serial:
-            return self._epoch(*arguments, mu, update)
-        with numba_threads(self.threads):
-            return self._epoch(*arguments, mu, update)
+    def _epoch(self, X: np.ndarray, Y: np.ndarray, theta, gradient, mu: float, update: bool):
+        parts = self._cut.chunks_of(len(X))
+        arguments = self._records, X, Y, theta, gradient, parts, mu, update
+        if parts == 1:
+            return fused.epoch(False)(*arguments)
+        with numba_threads(parts):
+            return fused.epoch(True)(*arguments)
 
     def _step(self, mu: float) -> float:
-        return self._run(self._arguments, mu, True)
+        weights = self._weights
+        return self._epoch(self.X, self.Y, weights.theta, weights.gradient, mu, True)
 
     def _backpropagate(self, X: np.ndarray, Y: np.ndarray, gradient: Parameters) -> float:
-        loss = self._run(self._bind(X, Y), 0.0, False)
-        self._unpack(self._gVp[0], gradient.V.T, self._cut.lanes)
-        self._unpack(self._gWp[0], gradient.W, self._cut.lanes)
+        weights = self._weights
+        loss = self._epoch(X, Y, weights.theta, weights.gradient, 0.0, False)
+        for out, found in zip(gradient, weights.get(weights.gradient), strict=True):
+            out[...] = found
         return loss
 
+    def _update(self, update: Update, scalars: tuple[float, ...], rows: slice) -> float:
+        weights = self._weights
+        X, Y = self.X[rows], self.Y[rows]
+        if update.name == "descend":
+            return self._epoch(X, Y, weights.theta, weights.gradient, scalars[0], True)
+        loss = self._epoch(X, Y, weights.theta, weights.gradient, 0.0, False)
+        weights.apply(update, scalars)
+        return loss
+
+    def _get_slots(self) -> tuple[Parameters, ...]:
+        return tuple(self._weights.get(slot) for slot in self._weights.slots)
+
+    def _set_slots(self, slots: tuple[Parameters, ...]) -> None:
+        self._slots = slots
+        rooms = tuple(self._weights.room() for _ in slots)
+        for values, room in zip(slots, rooms, strict=True):
+            self._weights.put(values, room)
+        self._weights.slots = rooms
+
     def _forward(self, X: np.ndarray, F: np.ndarray) -> None:
-        formulas = blocks.predict_formulas(self.net.sigma, self.net.objective, self.dtype)
-        chunks, *sizes = self._cut
-        bounds = loops.chunk_bounds(len(X), chunks)
-        with contextlib.nullcontext() if self._serial else numba_threads(self.threads):
-            self._predict(
-                self._simd, formulas, X, self._Vp, self._Wp, self._Wt, bounds, self._work, F,
-                self.shape.M, *sizes,
-            )  # fmt: skip
+        self._also(
+            values=blocks.values(self.net.sigma, self.dtype),
+            links=blocks.links(self.net.objective, self.dtype),
+        )
+        parts = self._cut.chunks_of(len(X))
+        with contextlib.nullcontext() if parts == 1 else numba_threads(parts):
+            fused.predict(parts > 1)(self._records, X, F, self._weights.theta, parts)
+
+    def _loss(self, X: np.ndarray, Y: np.ndarray) -> float:
+        self._also(values=blocks.values(self.net.sigma, self.dtype))
+        parts = self._cut.chunks_of(len(X))
+        with contextlib.nullcontext() if parts == 1 else numba_threads(parts):
+            return fused.loss(parts > 1)(self._records, X, Y, self._weights.theta, parts)
 
     def _get_theta(self) -> Parameters:
-        theta = Parameters(np.empty_like(self.V), np.empty_like(self.W))
-        self._unpack(self._Vp, theta.V.T, self._cut.lanes)
-        self._unpack(self._Wp, theta.W, self._cut.lanes)
-        return theta
+        return self._weights.get(self._weights.theta)
 
     def _set_theta(self, theta: Parameters) -> None:
-        lanes = self._cut.lanes
-        self._pack(theta.V.T, self._Vp, lanes)
-        self._pack(theta.W, self._Wp, lanes)
-        self._transpose(self._Wp, self._Wt, self.shape.M, self.shape.K, lanes)
+        self._weights.put(theta, self._weights.theta)
 
 
 def _workspace(shape: Shape, itemsize: int, threads: int) -> int:
-    _, d, M, K = shape
-    chunks, block, lanes, _, spread = blocking(shape, itemsize, threads)
-    theta = fused.panel_size(d + K, M, lanes)
-    turned = fused.panel_size(M, K, lanes)
-    work = fused.workspace_size(block, d, M, K, lanes, spread)
-    return itemsize * (theta * (chunks + 1) + turned + chunks * work)
+    cut = blocking(shape, itemsize, threads)
+    of_chunks = sum(count * size for count, size in chunks.buffers(shape, cut).values())
+    return itemsize * (of_chunks + 2 * chunks.weights_size(shape, cut))
 
 
 def _corners(itemsize: int, threads: int) -> Iterator[Shape]:

@@ -46,7 +46,7 @@ coverage: $(VENV)/.test $(GPU)
 	$(PYTEST) -m "not slow" --cov --cov-report=
 	$(BIN)/python -m coverage report --skip-covered --show-missing
 
-# Hours for all of them; ARGS="--sample 300 -j 2" for some, ARGS="--only kernels/fused.py" for a file.
+# Hours for all of them; ARGS="--sample 300 -j 2" for some, ARGS="--only kernels/cpu/fused.py" for a file.
 # .mutants.jsonl keeps what is known, so that a run that was stopped goes on.
 mutants: $(VENV)/.test
 	$(BIN)/python tools/mutants.py $(ARGS)

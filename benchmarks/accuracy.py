@@ -18,7 +18,7 @@ class Accuracy:
     def setup(self, variant, data):
         self.variant = common.variant(variant)
         try:
-            from twolayer import cases, verify
+            from twolayer.checking import cases, verify
         except ImportError as error:
             raise NotImplementedError(f"this revision verifies nothing: {error}") from None
         self.agreement = verify.agreement

@@ -11,7 +11,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from types import FunctionType
 from typing import Any, NamedTuple
@@ -151,9 +153,11 @@ def hold(plan: twolayer.Plan, key: twolayer.Shape | str) -> None:
 
 @lru_cache
 def _answers(key: twolayer.Shape | str) -> Any:
-    try:
-        from twolayer.answers import Answers
-    except ImportError:
+    for home in ("twolayer.checking.answers", "twolayer.answers"):  # where revisions have it
+        with suppress(ImportError):
+            Answers = import_module(home).Answers
+            break
+    else:
         return None
     return Answers(*problem(key), None if isinstance(key, str) else _rows(key.n))
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 import twolayer as tl
-from twolayer import optimizers
-from twolayer.plot import plot
-from twolayer.plot.style import COLOURS, GREY, canvas
+from twolayer.showing.plot import plot
+from twolayer.showing.plot.style import COLOURS, GREY, canvas
+from twolayer.training import optimizers
 
 HIDDEN = (1, 2, 4, 8, 16, 32, 64)
 SHOWN = (2, 8, 64)

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 import twolayer as tl
-from twolayer import datasets, optimizers
-from twolayer.plot import plot
-from twolayer.plot.style import COLOURS, canvas
+from twolayer.data import datasets
+from twolayer.showing.plot import plot
+from twolayer.showing.plot.style import COLOURS, canvas
+from twolayer.training import optimizers
 
 EPOCHS = 200
 HIDDEN = 32

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 import twolayer as tl
-from twolayer import datasets
-from twolayer.plot import plot
-from twolayer.plot.style import COLOURS, GREY, canvas
-from twolayer.train import score
+from twolayer.data import datasets
+from twolayer.showing.plot import plot
+from twolayer.showing.plot.style import COLOURS, GREY, canvas
+from twolayer.training.loop import score
 
 HIDDEN = 16
 EPOCHS = 500

@@ -10,9 +10,9 @@ import pytest
 import twolayer as tl
 from twolayer.choosing import known
 from twolayer.choosing.calibrate import by_default
-from twolayer.machine import cpu_count
+from twolayer.machine.hardware import cpu_count
+from twolayer.machine.store import Store
 from twolayer.network import DTYPES
-from twolayer.store import Store
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -6,7 +6,7 @@ import numpy as np
 from mistakes import Batch
 
 from twolayer import Parameters, Variant
-from twolayer.kernels.updates import UPDATES
+from twolayer.kernels.formulas.updates import UPDATES
 
 FAULTS: dict[str, Variant] = {}
 

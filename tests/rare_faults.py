@@ -9,7 +9,7 @@ from faults import FAULTS, fault
 from mistakes import Batch
 
 from twolayer import Parameters, Variant
-from twolayer.kernels.updates import UPDATES
+from twolayer.kernels.formulas.updates import UPDATES
 
 
 @fault

@@ -8,7 +8,7 @@ import pytest
 from numba import njit
 from test_oracle import SIGMA
 
-from twolayer.kernels.activations import ACTIVATIONS
+from twolayer.kernels.formulas.activations import ACTIVATIONS
 from twolayer.network import DTYPES
 
 mp = mpmath.mp

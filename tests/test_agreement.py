@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 import twolayer as tl
-from twolayer import bounds, cases
-from twolayer.kernels.activations import ACTIVATIONS
-from twolayer.kernels.losses import LOSSES
+from twolayer.checking import bounds, cases
+from twolayer.checking.verify import ORACLE, agreement, verify
+from twolayer.kernels.formulas.activations import ACTIVATIONS
+from twolayer.kernels.formulas.losses import LOSSES
 from twolayer.network import DTYPES
-from twolayer.verify import ORACLE, agreement, verify
 
 NETWORKS = [tl.Network(activation, loss) for activation in ACTIVATIONS for loss in LOSSES]
 
@@ -41,7 +41,7 @@ def test_agrees_on_every_case(name, net, dtype):
 def test_agrees_for_shapes_around_block_sizes(name, threads):
     """More rows than blocks hold, wide layers, and one more or less than multiples of them."""
     variant = runnable(name)
-    if threads > tl.machine.cpu_count():
+    if threads > tl.machine.hardware.cpu_count():
         pytest.skip(f"{threads} threads need as many CPUs")
     net = tl.Network("tanh", "softmax")
     shapes = [(2049, 3, 17, 3), (130, 67, 33, 11), (40, 300, 131, 2), (257, 16, 64, 17)]

@@ -5,9 +5,9 @@ import pytest
 from mistakes import Batch
 
 import twolayer as tl
-from twolayer import bounds
-from twolayer.answers import Answers, Disagreement
-from twolayer.kernels.losses import LOSSES
+from twolayer.checking import bounds
+from twolayer.checking.answers import Answers, Disagreement
+from twolayer.kernels.formulas.losses import LOSSES
 from twolayer.network import DTYPES
 
 NET = tl.Network("tanh", "squared")
@@ -67,8 +67,8 @@ def test_what_is_right_is_held_at_any_size_and_keeps_its_parameters(n):
 MEMORY = """
 import sys
 from twolayer import Network, Shape
-from twolayer.answers import Answers
-from twolayer.timing import peak_memory
+from twolayer.checking.answers import Answers
+from twolayer.measuring.timing import peak_memory
 from twolayer import variants
 small, large = (Answers.drawn(Network(), Shape(n, 8, 32, 2), "float32") for n in (1000, 1 << 20))
 plan = variants.get("numba-loops").plan(*large.problem, threads=1)

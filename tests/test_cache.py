@@ -15,7 +15,7 @@ from numba import config
 from numba.core.dispatcher import Dispatcher
 
 import twolayer as tl
-from twolayer.kernels import jit
+from twolayer.kernels.compiler import jit
 
 pytestmark = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="nothing is compiled")
 PACKAGE = Path(tl.__file__).parent
@@ -123,7 +123,7 @@ def test_an_edit_in_another_file_is_noticed(run_python, tmp_path):
     result = [[6.0], [14.0], [22.0]]  # 2 relu(x₁ + x₂)
     assert run_python(RESULT, folder=tmp_path).split("\n")[:2] == [str(result), "0"]
     assert run_python(RESULT, folder=tmp_path).split("\n")[:2] == [str(result), "2"]
-    path = package / "kernels/activations.py"
+    path = package / "kernels/formulas/activations.py"
     text = path.read_text()
     formula = "return select(a <= like(a, 0.0), like(a, 0.0), a)"
     assert text.count(formula) == 1
@@ -223,7 +223,7 @@ COMPILE = """
 import gc
 import twolayer as tl
 from twolayer import cases, roofline
-from twolayer.kernels.updates import UPDATES
+from twolayer.kernels.formulas.updates import UPDATES
 from numba.core.dispatcher import Dispatcher
 
 roofline.probe("float32", 2, 0.001)
@@ -249,7 +249,7 @@ print(sorted(made))
 
 def factories():
     """The functions that make kernels, and the kernels that stand by themselves, by module."""
-    for path in sorted((PACKAGE / "kernels").glob("*.py")):
+    for path in sorted((PACKAGE / "kernels").rglob("*.py")):
         tree = ast.parse(path.read_text())
         for node in tree.body:
             if isinstance(node, ast.FunctionDef) and any(
@@ -260,7 +260,8 @@ def factories():
                 )
                 for inner in ast.walk(node)
             ):
-                yield f"twolayer.kernels.{path.stem}.{node.name}"
+                place = path.relative_to(PACKAGE).with_suffix("").parts
+                yield ".".join(("twolayer", *place, node.name))
 
 
 def test_a_second_process_compiles_nothing(run_python):
@@ -274,7 +275,7 @@ def test_a_second_process_compiles_nothing(run_python):
 
 
 OWN = """
-from twolayer.kernels.jit import jit
+from twolayer.kernels.compiler.jit import jit
 
 def make(number):
     @jit("own")
@@ -323,7 +324,7 @@ def load(package, name):
 
 def test_two_copies_in_one_process(tmp_path):
     package = copy_of_the_package(tmp_path, "other")
-    path = package / "kernels/losses.py"
+    path = package / "kernels/formulas/losses.py"
     text = path.read_text()
     formula = "return (u - y) * (u - y)"
     assert text.count(formula) == 1
@@ -343,7 +344,7 @@ def test_two_copies_in_one_process(tmp_path):
             for here, there in zip(one[1], two[1], strict=True):
                 np.testing.assert_array_equal(here, there)
         assert other.kernels.jit.cache_folder() != jit.cache_folder()
-        assert other.kernels.losses.LOSSES is not tl.kernels.losses.LOSSES
+        assert other.kernels.formulas.losses.LOSSES is not tl.kernels.formulas.losses.LOSSES
     finally:
         for name in [name for name in sys.modules if name.startswith("twolayer_other")]:
             del sys.modules[name]

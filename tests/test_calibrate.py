@@ -8,8 +8,8 @@ import pytest
 import twolayer as tl
 from twolayer.choosing import calibrate, decide, known
 from twolayer.choosing.model import Sample, fit, terms
-from twolayer.kernels.activations import ACTIVATIONS
-from twolayer.store import Store
+from twolayer.kernels.formulas.activations import ACTIVATIONS
+from twolayer.machine.store import Store
 
 NET = tl.Network("tanh", "squared")
 SMALL, LARGE = {"n": 5, "d": 3, "M": 4, "K": 2}, {"n": 3000, "d": 3, "M": 4, "K": 2}
@@ -109,9 +109,9 @@ def test_an_interrupted_calibration_goes_on(empty, made_up_times, monkeypatch):
 def test_another_machine_or_version_is_calibrated_anew(empty, made_up_times, monkeypatch):
     task = wanted("numpy")
     calibrate.calibrate(empty, task)
-    changed = tl.machine.signature() | {"cpu": "another"}
+    changed = tl.machine.hardware.signature() | {"cpu": "another"}
     known.here.cache_clear()
-    monkeypatch.setattr("twolayer.machine.signature", lambda: changed)
+    monkeypatch.setattr("twolayer.machine.hardware.signature", lambda: changed)
     try:
         assert calibrate.missing(empty, task) == task
     finally:

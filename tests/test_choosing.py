@@ -9,13 +9,16 @@ from conftest import make_up_models
 from typer.testing import CliRunner
 
 import twolayer as tl
-from twolayer import cases, choosing, machine, startup
+from twolayer import choosing
+from twolayer.checking import cases
 from twolayer.choosing import calibrate, decide, known
 from twolayer.choosing.choice import Candidate, Choice, break_even
 from twolayer.choosing.model import Model, Question
 from twolayer.cli import app
-from twolayer.store import Store
-from twolayer.timing import Quartiles
+from twolayer.machine import hardware
+from twolayer.machine.store import Store
+from twolayer.measuring import startup
+from twolayer.measuring.timing import Quartiles
 
 NET = tl.Network("tanh", "squared")
 SMALL, LARGE = {"n": 5, "d": 3, "M": 4, "K": 2}, {"n": 3000, "d": 3, "M": 4, "K": 2}
@@ -152,7 +155,7 @@ def test_a_variant_that_runs_elsewhere_too_is_looked_at_there(store, monkeypatch
         "spread": 0.0, "setup": [0, 0],
     }  # fmt: skip
     about = {"variant": "numpy", "device": "cuda", "dtype": "float32"}
-    for threads in range(1, machine.cpu_count() + 1):
+    for threads in range(1, hardware.cpu_count() + 1):
         known.keep(store, known.MODEL, entry, threads=threads, **about)
     there = tl.choose(NET, **SMALL, device="cuda", variants=["numpy", "numba-loops"])
     assert (there.variant, there.seconds_per_epoch) == ("numpy", 3e-4)

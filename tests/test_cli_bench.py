@@ -9,10 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 import twolayer as tl
-from twolayer import race, roofline, timing
 from twolayer.cli import app
 from twolayer.cli import workloads as work
-from twolayer.store import Store
+from twolayer.machine.store import Store
+from twolayer.measuring import race, roofline, timing
 
 WRONG = """
 import twolayer as tl

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from twolayer import Network, cases, promises
+from twolayer import Network
+from twolayer.checking import cases, promises
 from twolayer.cli import COMMANDS, app, codes
 from twolayer.network import Shape
 

@@ -15,11 +15,12 @@ import pytest
 from typer.testing import CliRunner
 
 import twolayer as tl
-from twolayer import cases, cluster
+from twolayer.checking import cases
+from twolayer.checking.verify import agreement
 from twolayer.cli import app
-from twolayer.kernels.losses import LOSSES
+from twolayer.composed import cluster
+from twolayer.kernels.formulas.losses import LOSSES
 from twolayer.network import DTYPES
-from twolayer.verify import agreement
 
 dask = pytest.importorskip("dask.array")
 distributed = pytest.importorskip("distributed")

@@ -18,8 +18,10 @@ pytest.importorskip("numba_cuda", reason="needs numba-cuda: make test-cuda")
 
 from numba import cuda, types
 
-from twolayer import Shape, tuning
-from twolayer.kernels.activations import ACTIVATIONS
+from twolayer import Shape
+from twolayer.engines import tuning
+from twolayer.engines.planes import PlanesPlan
+from twolayer.engines.tiled import ProductsPlan, parts_of
 from twolayer.kernels.cuda import (
     accuracy,
     epilogues,
@@ -41,10 +43,9 @@ from twolayer.kernels.cuda.insides import machine_code
 from twolayer.kernels.cuda.memory import vector
 from twolayer.kernels.cuda.products import Tile, blocks, product, resident
 from twolayer.kernels.cuda.types import matrix_type
-from twolayer.kernels.losses import LOSSES
-from twolayer.kernels.updates import UPDATES
-from twolayer.planes import PlanesPlan
-from twolayer.products import ProductsPlan, parts_of
+from twolayer.kernels.formulas.activations import ACTIVATIONS
+from twolayer.kernels.formulas.losses import LOSSES
+from twolayer.kernels.formulas.updates import UPDATES
 from twolayer.variants.cuda_fused import CudaFused
 
 CAPABILITIES = [(8, 0), (9, 0)]
@@ -612,7 +613,7 @@ def test_probes(dtype):
 def test_what_the_shipped_table_chooses_is_a_candidate(model, monkeypatch):
     """One that is none any more would be passed over in silence."""
     plans = {plan.__name__: plan for plan in (CudaFused, PlanesPlan, ProductsPlan)}
-    monkeypatch.setattr("twolayer.planes.compute_capability", lambda: (9, 0))
+    monkeypatch.setattr("twolayer.engines.planes.compute_capability", lambda: (9, 0))
     for name, best in tuning._shipped(f"NVIDIA {model}").items():
         kind, dtype, *sizes = name.split()
         shape = Shape(*(int(size.partition("<=")[2]) for size in sizes))

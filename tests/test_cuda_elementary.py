@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numba import njit
 
-from twolayer.kernels.activations import ACTIVATIONS
 from twolayer.kernels.cuda import elementary
 from twolayer.kernels.cuda.elementary import ULP, WORST
+from twolayer.kernels.formulas.activations import ACTIVATIONS
 
 SMALL = 2 * float(np.finfo(np.float32).tiny)  # what is flushed may be twice as much afterwards
 

@@ -22,13 +22,14 @@ from numba.cuda.simulator.cudadrv import devices
 from numba.cuda.simulator.kernel import FakeCUDAKernel
 
 import twolayer as tl
-from twolayer import cases, planes, tuning
-from twolayer.kernels.activations import ACTIVATIONS
+from twolayer.checking import cases
+from twolayer.checking.verify import agreement
+from twolayer.engines import planes, tuning
 from twolayer.kernels.cuda import halves, head, packing
 from twolayer.kernels.cuda.insides import check_blocks
-from twolayer.kernels.losses import LOSSES
-from twolayer.kernels.updates import UPDATES
-from twolayer.verify import agreement
+from twolayer.kernels.formulas.activations import ACTIVATIONS
+from twolayer.kernels.formulas.losses import LOSSES
+from twolayer.kernels.formulas.updates import UPDATES
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # a GPU knows none
 f4 = np.float32
@@ -92,7 +93,7 @@ def small(monkeypatch):
     engines = {"numpy": in_numpy, **planes.ENGINES}
     monkeypatch.setattr(planes, "ENGINES", engines)
     monkeypatch.setattr(planes.PlanesPlan, "candidates", lambda *_: [{"engine": "numpy"}])
-    monkeypatch.setattr("twolayer.verify.STEPS", 2)
+    monkeypatch.setattr("twolayer.checking.verify.STEPS", 2)
     make = cuda.device_array
 
     def poisoned(*arguments, **options):
@@ -263,7 +264,7 @@ def test_agrees(net, small):
 
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (140, 66, 5, 1), (20, 130, 130, 16)])
 def test_ragged_shapes_agree(shape, small, monkeypatch):
-    monkeypatch.setattr("twolayer.verify.STEPS", 1)
+    monkeypatch.setattr("twolayer.checking.verify.STEPS", 1)
     net = tl.Network("gelu", "softmax" if shape[3] > 1 else "logistic")
     result = agreement(TENSOR, cases.problem(net, tl.Shape(*shape), "float32"))
     assert result.agrees, result
@@ -271,7 +272,7 @@ def test_ragged_shapes_agree(shape, small, monkeypatch):
 
 def test_hard_inputs_agree(small, monkeypatch):
     """Those whose sizes differ most: what packing may get wrong."""
-    monkeypatch.setattr("twolayer.verify.STEPS", 1)
+    monkeypatch.setattr("twolayer.checking.verify.STEPS", 1)
     hard = ("logits of 1e4 in both signs", "saturated units", "dead units", "rows of zeros")
     found = [c for c in cases.adversarial(tl.Network("tanh", "softmax"), "float32")
              if c.name in hard]  # fmt: skip
@@ -341,7 +342,7 @@ def test_updates_over_rows(small):
 
 @pytest.mark.parametrize("engine", planes.ENGINES)
 def test_a_plan_with_each_engine_agrees(engine, small, monkeypatch):
-    monkeypatch.setattr("twolayer.verify.STEPS", 1)
+    monkeypatch.setattr("twolayer.checking.verify.STEPS", 1)
     case = cases.problem(tl.Network("tanh", "softmax"), tl.Shape(37, 9, 21, 3), "float32")
     with tuning.forced({"engine": engine}):
         result = agreement(TENSOR, case)

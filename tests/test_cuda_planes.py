@@ -15,9 +15,9 @@ if os.environ.get("NUMBA_ENABLE_CUDASIM") != "1":
 pytest.importorskip("numba_cuda")
 pytest.importorskip("greenlet")
 
-from twolayer.kernels.activations import ACTIVATIONS
 from twolayer.kernels.cuda import insides, mma
 from twolayer.kernels.cuda.insides import check_blocks
+from twolayer.kernels.formulas.activations import ACTIVATIONS
 
 
 @pytest.fixture(autouse=True)

@@ -21,13 +21,13 @@ pytest.importorskip("greenlet")
 from numba import cuda
 
 import twolayer as tl
-from twolayer import cases
-from twolayer.kernels.activations import ACTIVATIONS
+from twolayer.checking import cases
+from twolayer.checking.verify import agreement
 from twolayer.kernels.cuda.insides import check_blocks
-from twolayer.kernels.losses import LOSSES
-from twolayer.kernels.updates import UPDATES
+from twolayer.kernels.formulas.activations import ACTIVATIONS
+from twolayer.kernels.formulas.losses import LOSSES
+from twolayer.kernels.formulas.updates import UPDATES
 from twolayer.network import DTYPES
-from twolayer.verify import agreement
 
 NETWORKS = [tl.Network(activation, loss) for activation in ACTIVATIONS for loss in LOSSES]
 EACH_ONCE = [net for net in NETWORKS if net.activation == "tanh" or net.loss == "squared"]
@@ -59,7 +59,7 @@ def networks(name):
 )
 def test_agrees(name, net, dtype, monkeypatch):
     variant = tl.variants.get(name)
-    monkeypatch.setattr("twolayer.verify.STEPS", 2)
+    monkeypatch.setattr("twolayer.checking.verify.STEPS", 2)
     for shape in SHAPES if net in EACH_ONCE else SHAPES[:1]:
         if variant.refuses(tl.Shape(*shape), np.dtype(dtype)):
             continue
@@ -92,8 +92,8 @@ def test_one_of_each_agrees(name):
 @pytest.mark.parametrize("name", ["cuda-tiled", "cuda-tensor"])
 def test_tiles_of_every_size_agree(name, monkeypatch):
     """Sums in parts, more than one tile along each axis, and tiles as large as on a device."""
-    monkeypatch.setattr("twolayer.verify.STEPS", 1)
-    monkeypatch.setattr("twolayer.products.ProductsPlan.least_share", 16)
+    monkeypatch.setattr("twolayer.checking.verify.STEPS", 1)
+    monkeypatch.setattr("twolayer.engines.tiled.ProductsPlan.least_share", 16)
     variant = tl.variants.get(name)
     net = tl.Network("gelu", "softmax")
     shapes = [(70, 18, 35, 17), (40, 66, 17, 1), (131, 3, 65, 2)]
@@ -120,8 +120,8 @@ def test_a_product_without_its_barrier_shows(monkeypatch):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_wide_and_long_problems_agree_in_one_kernel(dtype, monkeypatch):
     """All inputs, units and outputs that the kernel takes, and more samples than its blocks."""
-    monkeypatch.setattr("twolayer.verify.STEPS", 1)
-    monkeypatch.setattr("twolayer.device._MULTIPROCESSORS", 2)
+    monkeypatch.setattr("twolayer.checking.verify.STEPS", 1)
+    monkeypatch.setattr("twolayer.engines.cuda._MULTIPROCESSORS", 2)
     d, K = (32, 8) if dtype == "float32" else (16, 4)
     case = cases.problem(tl.Network("elu", "softmax"), tl.Shape(67, d, 64, K), dtype)
     result = agreement(tl.variants.get("cuda-fused"), case)
@@ -137,12 +137,12 @@ def test_wide_and_long_problems_agree_in_one_kernel(dtype, monkeypatch):
 )
 def test_samples_read_ahead_agree(dtype, M, d, K, monkeypatch):
     """Warps with none, one and several pairs of groups of samples, and with part of a group."""
-    from twolayer import tuning
+    from twolayer.engines import tuning
     from twolayer.kernels.cuda import fused
     from twolayer.kernels.cuda.memory import padded
 
-    monkeypatch.setattr("twolayer.verify.STEPS", 1)
-    monkeypatch.setattr("twolayer.device._MULTIPROCESSORS", 1)
+    monkeypatch.setattr("twolayer.checking.verify.STEPS", 1)
+    monkeypatch.setattr("twolayer.engines.cuda._MULTIPROCESSORS", 1)
     variant, net = tl.variants.get("cuda-fused"), tl.Network("tanh", "squared")
     for division in fused.divisions(dtype, M, padded(d, dtype), K):
         assert division.ahead or division.warps == 16
@@ -251,10 +251,10 @@ def test_a_step_configures_no_launch(name, monkeypatch):
 
 def test_bench_runs_on_the_device(monkeypatch, tmp_path):
     """Its figures mean nothing here: the simulator's events have no clock."""
-    from twolayer.cli import gpu
+    from twolayer.cli.commands import gpu
     from twolayer.cli.options import select_variants
 
-    monkeypatch.setattr("twolayer.gpu._MOST_PLANS", 2)
+    monkeypatch.setattr("twolayer.measuring.device_clock._MOST_PLANS", 2)
     there = select_variants(None, None, "cuda")
     records = gpu.bench(
         there, tl.Network(), [tl.Shape(9, 3, 4, 1)], "float64",
@@ -274,9 +274,9 @@ def test_the_parts_of_the_check_for_a_gpu_run(monkeypatch):
     monkeypatch.syspath_prepend(tools)
     import gpu_parts
 
-    monkeypatch.setattr("twolayer.verify.STEPS", 1)
-    monkeypatch.setattr("twolayer.gpu._MOST_PLANS", 1)
-    monkeypatch.setattr("twolayer.gpu.WARM_UP", 0.0)
+    monkeypatch.setattr("twolayer.checking.verify.STEPS", 1)
+    monkeypatch.setattr("twolayer.measuring.device_clock._MOST_PLANS", 1)
+    monkeypatch.setattr("twolayer.measuring.device_clock.WARM_UP", 0.0)
     monkeypatch.setattr(gpu_parts.bench.record, "__defaults__", (2, 0.0))
     monkeypatch.setattr(gpu_parts.bench, "SHAPES", (tl.Shape(9, 3, 4, 1),))
     found = dict(gpu_parts.race("cuda-fused"))

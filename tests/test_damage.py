@@ -10,7 +10,7 @@ import twolayer as tl
 from twolayer import choosing
 from twolayer.choosing import calibrate, decide, known
 from twolayer.choosing.model import Sample
-from twolayer.store import Store
+from twolayer.machine.store import Store
 
 NET = tl.Network("tanh", "squared")
 SMALL, LARGE = {"n": 5, "d": 3, "M": 4, "K": 2}, {"n": 3000, "d": 3, "M": 4, "K": 2}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import twolayer as tl
-from twolayer import datasets
+from twolayer.data import datasets
 
 SIZES = {
     "diabetes": (442, 10),

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from twolayer.cli import regress_tables
 from twolayer.regress import costs, decide, run
+from twolayer.showing import revisions
 
 
 def timing(name, number, log, noise=0.0, seconds=1e-3):
@@ -100,7 +100,7 @@ def test_two_processes_that_differ_wildly_are_unclear():
     """As few as they are, the quantile of Student's t is in the hundreds."""
     found = [*judged({"b": [timing("b", 0, 3.0), timing("b", 1, -3.0)]}).values()]
     assert found[0].verdict == "unclear"
-    assert regress_tables._cells(found[0])[-1] == "> 100%"
+    assert revisions._cells(found[0])[-1] == "> 100%"
     assert np.isfinite([found[0].visible, found[0].low, found[0].high]).all()
 
 

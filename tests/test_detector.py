@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import twolayer as tl
-from twolayer.cli.tables import between_markers
+from twolayer.showing.tables import between_markers
 
 ROOT = Path(__file__).parents[1]
 spec = importlib.util.spec_from_file_location("detector", ROOT / "tools" / "detector.py")

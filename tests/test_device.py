@@ -12,14 +12,15 @@ import scipy.special
 from typer.testing import CliRunner
 
 import twolayer as tl
-from twolayer import cases, machine
+from twolayer.checking import cases
+from twolayer.checking.verify import agreement
 from twolayer.cli import app
 from twolayer.interface import Problem
-from twolayer.kernels.activations import ACTIVATIONS
-from twolayer.kernels.losses import LOSSES
-from twolayer.kernels.updates import UPDATES
+from twolayer.kernels.formulas.activations import ACTIVATIONS
+from twolayer.kernels.formulas.losses import LOSSES
+from twolayer.kernels.formulas.updates import UPDATES
+from twolayer.machine import hardware
 from twolayer.network import DTYPES
-from twolayer.verify import agreement
 
 ON_CUDA = [name for name in tl.variants.names() if "cuda" in tl.variants.get(name).devices]
 PEERS = ["torch", "torch-compile", "jax"]
@@ -63,7 +64,7 @@ def test_list_has_a_line_for_each_device(tmp_path):
 
 
 def test_verify_takes_a_device(monkeypatch):
-    monkeypatch.setattr("twolayer.device.gpu_count", lambda: 0)
+    monkeypatch.setattr("twolayer.engines.cuda.gpu_count", lambda: 0)
     shown = command("verify", "--device", "cuda", "--variants", "numpy,jax", "--shape", "3,2,2,1")
     assert shown.exit_code == 3  # nothing was verified
     assert "numpy" not in shown.stdout
@@ -74,7 +75,7 @@ def test_verify_takes_a_device(monkeypatch):
 
 
 def test_bench_on_a_gpu_that_is_not_there_names_every_reason(monkeypatch):
-    monkeypatch.setattr("twolayer.device.gpu_count", lambda: 0)
+    monkeypatch.setattr("twolayer.engines.cuda.gpu_count", lambda: 0)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
     wrong = command("bench", "--device", "cuda", "--variants", "jax,cupy")
     assert wrong.exit_code == 2
@@ -83,7 +84,7 @@ def test_bench_on_a_gpu_that_is_not_there_names_every_reason(monkeypatch):
 
 @pytest.mark.parametrize("name", ON_CUDA)
 def test_without_a_gpu_its_absence_is_the_reason(name, monkeypatch):
-    monkeypatch.setattr("twolayer.device.gpu_count", lambda: 0)
+    monkeypatch.setattr("twolayer.engines.cuda.gpu_count", lambda: 0)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
     variant = tl.variants.get(name).on("cuda")
     if name.startswith("cuda-"):
@@ -105,7 +106,7 @@ def test_without_a_gpu_its_absence_is_the_reason(name, monkeypatch):
 def test_a_library_without_cuda_is_the_reason(name, reason, monkeypatch):
     if "torch" in name:
         monkeypatch.setattr(pytest.importorskip("torch").version, "cuda", None)
-    monkeypatch.setattr("twolayer.device.gpu_count", lambda: 1)
+    monkeypatch.setattr("twolayer.engines.cuda.gpu_count", lambda: 1)
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name.startswith("jax_cuda") else True
     )
@@ -113,7 +114,7 @@ def test_a_library_without_cuda_is_the_reason(name, reason, monkeypatch):
 
 
 def test_cupy_refuses_to_round_to_tf32(monkeypatch):
-    monkeypatch.setattr("twolayer.device.gpu_count", lambda: 1)
+    monkeypatch.setattr("twolayer.engines.cuda.gpu_count", lambda: 1)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
     monkeypatch.setenv("CUPY_TF32", "1")
     assert "CUPY_TF32" in tl.variants.get("cupy").unavailable()
@@ -134,7 +135,7 @@ def test_gpus_are_counted_by_the_driver(init, count, expected, monkeypatch):
         return SimpleNamespace(cuInit=lambda flags: init, cuDeviceGetCount=fill)
 
     monkeypatch.setattr(ctypes, "CDLL", load)
-    assert machine.gpu_count() == expected
+    assert hardware.gpu_count() == expected
 
 
 @pytest.mark.parametrize("name", ["torch", "jax", "cupy"])
@@ -249,7 +250,7 @@ def stand_in(monkeypatch, free=1 << 40):
     from twolayer.variants import cupy as variant
 
     monkeypatch.setattr("twolayer.variants.cupy._fused", variant._fused.__wrapped__)
-    monkeypatch.setattr("twolayer.device.gpu_count", lambda: 1)
+    monkeypatch.setattr("twolayer.engines.cuda.gpu_count", lambda: 1)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
     return cupy
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from mpmath import mp, mpf
 
-from twolayer.kernels import elementary
-from twolayer.kernels.elementary import ULP, exp, expm1, like, select
+from twolayer.kernels.formulas import elementary
+from twolayer.kernels.formulas.elementary import ULP, exp, expm1, like, select
 
 NAMES = sorted(ULP)
 DTYPES = ["float32", "float64"]

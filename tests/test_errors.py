@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import twolayer as tl
-from twolayer import cases, network
-from twolayer.machine import cpu_count
+from twolayer import network
+from twolayer.checking import cases
+from twolayer.machine.hardware import cpu_count
 
 NAN, INF = float("nan"), float("inf")
 n, d, M, K = SHAPE = tl.Shape(7, 3, 4, 2)

@@ -7,9 +7,9 @@ import pytest
 from mistakes import Batch
 
 import twolayer as tl
-from twolayer import cases
+from twolayer.checking import cases
+from twolayer.checking.verify import exact
 from twolayer.network import DTYPES
-from twolayer.verify import exact
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -7,7 +7,8 @@ import re
 import numpy as np
 import pytest
 
-from twolayer import files, network
+from twolayer import network
+from twolayer.data import files
 
 X = np.array([[1.5, -2.0], [0.0, 3.25], [7.0, 1e-3]])
 Y = np.array([0, 2, 1])

@@ -10,9 +10,10 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 import twolayer as tl
-from twolayer.cli.gpu import SHAPES
-from twolayer.cli.gpu import record as measured
-from twolayer.kernels.activations import ACTIVATIONS
+from twolayer.checking import cases
+from twolayer.cli.commands.gpu import SHAPES
+from twolayer.cli.commands.gpu import record as measured
+from twolayer.kernels.formulas.activations import ACTIVATIONS
 from twolayer.network import DTYPES
 from twolayer.variants import jax
 
@@ -127,14 +128,14 @@ def test_one_shape_that_fails_does_not_hide_the_others(monkeypatch):
     def fails(*arguments):
         raise OSError("an illegal address")
 
-    monkeypatch.setattr("twolayer.gpu.epochs", fails)
+    monkeypatch.setattr("twolayer.measuring.device_clock.epochs", fails)
     found = measured(tl.variants.get("numpy"), tl.Network(), tl.Shape(40, 7, 9, 3), "float32")
     assert found["skipped"] == "does not run: OSError: an illegal address"
 
 
 def test_jax_lowers_every_product_to_three_passes_of_tf32():
     pytest.importorskip("jax")
-    _, net, X, Y, theta = tl.cases.problem(tl.Network(), tl.Shape(40, 7, 9, 3), "float32")
+    _, net, X, Y, theta = cases.problem(tl.Network(), tl.Shape(40, 7, 9, 3), "float32")
     functions = jax._functions(net, jax._X3)
     arguments = (theta, X, Y, 1e-3), (theta, X, Y), (theta, X)
     for function, given, products in zip(functions, arguments, (5, 5, 2), strict=True):
@@ -320,7 +321,7 @@ def test_an_agreement_has_every_activation_and_loss(check, monkeypatch):
 
 
 def test_without_a_gpu_it_says_why_and_writes_nothing(check, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("twolayer.device.gpu_count", lambda: 0)
+    monkeypatch.setattr("twolayer.engines.cuda.gpu_count", lambda: 0)
     assert run(check, monkeypatch, "--json", tmp_path / "gpu.json") == 2
     assert "cuda-tiled: " in capsys.readouterr().err
     assert run(check, monkeypatch, "--variants", "cuda-tiler") == 2

@@ -7,8 +7,9 @@ import pytest
 from numba.core.dispatcher import Dispatcher
 
 import twolayer as tl
-from twolayer import cases, cluster
-from twolayer.machine import cpu_count
+from twolayer.checking import cases
+from twolayer.composed import cluster
+from twolayer.machine.hardware import cpu_count
 from twolayer.network import DTYPES
 
 NET = tl.Network("tanh", "softmax")
@@ -372,7 +373,7 @@ def test_a_plan_declares_what_it_holds(name, dtype):
     variant = tl.variants.get(name)
     net = tl.Network("tanh", "squared")
     for shape in WIDE:
-        for threads in range(1, min(2, tl.machine.cpu_count()) + 1):
+        for threads in range(1, min(2, tl.machine.hardware.cpu_count()) + 1):
             case = cases.problem(net, shape, dtype)
             plan = variant.plan(net, case.X, case.Y, case.theta, threads)
             held = memory_of(plan)

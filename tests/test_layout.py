@@ -79,7 +79,7 @@ def test_imports_inside_the_package_are_relative(module):
     ("source", "lines"),
     [
         ("import twolayer", [1]),
-        ("import numpy\nimport twolayer.kernels.losses as losses", [2]),
+        ("import numpy\nimport twolayer.kernels.formulas.losses as losses", [2]),
         ("def f():\n    from twolayer import kernels", [2]),
         ("from kernels import losses", [1]),
         ("from . import kernels\nfrom .variants import names\nimport numpy", []),
@@ -126,14 +126,14 @@ import sys
 from importlib import import_module, util
 import numpy as np
 import twolayer as tl
-from twolayer import machine
-for name in ("twolayer", "twolayer.kernels.cuda", "twolayer.variants", "twolayer.plot"):
+from twolayer.machine import hardware
+for name in ("twolayer", "twolayer.kernels.cuda", "twolayer.variants", "twolayer.showing.plot"):
     assert not util.find_spec(name).origin.startswith(sys.argv[1]), name
 X = np.ones((9, 3), np.float32)
 for name in ("numpy", "numba-loops"):
     tl.variants.get(name).plan(tl.Network(), X, X[:, :1], tl.Network().init(3, 4, 1)).step(0.1)
-assert machine.source_digest()
-import_module("twolayer.cli.list")
+assert hardware.source_digest()
+import_module("twolayer.cli.commands.list")
 """
 
 
@@ -146,7 +146,7 @@ def test_wheel_and_sdist_hold_every_module(checkout, tmp_path):
         names = files.namelist()
     assert {name for name in names if name.endswith(".py")} == MODULES
     assert "twolayer/report/page.html.jinja" in names
-    assert "twolayer/tuned.json" in names
+    assert "twolayer/engines/tuned.json" in names
     check_installed(tmp_path, str(wheel))
     shutil.rmtree(tmp_path / "environment")
     check_installed(tmp_path, str(sdist))

@@ -8,14 +8,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from twolayer import machine
+from twolayer.machine import hardware
 
 
 @pytest.fixture
 def control_group(tmp_path, monkeypatch):
     """Makes this process look like a member of the control groups that it writes."""
-    monkeypatch.setattr(machine, "_CGROUP_MOUNT", tmp_path)
-    monkeypatch.setattr(machine, "_CGROUP_SELF", tmp_path / "self")
+    monkeypatch.setattr(hardware, "_CGROUP_MOUNT", tmp_path)
+    monkeypatch.setattr(hardware, "_CGROUP_SELF", tmp_path / "self")
 
     def write(membership, files):
         (tmp_path / "self").write_text(membership)
@@ -44,18 +44,18 @@ def control_group(tmp_path, monkeypatch):
     ],
 )
 def test_cpu_count_under_a_quota(control_group, monkeypatch, membership, files, expected):
-    monkeypatch.setattr(machine, "_allowed_cpus", lambda: list(range(8)))
+    monkeypatch.setattr(hardware, "_allowed_cpus", lambda: list(range(8)))
     control_group(membership, files)
-    assert machine.cpu_count() == expected
+    assert hardware.cpu_count() == expected
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs affinity masks")
 def test_cpu_count_follows_the_affinity_mask():
     before = os.sched_getaffinity(0)
-    assert 1 <= machine.cpu_count() <= len(before)
+    assert 1 <= hardware.cpu_count() <= len(before)
     try:
         os.sched_setaffinity(0, {min(before)})
-        assert machine.cpu_count() == 1
+        assert hardware.cpu_count() == 1
     finally:
         os.sched_setaffinity(0, before)
 
@@ -81,18 +81,18 @@ def test_available_memory_under_a_limit(control_group, monkeypatch, membership, 
         "memory/a/memory.stat": "inactive_file 1\ntotal_inactive_file 30\n",
     }
     control_group(membership, usage | files)
-    assert machine.available_memory() == expected
+    assert hardware.available_memory() == expected
 
 
 def test_available_memory_here():
-    assert 1 << 20 < machine.available_memory() <= psutil.virtual_memory().total
+    assert 1 << 20 < hardware.available_memory() <= psutil.virtual_memory().total
 
 
 @pytest.fixture
 def cache_folder(tmp_path, monkeypatch):
     """Makes the machine look like one whose caches are those that it writes."""
-    monkeypatch.setattr(machine, "_CPU_FOLDER", tmp_path)
-    monkeypatch.setattr(machine, "_allowed_cpus", lambda: [0, 1, 2, 3])
+    monkeypatch.setattr(hardware, "_CPU_FOLDER", tmp_path)
+    monkeypatch.setattr(hardware, "_allowed_cpus", lambda: [0, 1, 2, 3])
     monkeypatch.setattr(sys, "platform", "linux")
 
     def write(*caches):
@@ -105,11 +105,11 @@ def cache_folder(tmp_path, monkeypatch):
                 for name, value in values.items():
                     (folder / name).write_text(f"{value}\n")
 
-    machine._caches.cache_clear()
-    machine.cache_sizes.cache_clear()
+    hardware._caches.cache_clear()
+    hardware.cache_sizes.cache_clear()
     yield write
-    machine._caches.cache_clear()
-    machine.cache_sizes.cache_clear()
+    hardware._caches.cache_clear()
+    hardware.cache_sizes.cache_clear()
 
 
 OWN = ["0", "1", "2", "3"]
@@ -121,34 +121,36 @@ def test_cache_sizes(cache_folder):
         (1, "Data", "48K", OWN), (1, "Instruction", "64K", OWN),
         (2, "Unified", "2048K", OWN), (3, "Unified", "32M", PAIRS),
     )  # fmt: skip
-    assert machine.cache_sizes() == {1: 48 << 10, 2: 2 << 20, 3: 32 << 20}
+    assert hardware.cache_sizes() == {1: 48 << 10, 2: 2 << 20, 3: 32 << 20}
     # One thread reaches one of the two last-level caches, two or more both.
-    assert [machine.last_level_cache(threads) >> 20 for threads in (1, 2, 4)] == [32, 64, 64]
+    assert [hardware.last_level_cache(threads) >> 20 for threads in (1, 2, 4)] == [32, 64, 64]
 
 
 def test_machine_without_a_third_level(cache_folder):
     cache_folder((1, "Data", "64K", OWN), (2, "Unified", "4M", PAIRS))
-    assert machine.cache_sizes() == {1: 64 << 10, 2: 4 << 20, 3: 4 << 20}
-    assert machine.last_level_cache(2) == 8 << 20
+    assert hardware.cache_sizes() == {1: 64 << 10, 2: 4 << 20, 3: 4 << 20}
+    assert hardware.last_level_cache(2) == 8 << 20
 
 
 def test_machine_that_hides_its_caches(cache_folder):
-    assert sorted(machine.cache_sizes()) == [1, 2, 3]
-    assert machine.last_level_cache(4) == machine.cache_sizes()[3] > 0
+    assert sorted(hardware.cache_sizes()) == [1, 2, 3]
+    assert hardware.last_level_cache(4) == hardware.cache_sizes()[3] > 0
 
 
 def digest_of(folder):
     """The digest that the package gives of itself when it lies in another folder."""
-    script = "from twolayer.machine import source_digest; print(source_digest())"
+    script = "from twolayer.machine.hardware import source_digest; print(source_digest())"
     environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.check_output(
         [sys.executable, "-P", "-c", script], env=environment, text=True, cwd=folder
     )
 
 
-@pytest.mark.parametrize("file", ["machine.py", "kernels/jit.py", "variants/another.py"])
+@pytest.mark.parametrize(
+    "file", ["machine/hardware.py", "kernels/compiler/jit.py", "variants/another.py"]
+)
 def test_source_digest_covers_every_folder(tmp_path, file):
-    package = Path(machine.__file__).parent
+    package = Path(hardware.__file__).parents[1]
     copy = tmp_path / "twolayer"
     shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"))
     before = digest_of(tmp_path)
@@ -161,17 +163,17 @@ def test_source_digest_covers_every_folder(tmp_path, file):
 
 def test_fingerprint_is_the_same_in_another_process():
     script = (
-        "import json, numba, numpy, twolayer.machine as machine\n"
+        "import json, numba, numpy, twolayer.machine.hardware as machine\n"
         "numba.njit(parallel=True)(lambda x: x + 1)(numpy.ones(9))\n"  # its threads are running
         "print(json.dumps(machine.fingerprint()))"
     )
-    here = machine.fingerprint()
+    here = hardware.fingerprint()
     assert json.loads(subprocess.check_output([sys.executable, "-c", script], text=True)) == here
-    assert here is machine.fingerprint()
+    assert here is hardware.fingerprint()
     assert here["cpu"]
     assert here["cpus"] >= 1
     assert [name for name in here["libraries"] if name.startswith("numba ")]
-    assert here["sources"] == machine.source_digest()
+    assert here["sources"] == hardware.source_digest()
 
 
 @pytest.mark.parametrize(
@@ -190,9 +192,9 @@ def test_gpus_are_what_nvidia_smi_lists(tmp_path, monkeypatch, script, expected)
     command.write_text(f"#!/bin/sh\n{script}\n")
     command.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    assert machine._gpus() == expected
+    assert hardware._gpus() == expected
 
 
 def test_no_gpu_without_nvidia_smi(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert machine._gpus() == []
+    assert hardware._gpus() == []

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import twolayer as tl
-from twolayer.kernels.target import TARGET, TARGETS, VARIABLE
+from twolayer.kernels.compiler.target import TARGET, TARGETS, VARIABLE
 from twolayer.network import DTYPES
 
 pytestmark = [
@@ -20,7 +20,8 @@ GUARDED = """
 import ctypes, mmap, sys
 import numpy as np
 import twolayer as tl
-from twolayer import cases
+from twolayer.checking import cases
+from twolayer.kernels.cpu import chunks
 
 libc = ctypes.CDLL(None, use_errno=True)
 kept = []
@@ -28,7 +29,7 @@ kept = []
 def guarded(array, at_end):
     \"\"\"A copy that ends, or begins, at a page that nobody may touch.\"\"\"
     page = mmap.PAGESIZE
-    room = -(-array.nbytes // page) * page
+    room = max(1, -(-array.nbytes // page)) * page
     memory = mmap.mmap(-1, room + 2 * page)
     base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
     for guard in (base, base + page + room):
@@ -67,13 +68,18 @@ for name in names:
                 assert np.isfinite(array).all()
             # What the plan allocated, at a guard too: θ in its own form, workspaces, gradients.
             plan.V, plan.W = (guarded(a, at_end) for a in (plan.V, plan.W))
-            for part in vars(plan):
-                value = vars(plan)[part]
-                if isinstance(value, np.ndarray) and part.startswith("_") and value.size and \\
-                        value.flags.c_contiguous and value.ndim < 3:
-                    setattr(plan, part, guarded(value, at_end))
-            if hasattr(plan, "_bind"):
-                plan._arguments = plan._bind(plan.X, plan.Y)
+            for owner in (plan, getattr(plan, "_weights", plan)):
+                for part, value in list(vars(owner).items()):
+                    if isinstance(value, np.ndarray) and value.dtype == dtype and value.size and \\
+                            part not in ("X", "Y", "V", "W") and value.ndim < 3:
+                        setattr(owner, part, guarded(value, at_end))
+            if hasattr(plan, "_bind"):  # buffers of exactly the sizes that they must have
+                sizes = chunks.buffers(plan.shape, plan._cut)
+                plan._buffers = {
+                    name: guarded(np.full(size, np.nan, dtype), at_end)
+                    for name, size in sizes.items()
+                }
+                plan._bind()
             plan.theta = tl.Parameters(V, W)
             plan.step(0.1)
             plan.gradient(slice(shape[0] // 2, shape[0]))
@@ -102,7 +108,7 @@ def test_a_guard_page_kills_who_touches_it(side):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("threads", [1, 2])
 def test_nothing_beside_an_array_is_touched(threads, dtype):
-    if threads > tl.machine.cpu_count():
+    if threads > tl.machine.hardware.cpu_count():
         pytest.skip("needs two CPUs")
     code, last, error = run_guarded(",".join(NAMES), dtype, threads)
     assert (code, last) == (0, "all ran"), error
@@ -123,8 +129,10 @@ FAR = """
 import sys, tempfile
 import numpy as np
 from numba import njit
-from twolayer.kernels import simd
-from twolayer.kernels.target import TARGET
+from twolayer.kernels.cpu import simd
+from twolayer.kernels.cpu.panels import Panel
+from twolayer.kernels.cpu.simd import Operand
+from twolayer.kernels.compiler.target import TARGET
 
 H = TARGET.height
 STRIDE = 2**30 + 8  # elements from one row to the next, or from one group to the next
@@ -133,8 +141,9 @@ STRIDE = 2**30 + 8  # elements from one row to the next, or from one group to th
 @njit
 def multiply(address, C, cs, a, at, ar, ac, ak, b, bs, rows, lanes, length):
     simd.product(
-        address, C[0], C.ctypes.data, cs, a.ctypes.data, at, ar, ac, ak, b.ctypes.data, bs, length,
-        False, rows, lanes,
+        address, C[0], Panel(np.int64(C.ctypes.data), cs, lanes),
+        Operand(np.int64(a.ctypes.data), at, ar, ac, ak),
+        Panel(np.int64(b.ctypes.data), bs, lanes), rows, length, False,
     )
 
 
@@ -145,7 +154,7 @@ def spread(address, out, step, x, xs, rows, columns):
 
 @njit
 def dots(address, out, z, z_step, w, w_step, panels, lanes, rows):
-    simd.dots(
+    simd._dots(
         address, z[0], out.ctypes.data, z.ctypes.data, z_step, w.ctypes.data, w_step,
         w.ctypes.data, panels, lanes, lanes, rows,
     )
@@ -155,7 +164,7 @@ random = np.random.default_rng(0)
 numbers = lambda *shape: random.integers(-8, 9, shape).astype(dtype)
 dtype = np.dtype(sys.argv[1])
 lanes = 2 * TARGET.lanes(dtype.itemsize)
-product, _, dot, copy = simd.addresses()(dtype.type(0))
+product, _, dot, copy = simd.addresses(dtype)
 with tempfile.NamedTemporaryFile() as file:
     size = (2 * H + 4) * STRIDE
     file.truncate(size * dtype.itemsize)
@@ -220,7 +229,7 @@ FAR_ROWS = """
 import sys, tempfile
 import numpy as np
 import twolayer as tl
-from twolayer import cases
+from twolayer.checking import cases
 
 name, dtype = sys.argv[1:]
 n, d = 2**31 // 1000 + 100, 1000  # the last rows begin beyond element 2^31

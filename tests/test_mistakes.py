@@ -4,9 +4,9 @@ import pytest
 from mistakes import MISTAKES, Batch
 
 from twolayer import Network, Variant
-from twolayer.kernels.activations import ACTIVATIONS
-from twolayer.kernels.losses import LOSSES
-from twolayer.verify import verify
+from twolayer.checking.verify import verify
+from twolayer.kernels.formulas.activations import ACTIVATIONS
+from twolayer.kernels.formulas.losses import LOSSES
 
 # One network for each loss, and one for each activation: a mistake shows in some of them.
 NETWORKS = [Network("tanh", loss) for loss in LOSSES] + [

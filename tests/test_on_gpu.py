@@ -6,15 +6,18 @@ from conftest import make_up_models
 from typer.testing import CliRunner
 
 import twolayer as tl
-from twolayer import cases, choosing, machine, race, roofline, startup
+from twolayer import choosing
+from twolayer.checking import cases
 from twolayer.choosing import calibrate, decide, known
 from twolayer.cli import app
-from twolayer.cli import regress as regress_command
-from twolayer.race import Entry, Result, Workload
+from twolayer.cli.commands import regress as regress_command
+from twolayer.machine import hardware
+from twolayer.machine.store import Store
+from twolayer.measuring import race, roofline, startup
+from twolayer.measuring.race import Entry, Result, Workload
+from twolayer.measuring.roofline import Roofline
+from twolayer.measuring.timing import Quartiles
 from twolayer.regress import worker
-from twolayer.roofline import Roofline
-from twolayer.store import Store
-from twolayer.timing import Quartiles
 
 NET = tl.Network("relu", "softmax")
 SHAPE = {"n": 3000, "d": 3, "M": 4, "K": 2}
@@ -142,18 +145,18 @@ def test_kernels_of_one_network_are_compiled_for_a_calibration(stand_in, tmp_pat
 
 
 def test_models_hold_for_the_gpu_they_were_fitted_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(machine, "_NVIDIA_FOLDER", tmp_path)
-    assert machine._gpu_models() == []
+    monkeypatch.setattr(hardware, "_NVIDIA_FOLDER", tmp_path)
+    assert hardware._gpu_models() == []
     for number, name in enumerate(("NVIDIA H200", "NVIDIA H100")):
         folder = tmp_path / "gpus" / f"0000:0{number}"
         folder.mkdir(parents=True)
         (folder / "information").write_text(f"Model: \t\t {name}\nIRQ: 7\n")
-    assert machine._gpu_models() == ["NVIDIA H200", "NVIDIA H100"]
-    machine.signature.cache_clear()
+    assert hardware._gpu_models() == ["NVIDIA H200", "NVIDIA H100"]
+    hardware.signature.cache_clear()
     try:
-        assert machine.signature()["gpus"] == ["NVIDIA H200", "NVIDIA H100"]
+        assert hardware.signature()["gpus"] == ["NVIDIA H200", "NVIDIA H100"]
     finally:
-        machine.signature.cache_clear()
+        hardware.signature.cache_clear()
 
 
 def test_the_report_has_it_and_the_cpus_roofline_has_not(stand_in, tmp_path, monkeypatch):
@@ -171,7 +174,7 @@ def test_the_report_has_it_and_the_cpus_roofline_has_not(stand_in, tmp_path, mon
     monkeypatch.setattr(race, "race", raced)
     monkeypatch.setattr(roofline, "probe", lambda *_, **__: Roofline(1e11, 1e10))
     monkeypatch.setattr(startup, "start", lambda *_: startup.Start(1.0, 0.5))
-    monkeypatch.setattr("twolayer.verify.verify", lambda *_: [])
+    monkeypatch.setattr("twolayer.checking.verify.verify", lambda *_: [])
     monkeypatch.setattr(
         figures, "below_the_roof", lambda panel, results, looks: shown.extend(results)
     )

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 import twolayer as tl
-from twolayer import cases, optimizers
-from twolayer.kernels.updates import UPDATES
+from twolayer.checking import cases
+from twolayer.kernels.formulas.updates import UPDATES
 from twolayer.network import DTYPES
-from twolayer.optimizers import OPTIMIZERS, RULES, advance
+from twolayer.training import optimizers
+from twolayer.training.optimizers import OPTIMIZERS, RULES, advance
 
 NET = tl.Network("tanh", "squared")
 SHAPE = tl.Shape(50, 3, 8, 2)
@@ -283,7 +284,7 @@ def test_formulas_without_a_compiler(name, run_python):
     code = """
 import sys
 import numpy as np
-from twolayer.kernels.updates import UPDATES, loop
+from twolayer.kernels.formulas.updates import UPDATES, loop
 
 update = UPDATES[sys.argv[1]]
 count = 2 + update.slots

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import twolayer as tl
-from twolayer.kernels.activations import ACTIVATIONS
-from twolayer.kernels.losses import LOSSES
+from twolayer.kernels.formulas.activations import ACTIVATIONS
+from twolayer.kernels.formulas.losses import LOSSES
 
 mp = mpmath.mp.clone() if hasattr(mpmath.mp, "clone") else mpmath.MPContext()
 mp.dps = 60

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import twolayer as tl
-from twolayer import cases
+from twolayer.checking import cases
 
 PEERS = {"torch": "torch", "torch-compile": "torch", "jax": "jax"}
-two_cpus = pytest.mark.skipif(tl.machine.cpu_count() < 2, reason="needs two CPUs")
+two_cpus = pytest.mark.skipif(tl.machine.hardware.cpu_count() < 2, reason="needs two CPUs")
 
 
 @pytest.fixture(params=PEERS)

@@ -4,9 +4,9 @@ import xml.etree.ElementTree as ET
 import pytest
 
 import twolayer as tl
-from twolayer import plot as plots
-from twolayer.race import Entry, Result, Workload
-from twolayer.roofline import Roofline
+from twolayer.measuring.race import Entry, Result, Workload
+from twolayer.measuring.roofline import Roofline
+from twolayer.showing import plot as plots
 
 pytest.importorskip("matplotlib")
 

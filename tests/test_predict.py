@@ -7,8 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 import twolayer as tl
-from twolayer.checkpoint import Model, load_model, save_model
 from twolayer.cli import app
+from twolayer.training.checkpoint import Model, load_model, save_model
 
 d, M, K = 3, 5, 2
 X = np.random.default_rng(0).standard_normal((40, d))

@@ -6,10 +6,10 @@ from mistakes import Batch
 from rare_faults import FAULTS
 
 import twolayer as tl
-from twolayer.kernels.losses import LOSSES
+from twolayer.checking.promises import promises
+from twolayer.checking.verify import exact
+from twolayer.kernels.formulas.losses import LOSSES
 from twolayer.network import DTYPES
-from twolayer.promises import promises
-from twolayer.verify import exact
 
 NETWORKS = [tl.Network("tanh", loss) for loss in ("squared", *LOSSES)]
 

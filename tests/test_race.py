@@ -5,11 +5,11 @@ import pytest
 from faults import FAULTS
 
 import twolayer as tl
-from twolayer import race as races
-from twolayer import timing
-from twolayer.race import Entry, Result, Workload, race
-from twolayer.roofline import Roofline
-from twolayer.store import Store
+from twolayer.machine.store import Store
+from twolayer.measuring import race as races
+from twolayer.measuring import timing
+from twolayer.measuring.race import Entry, Result, Workload, race
+from twolayer.measuring.roofline import Roofline
 
 NUMPY = tl.variants.get("numpy")
 ROOF = Roofline(flops=1e9, bandwidth=1e6)

@@ -6,8 +6,8 @@ from importlib.metadata import EntryPoint
 import pytest
 
 import twolayer as tl
-from twolayer import cases
-from twolayer.registry import ENTRY_POINTS, Registry
+from twolayer.checking import cases
+from twolayer.interface.registry import ENTRY_POINTS, Registry
 
 NET, X, Y, THETA = cases.problem(tl.Network(), tl.Shape(7, 3, 4, 2), "float32")[1:]
 

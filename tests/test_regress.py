@@ -17,6 +17,8 @@ from twolayer.network import Shape
 from twolayer.regress import decide, dependency, records, revisions, run, worker
 
 ROOT = Path(__file__).parents[1]
+LOSSES_FILE = "kernels/formulas/losses.py"
+SQUARE = "return (u - y) * (u - y)"
 SHAPE = Shape(40, 5, 6, 2)
 WRITING = "# a comment"
 QUICK = ("--no-compile", "--seconds=0.01", "--limit=1", f"--shape={','.join(map(str, SHAPE))}")
@@ -129,7 +131,12 @@ print([side.plan(benchmark).gradient()[0] for side in sides])
 def test_compiled_code_of_one_revision_is_never_used_for_the_other(here, run_python, monkeypatch):
     """A kernel's constant changes; each revision computes its own loss, from disk as well."""
     monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
-    edit(here, "kernels/losses.py", "return (u - y) * (u - y)", "return (u - y) * (u - y) * 3")
+    edit(
+        here,
+        "kernels/formulas/losses.py",
+        "return (u - y) * (u - y)",
+        "return (u - y) * (u - y) * 3",
+    )
     about = json.dumps(run.Benchmark("numba-loops", SHAPE).request())
     for names, factor in (("sound", None), 3), ((None, "sound"), 1 / 3):
         sides = [revisions.export(*pair) for pair in zip(names, worker.SIDES, strict=True)]
@@ -192,7 +199,12 @@ SLOW = """    def _backpropagate(self, X, Y, gradient):
 
 
 def test_a_wrong_revision_is_a_failure(here):
-    edit(here, "kernels/losses.py", "return (u - y) * (u - y)", "return (u - y) * (u - y) * 3")
+    edit(
+        here,
+        "kernels/formulas/losses.py",
+        "return (u - y) * (u - y)",
+        "return (u - y) * (u - y) * 3",
+    )
     said = regress("sound", "--variants=numpy", code=2)
     assert (
         f"numpy {SHAPE} failed: RuntimeError: head disagrees with the oracle: L of all 40 rows"

@@ -7,13 +7,15 @@ import pytest
 from typer.testing import CliRunner
 
 import twolayer as tl
-from twolayer import machine, race, roofline, startup, verify
+from twolayer.checking import verify
 from twolayer.cli import app
-from twolayer.race import Entry, Result, Workload
+from twolayer.machine import hardware
+from twolayer.machine.store import Store
+from twolayer.measuring import race, roofline, startup
+from twolayer.measuring.race import Entry, Result, Workload
+from twolayer.measuring.roofline import Roofline
+from twolayer.measuring.startup import Start
 from twolayer.report import figures, fits, gather, page, study
-from twolayer.roofline import Roofline
-from twolayer.startup import Start
-from twolayer.store import Store
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
@@ -191,8 +193,8 @@ def test_what_is_stale_is_measured_anew(measured, monkeypatch, tmp_path, what):
     gathered(names)
     asked = len(measured)
     if what == "sources":
-        changed = machine.fingerprint() | {"sources": "changed"}
-        monkeypatch.setattr(machine, "fingerprint", lambda: changed)
+        changed = hardware.fingerprint() | {"sources": "changed"}
+        monkeypatch.setattr(hardware, "fingerprint", lambda: changed)
     elif what == "variants":
         names = NAMES
     elif what == "files":

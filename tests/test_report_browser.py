@@ -5,13 +5,13 @@ import shutil
 import pytest
 
 import twolayer as tl
-from twolayer import verify
-from twolayer.machine import fingerprint
-from twolayer.race import Entry, Result
+from twolayer.checking import verify
+from twolayer.machine.hardware import fingerprint
+from twolayer.measuring.race import Entry, Result
+from twolayer.measuring.roofline import Roofline
+from twolayer.measuring.startup import Start
 from twolayer.report import page, study
 from twolayer.report.study import Study
-from twolayer.roofline import Roofline
-from twolayer.startup import Start
 
 webdriver = pytest.importorskip("selenium.webdriver")
 pytest.importorskip("matplotlib")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from twolayer.checkpoint import Checkpoint
 from twolayer.cli import app
+from twolayer.training.checkpoint import Checkpoint
 
 # A parent that has everything imported and compiled forks the runs. It starts no threads.
 KILLER = """
@@ -190,7 +190,7 @@ def test_a_disk_without_room_leaves_the_last_checkpoint(data, monkeypatch):
 
 def test_checkpoints_take_a_small_part_of_the_time(tmp_path, monkeypatch):
     kept, now, saved = Checkpoint(tmp_path / "c.npz", {}), [0.0], []
-    monkeypatch.setattr("twolayer.checkpoint.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("twolayer.training.checkpoint.time.monotonic", lambda: now[0])
 
     def savez(file, **arrays):
         now[0] += 1  # a slow disk

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from llvmlite import binding
 
-from twolayer import machine, roofline
-from twolayer.kernels import probes
+from twolayer.kernels.cpu import probes
+from twolayer.machine import hardware
+from twolayer.measuring import roofline
 
 pytestmark = pytest.mark.skipif(
     bool(numba.config.DISABLE_JIT), reason="the probes are machine code and nothing else"
@@ -85,7 +86,7 @@ def test_fill(threads):
 @pytest.mark.parametrize("threads", [*THREADS, None])
 def test_probe(dtype, threads, monkeypatch):
     monkeypatch.setattr(roofline, "_STEPS", 1 << 10)
-    monkeypatch.setattr(machine, "available_memory", lambda: 1 << 22)
+    monkeypatch.setattr(hardware, "available_memory", lambda: 1 << 22)
     before = numba.get_num_threads()
     found = roofline.probe(dtype, threads, seconds=0.01)
     assert 1e6 < found.flops < 1e16

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from twolayer.store import Measurement, Store, machine_hash
+from twolayer.machine.store import Measurement, Store, machine_hash
 
 HERE = {"cpu": "an abacus", "features": ["beads"]}
 # Adds measurements n = 0, 1, … and prints each number once the measurement is kept.
 WRITER = """
 import sys, warnings
-from twolayer.store import Store
+from twolayer.machine.store import Store
 warnings.simplefilter("error")
 path, threads, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 with Store(path) as store:
@@ -95,7 +95,7 @@ def test_numbers_of_numpy(path):
 
 
 def test_time_and_machine_are_filled_in(path, monkeypatch):
-    monkeypatch.setattr("twolayer.machine.fingerprint", lambda: HERE)
+    monkeypatch.setattr("twolayer.machine.hardware.fingerprint", lambda: HERE)
     Store(path).add(record())
     (found,) = Store(path).select()
     assert found.time > 1e9
@@ -240,7 +240,7 @@ def test_database_of_another_program_is_left_alone(path):
 def test_read_only_store_is_bypassed():
     script = (
         "import os, sys, warnings\n"
-        "from twolayer.store import Store\n"
+        "from twolayer.machine.store import Store\n"
         "if os.geteuid() == 0: os.setuid(65534)\n"  # root may write everywhere
         "with warnings.catch_warnings(record=True) as caught, Store(sys.argv[1]) as store:\n"
         "    for n in (1, 2): store.add({'kind': 'epoch', 'n': n}, {'cpu': 'an abacus'})\n"

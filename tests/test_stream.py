@@ -10,9 +10,12 @@ import pytest
 from typer.testing import CliRunner
 
 import twolayer as tl
-from twolayer import cases, optimizers, sources, stream
+from twolayer.checking import cases
 from twolayer.cli import app
-from twolayer.optimizers import advance
+from twolayer.composed import stream
+from twolayer.data import sources
+from twolayer.training import optimizers
+from twolayer.training.optimizers import advance
 
 SHAPE = tl.Shape(203, 5, 7, 3)
 NET = tl.Network("tanh", "softmax")

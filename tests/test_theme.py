@@ -7,8 +7,8 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from twolayer.plot import theme
-from twolayer.plot.style import COLOURS, canvas
+from twolayer.showing.plot import theme
+from twolayer.showing.plot.style import COLOURS, canvas
 
 pytest.importorskip("matplotlib")
 

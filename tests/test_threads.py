@@ -12,8 +12,9 @@ import pytest
 from threadpoolctl import ThreadpoolController
 
 import twolayer as tl
-from twolayer import cases, forks, threads
-from twolayer.machine import cpu_count
+from twolayer.checking import cases
+from twolayer.machine import forks, threads
+from twolayer.machine.hardware import cpu_count
 
 NET = tl.Network("tanh", "softmax")
 SHAPE = tl.Shape(700, 7, 9, 3)  # enough for numba-fused to run in parallel
@@ -229,7 +230,7 @@ if before == "plan":
     plan = variant.plan(net, X, Y, theta, 2)
     plan.step(0.1)
 elif before == "probe":
-    from twolayer.roofline import probe
+    from twolayer.measuring.roofline import probe
     probe(threads=2, seconds=0.01)
 elif before == "other":
     import numba

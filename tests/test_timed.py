@@ -19,16 +19,17 @@ import pytest
 from mistakes import Batch
 
 import twolayer as tl
-from twolayer import cases, gpu, startup, timing
-from twolayer.answers import DISAGREES, Disagreement
+from twolayer.checking import cases
+from twolayer.checking.answers import DISAGREES, Disagreement
 from twolayer.choosing import calibrate, decide, known
-from twolayer.cli import gpu as on_gpu
-from twolayer.machine import cpu_count
-from twolayer.race import Result, Workload, race
+from twolayer.cli.commands import gpu as on_gpu
+from twolayer.machine.hardware import cpu_count
+from twolayer.machine.store import Store
+from twolayer.measuring import device_clock, startup, timing
+from twolayer.measuring.race import Result, Workload, race
+from twolayer.measuring.roofline import Roofline
 from twolayer.regress import worker
 from twolayer.report import gather
-from twolayer.roofline import Roofline
-from twolayer.store import Store
 
 ROOT = Path(__file__).parents[1]
 NET = tl.Network("tanh", "squared")
@@ -254,8 +255,8 @@ def device(monkeypatch):
         get_current_device=lambda: SimpleNamespace(L2_CACHE_SIZE=SHAPE.bytes("float32")),
     )  # fmt: skip
     monkeypatch.setattr(numba, "cuda", there, raising=False)
-    monkeypatch.setattr(gpu, "device_name", lambda: "a device")
-    gpu._answers.cache_clear()
+    monkeypatch.setattr(device_clock, "device_name", lambda: "a device")
+    device_clock._answers.cache_clear()
 
 
 @place(device="cuda")
@@ -267,7 +268,9 @@ def a_record_of_a_gpu(variant, monkeypatch, tmp_path):
 @place(device="cuda")
 def candidates_on_a_gpu(variant, monkeypatch, tmp_path):
     with Store(tmp_path / "tuning.sqlite") as store:
-        _, found = gpu.tune(variant, NET, SHAPE, "float32", store, repetitions=1, warm_up=0.0)
+        _, found = device_clock.tune(
+            variant, NET, SHAPE, "float32", store, repetitions=1, warm_up=0.0
+        )
         assert len(found) == 2
         figures = [value for value in found.values() if isinstance(value, float)]
         assert bool(store.select()) is bool(figures)

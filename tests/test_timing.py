@@ -4,7 +4,7 @@ import sys
 import numpy as np
 import pytest
 
-from twolayer import timing
+from twolayer.measuring import timing
 
 
 class Clock:

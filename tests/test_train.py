@@ -7,10 +7,11 @@ import pytest
 from typer.testing import CliRunner
 
 import twolayer as tl
-from twolayer import cases, optimizers
+from twolayer.checking import cases
 from twolayer.cli import app
-from twolayer.optimizers import gradient_descent
-from twolayer.train import Diverged, Training, score, train
+from twolayer.training import optimizers
+from twolayer.training.loop import Diverged, Training, score, train
+from twolayer.training.optimizers import gradient_descent
 
 NET = tl.Network("tanh", "squared")
 

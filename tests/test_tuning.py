@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from twolayer import Shape, tuning
-from twolayer.store import Store
+from twolayer import Shape
+from twolayer.engines import tuning
+from twolayer.machine.store import Store
 
 CANDIDATES = [{"engine": "a"}, {"engine": "b"}, {"engine": "c"}]
 SHAPE = Shape(60_000, 784, 1024, 10)

@@ -13,7 +13,7 @@ import platform
 
 from asv.machine import MachineCollection
 
-from twolayer.machine import fingerprint
+from twolayer.machine.hardware import fingerprint
 
 NAME = "local"
 

@@ -25,11 +25,14 @@ from pathlib import Path
 import distributed
 import numpy as np
 
-from twolayer import cases, cluster, timing, variants
-from twolayer.cli import tables
+from twolayer import variants
+from twolayer.checking import cases
+from twolayer.checking.verify import agreement
+from twolayer.composed import cluster
+from twolayer.measuring import timing
+from twolayer.measuring.race import STEP_SIZE, Workload
 from twolayer.network import Network, Shape
-from twolayer.race import STEP_SIZE, Workload
-from twolayer.verify import agreement
+from twolayer.showing import tables
 
 PAGE = Path(__file__).parents[1] / "docs" / "cluster.md"
 VARIANT = variants.get("dask")

@@ -18,11 +18,13 @@ from pathlib import Path
 import numpy as np
 from numba import njit
 
-from twolayer import roofline, timing, variants
-from twolayer.cli import tables, workloads
-from twolayer.kernels import blocks
+from twolayer import variants
+from twolayer.cli import workloads
+from twolayer.kernels.cpu import blocks
+from twolayer.measuring import roofline, timing
+from twolayer.measuring.race import STEP_SIZE, Workload
 from twolayer.network import Network
-from twolayer.race import STEP_SIZE, Workload
+from twolayer.showing import tables
 
 PAGE = Path(__file__).parents[1] / "docs" / "cpu.md"
 _BLOCK = (128, 64)
@@ -36,7 +38,7 @@ def _repeat(address: int, A: np.ndarray, S: np.ndarray, count: int) -> None:
 
 def activation_seconds(net: Network, dtype: str) -> float:
     """Seconds of σ and σ′ for a number, in a block that stays in the cache."""
-    address = blocks.gradient_formulas(net.sigma, net.objective, np.dtype(dtype))[0]
+    address = blocks.features(net.sigma, np.dtype(dtype))
     A = np.random.default_rng(0).standard_normal(_BLOCK).astype(dtype)
     S = np.empty_like(A)
     run = partial(_repeat, address, A, S, 100)

@@ -26,16 +26,16 @@ from typing import Any
 from scipy import stats
 
 from twolayer import regress
-from twolayer.cli import tables
-from twolayer.cli.output import write_text
-from twolayer.cli.regress import benchmarks
-from twolayer.kernels.digest import digest
-from twolayer.machine import fingerprint
+from twolayer.cli.commands.regress import benchmarks
+from twolayer.kernels.compiler.digest import digest
+from twolayer.machine.hardware import fingerprint
+from twolayer.machine.store import machine_hash
 from twolayer.network import Network
 from twolayer.regress import records
 from twolayer.regress.revisions import Revision, export
 from twolayer.regress.run import LIMIT, SECONDS, Outcome, Run
-from twolayer.store import machine_hash
+from twolayer.showing import tables
+from twolayer.showing.output import write_text
 
 MARKER = "detector"
 PERCENT = (0, 1, 2, 5, 10)

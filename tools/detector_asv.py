@@ -29,9 +29,9 @@ import detector
 from asv.machine import MachineCollection
 from asv.util import load_json
 
-from twolayer.cli import output, tables
 from twolayer.regress import records
 from twolayer.regress.revisions import export
+from twolayer.showing import output, tables
 
 # asv's own defaults, which the classes of benchmarks/ override.
 SETTINGS = {

@@ -2,7 +2,7 @@
 
     python tools/gpu_check.py [--json gpu.json] [--only race,launches] [--variants cuda-tiled,torch]
     python tools/gpu_check.py --from gpu.json --docs docs/gpu.md --readme README.md \\
-        --tuned src/twolayer/tuned.json
+        --tuned src/twolayer/engines/tuned.json
 
 What matters most comes first, so that a cut costs least: versions; the time of every variant on
 every shape, this project's own first; the agreement of every variant with the oracle, and both on
@@ -32,8 +32,8 @@ from typing import Any, NamedTuple
 import gpu_parts
 import gpu_tables
 
-from twolayer.cli import output, tables
-from twolayer.machine import fingerprint
+from twolayer.machine.hardware import fingerprint
+from twolayer.showing import output, tables
 
 ROOT = Path(__file__).parents[1]
 SLOW = "cuda-samples"  # made for reading, and therefore measured last

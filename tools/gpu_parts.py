@@ -18,11 +18,12 @@ import gpu_tables
 import numpy as np
 
 import twolayer as tl
-from twolayer import cases, gpu, timing, verify
-from twolayer.answers import Answers
-from twolayer.cli import gpu as bench
-from twolayer.kernels.activations import ACTIVATIONS
-from twolayer.kernels.losses import LOSSES
+from twolayer.checking import cases, verify
+from twolayer.checking.answers import Answers
+from twolayer.cli.commands import gpu as bench
+from twolayer.kernels.formulas.activations import ACTIVATIONS
+from twolayer.kernels.formulas.losses import LOSSES
+from twolayer.measuring import device_clock, timing
 from twolayer.network import DTYPES
 from twolayer.variants import jax
 
@@ -74,7 +75,9 @@ def race(name: str) -> Found:
         for shape in shapes:
             variant = field()[name]
             if gpu_tables.ours(name) and not variant.refuses(shape, np.dtype(dtype)):
-                kept, seconds = gpu.tune(variant, NET, shape, dtype, repetitions=15, warm_up=0.1)
+                kept, seconds = device_clock.tune(
+                    variant, NET, shape, dtype, repetitions=15, warm_up=0.1
+                )
                 if seconds:
                     yield f"tuning {dtype} {shape}", {"kept as": kept, "seconds": seconds}
             yield f"{dtype} {shape}", bench.record(field()[name], NET, shape, dtype)
@@ -130,7 +133,7 @@ def launches(name: str) -> Found:
 def ceilings(_: str) -> Found:
     """Multiply-adds in registers and copies of memory."""
     for dtype in DTYPES:
-        yield dtype, gpu.ceilings(dtype)._asdict()
+        yield dtype, device_clock.ceilings(dtype)._asdict()
 
 
 def cublas(_: str) -> Found:
@@ -152,7 +155,7 @@ def cublas(_: str) -> Found:
         for n, d, M in sizes:
             X, V = (torch.randn(rows, d, device="cuda", dtype=dtype) for rows in (n, M))
             A = torch.empty(n, M, device="cuda", dtype=dtype)
-            seconds = gpu.best(lambda X=X, V=V, A=A: torch.matmul(X, V.T, out=A))
+            seconds = device_clock.best(lambda X=X, V=V, A=A: torch.matmul(X, V.T, out=A))
             yield f"{label}, {n} × {d} × {M}", 2 * n * d * M / seconds
 
 

@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from twolayer.cli.gpu import SHAPES, share
-from twolayer.cli.output import duration
-from twolayer.cli.tables import markdown_table
+from twolayer.cli.commands.gpu import SHAPES, share
+from twolayer.measuring.roofline import Roofline
 from twolayer.network import DTYPES, Shape
-from twolayer.roofline import Roofline
+from twolayer.showing.output import duration
+from twolayer.showing.tables import markdown_table
 
 OWN = "cuda-"  # how the names of the variants in Numba CUDA begin
 ONE_PASS = "cuda-tensor-tf32"  # no float32

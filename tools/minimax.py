@@ -1,4 +1,4 @@
-"""Print the minimax coefficients used by ``kernels/elementary.py``.
+"""Print the minimax coefficients used by ``kernels/formulas/elementary.py``.
 
 Run ``python tools/minimax.py [name ...]``; needs mpmath. Each row of ``FITS`` asks for the
 polynomial p of the given degree that minimizes ``max |weight(x) * (f(x) - p(x))|`` over the

@@ -49,7 +49,11 @@ _TIMES = 4  # and how many times as long as on the sources as they are
 
 def sources() -> list[str]:
     """The files to change, as their paths below the package."""
-    kernels = [f"kernels/{path.name}" for path in sorted((PACKAGE / "kernels").glob("*.py"))]
+    rooms = ("compiler", "cpu", "formulas")
+    kernels = [
+        f"kernels/{room}/{path.name}"
+        for room in rooms for path in sorted((PACKAGE / "kernels" / room).glob("*.py"))
+    ]  # fmt: skip
     names = ["python_loops", "numpy", "numpy_samples", *(
         path.stem for path in sorted((PACKAGE / "variants").glob("numba_*.py")))]  # fmt: skip
     return kernels + [f"variants/{name}.py" for name in names]
@@ -143,11 +147,23 @@ class Stage(NamedTuple):
 
 # The tiles of narrow vectors are fewer; their code is emitted by the same lines.
 NARROW = Stage(
-    ("pytest", "tests/test_simd.py", "-k", "every_height or dots_over or panels_hold"),
+    (
+        "pytest",
+        "tests/test_simd.py",
+        "tests/test_panels.py",
+        "-k",
+        "every_height or dots_over or test_panels",
+    ),  # fmt: skip
     (("TWOLAYER_VECTOR_BYTES", "16"),),
 )
 TILES = Stage(
-    ("pytest", "tests/test_simd.py", "-k", "not narrower and not _agree_too and not _of_other_")
+    (
+        "pytest",
+        "tests/test_simd.py",
+        "tests/test_panels.py",
+        "-k",
+        "not narrower and not _agree_too and not _of_other_",
+    )  # fmt: skip
 )
 SAID = Stage(
     (
@@ -214,7 +230,7 @@ STAGES = {
 def digest() -> str:
     """Of the package and the check: where a test of the project changed, remove the results."""
     result = hashlib.sha256()
-    for path in [*sorted(PACKAGE.glob("*.py")), *map(PACKAGE.joinpath, sources()), CHECK]:
+    for path in [*sorted(PACKAGE.rglob("*.py")), *map(PACKAGE.joinpath, sources()), CHECK]:
         result.update(path.read_bytes())
     return result.hexdigest()[:16]
 
@@ -343,7 +359,9 @@ def summary(wanted: list[Mutant], found: dict[str, str], equivalent: list[dict[s
 def main() -> None:
     """Run the mutants that the command line asks for, and print the summary."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--only", nargs="+", metavar="FILE", help="files, such as kernels/fused.py")
+    parser.add_argument(
+        "--only", nargs="+", metavar="FILE", help="files, such as kernels/cpu/fused.py"
+    )
     parser.add_argument("--sample", type=int, metavar="N", help="so many mutants, at random")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
     parser.add_argument("-j", "--jobs", type=int, default=max(1, (os.cpu_count() or 1) // 2))

@@ -18,12 +18,14 @@ import numba
 import numpy as np
 
 import twolayer as tl
-from twolayer import bounds, cases, interface
-from twolayer.kernels import elementary, fused, loops
-from twolayer.kernels.activations import ACTIVATIONS
-from twolayer.kernels.losses import LOSSES
-from twolayer.kernels.simd import HEIGHT
-from twolayer.kernels.updates import UPDATES
+from twolayer import interface
+from twolayer.checking import bounds, cases
+from twolayer.kernels.cpu import fused, loops
+from twolayer.kernels.cpu.simd import HEIGHT
+from twolayer.kernels.formulas import elementary
+from twolayer.kernels.formulas.activations import ACTIVATIONS
+from twolayer.kernels.formulas.losses import LOSSES
+from twolayer.kernels.formulas.updates import UPDATES
 from twolayer.variants import numba_blas, numba_fused, numpy
 
 STEPS, THREADS = 3, 4

@@ -27,14 +27,15 @@ from typing import Any
 import numpy as np
 
 import twolayer as tl
-from twolayer import timing, variants
-from twolayer.cli.output import duration, write_text
-from twolayer.cli.tables import between_markers, describe_machine
+from twolayer import variants
 from twolayer.interface import check_threads
-from twolayer.kernels.activations import ACTIVATIONS
-from twolayer.kernels.losses import LOSSES
-from twolayer.race import Result, Workload, race
-from twolayer.roofline import Roofline
+from twolayer.kernels.formulas.activations import ACTIVATIONS
+from twolayer.kernels.formulas.losses import LOSSES
+from twolayer.measuring import timing
+from twolayer.measuring.race import Result, Workload, race
+from twolayer.measuring.roofline import Roofline
+from twolayer.showing.output import duration, write_text
+from twolayer.showing.tables import between_markers, describe_machine
 
 MARKER = "regret"
 LIMIT = 2.0  # seconds an epoch

@@ -25,9 +25,10 @@ from typing import Any
 
 import numpy as np
 
-from twolayer import stream, variants
-from twolayer.cli import tables
+from twolayer import variants
+from twolayer.composed import stream
 from twolayer.network import Network, Shape
+from twolayer.showing import tables
 
 PAGE = Path(__file__).parents[1] / "docs" / "training.md"
 _D = 64

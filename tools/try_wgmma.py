@@ -98,8 +98,8 @@ def hidden(shape, pairs, repeats, grid=None, name="tanh"):
     """X Vᵀ and the parts of U."""
     from numba import cuda
 
-    from twolayer.kernels.activations import ACTIVATIONS
     from twolayer.kernels.cuda import ring, wgmma
+    from twolayer.kernels.formulas.activations import ACTIVATIONS
 
     n, d, M, K = shape
     rng = np.random.default_rng(1)

@@ -5,18 +5,14 @@ if "." not in __name__:
         "import twolayer.variants instead of variants: this folder is a part of twolayer"
     )
 
-from collections.abc import Iterable
-from importlib import import_module
-
-from ..interface import Variant
-from ..registry import Registry
+from .. import deferred
+from ..interface.registry import Registry
 from . import (
     cuda_fused,
     cuda_samples,
     cuda_tensor,
     cuda_tiled,
     cupy,
-    dask,
     jax,
     numba_blas,
     numba_fused,
@@ -27,12 +23,6 @@ from . import (
     python_loops,
     torch,
 )
-
-
-def _made_of_others() -> Iterable[Variant]:
-    """What chooses among variants knows them all, and so stands above this layer."""
-    return [import_module("..choosing.auto", __name__).VARIANT]
-
 
 REGISTRY = Registry(
     [
@@ -50,9 +40,8 @@ REGISTRY = Registry(
         cuda_tiled.VARIANT,
         cuda_fused.VARIANT,
         cuda_tensor.VARIANT,
-        dask.VARIANT,
     ],
-    later=_made_of_others,
+    later=deferred.VARIANTS,
 )
 
 names = REGISTRY.names

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..device import CudaPlan, CudaVariant, Sums, elements, multiprocessors
+from ..engines.cuda import CudaPlan, CudaVariant, Sums, elements, multiprocessors
 from ..kernels.cuda.launch import Launch, bound
 from ..kernels.cuda.memory import padded
 from ..network import Shape

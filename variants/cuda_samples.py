@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..device import CudaPlan, CudaVariant, Sums, elements
+from ..engines.cuda import CudaPlan, CudaVariant, Sums, elements
 from ..kernels.cuda.launch import Launch, bound
 
 

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from ..device import CudaPlan, CudaVariant
+from ..engines.cuda import CudaPlan, CudaVariant
+from ..engines.planes import PlanesPlan, pays
+from ..engines.tiled import ProductsPlan
 from ..interface import Problem
 from ..network import Shape
-from ..planes import PlanesPlan, pays
-from ..products import ProductsPlan
 
 
 class ThreePasses(ProductsPlan):

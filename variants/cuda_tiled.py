@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..device import CudaVariant
-from ..products import ProductsPlan
+from ..engines.cuda import CudaVariant
+from ..engines.tiled import ProductsPlan
 
 VARIANT = CudaVariant(
     "cuda-tiled",

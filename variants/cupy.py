@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from ..batch import BatchPlan, in_place, workspace
-from ..device import enough_memory, lacks_gpu
+from ..engines.arrays import BatchPlan, in_place, workspace
+from ..engines.cuda import enough_memory, lacks_gpu
 from ..interface import Problem, Variant
-from ..kernels.activations import Activation
-from ..kernels.updates import Update
+from ..kernels.formulas.activations import Activation
+from ..kernels.formulas.updates import Update
 from ..network import Parameters
 
 

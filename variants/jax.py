@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from ..device import enough_memory, lacks_gpu
-from ..forks import renewed
+from ..engines.cuda import enough_memory, lacks_gpu
 from ..interface import Plan, Problem, Variant
+from ..machine.forks import renewed
 from ..network import Network, Parameters, Shape
 
 _THREADS = "PJRT_NPROC"  # both are read when JAX starts; there is no call that says them

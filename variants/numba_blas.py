@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..buffers import per_chunk
-from ..corners import both_sides
 from ..interface import Plan, Problem, Variant
-from ..kernels import blas, blocks, loops
-from ..machine import cache_sizes
+from ..interface.corners import both_sides
+from ..kernels.cpu import blas, blocks, loops
+from ..machine.buffers import per_chunk
+from ..machine.hardware import cache_sizes
+from ..machine.threads import blas_threads, numba_threads
 from ..network import Parameters, Shape
-from ..threads import blas_threads, numba_threads
 
 
 def block_rows(shape: Shape, itemsize: int) -> int:
@@ -54,7 +54,10 @@ class NumbaBlas(Plan):
         M, K = self.shape.M, self.shape.K
         self._kernel = blas.gradient()
         self._predict = blas.predict()
-        self._formulas = blocks.gradient_formulas(self.net.sigma, self.net.objective, self.dtype)
+        self._formulas = (
+            blocks.features(self.net.sigma, self.dtype),
+            blocks.losses(self.net.objective, self.dtype),
+        )
         self._gemm = blas.gemm_address(self.dtype)
         cut = blocking(self.shape, self.dtype.itemsize, self.threads)
         chunks, self._block = cut
@@ -73,7 +76,10 @@ class NumbaBlas(Plan):
             )  # fmt: skip
 
     def _forward(self, X: np.ndarray, F: np.ndarray) -> None:
-        formulas = blocks.predict_formulas(self.net.sigma, self.net.objective, self.dtype)
+        formulas = (
+            blocks.values(self.net.sigma, self.dtype),
+            blocks.links(self.net.objective, self.dtype),
+        )
         bounds = loops.chunk_bounds(len(X), len(self._work))
         with blas_threads(1), numba_threads(min(self.threads, len(bounds) - 1)):
             self._predict(

@@ -11,15 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from ..blocking import Blocking, blocking, decisions
-from ..buffers import per_chunk
-from ..corners import both_sides
+from ..engines.blocking import Blocking, blocking, decisions
 from ..interface import Plan, Problem, Variant
-from ..kernels import blocks, chunks, fused, simd, updates
-from ..kernels.panels import packers, panel_size
-from ..kernels.updates import Update
+from ..interface.corners import both_sides
+from ..kernels.cpu import blocks, chunks, fused, simd
+from ..kernels.cpu.panels import packers, panel_size
+from ..kernels.formulas import updates
+from ..kernels.formulas.updates import Update
+from ..machine.buffers import per_chunk
+from ..machine.threads import numba_threads
 from ..network import Parameters, Shape
-from ..threads import numba_threads
 
 
 class PackedWeights:
@@ -181,7 +182,7 @@ def _corners(itemsize: int, threads: int) -> Iterator[Shape]:
 
     many, few = range(1, 1 << 20), 16  # too few for two chunks; a power of two keeps means exact
     panels = max(2 * lanes, 32) + 1  # hidden units for which X may be spread
-    yield from sides("chunks", many, 3, 40, 1)
+    yield from sides("chunks", many, 3, 120, 1)
     yield from sides("blocks", many, 1, 1, 1)
     yield from sides("spread", few, many, panels, 3)
     yield from sides("spread_blocks", many, 17, panels, 3)

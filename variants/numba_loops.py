@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..interface import Plan, Problem, Variant
-from ..kernels import loops
+from ..kernels.cpu import loops
 from ..network import Parameters
 
 

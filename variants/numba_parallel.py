@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..buffers import per_chunk
-from ..corners import both_sides
 from ..interface import Plan, Problem, Variant
-from ..kernels import loops
+from ..interface.corners import both_sides
+from ..kernels.cpu import loops
+from ..machine.buffers import per_chunk
+from ..machine.threads import numba_threads
 from ..network import Parameters, Shape
-from ..threads import numba_threads
 
 
 class Decisions(NamedTuple):

@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..batch import BatchPlan, workspace
-from ..corners import both_sides
+from ..engines.arrays import BatchPlan, workspace
 from ..interface import Problem, Variant
+from ..interface.corners import both_sides
+from ..machine.threads import blas_threads
 from ..network import Parameters, Shape
-from ..threads import blas_threads
 
 
 class Decisions(NamedTuple):

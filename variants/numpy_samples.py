@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..interface import Plan, Variant
+from ..machine.threads import blas_threads
 from ..network import Parameters
-from ..threads import blas_threads
 
 
 class NumpySamples(Plan):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..interface import Plan, Problem, Variant
-from ..kernels.loops import backward_sample, forward_sample
+from ..kernels.cpu.loops import backward_sample, forward_sample
 from ..network import Parameters
 
 

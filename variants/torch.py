@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from ..device import enough_memory, lacks_gpu
-from ..forks import renewed
+from ..engines.cuda import enough_memory, lacks_gpu
 from ..interface import Plan, Problem, Variant
+from ..machine.forks import renewed
 from ..network import Network, Parameters
 
 _STRICT = "highest"  # float32 products in float32, on GPUs not in TF32

@@ -23,7 +23,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload, register_jitable
 
-from .. import activations, elementary
+from ..formulas import activations, elementary
 
 f4 = np.float32
 

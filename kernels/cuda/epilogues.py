@@ -10,8 +10,8 @@ import numpy as np
 from numba import cuda
 from numba.extending import register_jitable
 
-from ..activations import Activation
-from ..losses import Loss
+from ..formulas.activations import Activation
+from ..formulas.losses import Loss
 from . import elementary  # noqa: F401  (σ and σ′ by the GPU's own instructions)
 from .memory import copy, vector
 from .types import real_type

@@ -17,8 +17,8 @@ import numpy as np
 from numba import cuda
 from numba.extending import register_jitable
 
-from ..activations import Activation
-from ..losses import Loss
+from ..formulas.activations import Activation
+from ..formulas.losses import Loss
 from . import elementary  # noqa: F401  (σ and σ′ by the GPU's own instructions)
 from .halves import LEAST, MOST, NOTHING, bits, exponent, i4, number, power, split, u4
 from .memory import copy, padded, vector

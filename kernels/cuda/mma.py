@@ -16,7 +16,7 @@ import numpy as np
 from numba import cuda
 from numba.extending import register_jitable
 
-from ..activations import Activation
+from ..formulas.activations import Activation
 from . import elementary  # noqa: F401  (σ by the GPU's own instructions)
 from .asynchronous import commit, wait
 from .fragments import DEPTH, EDGE, PLANE, SIDE, STAGE, warp_tile

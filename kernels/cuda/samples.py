@@ -10,9 +10,9 @@ from functools import cache
 from numba import cuda
 from numba.extending import register_jitable
 
-from ..activations import Activation
-from ..elementary import like
-from ..losses import Loss
+from ..formulas.activations import Activation
+from ..formulas.elementary import like
+from ..formulas.losses import Loss
 from . import elementary  # noqa: F401  (σ and σ′ by the GPU's own instructions)
 from .types import real_type
 

@@ -4,7 +4,7 @@ from functools import cache
 
 from numba import cuda
 
-from ..updates import Update
+from ..formulas.updates import Update
 
 THREADS = 128
 

@@ -15,7 +15,7 @@ import numpy as np
 from numba import cuda, types
 from numba.extending import register_jitable
 
-from ..activations import Activation
+from ..formulas.activations import Activation
 from . import elementary, hopper  # noqa: F401  (σ by the GPU's own instructions)
 from .hopper import RESULTS, WARPGROUP, Layout
 from .insides import WARP, launch_bounds

@@ -3,12 +3,17 @@
 from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
 
+from . import deferred as _deferred
+
 if TYPE_CHECKING:
-    from . import optimizers, variants
+    from collections.abc import Iterable
+
+    from . import variants
     from .choosing import choose
+    from .composed.functions import loss_and_gradient
     from .interface import Plan, Problem, Variant
     from .network import Network, Parameters, Shape
-    from .oneline import loss_and_gradient
+    from .training import optimizers
 
 __version__ = "0.1.0"
 
@@ -35,13 +40,23 @@ _HOMES = {
     "Shape": "network",
     "Variant": "interface",
     "choose": "choosing",
-    "loss_and_gradient": "oneline",
+    "loss_and_gradient": "composed.functions",
 }
 
 
+_MODULES = {"optimizers": "training.optimizers", "variants": "variants"}
+
+
+def _composed() -> "Iterable[Variant]":
+    return _import_module(".composed", __name__).VARIANTS
+
+
+_deferred.VARIANTS.append(_composed)
+
+
 def __getattr__(name: str) -> object:
-    if name in ("optimizers", "variants"):
-        return _import_module(f".{name}", __name__)
+    if name in _MODULES:
+        return _import_module(f".{_MODULES[name]}", __name__)
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(_import_module(f".{_HOMES[name]}", __name__), name)

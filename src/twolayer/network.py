@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .kernels.activations import ACTIVATIONS, Activation
-from .kernels.losses import LOSSES, Loss
-from .machine import available_memory
+from .kernels.formulas.activations import ACTIVATIONS, Activation
+from .kernels.formulas.losses import LOSSES, Loss
+from .machine.hardware import available_memory
 
 DTYPES = ("float32", "float64")
 

@@ -14,8 +14,8 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .. import machine
-from ..store import Store
+from ..machine import hardware
+from ..machine.store import Store
 from . import known
 from .choice import Candidate, Choice
 from .model import Question
@@ -124,7 +124,7 @@ def choose_by_name(
 
     All arguments are to be given. What is no good is in no store, so `choose` is who refuses it.
     """
-    count = machine.cpu_count() if threads is None else threads
+    count = hardware.cpu_count() if threads is None else threads
     q = Question(activation, loss, n, d, M, K, dtype, count)
     asked = Terms(variants=None if variants is None else tuple(variants), **terms)
     if (found := _recall(Store(), _key(q, asked), q, asked)) is not None:
@@ -166,4 +166,4 @@ def _recall(store: Store, key: str, q: Question, asked: Terms) -> Choice | None:
     if found is None:
         return None
     held = q.data_bytes if asked.held else 0
-    return found if found.memory - held <= machine.available_memory() else None
+    return found if found.memory - held <= hardware.available_memory() else None

@@ -14,14 +14,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .. import timing
-from ..answers import Answers, Disagreement
+from ..checking.answers import Answers, Disagreement
 from ..interface import Variant
-from ..kernels.activations import ACTIVATIONS
-from ..kernels.losses import LOSSES
+from ..kernels.formulas.activations import ACTIVATIONS
+from ..kernels.formulas.losses import LOSSES
+from ..machine.store import Store
+from ..measuring import timing
+from ..measuring.race import STEP_SIZE
 from ..network import DTYPES, Network, Shape
-from ..race import STEP_SIZE
-from ..store import Store
 from . import known
 from .model import Model, Question, Sample, fit, to_json
 

@@ -10,15 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from .. import timing, variants
-from ..answers import Answers, Disagreement
+from .. import variants
+from ..checking.answers import Answers, Disagreement
 from ..interface import Plan, Variant
-from ..machine import available_memory
+from ..machine.hardware import available_memory
+from ..machine.store import Store
+from ..measuring import timing
+from ..measuring.race import STEP_SIZE, WAKE_UP
 from ..network import Network, Shape
-from ..race import STEP_SIZE, WAKE_UP
-from ..store import Store
+from ..progress import Bar
 from . import Terms, calibrate, known, starts
-from .announce import Bar
 from .choice import Candidate, Choice, break_even
 from .model import Model, Question
 

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
-from ..store import Store, find, here, keep
+from ..machine.store import Store, find, here, keep
 from .model import Model
 
 __all__ = ["ANSWER", "MODEL", "START", "Calibrated", "calibrated", "find", "here", "keep", "start"]

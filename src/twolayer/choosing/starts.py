@@ -6,11 +6,11 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from .. import startup
 from ..interface import Variant
+from ..machine.store import Store
+from ..measuring import startup
+from ..measuring.race import Workload
 from ..network import Network, Shape
-from ..race import Workload
-from ..store import Store
 from . import known
 from .calibrate import Progress, source
 

@@ -10,8 +10,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from ..showing.output import complain
 from . import codes
-from .output import complain
 
 # Command: its module and function. Only the one that is run is imported.
 COMMANDS = {
@@ -39,7 +39,7 @@ class _Commands(TyperGroup):
         if name not in COMMANDS:
             return None
         module, function = COMMANDS[name]
-        return command(name, getattr(import_module(f".{module}", __name__), function))
+        return command(name, getattr(import_module(f".commands.{module}", __name__), function))
 
 
 app = typer.Typer(

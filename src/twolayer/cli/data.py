@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import datasets, files, stream
+from ..composed import stream
+from ..data import datasets, files
+from ..data.sources import Source, source
 from ..interface import Plan, Variant
-from ..machine import available_memory
+from ..machine.hardware import available_memory
 from ..network import Network, Parameters
-from ..sources import Source, source
 
 _ORDER = 0  # of the rows: a random stream of its own beside those of the epochs, 1, 2, …
 _SAMPLE = 1 << 16  # rows of data on disk that a checksum looks at

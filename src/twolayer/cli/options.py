@@ -76,7 +76,7 @@ def connect(scheduler: str | None, chosen: Sequence[Variant]) -> None:
     if all(variant.device != "cluster" for variant in chosen):
         names = ", ".join(variant.name for variant in chosen)
         raise ValueError(f"scheduler: expected a variant that runs on a cluster, got {names}")
-    from .. import cluster
+    from ..composed import cluster
 
     cluster.connect(scheduler)
 

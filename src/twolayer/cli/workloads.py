@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .. import datasets
+from ..data import datasets
+from ..measuring.race import Workload
 from ..network import Network, Shape, positive_integer
-from ..race import Workload
+from ..showing.output import complain
 from .options import split
-from .output import complain
 
 Groups = dict[str, list[Workload]]
 

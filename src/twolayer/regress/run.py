@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..machine.store import machine_hash
 from ..network import Shape
-from ..store import machine_hash
 from . import costs, records
 from .costs import Cost
 from .decide import LOOKS, Decision, decide, decided

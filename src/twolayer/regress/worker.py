@@ -177,7 +177,7 @@ def answers(tool: Any, benchmark: dict[str, Any], rows: int | None = None) -> An
         X, Y, V, W = problem(benchmark)
         net = tool.Network(benchmark["activation"], benchmark["loss"])
         theta, of = tool.Parameters(V, W), drawn(len(X))
-        found = tool.answers.Answers(net, X[:rows], Y[:rows], theta, of[:rows])
+        found = tool.checking.answers.Answers(net, X[:rows], Y[:rows], theta, of[:rows])
         _answers.update(key=key, answers=found)
     return _answers["answers"]
 
@@ -194,7 +194,7 @@ def checked(
     right = answers(tool, benchmark, rows)
     try:
         right.hold(plan)
-    except tool.answers.Disagreement as wrong:
+    except tool.checking.answers.Disagreement as wrong:
         raise RuntimeError(f"{side.name} {wrong}") from None
     exact = right.epochs[0].right.gradient
     off = [(a - b).ravel() for a, b in zip(plan.gradient()[1], exact, strict=True)]
@@ -217,7 +217,7 @@ def measure(
         side.plan(benchmark)
         result["first"][side.name] = time.perf_counter() - start
     for side in sides:  # again, with everything loaded
-        growth, plans[side.name] = tool.timing.peak_memory(partial(side.plan, benchmark))
+        growth, plans[side.name] = tool.measuring.timing.peak_memory(partial(side.plan, benchmark))
         if growth is not None:
             result["memory"][side.name] = growth
         if first:
@@ -379,7 +379,7 @@ def is_parallel(sides: list[Side], name: str) -> bool:
 def load_tool(folder: str) -> Any:
     """The package that this file belongs to, for the answers and the measure of memory."""
     tool = load(folder, "twolayer_tool")
-    for name in ("answers", "timing"):
+    for name in ("checking.answers", "measuring.timing"):
         importlib.import_module(f"twolayer_tool.{name}")
     return tool
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from ..plot.roofline import below_the_roof
-from ..plot.style import EDGE, GREY, GRID, canvas, count, duration, handles, styles
-from ..plot.sweeps import SWEPT, lines
-from ..race import Result
+from ..measuring.race import Result
+from ..showing.plot.roofline import below_the_roof
+from ..showing.plot.style import EDGE, GREY, GRID, canvas, count, duration, handles, styles
+from ..showing.plot.sweeps import SWEPT, lines
 from . import fits
 from .study import Study
 
@@ -201,7 +201,7 @@ def _accuracy(study: Study) -> Any:
     from matplotlib.lines import Line2D
 
     from ..network import DTYPES
-    from ..plot.style import COLOURS
+    from ..showing.plot.style import COLOURS
 
     names = [name for name, found in study.agreements.items() if found][::-1]
     drawn, (panel,) = canvas(_WIDTH, 1.6 + 0.26 * len(names), "Error in units of its bound", "")

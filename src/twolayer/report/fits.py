@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from ..race import Result
+from ..measuring.race import Result
 
 STRAIGHT = 1.15  # times above or below the line that a point may lie
 _LEAST = 3  # points: two are always on a line

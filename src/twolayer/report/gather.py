@@ -11,12 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import race, roofline, startup, variants, verify
+from .. import variants
+from ..checking import verify
 from ..interface import Variant
+from ..machine.store import Measurement, Store, machine_hash
+from ..measuring import race, roofline, startup
+from ..measuring.race import Entry, Result, Workload
+from ..measuring.roofline import Roofline
 from ..network import DTYPES, Network, Shape
-from ..race import Entry, Result, Workload
-from ..roofline import Roofline
-from ..store import Measurement, Store, machine_hash
 from .study import Study, contenders, workloads
 
 ROUNDS = 3

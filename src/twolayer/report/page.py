@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .. import race
-from ..machine import fingerprint
-from ..plot import theme
-from ..plot.style import count, duration, styles
+from ..machine.hardware import fingerprint
+from ..measuring import race
+from ..showing.plot import theme
+from ..showing.plot.style import count, duration, styles
 from . import fits
 from .figures import Named, figures
 from .study import CLOSE, Study, contenders

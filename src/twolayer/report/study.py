@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from ..checking.verify import Agreement
 from ..interface import Variant
+from ..measuring.race import Result, Workload, distinct
+from ..measuring.roofline import Roofline
+from ..measuring.startup import Start
 from ..network import Network, Shape
-from ..race import Result, Workload, distinct
-from ..roofline import Roofline
-from ..startup import Start
-from ..verify import Agreement
 from . import fits
 
 BASE = Shape(n=10_000, d=30, M=100, K=3)

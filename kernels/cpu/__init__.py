@@ -1,0 +1,1 @@
+"""Kernels for the CPU: scalar loops, blocks with BLAS, register-tiled products."""

@@ -1,0 +1,149 @@
+"""What is done to a block of samples between its products: σ, σ′, h, ℓ and δ in vectors.
+
+Each formula's pass over a block is compiled once for a dtype, and kernels call it through its
+address. So a kernel does not depend on the network, and is not compiled again for every pair of an
+activation and a loss. Addresses and sizes are integers; `kind` is any number of the dtype.
+
+Arrays of outputs are (K, rows): vectors run along the samples, whatever K is.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba import from_dtype, types
+from numba.extending import intrinsic, overload, register_jitable
+
+from ..compiler.address import address_of, array_at, call_address, call_interpreted
+from ..compiler.jit import SUMS, jit
+from ..formulas.activations import Activation
+from ..formulas.losses import Loss
+
+
+@cache
+def _features(activation: Activation) -> Any:
+    value, slope = activation.value, activation.slope
+
+    @jit("blocks", fastmath=SUMS)
+    def features(kind, A, S, size):
+        a, s = array_at(kind, A, size), array_at(kind, S, size)
+        for i in range(size):
+            pre = a[i]
+            a[i] = value(pre)
+            s[i] = slope(pre)
+
+    return features
+
+
+@cache
+def _values(activation: Activation) -> Any:
+    value = activation.value
+
+    @jit("blocks", fastmath=SUMS)
+    def values(kind, A, S, size):
+        a = array_at(kind, A, size)
+        for i in range(size):
+            a[i] = value(a[i])
+
+    return values
+
+
+@cache
+def _losses(loss: Loss) -> Any:
+    loss_columns = loss.loss_columns
+
+    @jit("blocks", fastmath=SUMS)
+    def losses(kind, U, Y, work, K, rows):
+        u, y = array_at(kind, U, K * rows), array_at(kind, Y, K * rows)
+        sums = array_at(kind, work, 4 * rows).reshape(4, rows)
+        return loss_columns(u.reshape(K, rows), y.reshape(K, rows), sums)
+
+    return losses
+
+
+@cache
+def _links(loss: Loss) -> Any:
+    link_columns = loss.link_columns
+
+    @jit("blocks", fastmath=SUMS)
+    def links(kind, U, Y, work, K, rows):
+        sums = array_at(kind, work, 4 * rows).reshape(4, rows)
+        link_columns(array_at(kind, U, K * rows).reshape(K, rows), sums)
+        return 0.0
+
+    return links
+
+
+def features(activation: Activation, dtype: np.dtype) -> int:
+    """The address of σ's pass: `apply(features, kind, A, S, size)` makes Z of A and σ′(A) of S."""
+    return _address(_features(activation), dtype, 3)
+
+
+def values(activation: Activation, dtype: np.dtype) -> int:
+    """The same without slopes: `apply(values, kind, A, S, size)` makes Z of A and leaves S."""
+    return _address(_values(activation), dtype, 3)
+
+
+def losses(loss: Loss, dtype: np.dtype) -> int:
+    """The address of ℓ's pass: `evaluate(losses, …)` returns Σ ℓ and turns U into Δ."""
+    return _address(_losses(loss), dtype, 5)
+
+
+def links(loss: Loss, dtype: np.dtype) -> int:
+    """The address of h's pass: `evaluate(links, …)` turns U into F and returns 0."""
+    return _address(_links(loss), dtype, 5)
+
+
+@cache
+def _address(formula: Any, dtype: np.dtype, integers: int) -> int:
+    return address_of(formula, (from_dtype(dtype), *(types.int64,) * integers))
+
+
+def apply(address, kind, A, S, size):
+    """Call the pass over A and S (size,) at an address: `features` or `values`."""
+    call_interpreted(address, kind, A, S, size)
+
+
+@overload(apply)
+def _overload_apply(address, kind, A, S, size):
+    return lambda address, kind, A, S, size: _apply(address, kind, A, S, size)
+
+
+@intrinsic
+def _apply(typingctx, address, kind, A, S, size):
+    i8 = types.int64
+
+    def codegen(context, builder, signature, args):
+        call_address(context, builder, signature, args)
+        return context.get_dummy_value()
+
+    return types.none(i8, kind, i8, i8, i8), codegen
+
+
+def evaluate(address, kind, U, Y, work, K, rows):
+    """Call the pass over U and Y (K, rows) at an address, with work (4, rows):
+    `losses` or `links`.
+    """
+    return call_interpreted(address, kind, U, Y, work, K, rows)
+
+
+@overload(evaluate)
+def _overload_evaluate(address, kind, U, Y, work, K, rows):
+    return lambda address, kind, U, Y, work, K, rows: _evaluate(address, kind, U, Y, work, K, rows)
+
+
+@intrinsic
+def _evaluate(typingctx, address, kind, U, Y, work, K, rows):
+    i8 = types.int64
+    return types.float64(i8, kind, i8, i8, i8, i8, i8), call_address
+
+
+@register_jitable
+def turn(matrix, columns):
+    """Write matrix (rows, K) as columns (K, rows)."""
+    rows, K = matrix.shape
+    for k in range(K):
+        for i in range(rows):
+            columns[k, i] = matrix[i, k]

@@ -1,0 +1,400 @@
+"""Elementary functions that one formula can use on floats, on arrays and in jitted code.
+
+Each takes a Python float (exact, by ``math``), a NumPy array (``np``) or, in jitted code, a float32
+or float64. The jitted forms have neither branches, tables nor calls, so that LLVM vectorizes a loop
+around them. ``ULP`` bounds their errors in units of the last place. The docstrings state the
+largest error met: in float32 over all inputs where nothing else is said, in float64 over samples.
+"""
+
+import math
+
+import numpy as np
+from numba.extending import overload, register_jitable
+
+from .intrinsics import POLYNOMIALS, TABLES, magic
+from .intrinsics import copysign as _copysign
+from .intrinsics import power as _power
+from .intrinsics import powers as _powers
+from .intrinsics import rough_reciprocal as _rough_reciprocal
+from .intrinsics import select as _select
+from .intrinsics import split as _split
+from .intrinsics import square as _square
+
+__all__ = [
+    "ULP",
+    "erf",
+    "erfc",
+    "exp",
+    "exp_neg",
+    "expm1",
+    "expm1_neg",
+    "gaussian",
+    "like",
+    "log1p",
+    "log1p_exp",
+    "logistic",
+    "select",
+    "tanh",
+]
+
+ULP = {
+    "exp": {"float32": 1.0, "float64": 1.0},
+    "expm1": {"float32": 2.0, "float64": 2.0},
+    "log1p": {"float32": 2.0, "float64": 2.0},
+    "tanh": {"float32": 2.0, "float64": 2.0},
+    "erf": {"float32": 2.0, "float64": 2.0},
+    "erfc": {"float32": 2.0, "float64": 2.0},
+    "logistic": {"float32": 2.0, "float64": 2.0},
+}
+
+# Stated for each overload: a callee inherits its caller's flags otherwise, and ``reassoc`` would
+# cancel the compensated steps. Nothing may assume the absence of NaN or infinity. A call that LLVM
+# finds too long to inline would keep the loop around it scalar.
+_JIT = {"fastmath": {"contract"}, "error_model": "numpy", "forceinline": True}
+
+
+def exp(x):
+    """e**x; jitted 0.86 ULP in float32, 0.84 in float64."""
+    if not isinstance(x, float):
+        return np.exp(x)
+    try:
+        return math.exp(x)
+    except OverflowError:
+        return math.inf
+
+
+def expm1(x):
+    """e**x - 1, without the cancellation near 0; jitted 1.37 ULP in float32, 1.60 in float64."""
+    if not isinstance(x, float):
+        return np.expm1(x)
+    try:
+        return math.expm1(x)
+    except OverflowError:
+        return math.inf
+
+
+def log1p(x):
+    """log(1 + x), without the cancellation near 0; -inf at -1 and NaN below.
+
+    Jitted 1.40 ULP in float32, 1.40 in float64.
+    """
+    if not isinstance(x, float):
+        return np.log1p(x)
+    if x <= -1.0:
+        return -math.inf if x == -1.0 else math.nan
+    return math.log1p(x)
+
+
+def exp_neg(x):
+    """e**x for x <= 0 only, which costs less; jitted 0 where it is below the normal numbers."""
+    return exp(x)
+
+
+def expm1_neg(x):
+    """e**x - 1 for x <= 0 only, which costs less; the sign of a zero is not kept."""
+    return expm1(x)
+
+
+def log1p_exp(x):
+    """log(1 + e**x) for x <= 0 only."""
+    return log1p(exp(x))
+
+
+def tanh(x):
+    """Hyperbolic tangent; jitted 1.96 ULP in float32, 1.71 in float64."""
+    return math.tanh(x) if isinstance(x, float) else np.tanh(x)
+
+
+def erf(x):
+    """Error function; jitted 1.34 ULP in float32 for 0.25 <= x <= 2.2, 1.17 in float64."""
+    if isinstance(x, float):
+        return math.erf(x)
+    from scipy.special import erf as array_erf
+
+    return array_erf(x)
+
+
+def gaussian(x):
+    """e**(-x**2)."""
+    return exp(-x * x)
+
+
+def erfc(x):
+    """1 - erf(x), without the cancellation for large x.
+
+    Jitted 1.94 ULP in float32 for 0.25 <= x <= 2.2, 1.68 in float64. On arrays SciPy's, which
+    loses x**2 ULP for large x and is 0 from 26.7 on.
+    """
+    if isinstance(x, float):
+        return math.erfc(x)
+    from scipy.special import erfc as array_erfc
+
+    return array_erfc(x)
+
+
+def select(condition, x, y):
+    """Return x where the condition holds and y elsewhere; both are evaluated."""
+    if isinstance(condition, bool | np.bool_):
+        return x if condition else y
+    return np.where(condition, x, y)
+
+
+def like(x, value):
+    """Return the constant in the precision of x, which a literal in jitted code would widen."""
+    return float(value)
+
+
+@overload(select, jit_options=_JIT)
+def _overload_select(condition, x, y):
+    return lambda condition, x, y: _select(condition, x, y)
+
+
+@overload(like, jit_options=_JIT)
+def _overload_like(x, value):
+    return lambda x, value: type(x)(value)
+
+
+@register_jitable(**_JIT)
+def logistic(x):
+    """1 / (1 + e**-x), from e**-|x| so that neither tail overflows.
+
+    Jitted below 2 ULP in float32, over all inputs; in float64 over samples.
+    """
+    e, one = exp_neg(-abs(x)), like(x, 1.0)
+    y = select(x < like(x, 0.0), e, one) / (one + e)
+    # Far on the left the quotient's roundings count only as far as e does in 1 + e.
+    return select(x < like(x, -1.0), e - e * y, y)
+
+
+def _reduced(x, rest):
+    """Return p, q, n + magic such that e**(x + rest) = (1 + p + q) * 2**n.
+
+    q is what the rounding of p lost.
+    """
+    raise NotImplementedError("only jitted code calls this")
+
+
+@overload(_reduced, jit_options=_JIT)
+def _overload_reduced(x, rest):
+    table = TABLES[x]
+    log2e, start = table.dtype(1 / math.log(2)), magic(table)
+    ln2_high, ln2_low = table.dtype(table.ln2_high), table.dtype(table.ln2_low)
+    tail = POLYNOMIALS[x, "exp"]
+
+    def reduced(x, rest):
+        # x = n log(2) + r, with n * ln2_high exact and r carried as r + lost
+        shifted = x * log2e + start
+        n = shifted - start
+        head = x - n * ln2_high
+        small = n * ln2_low - rest
+        r = head - small
+        lost = (head - r) - small
+        addend = r * r * tail(r) + lost
+        p = r + addend
+        return p, addend - (p - r), shifted
+
+    return reduced
+
+
+@overload(exp, jit_options=_JIT)
+def _overload_exp(x):
+    table = TABLES.get(x)
+    if table is None:
+        return None
+    zero, low, high = (table.dtype(c) for c in (0.0, table.exp_low, table.exp_high))
+
+    def jitted(x):
+        # Rounded before the last factor, a power of 2, which alone may overflow or underflow
+        x = _select(x > high, high, x)
+        p, _, shifted = _reduced(_select(x < low, low, x), zero)
+        first, second, _ = _powers(shifted)
+        return (first + first * p) * second
+
+    return jitted
+
+
+@overload(expm1, jit_options=_JIT)
+def _overload_expm1(x):
+    table = TABLES.get(x)
+    if table is None:
+        return None
+    zero, low, high = (table.dtype(c) for c in (0.0, table.exp_low, table.exp_high))
+
+    def jitted(x):
+        y = _select(x > high, high, x)
+        p, _, shifted = _reduced(_select(y < low, low, y), zero)
+        first, second, inverse = _powers(shifted)
+        return _copysign((first * p + (first - inverse)) * second, x)
+
+    return jitted
+
+
+def _least_normal(table):
+    """x just above which e**x is a normal number; others take processors many times as long."""
+    info = np.finfo(table.dtype)
+    return math.log(info.tiny) * (1 - 4 * float(info.eps))
+
+
+@overload(exp_neg, jit_options=_JIT)
+def _overload_exp_neg(x):
+    table = TABLES.get(x)
+    if table is None:
+        return None
+    zero, low = table.dtype(0.0), table.dtype(_least_normal(table))
+    down = table.dtype(2.0**-table.exp_offset)
+
+    def jitted(x):
+        far = x < low
+        p, _, shifted = _reduced(_select(far, low, x), zero)
+        scale = _power(shifted)
+        return _select(far, zero, (scale + scale * p) * down)
+
+    return jitted
+
+
+@overload(expm1_neg, jit_options=_JIT)
+def _overload_expm1_neg(x):
+    table = TABLES.get(x)
+    if table is None:
+        return None
+    zero, low = table.dtype(0.0), table.dtype(table.exp_low)
+    up, down = table.dtype(2.0**table.exp_offset), table.dtype(2.0**-table.exp_offset)
+
+    def jitted(x):
+        p, _, shifted = _reduced(_select(x < low, low, x), zero)
+        scale = _power(shifted)
+        return (scale * p + (scale - up)) * down
+
+    return jitted
+
+
+@overload(log1p_exp, jit_options=_JIT)
+def _overload_log1p_exp(x):
+    if x not in TABLES:
+        return None
+    tail = POLYNOMIALS[x, "log1p_exp"]
+
+    def jitted(x):
+        e = exp_neg(x)
+        return e + e * (e * tail(e))
+
+    return jitted
+
+
+@overload(log1p, jit_options=_JIT)
+def _overload_log1p(x):
+    table = TABLES.get(x)
+    if table is None:
+        return None
+    zero, quarter, half, one, two = (table.dtype(c) for c in (0.0, 0.25, 0.5, 1.0, 2.0))
+    infinity, nan = table.dtype(math.inf), table.dtype(math.nan)
+    ln2_high, ln2_low = table.dtype(table.ln2_high), table.dtype(table.ln2_low)
+    tail = POLYNOMIALS[x, "log"]
+
+    def jitted(x):
+        # 1 + x = 2**n (1 + f); f comes from x itself, since u has lost the low bits of a small x.
+        # log(1 + f) = f - f**2 / 2 + s (f**2 / 2 + R(s**2)), s = f / (2 + f), as in fdlibm's log.
+        u = one + x
+        n, power = _split(u)  # power = 2**(2 - n), which never underflows
+        f = x * power * quarter + (power * quarter - one)
+        s = f / (two + f)
+        square = s * s
+        half_square = half * f * f
+        y = n * ln2_low + s * (half_square + square * tail(square))
+        y = n * ln2_high + (f - (half_square - y))
+        y = _copysign(y, x)
+        y = _select(x < infinity, y, x)
+        y = _select(u > zero, y, _select(u == zero, -infinity, nan))
+        return y
+
+    return jitted
+
+
+@overload(tanh, jit_options=_JIT)
+def _overload_tanh(x):
+    table = TABLES.get(x)
+    if table is None:
+        return None
+    zero, one, two, half_reached = (table.dtype(c) for c in (0.0, 1.0, 2.0, math.log(3) / 2))
+    # The quotient stays a normal number, where it has long been nothing to 1.
+    low, up = table.dtype(_least_normal(table)), table.dtype(2.0**table.exp_offset)
+
+    def jitted(x):
+        # (1 - e) / (1 + e), e = e**(-2 |x|), all scaled alike. From 1/2 on the error of the
+        # quotient in 1 - 2e / (1 + e) counts less the nearer tanh is to 1.
+        a = abs(x)
+        p, _, shifted = _reduced(_select(-two * a < low, low, -two * a), zero)
+        scale = _power(shifted)
+        below = a < half_reached
+        numerator = _select(below, (up - scale) - scale * p, two * (scale + scale * p))
+        y = numerator / (scale * p + (scale + up))
+        return _copysign(_select(below, y, one - y), x)
+
+    return jitted
+
+
+@overload(erf, jit_options=_JIT)
+def _overload_erf(x):
+    table = TABLES.get(x)
+    if table is None:
+        return None
+    one, half_reached = table.dtype(1.0), table.dtype(0.47693628)
+    tail = POLYNOMIALS[x, "erf"]
+
+    def jitted(x):
+        # From 1/2 on the error of erfc counts less the nearer erf is to 1.
+        a = abs(x)
+        y = _select(a < half_reached, a + a * tail(a * a), one - erfc(a))
+        return _copysign(y, x)
+
+    return jitted
+
+
+@overload(gaussian, jit_options=_JIT)
+def _overload_gaussian(x):
+    table = TABLES.get(x)
+    if table is None:
+        return None
+    end, down = table.dtype(table.erfc_end), table.dtype(2.0**-table.exp_offset)
+
+    def jitted(x):
+        # What the rounding of x**2 lost would cost x**2 ULP.
+        a = abs(x)
+        square, rest = _square(_select(a > end, end, a))
+        p, _, shifted = _reduced(-square, -rest)
+        scale = _power(shifted)
+        return (scale + scale * p) * down
+
+    return jitted
+
+
+@overload(erfc, jit_options=_JIT)
+def _overload_erfc(x):
+    table = TABLES.get(x)
+    if table is None:
+        return None
+    zero, one, two = (table.dtype(c) for c in (0.0, 1.0, 2.0))
+    near, erf_tail = table.dtype(0.65), POLYNOMIALS[x, "erf"]
+    end, center = table.dtype(table.erfc_end), table.dtype(table.erfc_center)
+    scaled, tail = table.dtype(table.erfc_center_value), POLYNOMIALS[x, "erfc_tail"]
+    down = table.dtype(2.0**-table.exp_offset)
+
+    def jitted(x):
+        # erfc(a) = e**(-a**2) h(t) / (1 + a): what each rounding of h, 1 + a and e**r loses is
+        # gathered in ``small`` and q, since the three together would cost more than 1 ULP.
+        a = abs(x)
+        a = _select(a > end, end, a)
+        square, rest = _square(a)
+        p, q, shifted = _reduced(-square, -rest)
+        t = (a - center) / (a + center)
+        offset = t * tail(t)
+        y = scaled + offset
+        d = one + a
+        lost = a - (d - one)  # in the rounding of d
+        small = (offset - (y - scaled)) - y * (lost * _rough_reciprocal(d))
+        y = (y + (y * p + (y * q + (small + small * p)))) / d * _power(shifted) * down
+        # Below this 1 - erf(a) is nearer, as erf(a) - a is small.
+        y = _select(a < near, (one - a) - a * erf_tail(a * a), y)
+        return _select(x < zero, two - y, y)
+
+    return jitted

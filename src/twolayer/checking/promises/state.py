@@ -1,0 +1,152 @@
+"""θ and slots are read and set as copies; updates follow their formulas."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from inspect import signature
+from typing import Any
+
+import numpy as np
+
+from ...interface import Plan
+from ...kernels.formulas.updates import UPDATES, Update
+from ...network import Parameters, Shape
+from .. import cases
+from ..verify import Worst
+from .trial import Broken, Trial
+
+_ROUNDING = 32  # units in the last place that an update may cost
+
+# The scalars of the updates by the names of their formulas' arguments; no two are the same.
+_SCALARS = {
+    "mu": 0.05, "beta": 0.9, "beta_next": 0.8, "epsilon": 1e-3, "rho": 0.7, "rest": 0.3,
+    "beta1": 0.6, "rest1": 0.4, "beta2": 0.95, "rest2": 0.05, "root": 0.55, "keep": 0.97,
+}  # fmt: skip
+
+
+def parameters(trial: Trial) -> Iterator[Worst]:
+    """theta is read and set as copies, and what is set is used at once."""
+    plan = trial.plan()
+    for number in range(2):
+        read, kept = plan.theta, plan.theta
+        for array in read:
+            if array.flags.writeable:
+                array[...] = 7
+        for name, before, after in zip("VW", kept, plan.theta, strict=True):
+            yield trial.same(f"{name} after the arrays read were changed", before, after)
+        yield from trial.gradient("after the arrays read were changed", plan)
+        given = Parameters(*(array.copy() for array in trial.theta(number + 1)))
+        plan.theta = given
+        for array in given:
+            array[...] = 7
+        for name, before, after in zip("VW", trial.theta(number + 1), plan.theta, strict=True):
+            yield trial.same(f"{name} after it was set and the array changed", before, after)
+        yield from trial.gradient("after θ was set and the arrays changed", plan)
+        plan.step(0.01)
+    # Each use comes directly after θ was set, for each may go through a copy of its own.
+    right, n = [trial.at(trial.theta(seed)) for seed in range(10, 15)], trial.case.shape.n
+    plan.theta = trial.theta(10)
+    yield from trial.compare("after θ was set", right[0], *plan.gradient())
+    plan.theta = trial.theta(11)
+    F = plan.predict(trial.case.X)
+    yield trial.worst("F after θ was set", right[1].F, right[1].F_bound, F)
+    plan.theta = trial.theta(12)
+    yield from trial.compare("of a step after θ was set", right[2], plan.step(0.1))
+    yield from trial.moved("of a step after θ was set", plan, trial.theta(12), right[2], 0.1)
+    plan.theta = trial.theta(13)
+    loss = plan.update(UPDATES["descend"], (0.1,))
+    yield from trial.compare("of an update after θ was set", right[3], loss)
+    yield from trial.moved("of an update after θ was set", plan, trial.theta(13), right[3], 0.1)
+    plan.theta = Parameters(*(np.asfortranarray(array) for array in trial.theta(14)))
+    of_rows = trial.at(trial.theta(14), slice(1, n))
+    yield from trial.compare("of rows after θ was set", of_rows, *plan.gradient(slice(1, n)))
+
+
+def updates(trial: Trial) -> Iterator[Worst]:
+    """update by every formula, over all rows and a slice; slots are read and set as copies."""
+    n = trial.case.shape.n
+    plan = trial.plan()
+    for update in [UPDATES["adam"]] if trial.long else UPDATES.values():
+        slots = tuple(
+            Parameters(*(0.5 + abs(array) for array in trial.theta(seed)))
+            for seed in range(20, 20 + update.slots)
+        )
+        given = tuple(Parameters(*(array.copy() for array in slot)) for slot in slots)
+        plan.slots = given
+        for slot in given:
+            for array in slot:
+                array[...] = 7
+        for slot in plan.slots:  # copies, too
+            for array in slot:
+                if array.flags.writeable:
+                    array[...] = 7
+        yield from _same_slots(trial, f"set for {update.name}", slots, plan.slots)
+        for rows in (None, slice(n // 3, n - 2), slice(n - 1, n)):
+            yield from _update(trial, plan, update, rows)
+        yield from trial.gradient(f"after {update.name}", plan)
+        yield from trial.step(f"of a step after {update.name}", plan, 0.01)
+
+
+def _same_slots(trial: Trial, what: str, before: Any, after: Any) -> Iterator[Worst]:
+    if len(before) != len(after):
+        raise Broken(f"{len(after)} slots {what} instead of {len(before)}")
+    for number, pair in enumerate(zip(before, after, strict=True)):
+        for name, old, new in zip("VW", *pair, strict=True):
+            yield trial.same(f"slot {number} of {name} {what}", old, new)
+
+
+def _update(trial: Trial, plan: Plan, update: Update, rows: slice | None) -> Iterator[Worst]:
+    """One update against its formula in float64, at ∇L and at both ends of its bound."""
+    what = f"of {update.name}" + (f" over rows {rows.start} to {rows.stop}" if rows else "")
+    names = [*signature(update.formula).parameters][2 + update.slots :]
+    scalars = [_SCALARS[name] for name in names]
+    theta, slots = plan.theta, plan.slots
+    right = trial.at(theta, rows or slice(None))
+    loss = plan.update(update, scalars) if rows is None else plan.update(update, scalars, rows)
+    yield from trial.compare(what, right, loss)
+    after = (plan.theta, *plan.slots)
+    unit = _ROUNDING * float(np.finfo(trial.dtype).eps)
+    for index, name in enumerate("VW"):
+        g, e = right.gradient[index], right.gradient_bound[index]
+        kept = [np.asarray(one[index], np.float64) for one in (theta, *slots)]
+        at_g, low, high = (
+            update.formula(kept[0], slope, *kept[1:], *scalars) for slope in (g, g - e, g + e)
+        )
+        size = unit * (sum(map(abs, kept)) + abs(g))
+        labels = (name, *(f"slot {number} of {name}" for number in range(update.slots)))
+        for label, found, *ends in zip(labels, after, at_g, low, high, strict=True):
+            middle = ends[0]
+            change = np.maximum(abs(ends[1] - middle), abs(ends[2] - middle))
+            bound = 2 * change + size + unit * abs(middle)
+            yield trial.worst(f"{label} {what}", middle, bound, found[index])
+
+
+def any_order(trial: Trial) -> Iterator[Worst]:
+    """Each use of a plan after each other; only `update` and setting them changes the slots."""
+    case = cases.problem(trial.case.net, Shape(13, 3, 5, 2), trial.dtype.name, seed=61)
+    trial = trial.on(case)
+    plan, momentum = trial.plan(), UPDATES["descend_with_momentum"]
+    plan.slots = (trial.theta(1),)
+
+    def set_theta(what: str) -> Iterator[Worst]:
+        plan.theta = trial.theta(2)
+        for name, before, after in zip("VW", trial.theta(2), plan.theta, strict=True):
+            yield trial.same(f"{name} {what}", before, after)
+
+    uses: dict[str, Callable[[str], Iterator[Worst]]] = {
+        "gradient": lambda what: trial.gradient(what, plan),
+        "gradient of rows": lambda what: trial.gradient(what, plan, slice(4, 11)),
+        "predict": lambda what: trial.predict(what, plan, case.X[2:7]),
+        "predict of more rows": lambda what: trial.predict(what, plan, case.X.repeat(3, axis=0)),
+        "step": lambda what: trial.step(what, plan, 0.1),
+        "update": lambda what: _update(trial, plan, momentum, None),
+        "update of rows": lambda what: _update(trial, plan, momentum, slice(4, 11)),
+        "theta": set_theta,
+    }
+    for first, use in uses.items():
+        for then, next_use in uses.items():
+            yield from use(f"of {first}")
+            slots = plan.slots
+            yield from next_use(f"of {then} after {first}")
+            if not then.startswith("update"):
+                yield from _same_slots(trial, f"after {then}", slots, plan.slots)

@@ -1,0 +1,282 @@
+"""`twolayer bench`: the variants side by side on real data and over swept shapes."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ...checking.answers import DISAGREES
+from ...interface import Variant, check_threads
+from ...machine.store import Store
+from ...measuring import race as races
+from ...measuring import roofline as rooflines
+from ...measuring.race import Result, Workload
+from ...network import Network, float_type, one_of
+from ...showing import output, tables
+from ...showing import peers as peers_table
+from ...showing import plot as plots
+from .. import codes, options
+from ..workloads import parse_shape, workloads
+from ..workloads import peers as listed_peers
+from . import calibrate as calibration
+from . import gpu as on_gpu
+
+_QUICK_ROUNDS = 3
+
+
+def bench(
+    shape: Annotated[
+        list[str] | None, typer.Option(metavar="n,d,M,K", help="A shape to run on; repeatable.")
+    ] = None,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option(metavar="AXIS=SIZES", help="As in n=100,1000,10000; repeatable."),
+    ] = None,
+    variants: options.VariantNames = None,
+    variant_file: options.VariantFiles = None,
+    dtype: options.Dtype = "float32",
+    activation: options.ActivationOrNone = None,
+    loss: options.LossOrNone = None,
+    threads: options.Threads = None,
+    scheduler: options.Scheduler = None,
+    limit: Annotated[
+        float | None,
+        typer.Option(
+            help=f"Seconds an epoch beyond which a variant is skipped, by default {races.LIMIT:g}, "
+            f"with --peers {peers_table.LIMIT:g}."
+        ),
+    ] = None,
+    peers: Annotated[
+        bool, typer.Option("--peers", help="PyTorch, JAX and NumPy against numba-fused.")
+    ] = False,
+    device: Annotated[
+        str, typer.Option(help="cpu, or cuda for the variants on a GPU, by its own clock.")
+    ] = "cpu",
+    tune: Annotated[
+        bool,
+        typer.Option("--tune", help="With --device cuda: find the kernels' parameters first."),
+    ] = False,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Fit the cost models that `twolayer choose` uses.")
+    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer and smaller problems.")] = False,
+    json: options.JsonFile = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the results, .svg or .png.")] = None,
+    roofline: Annotated[
+        Path | None, typer.Option(help="Draw GFLOP/s below the roofline, .svg or .png.")
+    ] = None,
+    readme: Annotated[
+        Path | None, typer.Option(help="Write the table between the markers in this file.")
+    ] = None,
+) -> None:
+    """Time the variants side by side, each after it was checked.
+
+    Without --shape and --sweep: real data sets, and sweeps of n, d, M and K from one base point.
+    Sweeps have the squared loss unless another is named, so that K = 1 is a problem too. With
+    --peers: eight shapes with networks of their own, and one table with a row a shape. With
+    --calibrate: the cost models of `twolayer choose`, as far as they are not known, in both dtypes,
+    on one thread and on all, or on --threads; interrupted, it goes on there.
+    """
+    one_of("device", device, ("cpu", "cuda"))
+    if calibrate:
+        calibration.calibrate(options.select_variants(variants, variant_file), device, threads)
+        return
+    if device == "cuda":
+        for name, given in (
+            ("sweep", sweep),
+            ("peers", peers),
+            ("plot", plot),
+            ("readme", readme),
+            ("scheduler", scheduler),
+        ):
+            if given:
+                raise ValueError(f"{name}: expected none with --device cuda, got {given}")
+        if json is not None:
+            output.check_writable("json", json)
+        shapes = [parse_shape(text) for text in shape] if shape else [*on_gpu.SHAPES]
+        net = Network(activation or "tanh", loss or "squared")
+        field = options.select_variants(variants, variant_file, device)
+        if tune:
+            on_gpu.tune(field, net, shapes, float_type("dtype", dtype).name)
+        found = on_gpu.bench(field, net, shapes, float_type("dtype", dtype).name, json)
+        wrong = any(record["skipped"].startswith(DISAGREES) for record in found)
+        if code := codes.of(wrong, any(not record["skipped"] for record in found)):
+            raise typer.Exit(code)
+        return
+    if tune:
+        raise ValueError("tune: expected it with --device cuda only, got --device cpu")
+    listed = peers and not (shape or sweep)
+    if listed and (activation or loss):
+        name = "activation" if activation else "loss"
+        raise ValueError(
+            f"{name}: expected none beside --peers without --shape, whose shapes have networks of "
+            f"their own, got {activation or loss!r}"
+        )
+    if peers and variants is None:
+        variants = peers_table.VARIANTS
+    field = options.select_variants(variants, variant_file, clustered=scheduler is not None)
+    dtype = float_type("dtype", dtype).name
+    threads = check_threads(threads)
+    if limit is None:
+        limit = peers_table.LIMIT if peers else races.LIMIT
+    if not limit > 0:
+        raise ValueError(f"limit: expected a positive number of seconds, got {limit}")
+    outputs = _Outputs(peers, json, plot, roofline, readme)
+    outputs.check(field)
+    options.connect(scheduler, field)
+    if listed:
+        groups = listed_peers(dtype, quick)
+    else:
+        net = Network(activation or "tanh", loss or "squared")
+        groups = workloads(net, dtype, shape or (), sweep or (), quick)
+    roof = rooflines.probe(dtype, threads)
+    results = {
+        workload: Result(workload, threads, roof)
+        for workload in dict.fromkeys(w for members in groups.values() for w in members)
+    }
+    rounds = _QUICK_ROUNDS if quick else races.ROUNDS
+    seconds = math.inf if peers else races.TIME  # slow peers get all of their rounds
+    interrupted = False
+    try:
+        _run(list(results.values()), field, rounds, limit, seconds)
+    except KeyboardInterrupt:
+        interrupted = True
+        output.complain("interrupted: what was measured until now follows")
+    finished = {
+        name: begun
+        for name, members in groups.items()
+        if (begun := [results[workload] for workload in members if results[workload].entries])
+    }
+    roof = next(iter(results.values())).roof
+    show = peers_table.show if peers else tables.show
+    show(output.stdout(), finished, roof, threads)
+    outputs.write(finished, roof, threads, dtype, interrupted)
+    if interrupted:
+        raise typer.Exit(codes.INTERRUPTED)
+    entries = [entry for result in results.values() for entry in result.entries]
+    wrong, timed = any(e.wrong for e in entries), any(e.blocks for e in entries)
+    if code := codes.of(wrong, timed):
+        raise typer.Exit(code)
+
+
+@dataclass(frozen=True)
+class _Outputs:
+    """The files asked for."""
+
+    peers: bool
+    json: Path | None
+    plot: Path | None
+    roofline: Path | None
+    readme: Path | None
+
+    @property
+    def _marker(self) -> str:
+        return peers_table.MARKER if self.peers else "bench"
+
+    def check(self, field: list[Variant]) -> None:
+        """Refuse what could not be written at the end before anything is measured."""
+        for name in ("json", "plot", "roofline", "readme"):
+            path = getattr(self, name)
+            if path is not None:
+                output.check_writable(name, path)
+                if name in ("plot", "roofline"):
+                    plots.check(path, name)
+        if self.readme is not None:
+            if not self.readme.is_file():
+                raise ValueError(f"readme: expected an existing file, got {str(self.readme)!r}")
+            text = self.readme.read_text(encoding="utf-8")
+            tables.between_markers(self.readme, text, "", self._marker)
+        names = [variant.name for variant in field]
+        if self.peers and self.plot is not None and races.REFERENCE not in names:
+            raise ValueError(
+                f"plot: expected {races.REFERENCE} among the variants, for times are relative to "
+                f"its own, got {', '.join(names)}"
+            )
+
+    def write(
+        self,
+        groups: tables.Groups,
+        roof: rooflines.Roofline,
+        threads: int,
+        dtype: str,
+        interrupted: bool,
+    ) -> None:
+        """Write them; a run that was interrupted leaves the figures and the README alone."""
+        date = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+        command = shlex.join(["twolayer", *sys.argv[1:]])
+        if self.json is not None:
+            report: dict[str, Any] = {"date": date, "command": command, "interrupted": interrupted}
+            report |= tables.report(groups, roof, threads)
+            if self.peers:
+                report["peers"] = peers_table.report(groups)
+            output.write_json(self.json, report)
+        if interrupted or not (self.plot or self.roofline or self.readme):
+            return
+        if not any(result.ranking for members in groups.values() for result in members):
+            output.complain("nothing was timed, so the figures and the README are left as they are")
+            return
+        machine = tables.describe_machine(threads, dtype)
+        if self.readme is not None:
+            markdown = peers_table.markdown if self.peers else tables.markdown
+            table = markdown(groups, machine, date[:10], command)
+            text = self.readme.read_text(encoding="utf-8")
+            text = tables.between_markers(self.readme, text, table, self._marker)
+            output.write_text(self.readme, text)
+        if self.plot is not None:
+            figure = plots.peers_figure if self.peers else plots.figure
+            plots.plot(figure, groups, self.plot, machine)
+        if self.roofline is not None:
+            plots.plot(plots.roofline_figure, groups, self.roofline, machine)
+
+
+def _run(
+    results: list[Result], field: list[Variant], rounds: int, limit: float, seconds: float
+) -> None:
+    """Fill the results in, one race after the other, with a progress bar if somebody looks."""
+    console = output.stderr()
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        console=console, transient=True, disable=not console.is_terminal,
+    )  # fmt: skip
+    units = len(field) * (rounds + 1)
+    with bar, Store() as store:
+        task = bar.add_task("", total=len(results) * units)
+        for number, result in enumerate(results):
+
+            def progress(name: str, done: int, workload: Workload = result.workload) -> None:
+                bar.update(task, advance=done, description=f"{workload}  {name}")
+
+            _raise_roof(results, result)
+            races.race(
+                result, field, rounds=rounds, limit=limit, seconds=seconds, store=store,
+                progress=progress,
+            )  # fmt: skip
+            bar.update(task, completed=(number + 1) * units)
+            if not console.is_terminal:
+                console.print(f"{number + 1}/{len(results)} {_summary(result)}", soft_wrap=True)
+
+
+def _raise_roof(results: list[Result], current: Result) -> None:
+    """Probe again: what disturbs one probe on a shared machine must not hide what it can do."""
+    found = rooflines.probe(current.workload.dtype, current.threads, seconds=0.1)
+    best = rooflines.Roofline(*map(max, current.roof, found))
+    for result in results:
+        result.roof = best
+
+
+def _summary(result: Result) -> str:
+    if not result.ranking:
+        return f"{result.workload}: nothing was timed"
+    best = result.ranking[0]
+    return (
+        f"{result.workload}: {len(result.ranking)} variants timed, the fastest is "
+        f"{best.variant.name} with {output.duration(best.seconds.median)} an epoch"
+    )

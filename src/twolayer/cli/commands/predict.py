@@ -1,0 +1,66 @@
+"""`twolayer predict`: the outputs of a trained network for new inputs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from ... import variants
+from ...data import datasets, files
+from ...machine.atomic import replacing
+from ...showing import output
+from ...training.checkpoint import Model, load_model
+
+_VARIANT = "numpy"
+_ROWS = 1 << 14  # that go through the network at a time
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help="An .npz file that twolayer train --save wrote.")],
+    data: Annotated[
+        str,
+        typer.Argument(
+            help="Inputs, a row a sample: .npy, .csv, .npz with X, or the name of a data set."
+        ),
+    ],
+    save: Annotated[Path, typer.Option(help="Write F, a row a sample, to this .npy or .csv file.")],
+    target: Annotated[
+        int, typer.Option(help="How many of the last columns of a .csv file are no inputs.")
+    ] = 0,
+) -> None:
+    """Write F = h(W σ(V x)) for each sample x: probabilities for softmax and logistic."""
+    output.check_writable("save", save)
+    if save.suffix not in (".npy", ".csv"):
+        raise ValueError(f"save: expected a file named .npy or .csv, got {str(save)!r}")
+    trained = load_model(model)
+    dtype = trained.theta.V.dtype
+    if Path(data).suffix in files.FORMATS or Path(data).exists():
+        X = files.load_inputs(data, target, dtype)
+    else:
+        X = datasets.load(data, dtype).X
+    F = _outputs(trained, X)
+    with replacing(save) as file:
+        if save.suffix == ".npy":
+            np.save(file, F)
+        else:
+            digits = 9 if dtype == np.float32 else 17  # as many as make the same number again
+            np.savetxt(file, F, delimiter=",", fmt=f"%.{digits}g")
+    output.stdout().print(f"{len(F)} rows of {F.shape[1]} outputs in {save}", soft_wrap=True)
+
+
+def _outputs(model: Model, X: np.ndarray) -> np.ndarray:
+    """F (n, K), a block of rows after the other."""
+    d, K = model.theta.V.shape[1], len(model.theta.W)
+    if X.shape[1] != d:
+        raise ValueError(f"data: expected {d} inputs a row, as the network has, got {X.shape[1]}")
+    block = X[:_ROWS]
+    none = {"real": np.zeros((len(block), K)), "sign": np.ones(len(block))}
+    Y = none.get(model.net.objective.targets, np.zeros(len(block), np.int64))
+    plan = variants.get(_VARIANT).plan(model.net, block, Y, model.theta)
+    F = np.empty((len(X), K), X.dtype)
+    for start in range(0, len(X), _ROWS):
+        F[start : start + _ROWS] = plan.predict(X[start : start + _ROWS])
+    return F

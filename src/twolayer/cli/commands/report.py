@@ -1,0 +1,155 @@
+"""`twolayer report`: all that is known of the variants on this machine, in one page."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from ...interface import check_threads
+from ...machine.store import Store
+from ...network import Network, float_type
+from ...report import figures, page, record
+from ...report.gather import Gathering
+from ...report.study import Study
+from ...showing import output, tables
+from ...showing.plot import theme
+from .. import codes, options
+
+_MARKER = "report"
+_SHOWN = ("winners-n-M", "total-cached")  # in a README
+
+
+def report(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="The page to write.")] = Path(
+        "report.html"
+    ),
+    plots: Annotated[
+        Path | None, typer.Option(help="Write the figures to this folder, as SVG files.")
+    ] = None,
+    readme: Annotated[
+        Path | None,
+        typer.Option(help="Show two of the figures between the markers in this file."),
+    ] = None,
+    variants: options.VariantNames = None,
+    variant_file: options.VariantFiles = None,
+    dtype: options.Dtype = "float32",
+    activation: options.Activation = "tanh",
+    loss: options.Loss = "squared",
+    threads: options.Threads = None,
+    json: options.JsonFile = None,
+) -> None:
+    """Scaling, winners, roofline, first calls, break-even and accuracy as one HTML file.
+
+    What this machine has not measured yet is measured, which takes some minutes, and kept; a run
+    that was interrupted goes on where it was.
+    """
+    net = Network(activation, loss)
+    field = options.select_variants(variants, variant_file, clustered=False)
+    dtype = float_type("dtype", dtype).name
+    threads = check_threads(threads)
+    page.check()
+    _check_outputs(path, plots, readme, json)
+    with Store() as store, _Bar() as bar:
+        gathering = Gathering(net, dtype, threads, field, store, variant_file or (), bar.show)
+        try:
+            study = gathering.run()
+        except KeyboardInterrupt:
+            output.complain("interrupted: the same command goes on from here")
+            raise typer.Exit(codes.INTERRUPTED) from None
+    if not any(result.ranking for result in study.swept):
+        output.complain("nothing was timed, so nothing was written")
+        raise typer.Exit(codes.TOO_LITTLE)
+    _write(study, path, plots, readme, json)
+    raced = (entry.wrong for result in study.swept for entry in result.entries)
+    checked = (not one.agrees for found in study.agreements.values() for one in found)
+    if any(raced) or any(checked):
+        output.complain("a variant disagrees with the oracle")
+        raise typer.Exit(codes.WRONG)
+
+
+def _check_outputs(path: Path, plots: Path | None, readme: Path | None, json: Path | None) -> None:
+    """Refuse what could not be written at the end before anything is measured."""
+    if path.suffix not in (".html", ".htm"):
+        raise ValueError(f"FILE: expected a name ending in .html, got {str(path)!r}")
+    output.check_writable("FILE", path)
+    if json is not None:
+        output.check_writable("json", json)
+    if plots is not None and not plots.is_dir():
+        raise ValueError(f"plots: expected an existing folder, got {str(plots)!r}")
+    if readme is not None:
+        if plots is None:
+            raise ValueError("readme: expected --plots, the folder of the figures, beside it")
+        output.check_writable("readme", readme)
+        tables.between_markers(readme, readme.read_text(encoding="utf-8"), "", _MARKER)
+
+
+def _write(
+    study: Study, path: Path, plots: Path | None, readme: Path | None, json: Path | None
+) -> None:
+    date = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+    command = shlex.join(["twolayer", *sys.argv[1:]])
+    machine = tables.describe_machine(study.threads, study.dtype)
+    groups = {**study.sweeps, **{", ".join(axes): found for axes, found in study.maps.items()}}
+    output.write_text(path, page.render(study, machine, date, command))
+    written = [path]
+    if plots is not None:
+        for named in figures.figures(study):
+            written.append(plots / f"{named.name}.svg")
+            output.write_text(written[-1], theme.standalone(named.draw))
+    if readme is not None and plots is not None:
+        folder = Path(os.path.relpath(plots, readme.parent)).as_posix()
+        pictures = [
+            f"![{named.label}]({folder}/{named.name}.svg)"
+            for named in figures.figures(study)
+            if named.name in _SHOWN
+        ]
+        sentences = [f"- {sentence}" for sentence in page.summary(study)]
+        content = "\n\n".join(
+            [*pictures, "\n".join(sentences), tables.origin(machine, date[:10], command)]
+        )
+        text = readme.read_text(encoding="utf-8")
+        output.write_text(readme, tables.between_markers(readme, text, content, _MARKER))
+        written.append(readme)
+    if json is not None:
+        head = {"date": date, "command": command}
+        results = tables.report(groups, study.roof, study.threads)
+        output.write_json(json, head | results | record.record(study))
+        written.append(json)
+    for sentence in page.summary(study):
+        output.stdout().print(sentence, soft_wrap=True)
+    output.stderr().print(f"written: {', '.join(map(str, written))}", soft_wrap=True)
+
+
+class _Bar:
+    """A progress bar if somebody looks, else a line for each piece of work."""
+
+    def __init__(self) -> None:
+        self._console = output.stderr()
+        self._bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+            TimeElapsedColumn(), console=self._console, transient=True,
+            disable=not self._console.is_terminal,
+        )  # fmt: skip
+        self._task = self._bar.add_task("")
+        self._last = -1
+
+    def __enter__(self) -> _Bar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.stop()
+
+    def show(self, what: str, done: int, total: int) -> None:
+        """Called before each piece of work."""
+        self._bar.update(self._task, description=what, completed=done, total=total)
+        if not self._console.is_terminal and what and done != self._last:
+            self._console.print(f"{done + 1}/{total} {what}", soft_wrap=True)
+        self._last = done

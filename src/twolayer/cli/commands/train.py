@@ -1,0 +1,224 @@
+"""`twolayer train`: an optimizer on a named data set or on one's own files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from inspect import signature
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ... import variants
+from ...data import datasets
+from ...interface import Plan
+from ...network import Network, Parameters, float_type, positive_integer
+from ...showing import output
+from ...showing import plot as plots
+from ...training import optimizers
+from ...training.checkpoint import Checkpoint, Model, save_model
+from ...training.loop import Diverged, Training, score
+from .. import codes, options
+from .. import data as datas
+
+_STOPPED = {codes.WRONG: "diverged", codes.INTERRUPTED: "interrupted"}
+
+
+def train(
+    data: Annotated[
+        str | None,
+        typer.Argument(
+            help=f"{', '.join(datasets.BUNDLED)}, an .npz file with X and Y, or a .csv file."
+        ),
+    ] = None,
+    X: Annotated[
+        Path | None, typer.Option("--X", help="Inputs, a row a sample, .npy, .csv or a Zarr array.")
+    ] = None,
+    Y: Annotated[
+        Path | None, typer.Option("--Y", help="Targets or labels, .npy, .csv or a Zarr array.")
+    ] = None,
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--stream", help="Read X and Y in blocks, as is done if they fill the memory."
+        ),
+    ] = False,
+    target: Annotated[
+        int, typer.Option(help="How many of the last columns of a .csv file are targets.")
+    ] = 1,
+    M: Annotated[int, typer.Option("--M", help="Hidden units.")] = 32,
+    activation: options.Activation = "tanh",
+    loss: Annotated[
+        str | None, typer.Option(help="ℓ by name, by default the data set's; squared for files.")
+    ] = None,
+    variant: Annotated[str, typer.Option(help="The implementation that trains.")] = "numpy",
+    variant_file: options.VariantFiles = None,
+    dtype: options.Dtype = "float32",
+    optimizer: Annotated[str, typer.Option(help=f"{', '.join(optimizers.OPTIMIZERS)}.")] = "gd",
+    step: Annotated[
+        float | None, typer.Option(help="The step size μ, by default the optimizer's own.")
+    ] = None,
+    rule: Annotated[
+        str, typer.Option(help=f"μ for the k-th update: {', '.join(optimizers.RULES)}.")
+    ] = "constant",
+    batch: Annotated[int | None, typer.Option(help="Rows of a mini-batch, by default all.")] = None,
+    epochs: Annotated[int, typer.Option(help="Passes over all samples.")] = 200,
+    validation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHARE|FILE", help="Keep the parameters that are best on these samples."
+        ),
+    ] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="Stop after so many epochs without a better validation.")
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(help="For the initial parameters and the order of the samples.")
+    ] = 0,
+    threads: options.Threads = None,
+    scheduler: options.Scheduler = None,
+    json: options.JsonFile = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the loss of each epoch, .svg or .png.")
+    ] = None,
+    save: Annotated[
+        Path | None, typer.Option(help="Write V, W and the names of σ and ℓ to this .npz file.")
+    ] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Keep the state of the training in this .npz file.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the checkpoint, if there is one.")
+    ] = False,
+) -> None:
+    """Train and say how well the network fits its training data.
+
+    Files are used as they are: scale the inputs, and add a column of ones for an offset.
+    """
+    _check_files({"json": json, "plot": plot, "save": save, "checkpoint": checkpoint})
+    epochs = positive_integer("epochs", epochs)
+    if patience is not None and positive_integer("patience", patience) and validation is None:
+        raise ValueError("patience: expected --validation beside it, got none")
+    if resume and checkpoint is None:
+        raise ValueError("resume: expected --checkpoint beside it, got none")
+    for file in variant_file or ():
+        variants.add_file(file)
+    chosen = variants.get(variant)
+    options.connect(scheduler, [chosen])
+    dtype = float_type("dtype", dtype).name
+    make = optimizers.get(optimizer)
+    step = signature(make).parameters["step"].default if step is None else step
+    algorithm = make(step, rule)
+    whole = datas.load(data, X, Y, target, dtype, stream)
+    if batch is not None or validation is not None:
+        whole = datas.shuffle(whole, seed)
+    held = None
+    if validation is not None:
+        whole, held = datas.split(whole, validation, target, dtype)
+    net = Network(activation, loss or whole.loss)
+    K = datas.outputs(net, whole, *([held] if held else []))
+    theta = net.init(whole.X.shape[1], M, K, dtype, seed)
+    plan = whole.plan(chosen, net, theta, threads)
+    validate = None
+    if held is not None:
+        validate = _validation(held.plan(variants.get(plan.variant), net, theta, threads))
+    training = Training(plan, algorithm, batch, seed, validate)
+    settings: dict[str, Any] = {
+        "variant": plan.variant, **plan.shape._asdict(), "dtype": dtype, "activation": activation,
+        "loss": net.loss, "optimizer": optimizer, "step": step, "rule": rule, "batch": batch,
+        "seed": seed, "validation": validation, "threads": plan.threads,
+    }  # fmt: skip
+    kept = None
+    if checkpoint is not None:
+        parts = [whole, held] if held else [whole]
+        kept = Checkpoint(checkpoint, settings | {"data": datas.checksum(*parts)})
+        if resume and checkpoint.exists():
+            kept.restore(training)
+    code = _run(training, epochs, patience, kept)
+    plan.theta = training.theta
+    final = plan.gradient()[0]
+    # Of data on disk the outputs may be too many for the memory as well.
+    fit = {} if whole.streamed else dict([score(net, plan.predict(whole.X), whole.Y)])
+    _tell(training, final, fit, f"{plan.variant} on {plan.shape}", optimizer)
+    if save is not None:
+        save_model(save, Model(net, plan.theta))
+    if json is not None:
+        report = settings | {
+            "epochs": len(training.history), "stopped": _STOPPED.get(code), "final_loss": final,
+            "score": fit, "history": [epoch.loss for epoch in training.history],
+        }  # fmt: skip
+        if held is not None:
+            report["best_epoch"] = training.best.epoch
+            report["validation_history"] = [epoch.validation for epoch in training.history]
+        output.write_json(json, report)
+    if plot is not None and training.history:
+        caption = f"{optimizer}, {plan.variant} on {plan.shape}, {activation}, {net.loss}"
+        plots.plot(plots.history_figure, training.history, plot, caption)
+    if code:
+        raise typer.Exit(code)
+
+
+def _check_files(paths: dict[str, Path | None]) -> None:
+    """Refuse what could not be written at the end before anything is trained."""
+    for argument, path in paths.items():
+        if path is None:
+            continue
+        output.check_writable(argument, path)
+        if argument == "plot":
+            plots.check(path)
+        if argument in ("save", "checkpoint") and path.suffix != ".npz":
+            raise ValueError(f"{argument}: expected a file named .npz, got {str(path)!r}")
+    if paths["save"] is not None and paths["save"] == paths["checkpoint"]:
+        raise ValueError("checkpoint: expected another file than --save, got the same")
+
+
+def _validation(plan: Plan) -> Callable[[Parameters], float]:
+    def validate(theta: Parameters) -> float:
+        plan.theta = theta
+        return plan.gradient()[0]
+
+    return validate
+
+
+def _run(training: Training, epochs: int, patience: int | None, kept: Checkpoint | None) -> int:
+    """Make the epochs that are left, and return the exit code: 0 unless they ended early."""
+    console = output.stderr()
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        console=console, transient=True, disable=not console.is_terminal,
+    )  # fmt: skip
+    with bar:
+        task = bar.add_task("", total=epochs, completed=len(training.history))
+        try:
+            while len(training.history) < epochs and not training.stalled(patience):
+                epoch = training.epoch()
+                text = f"loss {epoch.loss:.6g}"
+                if training.validate is not None:
+                    text += f"  validation {epoch.validation:.6g}, best {training.best.loss:.6g}"
+                bar.update(task, completed=epoch.number, description=text)
+                if kept is not None:
+                    kept.save_in_time(training)
+        except Diverged as error:
+            output.complain(str(error))
+            return codes.WRONG
+        except KeyboardInterrupt:
+            output.complain("interrupted: the network so far follows")
+            return codes.INTERRUPTED
+    if kept is not None:
+        kept.save(training)
+    return 0
+
+
+def _tell(training: Training, final: float, fit: dict[str, float], on: str, optimizer: str) -> None:
+    """One line: what was trained and what came out."""
+    net, best = training.plan.net, training.best
+    sentence = (
+        f"{on}, {net.activation}, {net.loss}, {optimizer}: "
+        f"loss {final:.6g} after {len(training.history)} epochs"
+    )
+    sentence += "".join(f", {kind} {value:.4f}" for kind, value in fit.items())
+    if training.validate is not None and math.isfinite(best.loss):
+        sentence += f"; validation loss {best.loss:.6g}, the lowest, after epoch {best.epoch}"
+    output.stdout().print(sentence, soft_wrap=True)

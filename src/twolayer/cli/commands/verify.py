@@ -1,0 +1,193 @@
+"""`twolayer verify`: does every variant agree with the oracle?"""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from typing import Annotated
+
+import typer
+from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from ...checking import cases
+from ...checking.promises import SHAPES, promises
+from ...checking.verify import Agreement, agreement, corners, exact
+from ...interface import Variant, check_threads
+from ...kernels.formulas.activations import ACTIVATIONS
+from ...kernels.formulas.losses import LOSSES
+from ...network import DTYPES, Network, Shape, float_type
+from ...showing import output
+from .. import codes
+from ..options import (
+    Device,
+    JsonFile,
+    Scheduler,
+    Threads,
+    VariantFiles,
+    VariantNames,
+    connect,
+    select_variants,
+    split,
+)
+
+_MADE_FOR_OTHERS = "made for other problems than these"
+
+Some = Annotated[str | None, typer.Option(help="Names with commas between; all by default.")]
+
+
+def verify(
+    variants: VariantNames = None,
+    activation: Some = None,
+    loss: Some = None,
+    dtype: Some = None,
+    shape: Annotated[
+        str | None, typer.Option(help="n,d,M,K: one random problem of that shape in place of all.")
+    ] = None,
+    threads: Threads = None,
+    device: Device = None,
+    scheduler: Scheduler = None,
+    variant_file: VariantFiles = None,
+    thorough: Annotated[
+        bool, typer.Option(help="Random shapes too, and the promises with every activation.")
+    ] = False,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Draws the shapes of --thorough again.")
+    ] = None,
+    json: JsonFile = None,
+) -> None:
+    """Compare variants with the oracle; exit code 1 if one disagrees, 3 if none ran.
+
+    Losses, gradients, predictions and parameters after steps, on inputs that make mistakes show.
+    Without --shape also all that the interface promises: steps, slices, updates, θ set and read,
+    other layouts, nothing of the caller's written to; integers on which an epoch is exact; and the
+    shapes at which a variant says that it begins to decide differently.
+    What runs on a cluster is among all variants only with --scheduler. Errors are given in units
+    of a bound that is derived in docs/math.md: 1 is the limit.
+    """
+    threads = check_threads(threads)
+    chosen = select_variants(variants, variant_file, device, scheduler is not None)
+    networks = [
+        Network(a, b)
+        for a in (split(activation) if activation else ACTIVATIONS)
+        for b in (split(loss) if loss else LOSSES)
+    ]
+    dtypes = [float_type("dtype", name).name for name in (split(dtype) if dtype else DTYPES)]
+    size = _shape(shape) if shape else None
+    if json is not None:
+        output.check_writable("--json", json)
+    drawn: tuple[Shape, ...] = ()
+    if thorough:
+        seed = secrets.randbits(32) if seed is None else seed
+        drawn = cases.drawn_shapes(seed)
+        output.stdout().print(f"--seed {seed}")
+    connect(scheduler, chosen)
+    runnable = [variant for variant in chosen if variant.unavailable() is None]
+    results: dict[str, list[Agreement]] = {variant.name: [] for variant in runnable}
+    columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=output.stderr(), disable=not sys.stderr.isatty()) as progress:
+        promised = [] if size else networks if thorough else _one_a_loss(networks)
+        integers = [] if size else [net for net in networks if net in cases.EXACT]
+        units = (len(networks) + len(promised) + bool(integers)) * len(dtypes) * len(runnable)
+        task = progress.add_task("verifying", total=units)
+        for net in networks:
+            for name in dtypes:
+                problems = (
+                    [cases.problem(net, size, name)] if size else list(cases.all_cases(net, name))
+                )
+                problems += [cases.problem(net, shape, name, seed or 0) for shape in drawn]
+                for variant in runnable:
+                    found = [
+                        agreement(variant, case, threads)
+                        for case in problems
+                        if not variant.refuses(case.shape, case.X.dtype)
+                    ]
+                    results[variant.name] += found
+                    progress.advance(task)
+        for name in dtypes if integers else ():
+            for variant in runnable:
+                results[variant.name] += exact(variant, name, threads, integers)
+                progress.advance(task)
+        for net in promised:
+            for name in dtypes:
+                for variant in runnable:
+                    shapes = SHAPES if net is promised[0] else SHAPES[:-1]
+                    results[variant.name] += promises(variant, net, name, threads, shapes)
+                    if net is promised[0]:
+                        results[variant.name] += corners(variant, net, name, threads)
+                    results[variant.name] += promises(
+                        variant, net, name, threads, drawn[1:], seed or 0
+                    )
+                    progress.advance(task)
+    _report(chosen, results)
+    if json is not None:
+        output.write_json(json, {"results": [_record(r) for rs in results.values() for r in rs]})
+    verified = [result for found in results.values() for result in found]
+    if not verified:
+        output.complain("nothing was verified")
+    if code := codes.of(any(not result.agrees for result in verified), bool(verified)):
+        raise typer.Exit(code)
+
+
+def _one_a_loss(networks: list[Network]) -> list[Network]:
+    """A network of each loss, with tanh where that is among them."""
+    names = [net.activation for net in networks]
+    activation = "tanh" if "tanh" in names else names[0]
+    return [net for net in networks if net.activation == activation]
+
+
+def _shape(text: str) -> Shape:
+    try:
+        numbers = [int(part) for part in split(text)]
+    except ValueError:
+        numbers = []
+    if len(numbers) != 4 or min(numbers) < 1:
+        raise ValueError(f"--shape: expected four positive integers n,d,M,K, got {text!r}")
+    return Shape(*numbers)
+
+
+def _report(chosen: list[Variant], results: dict[str, list[Agreement]]) -> None:
+    table = Table("variant", "cases", "largest error", "where", box=None, pad_edge=False)
+    wrong = []
+    for variant in chosen:
+        found = results.get(variant.name)
+        if not found:
+            table.add_row(
+                variant.name,
+                "",
+                "",
+                f"skipped: {variant.unavailable() or _MADE_FOR_OTHERS}",
+                style="dim",
+            )
+            continue
+        worst = max(found, key=lambda result: result.ratio)
+        bad = [result for result in found if not result.agrees]
+        where = f"{worst.quantity}: {worst.net.activation}, {worst.net.loss}, {worst.dtype}"
+        table.add_row(
+            variant.name,
+            str(len(found)),
+            f"{worst.ratio:.2f}",
+            f"{len(bad)} disagree" if bad else f"{where} ({worst.case})",
+            style="red" if bad else None,
+        )
+        wrong += bad[:3]
+    console = output.stdout()
+    console.print(table)
+    console.print("Errors in units of the bound: above 1 a variant is wrong.")
+    for result in wrong:
+        output.complain(str(result))
+
+
+def _record(result: Agreement) -> dict[str, object]:
+    return {
+        "variant": result.variant,
+        "activation": result.net.activation,
+        "loss": result.net.loss,
+        "case": result.case,
+        "shape": list(result.shape),
+        "dtype": result.dtype,
+        "ratio": result.ratio if result.ratio < float("inf") else None,
+        "agrees": result.agrees,
+        "quantity": result.quantity,
+        "failure": result.failure,
+    }

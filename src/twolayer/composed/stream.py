@@ -1,0 +1,162 @@
+"""Plans for data larger than memory: blocks of rows pass through a plan of any local variant.
+
+A thread reads ahead, so that an epoch takes as long as the disk or the arithmetic, whichever is
+slower. Sums of blocks are added in the order of the rows, in float64.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from ..data.sources import Source, block_rows, source
+from ..interface import Plan, Problem, Variant, check_threads, checks
+from ..kernels.formulas.updates import UPDATES
+from ..network import Network, Parameters, Shape
+
+BLOCK = 16 << 20  # bytes of X and Y
+_BUFFERS = 3  # one in use, two on their way
+
+_Block = tuple[int, np.ndarray, np.ndarray]
+
+
+def plan(
+    variant: Variant, net: Network, X: Any, Y: Any, theta: Parameters, threads: int | None = None
+) -> Plan:
+    """A plan over X and Y that stay on disk.
+
+    Arguments: as for `Variant.plan`, but X (n, d) and Y, (n, K) or (n,), of any real dtype, are
+    paths of .npy files or Zarr arrays, memory maps or arrays. The dtype is that of theta. The
+    values are checked while they are read: NaN or infinity in X shows as ValueError in the first
+    epoch. Raises ValueError for a variant that is not on the CPU.
+    """
+    if variant.device not in ("cpu", "any"):
+        raise ValueError(
+            f"variant {variant.name} runs on {variant.device}: expected one that runs on cpu for "
+            "data that is read in blocks"
+        )
+    theta = checks.check_parameters(net, theta)
+    X, Y = _Inputs(source(X, "X"), theta), source(Y, "Y")
+    if len(Y) != len(X):
+        raise ValueError(f"Y: expected one target a sample, {len(X)} rows as in X, got {Y.shape}")
+    rows = block_rows(BLOCK, (X.source, Y), theta.V.dtype.itemsize)
+    reader = _Reader(net, X, Y, theta, rows)
+    _, X_first, Y_first = reader.read(0, rows, reader.buffers[0])
+    inner = variant.plan(net, X_first, Y_first, theta, check_threads(threads), "cpu")
+    unread: tuple[Any, Any] = X, Y
+    made = Stream(Problem(net, *unread, inner.theta, inner.threads), inner, reader)
+    made.variant = inner.variant
+    return made
+
+
+class _Inputs:
+    """X as a plan sees it: a shape and the dtype that it is read in."""
+
+    def __init__(self, X: Source, theta: Parameters) -> None:
+        d = theta.V.shape[1]
+        if X.dtype.kind not in "buif":
+            raise ValueError(f"{X.name}: expected X of real numbers, got dtype {X.dtype}")
+        if X.ndim != 2 or X.shape[1] != d:
+            raise ValueError(f"{X.name}: expected X of shape (n, {d}), got {X.shape}")
+        self.source, self.shape, self.dtype = X, X.shape, theta.V.dtype
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+
+class _Reader:
+    """Blocks of X and Y in buffers, checked."""
+
+    def __init__(self, net: Network, X: _Inputs, Y: Source, theta: Parameters, rows: int) -> None:
+        self.net, self.X, self.Y, self.rows = net, X, Y, rows
+        self.dtype, self.K = X.dtype, len(theta.W)
+        self.buffers = [X.source.buffer(rows, X.dtype) for _ in range(_BUFFERS)]
+
+    def read(self, start: int, stop: int, buffer: Any) -> _Block:
+        """Rows start to stop: X as it is read, Y checked and as the plan takes it."""
+        X = self.X.source.fetch(start, stop, buffer)
+        Y = self.Y.rows(start, stop)
+        shape = Shape(len(X), X.shape[1], 1, self.K)
+        try:
+            return start, X, checks.check_targets(self.net, Y, shape, self.dtype)
+        except (ValueError, TypeError) as error:
+            raise type(error)(f"{error}, in rows {start} to {stop - 1} of {self.Y.name}") from None
+
+    def blocks(self, first: int, last: int) -> Generator[_Block, None, None]:
+        """The blocks of these rows in their order, read ahead by a thread."""
+        starts = iter(range(first, last, self.rows))
+        free = deque(self.buffers)
+        pending: deque[tuple[Future[_Block], Any]] = deque()
+        with ThreadPoolExecutor(1, "twolayer-reader") as pool:
+
+            def submit() -> None:
+                start = next(starts, None)
+                if start is not None:
+                    buffer = free.popleft()
+                    stop = min(last, start + self.rows)
+                    pending.append((pool.submit(self.read, start, stop, buffer), buffer))
+
+            for _ in range(_BUFFERS - 1):
+                submit()
+            while pending:
+                future, buffer = pending.popleft()
+                submit()
+                yield future.result()
+                free.append(buffer)
+
+
+class Stream(Plan):
+    """θ with a plan of one block, all rows through it."""
+
+    def __init__(self, problem: Problem, inner: Plan, reader: _Reader) -> None:
+        super().__init__(problem)
+        self._inner, self._reader = inner, reader
+        self._block = Parameters(np.empty_like(self.V), np.empty_like(self.W))
+        self._totals = [np.zeros(array.shape) for array in self._block]
+
+    def _loss_and_gradient(self, rows: slice, gradient: Parameters) -> float:
+        n, loss = rows.stop - rows.start, 0.0
+        for total in self._totals:
+            total[...] = 0
+        blocks = self._reader.blocks(rows.start, rows.stop)
+        try:
+            for start, X, Y in blocks:
+                weight = len(X) / n
+                part = self._inner._backpropagate(X, Y, self._block)
+                if not math.isfinite(part + sum(float(g.sum()) for g in self._block)):
+                    self._check(start, X)
+                loss += weight * part
+                for total, g in zip(self._totals, self._block, strict=True):
+                    total += weight * g
+        finally:
+            blocks.close()
+        with np.errstate(all="ignore"):
+            gradient.V[...], gradient.W[...] = self._totals
+        return loss
+
+    def _check(self, start: int, X: np.ndarray) -> None:
+        """Raise ValueError where X is to blame: a descent that diverges shows in L and ∇L too."""
+        wrong = np.argwhere(~np.isfinite(X))
+        if len(wrong):
+            row, column = (int(i) for i in wrong[0])
+            raise ValueError(
+                f"{self._reader.X.source.name}: expected finite numbers that {self.dtype} can hold "
+                f"in X, got {X[row, column]} at [{start + row}, {column}]"
+            )
+
+    def _step(self, mu: float) -> float:
+        return self._update(UPDATES["descend"], (mu,), slice(0, self.shape.n))
+
+    def _forward(self, X: np.ndarray, F: np.ndarray) -> None:
+        self._inner._forward(X, F)
+
+    def _get_theta(self) -> Parameters:
+        return self._inner._get_theta()
+
+    def _set_theta(self, theta: Parameters) -> None:
+        self._inner._set_theta(theta)

@@ -1,0 +1,1 @@
+"""Data sets that come along, files, and arrays that stay on disk."""

@@ -1,0 +1,91 @@
+"""Data to run on: real sets that come with scikit-learn, and synthetic sets of any shape.
+
+Inputs and regression targets are standardized. Since the network has no offsets, real inputs end in
+a column of ones, which gives the first layer one.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..kernels.formulas.losses import LOSSES
+from ..network import Network, Shape, enough_memory, float_type, one_of
+
+
+class Dataset(NamedTuple):
+    """A named set: X (n, d); Y (n, K), or (n,) labels; the loss that fits Y; the K outputs."""
+
+    name: str
+    X: np.ndarray
+    Y: np.ndarray
+    loss: str
+    K: int
+
+
+# name: (the loss, K)
+BUNDLED = {
+    "diabetes": ("squared", 1),
+    "linnerud": ("squared", 3),
+    "breast_cancer": ("logistic", 1),
+    "digits": ("softmax", 10),
+}
+
+
+def load(name: str, dtype: Any = "float32") -> Dataset:
+    """One of `BUNDLED`; X and regression targets are of `dtype`, labels are integers.
+
+    Raises ValueError for an unknown name, RuntimeError where scikit-learn is not installed.
+    Source: the toy datasets of scikit-learn.
+    """
+    one_of("data set", name, BUNDLED)
+    dtype = float_type("dtype", dtype)
+    try:
+        import sklearn.datasets
+    except ImportError:
+        raise RuntimeError(
+            f"data set {name}: comes with scikit-learn, which is not installed: "
+            "pip install 'twolayer[bench]'"
+        ) from None
+    X, Y = getattr(sklearn.datasets, f"load_{name}")(return_X_y=True)
+    X = np.column_stack([standardize(X), np.ones(len(X))]).astype(dtype)
+    loss, K = BUNDLED[name]
+    targets = LOSSES[loss].targets
+    if targets == "real":
+        Y = standardize(Y.reshape(len(Y), K)).astype(dtype)
+    elif targets == "sign":
+        Y = 2 * Y - 1
+    return Dataset(name, X, Y, loss, K)
+
+
+def synthetic(
+    shape: Shape, loss: str = "squared", dtype: Any = "float32", seed: int = 0
+) -> Dataset:
+    """Independent X ~ N(0, 1) and targets that fit the loss: N(0, 1), labels ±1, or class labels.
+
+    Arguments: shape, of which M is not used; loss; dtype float32 or float64; seed for NumPy's
+    default generator. Raises ValueError for an unknown loss, for K > 1 with the logistic loss,
+    MemoryError for a shape that cannot fit.
+    """
+    dtype = float_type("dtype", dtype)
+    targets = Network(loss=loss).objective.targets
+    n, d, _, K = shape
+    if targets == "sign" and K != 1:
+        raise ValueError(f"K: the {loss} loss has one output, K = 1, got {K}")
+    enough_memory(f"data with n={n}, d={d}, K={K}", shape.bytes(dtype))
+    random = np.random.default_rng(seed)
+    X = random.standard_normal((n, d), dtype)
+    if targets == "real":
+        Y = random.standard_normal((n, K), dtype)
+    elif targets == "sign":
+        Y = 2 * random.integers(0, 2, n) - 1
+    else:
+        Y = random.integers(0, K, n)
+    return Dataset(f"synthetic {loss}", X, Y, loss, K)
+
+
+def standardize(X: np.ndarray) -> np.ndarray:
+    """(X − mean) / standard deviation, a column at a time; a constant column becomes zeros."""
+    deviation = X.std(axis=0)
+    return (X - X.mean(axis=0)) / np.where(deviation > 0, deviation, 1)

@@ -1,0 +1,1 @@
+"""This computer: its processors and memory, its threads, and what was measured on it."""

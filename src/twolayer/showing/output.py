@@ -1,0 +1,67 @@
+"""How commands speak: tables and figures on stdout, all else on stderr, and files written whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from ..machine.atomic import replacing
+
+_WIDTH = 100  # of a table that goes into a file or a pipe
+
+
+def stdout() -> Console:
+    """The console of results."""
+    return Console(width=None if sys.stdout.isatty() else _WIDTH, markup=False, highlight=False)
+
+
+def stderr() -> Console:
+    """The console of progress and errors."""
+    return Console(stderr=True, markup=False, highlight=False)
+
+
+def complain(sentence: str) -> None:
+    """One red line on stderr."""
+    stderr().print(Text(" ".join(sentence.split()), style="red"), soft_wrap=True)
+
+
+def check_writable(argument: str, path: Path) -> None:
+    """Raise ValueError for a file that cannot be written, before anything is measured."""
+    if not path.parent.is_dir():
+        raise ValueError(f"{argument}: expected a file in an existing folder, got {str(path)!r}")
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise ValueError(f"{argument}: expected a file that can be written, got {str(path)!r}")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace the whole file at once, so that nobody ever reads a half of it."""
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON value, whole."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def duration(seconds: float) -> str:
+    """Three digits and a unit, "1.23 ms"."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if seconds >= 0.9995 * size:
+            return f"{_digits(seconds / size)} {unit}"
+    return f"{_digits(seconds / 1e-6)} µs"
+
+
+def memory(nbytes: int | None) -> str:
+    """Bytes in MiB, "12.3"; nothing where they are not known."""
+    return "" if nbytes is None else f"{nbytes / 2**20:.1f}"
+
+
+def _digits(value: float) -> str:
+    return f"{value:.{0 if value >= 99.95 else 1 if value >= 9.995 else 2}f}"

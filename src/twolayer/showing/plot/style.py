@@ -1,0 +1,158 @@
+"""What all figures share: how variants look, how numbers read, and how files are written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ...measuring.race import Result
+
+Groups = Mapping[str, Sequence[Result]]
+T = TypeVar("T")
+
+GREY = "#666666"
+GROUND = "#e4e4e4"
+EDGE = "#9a9a9a"
+GRID = "#e9e9e9"
+INK = "#222222"
+# Okabe and Ito's palette, distinct under all common forms of colour blindness, the darker first.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#111111", "#5a5a5a")
+_MARKERS = "osD^vPXp"
+STYLE: Any = {
+    "svg.hashsalt": "twolayer",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "text.color": INK,
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+}
+
+
+def check(path: Path, argument: str = "plot") -> None:
+    """Raise ValueError for a file neither .svg nor .png, RuntimeError without matplotlib."""
+    if path.suffix not in (".svg", ".png"):
+        raise ValueError(f"{argument}: expected a file ending in .svg or .png, got {str(path)!r}")
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise RuntimeError(
+            f"{argument}: needs matplotlib, which is not installed: pip install 'twolayer[bench]'"
+        ) from None
+
+
+def plot(figure: Callable[[T, str], Any], groups: T, path: Path, caption: str = "") -> None:
+    """Draw the results into an SVG or PNG file.
+
+    Arguments: figure, which makes a matplotlib Figure of groups and caption; groups, for the
+    figures of this package results by the swept axis ("n", "d", "M", "K"), or by any other name
+    for results that stand side by side, or the epochs of a training; path; caption, one line at
+    the bottom. The same results make the same SVG file. Raises ValueError for another kind of file
+    and where nothing was timed, RuntimeError without matplotlib.
+    """
+    check(path)
+    import matplotlib as mpl
+
+    with mpl.rc_context(STYLE):
+        metadata = {"Date": None} if path.suffix == ".svg" else None
+        figure(groups, caption).savefig(path, dpi=160, metadata=metadata)
+
+
+def canvas(
+    width: float,
+    height: float,
+    title: str,
+    caption: str,
+    rows: int = 1,
+    columns: int = 1,
+    widths: Sequence[float] | None = None,
+) -> tuple[Any, list[Any]]:
+    """A matplotlib Figure, inches wide and high, and its panels row by row.
+
+    widths: of the columns, relative to one another.
+    """
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    with mpl.rc_context(STYLE):
+        layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
+        drawn = Figure(figsize=(width, height), layout=layout)
+        FigureCanvasAgg(drawn)
+        panels = list(drawn.subplots(rows, columns, squeeze=False, width_ratios=widths).flat)
+        drawn.suptitle(title, x=0.012, ha="left", fontsize=12, fontweight="bold")
+        drawn.supxlabel(caption, x=0.012, ha="left", fontsize=8, color=GREY)
+    return drawn, panels
+
+
+def timed(groups: Groups) -> dict[str, list[Result]]:
+    """The results with figures. Raises ValueError where there are none."""
+    found = {name: [r for r in results if r.ranking] for name, results in groups.items()}
+    found = {name: results for name, results in found.items() if results}
+    if not found:
+        raise ValueError("plot: expected results of which at least one was timed")
+    return found
+
+
+def styles(results: Sequence[Result]) -> dict[str, dict[str, Any]]:
+    """Colour and marker of each variant, the one that is fastest on the whole first."""
+    ratios: dict[str, list[float]] = {}
+    for result in results:
+        for entry in result.ranking:
+            ratio = math.log(entry.seconds.median / result.ranking[0].seconds.median)
+            ratios.setdefault(entry.variant.name, []).append(ratio)
+    order = sorted(ratios, key=lambda name: sum(ratios[name]) / len(ratios[name]))
+    found = {}
+    for i, name in enumerate(order):
+        again, colour = divmod(i, len(COLOURS))  # a second round is dashed, its markers hollow
+        found[name] = {
+            "color": COLOURS[colour],
+            "marker": _MARKERS[colour],
+            "markersize": 5,
+            "markerfacecolor": "white" if again else COLOURS[colour],
+            "markeredgecolor": COLOURS[colour] if again else "white",
+            "markeredgewidth": 1.0 if again else 0.5,
+            "linestyle": "--" if again else "-",
+            "linewidth": 1.5 if i else 2.4,
+            "zorder": 3 - i / 100,
+        }
+    return found
+
+
+def handles(looks: Mapping[str, Mapping[str, Any]], ground: str = "") -> list[Any]:
+    """Entries of a legend: the variants, and what the shaded ground means."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    made: list[Any] = [Line2D([], [], label=name, **look) for name, look in looks.items()]
+    if ground:
+        made.append(Patch(facecolor=GROUND, edgecolor=EDGE, label=ground))
+    return made
+
+
+def count(value: int) -> str:
+    """A size, "10k"."""
+    for unit, size in (("M", 10**6), ("k", 10**3)):
+        if value >= size and value % (size // 10) == 0:
+            return f"{value / size:g}{unit}"
+    return str(value)
+
+
+def duration(seconds: float) -> str:
+    """Three digits and a unit, but no zeros behind the point: "10 ms"."""
+    if seconds >= 999.5:
+        return f"{seconds:.0f} s"
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if seconds >= size * 0.999:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds / 1e-9:.3g} ns"

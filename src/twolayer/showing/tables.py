@@ -1,0 +1,217 @@
+"""The results of `twolayer bench` for people, for README files and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from ..machine.hardware import fingerprint
+from ..measuring.race import Entry, Result, distinct
+from ..measuring.roofline import Roofline
+from .output import duration, memory
+
+Groups = Mapping[str, Sequence[Result]]
+
+_TITLES = {"data": "Real data sets", "shapes": "Shapes"}
+
+
+def show(console: Console, groups: Groups, roof: Roofline, threads: int) -> None:
+    """One table a group, and below it what was skipped and why."""
+    for group, results in groups.items():
+        console.print()
+        console.print(_table(group, results))
+        show_skipped(console, group, results)
+    console.print()
+    console.print(
+        f"{describe_roof(roof, threads)} Times: median over blocks ± interquartile range.",
+        style="dim",
+    )
+
+
+def show_skipped(console: Console, group: str, results: Sequence[Result]) -> None:
+    """A line for each variant that was skipped, and why."""
+    for line in skipped(group, results):
+        style = "red" if "disagrees" in line else "dim"
+        console.print(f"skipped: {line}", style=style, soft_wrap=True)
+
+
+def describe_roof(roof: Roofline, threads: int) -> str:
+    """Both roofs in one sentence."""
+    return (
+        f"Roofline, {threads} threads: {roof.flops / 1e9:.0f} GFLOP/s, "
+        f"{roof.bandwidth / 1e9:.1f} GB/s."
+    )
+
+
+def _table(group: str, results: Sequence[Result]) -> Table:
+    net = results[0].workload.net
+    loss = "" if group == "data" else f", {net.loss} loss"
+    table = Table(
+        title=f"{_TITLES.get(group, f'Sweep of {group}')} ({net.activation}{loss})",
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        pad_edge=False,
+    )
+    table.add_column("problem", no_wrap=True)
+    table.add_column("variant", no_wrap=True)
+    for heading in ("an epoch", "±", "ratio", "GFLOP/s", "roofline", "MiB", "first call"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for result in results:
+        labels = _label_lines(group, result)
+        rows = [_row(result, entry) for entry in result.ranking] or [["nothing was timed"]]
+        for i in range(max(len(rows), len(labels))):
+            label = labels[i] if i < len(labels) else ""
+            cells = rows[i] if i < len(rows) else []
+            table.add_row(label, *cells, style="bold" if i == 0 and result.ranking else None)
+        table.add_section()
+        table.add_row()
+    return table
+
+
+def _row(result: Result, entry: Entry) -> list[str]:
+    figures = result.figures(entry)
+    spread = (figures["high"] - figures["low"]) / figures["seconds"]
+    share = figures["roofline"]
+    return [
+        entry.variant.name,
+        duration(figures["seconds"]),
+        f"{spread:.0%}",
+        f"{figures['ratio']:.2f}",
+        f"{figures['gflops']:.2f}" if figures["gflops"] < 9.995 else f"{figures['gflops']:.0f}",
+        "" if share is None else f"{share:.1%}",
+        memory(figures["peak_memory"]),
+        duration(figures["first_call"]),
+    ]
+
+
+def _label(group: str, result: Result) -> str:
+    shape = result.workload.shape
+    if group in shape._fields:
+        return f"{group}={getattr(shape, group)}"
+    return result.workload.dataset or str(shape)
+
+
+def _label_lines(group: str, result: Result) -> list[str]:
+    shape = result.workload.shape
+    if group in shape._fields:
+        others = [f"{k}={v}" for k, v in shape._asdict().items() if k != group]
+        return [_label(group, result), " ".join(others)]
+    return [
+        *([result.workload.dataset] if result.workload.dataset else []),
+        f"n={shape.n} d={shape.d}",
+        f"M={shape.M} K={shape.K}",
+    ]
+
+
+def skipped(group: str, results: Sequence[Result]) -> list[str]:
+    """A line for each variant and reason, with the workloads unless it was so on all of them."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for result in results:
+        for entry in result.entries:
+            if entry.skipped:
+                key = entry.variant.name, entry.skipped
+                found.setdefault(key, []).append(_label(group, result))
+    lines = []
+    for (name, reason), labels in sorted(found.items(), key=lambda item: item[0][0]):
+        where = "" if len(labels) == len(results) else f" at {', '.join(labels)}"
+        lines.append(f"{name}{where}: {reason}")
+    return lines
+
+
+def describe_machine(threads: int, dtype: str) -> str:
+    """CPU, threads, dtype and the versions that matter, in one line."""
+    found = fingerprint()
+    libraries = found["libraries"]
+    assert isinstance(libraries, list)
+    versions = [text for text in libraries if text.split()[0] in ("numpy", "numba", "torch", "jax")]
+    return ", ".join([f"{found['cpu']}", f"{threads} threads", dtype, *versions])
+
+
+def markdown(groups: Groups, machine: str, date: str, command: str) -> str:
+    """The run as a Markdown table: a row a workload, a column a variant, the fastest in bold."""
+    results = [result for result in distinct(groups) if result.ranking]
+    names = list(dict.fromkeys(e.variant.name for r in results for e in r.entries if e.blocks))
+    heads = ["data", "n", "d", "M", "K", *names, "roofline"]
+    rows = [
+        [
+            result.workload.dataset or f"synthetic, {result.workload.net.loss}",
+            *map(str, result.workload.shape),
+            *times(result, names),
+            duration(result.least_seconds),
+        ]
+        for result in results
+    ]
+    note = (
+        "Time of one epoch: median over warmed-up blocks; – is skipped; the roofline is what the "
+        "processor's peak and the memory's bandwidth allow at best."
+    )
+    return f"{markdown_table(heads, rows)}\n\n{note}\n{origin(machine, date, command)}"
+
+
+def times(result: Result, names: Iterable[str]) -> list[str]:
+    """The time of each variant by name, the fastest in bold, – for one that was not timed."""
+    found = {e.variant.name: duration(e.seconds.median) for e in result.ranking}
+    best = result.ranking[0].variant.name
+    found[best] = f"**{found[best]}**"
+    return [found.get(name, "–") for name in names]
+
+
+def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table whose first column is text and whose others are figures."""
+    rule = ["---"] + ["---:"] * (len(heads) - 1)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, rule, *rows))
+
+
+def origin(machine: str, date: str, command: str) -> str:
+    """Where a table comes from."""
+    return f"{machine}. Written on {date} by `{command}`."
+
+
+def between_markers(path: Path, text: str, content: str, name: str = "bench") -> str:
+    """`text` with `content` between the markers. Raises ValueError unless it has both, in order."""
+    first, last = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
+    before, start, rest = text.partition(first)
+    _, end, after = rest.partition(last)
+    if not start or not end:
+        raise ValueError(f"readme: expected the lines {first} and {last}, in this order, in {path}")
+    return f"{before}{first}\n\n{content}\n\n{last}{after}"
+
+
+def report(groups: Groups, roof: Roofline, threads: int) -> dict[str, Any]:
+    """Results, roofline and machine as JSON values; times in seconds, memory in bytes."""
+    places: dict[int, list[str]] = {}
+    results: dict[int, Result] = {}
+    for group, members in groups.items():
+        for result in members:
+            places.setdefault(id(result), []).append(group)
+            results[id(result)] = result
+    return {
+        "machine": fingerprint(),
+        "threads": threads,
+        "roofline": {"flops": roof.flops, "bandwidth": roof.bandwidth},
+        "workloads": [
+            {
+                "groups": places[key],
+                "data": result.workload.dataset or "synthetic",
+                "activation": result.workload.net.activation,
+                "loss": result.workload.net.loss,
+                "dtype": result.workload.dtype,
+                **result.workload.shape._asdict(),
+                "least_seconds": result.least_seconds,
+                "variants": [_entry(result, entry) for entry in result.entries],
+            }
+            for key, result in results.items()
+        ],
+    }
+
+
+def _entry(result: Result, entry: Entry) -> dict[str, Any]:
+    common = {"variant": entry.variant.name, "device": entry.variant.device}
+    if entry.blocks:
+        return common | result.figures(entry)
+    return common | {"skipped": entry.skipped or "interrupted"}

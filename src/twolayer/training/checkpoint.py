@@ -1,0 +1,94 @@
+"""Trained networks and checkpoints on disk: .npz files, without pickles, replaced as a whole."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..data.files import read_arrays
+from ..interface.checks import check_parameters
+from ..machine.atomic import replacing
+from ..network import Network, Parameters
+from .loop import Training
+
+_SHARE = 0.05  # of the time at most goes into checkpoints
+
+
+class Model(NamedTuple):
+    """A trained network."""
+
+    net: Network
+    theta: Parameters
+
+
+def save_model(path: Path, model: Model) -> None:
+    """Write V, W and the names of σ and ℓ; `numpy.load` reads them."""
+    net, theta = model
+    with replacing(path) as file:
+        np.savez(file, V=theta.V, W=theta.W, activation=net.activation, loss=net.loss)
+
+
+def load_model(path: Path) -> Model:
+    """What `save_model` wrote. Raises ValueError for a file that is no such model."""
+    arrays = read_arrays(path, ("V", "W", "activation", "loss"))
+    try:
+        net = Network(str(arrays["activation"]), str(arrays["loss"]))
+        return Model(net, check_parameters(net, (arrays["V"], arrays["W"])))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: expected a trained network, got: {error}") from None
+
+
+class Checkpoint:
+    """The state of a training on disk, with the settings that a training must share to go on.
+
+    Arguments: path of an .npz file; settings, JSON values by name.
+    """
+
+    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+        self.path, self.settings = path, dict(settings)
+        self._next = 0.0
+
+    def save(self, training: Training) -> None:
+        """Write the state, once it is safe on the disk in place of the last one."""
+        begun = time.monotonic()
+        arrays: dict[str, Any] = {"settings": json.dumps(self.settings), **training.state()}
+        with replacing(self.path) as file:
+            np.savez(file, **arrays)
+        now = time.monotonic()
+        self._next = now + (now - begun) / _SHARE
+
+    def save_in_time(self, training: Training) -> None:
+        """Write the state unless that would take more than a twentieth of the time."""
+        if time.monotonic() >= self._next:
+            self.save(training)
+
+    def restore(self, training: Training) -> None:
+        """Let the training go on from the file.
+
+        Raises ValueError where there are other settings in it, and for a file that is no
+        checkpoint.
+        """
+        arrays = read_arrays(self.path, None)
+        try:
+            found = json.loads(str(arrays["settings"]))
+            for name, ours, theirs in _differences(self.settings, found):
+                raise ValueError(
+                    f"resume: {self.path} was made with {name} {theirs}, expected the same, got "
+                    f"{ours}"
+                )
+            training.restore(arrays)
+        except (KeyError, TypeError, AttributeError, json.JSONDecodeError):
+            raise ValueError(f"{self.path}: expected a checkpoint of twolayer train") from None
+
+
+def _differences(
+    ours: Mapping[str, Any], theirs: Mapping[str, Any]
+) -> Iterator[tuple[str, Any, Any]]:
+    for name in dict.fromkeys([*ours, *theirs]):
+        if ours.get(name) != theirs.get(name):
+            yield name, ours.get(name), theirs.get(name)

@@ -3,7 +3,6 @@
 import pytest
 
 import twolayer as tl
-from twolayer.checking import cases
 from twolayer.engines import blocking
 from twolayer.kernels.compiler.target import TARGET
 from twolayer.kernels.cpu import blas

@@ -136,7 +136,9 @@ MUTANTS = {
         "simd", "HEIGHT * HEIGHT, HEIGHT, step, 1", "HEIGHT * HEIGHT, 1, step, HEIGHT",
     ),
     "offset of a part of d dropped": ("simd", "(column // HEIGHT * a.column_group)", "0"),
-    "offset of a panel of U dropped": ("fused", "u, w = panel(by_rows, q)", "u, w = panel(by_rows, 0)"),
+    "offset of a panel of U dropped": (
+        "fused", "u, w = panel(by_rows, q)", "u, w = panel(by_rows, 0)",
+    ),
     "offset of a panel of Z dropped": ("fused", "z, first = panel(Z, p)", "z, first = panel(Z, 0)"),
     "two chunks added up": ("fused", "range(1, chunks)", "range(1, min(2, chunks))"),
     "losses of two chunks added up": (

@@ -161,8 +161,8 @@ def gradient() -> Any:
     gW) -> L.
 
     gemm, BLAS's address; formulas, the network's `blocks.features` and `blocks.losses`. Chunk c
-    takes the rows bounds[c] to bounds[c + 1] in blocks of `block` rows, with its own work[c], gVs[c] and
-    gWs[c].
+    takes the rows bounds[c] to bounds[c + 1] in blocks of `block` rows, with its own work[c],
+    gVs[c] and gWs[c].
     """
     return jit("blas", fastmath=SUMS, parallel=True)(_gradient)
 

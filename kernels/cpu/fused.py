@@ -2,8 +2,8 @@
 
 Every array of a block is kept in panels (see `panels`): lanes run along the hidden units, so that
 no product meets a ragged edge, and the outputs U are turned over once, so that the loss runs along
-the samples. V and W stay packed from step to step, with padding that is 0. Each chunk of the samples
-has a record (see `chunks`); the chunks' gradients are added in the order of their numbers.
+the samples. V and W stay packed from step to step, with padding that is 0. Each chunk of the
+samples has a record (see `chunks`); the chunks' gradients are added in the order of their numbers.
 """
 
 from __future__ import annotations

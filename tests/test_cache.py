@@ -222,7 +222,8 @@ def test_without_a_place_for_it_code_is_not_kept(folder, place, tmp_path):
 COMPILE = """
 import gc
 import twolayer as tl
-from twolayer import cases, roofline
+from twolayer.checking import cases
+from twolayer.measuring import roofline
 from twolayer.kernels.formulas.updates import UPDATES
 from numba.core.dispatcher import Dispatcher
 
@@ -343,7 +344,7 @@ def test_two_copies_in_one_process(tmp_path):
             assert not isinstance(two[1], tl.Parameters)
             for here, there in zip(one[1], two[1], strict=True):
                 np.testing.assert_array_equal(here, there)
-        assert other.kernels.jit.cache_folder() != jit.cache_folder()
+        assert other.kernels.compiler.jit.cache_folder() != jit.cache_folder()
         assert other.kernels.formulas.losses.LOSSES is not tl.kernels.formulas.losses.LOSSES
     finally:
         for name in [name for name in sys.modules if name.startswith("twolayer_other")]:

@@ -44,7 +44,7 @@ def workers():
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
     """Of a NumPy array: 8, of which the last is smaller, though it has few rows."""
-    monkeypatch.setattr(tl.variants.dask, "_LEAST_BYTES", 1)
+    monkeypatch.setattr("twolayer.composed.dask._LEAST_BYTES", 1)
 
 
 @pytest.fixture(scope="module")

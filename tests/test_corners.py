@@ -118,9 +118,9 @@ def test_thirteen_rows_in_seven_chunks_agree(dtype, monkeypatch):
         result = verify.agreement(fused, cases.problem(net, shape, dtype), threads=1)
         assert result.agrees, result
     plan = fused.plan(*cases.integers(shape, dtype, 0)[1:], threads=1)
-    assert plan._cut.chunks == 7
-    assert plan.decisions.spread_blocks
-    assert plan.decisions.parts
+    assert plan.engine._cut.chunks == 7
+    assert plan.engine.decisions.spread_blocks
+    assert plan.engine.decisions.parts
     monkeypatch.setattr(cases, "EXACT_SHAPES", {dtype: (shape, Shape(128, 2, 65, 1))})
     for result in verify.exact(fused, dtype, threads=1):
         assert result.agrees, result

@@ -17,8 +17,8 @@ pytest.importorskip("greenlet")
 
 from numba import cuda
 
-from twolayer.kernels.cuda.asynchronous import commit, copy_async, copy_async_or_zero, wait
-from twolayer.kernels.cuda.insides import BarrierError, check_blocks
+from twolayer.checking.cuda.blocks import BarrierError, check_blocks
+from twolayer.kernels.cuda.memory.asynchronous import commit, copy_async, copy_async_or_zero, wait
 
 
 @pytest.fixture(autouse=True)

@@ -19,30 +19,27 @@ pytest.importorskip("numba_cuda", reason="needs numba-cuda: make test-cuda")
 from numba import cuda, types
 
 from twolayer import Shape
+from twolayer.checking.cuda import accuracy
+from twolayer.checking.cuda.code import machine_code
 from twolayer.engines import tuning
 from twolayer.engines.planes import PlanesPlan
 from twolayer.engines.tiled import ProductsPlan, parts_of
 from twolayer.kernels.cuda import (
-    accuracy,
     epilogues,
     fused,
     head,
-    mma,
-    packing,
     probes,
     products,
-    ring,
     samples,
     sums,
-    tensor,
     updates,
-    wgmma,
 )
-from twolayer.kernels.cuda import doubles as float64
-from twolayer.kernels.cuda.insides import machine_code
-from twolayer.kernels.cuda.memory import vector
+from twolayer.kernels.cuda.memory import packing
+from twolayer.kernels.cuda.memory.copies import vector
+from twolayer.kernels.cuda.memory.types import matrix_type
 from twolayer.kernels.cuda.products import Tile, blocks, product, resident
-from twolayer.kernels.cuda.types import matrix_type
+from twolayer.kernels.cuda.tensorcores import doubles as float64
+from twolayer.kernels.cuda.tensorcores import mma, ring, tf32, wgmma
 from twolayer.kernels.formulas.activations import ACTIVATIONS
 from twolayer.kernels.formulas.losses import LOSSES
 from twolayer.kernels.formulas.updates import UPDATES
@@ -206,7 +203,7 @@ def check_product(tile, along, epilogue, capability):
 
 def check_float64_product(tile, along, epilogue, capability):
     """On tensor cores, which are busy longer than it takes to issue all the rest."""
-    tile = tensor.tile_for(min(tile.rows, 128), tile.columns)
+    tile = tf32.tile_for(min(tile.rows, 128), tile.columns)
     code = compiled("float64", tile, along, epilogue, engine_64(capability), capability=capability)
     check(code)
     check_loads(code)
@@ -373,7 +370,7 @@ def test_the_search_for_the_largest_errors(name):
 
 
 def check_tensor(engine, passes, along, epilogue, capability):
-    tile = tensor.tile_for(128, 128)
+    tile = tf32.tile_for(128, 128)
     code = compiled("float32", tile, along, epilogue, engine, capability=capability)
     check(code)
     assert not doubles(code)
@@ -385,7 +382,7 @@ def check_tensor(engine, passes, along, epilogue, capability):
 
 
 @both
-@pytest.mark.parametrize(("engine", "passes"), [(tensor.one_pass, 1), (tensor.three_passes, 3)])
+@pytest.mark.parametrize(("engine", "passes"), [(tf32.one_pass, 1), (tf32.three_passes, 3)])
 def test_tensor_products(engine, passes, capability):
     check_tensor(engine, passes, (False, False), epilogues.partial, capability)
 
@@ -397,7 +394,7 @@ SOME = ["relu", "tanh", "gelu"]
 
 @pytest.mark.parametrize(("activation", "capability"), spread(SOME))
 def test_activations_after_a_tensor_product(activation, capability):
-    check_tensor(tensor.three_passes, 3, (True, True), activate(activation), capability)
+    check_tensor(tf32.three_passes, 3, (True, True), activate(activation), capability)
 
 
 def check_wgmma(kernel, signature, pairs, spills=0):
@@ -569,7 +566,7 @@ def test_the_head_does_little_besides_its_sums(capability):
 
 
 ALONG, ACROSS = (True, True), (False, False)
-TENSOR_TILE = tensor.tile_for(128, 128)
+TENSOR_TILE = tf32.tile_for(128, 128)
 PAGE = {
     "float32, sum over samples": ("float32", WIDE, ACROSS, epilogues.partial),
     "float32, tanh in the epilogue": ("float32", WIDE, ALONG, activate("tanh")),
@@ -577,7 +574,7 @@ PAGE = {
         "float64", TENSOR_TILE, ACROSS, epilogues.partial, float64.at_once,
     ),
     "three passes of TF32, tanh in the epilogue": (
-        "float32", TENSOR_TILE, ALONG, activate("tanh"), tensor.three_passes,
+        "float32", TENSOR_TILE, ALONG, activate("tanh"), tf32.three_passes,
     ),
 }  # fmt: skip
 

@@ -33,7 +33,7 @@ FAULTS = {  # variant, module, what stands there, what is planted
         "for p in range(y, gVs.shape[0] - 1, lanes)",
     ),
     "the last row of a tile is outside": (
-        "cuda-tiled", "slices", "i < u4(A.shape[0]) if", "i + u4(1) < u4(A.shape[0]) if",
+        "cuda-tiled", "memory/slices", "i < u4(A.shape[0]) if", "i + u4(1) < u4(A.shape[0]) if",
     ),
     "a product without its barrier": (
         "cuda-tiled", "products", "            cuda.syncthreads()\n", "",
@@ -58,14 +58,18 @@ FAULTS = {  # variant, module, what stands there, what is planted
 
 def agrees(package, name, monkeypatch):
     """Whether a variant of a package agrees on its problem."""
-    monkeypatch.setattr(f"{package.__name__}.verify.STEPS", 1)
-    monkeypatch.setattr(f"{package.__name__}.device._MULTIPROCESSORS", 2)
-    monkeypatch.setattr(f"{package.__name__}.products.ProductsPlan.least_share", 16)
-    insides = importlib.import_module(f"{package.__name__}.kernels.cuda.insides")
+
+    def module(name):
+        return importlib.import_module(f"{package.__name__}.{name}")
+
+    verify = module("checking.verify")
+    monkeypatch.setattr(verify, "STEPS", 1)
+    monkeypatch.setattr(module("engines.cuda"), "_MULTIPROCESSORS", 2)
+    monkeypatch.setattr(module("engines.tiled").ProductsPlan, "least_share", 16)
     net = package.Network("tanh", "squared")
-    case = package.cases.problem(net, package.Shape(*SHAPES[name]), "float32")
-    with insides.check_blocks():
-        return package.verify.agreement(package.variants.get(name), case).agrees
+    case = module("checking.cases").problem(net, package.Shape(*SHAPES[name]), "float32")
+    with module("checking.cuda.blocks").check_blocks():
+        return verify.agreement(package.variants.get(name), case).agrees
 
 
 @pytest.mark.parametrize("name", SHAPES)

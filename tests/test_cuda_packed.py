@@ -23,10 +23,11 @@ from numba.cuda.simulator.kernel import FakeCUDAKernel
 
 import twolayer as tl
 from twolayer.checking import cases
+from twolayer.checking.cuda.blocks import check_blocks
 from twolayer.checking.verify import agreement
 from twolayer.engines import planes, tuning
-from twolayer.kernels.cuda import halves, head, packing
-from twolayer.kernels.cuda.insides import check_blocks
+from twolayer.kernels.cuda import head
+from twolayer.kernels.cuda.memory import halves, packing
 from twolayer.kernels.formulas.activations import ACTIVATIONS
 from twolayer.kernels.formulas.losses import LOSSES
 from twolayer.kernels.formulas.updates import UPDATES

@@ -15,8 +15,9 @@ if os.environ.get("NUMBA_ENABLE_CUDASIM") != "1":
 pytest.importorskip("numba_cuda")
 pytest.importorskip("greenlet")
 
-from twolayer.kernels.cuda import insides, mma
-from twolayer.kernels.cuda.insides import check_blocks
+from twolayer.checking.cuda import blocks
+from twolayer.checking.cuda.blocks import check_blocks
+from twolayer.kernels.cuda.tensorcores import mma
 from twolayer.kernels.formulas.activations import ACTIVATIONS
 
 
@@ -153,9 +154,9 @@ def test_nan_stays_in_its_row():
 @pytest.mark.parametrize("missing", ["syncthreads", "wait"])
 def test_a_product_without_its_barrier_or_wait_shows(missing, monkeypatch):
     if missing == "syncthreads":
-        module = insides.simulated_module()
+        module = blocks.simulated_module()
         monkeypatch.setattr(module, "syncthreads", lambda self: None)
-        monkeypatch.setattr(insides, "simulated_module", lambda: module)
+        monkeypatch.setattr(blocks, "simulated_module", lambda: module)
     else:
         monkeypatch.setattr(mma, "wait", lambda pending: None)
         mma._accumulation.cache_clear()

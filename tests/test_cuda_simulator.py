@@ -22,8 +22,8 @@ from numba import cuda
 
 import twolayer as tl
 from twolayer.checking import cases
+from twolayer.checking.cuda.blocks import check_blocks
 from twolayer.checking.verify import agreement
-from twolayer.kernels.cuda.insides import check_blocks
 from twolayer.kernels.formulas.activations import ACTIVATIONS
 from twolayer.kernels.formulas.losses import LOSSES
 from twolayer.kernels.formulas.updates import UPDATES
@@ -107,12 +107,12 @@ def test_tiles_of_every_size_agree(name, monkeypatch):
 
 def test_a_product_without_its_barrier_shows(monkeypatch):
     """The checker sees in a real kernel what it sees in a small one."""
-    from twolayer.kernels.cuda import insides
+    from twolayer.checking.cuda import blocks
 
     case = cases.problem(tl.Network(), tl.Shape(40, 18, 20, 3), "float32")
-    module = insides.simulated_module()
+    module = blocks.simulated_module()
     monkeypatch.setattr(module, "syncthreads", lambda self: None)
-    monkeypatch.setattr(insides, "simulated_module", lambda: module)
+    monkeypatch.setattr(blocks, "simulated_module", lambda: module)
     with check_blocks():
         assert not agreement(tl.variants.get("cuda-tiled"), case).agrees
 
@@ -139,7 +139,7 @@ def test_samples_read_ahead_agree(dtype, M, d, K, monkeypatch):
     """Warps with none, one and several pairs of groups of samples, and with part of a group."""
     from twolayer.engines import tuning
     from twolayer.kernels.cuda import fused
-    from twolayer.kernels.cuda.memory import padded
+    from twolayer.kernels.cuda.memory.copies import padded
 
     monkeypatch.setattr("twolayer.checking.verify.STEPS", 1)
     monkeypatch.setattr("twolayer.engines.cuda._MULTIPROCESSORS", 1)
@@ -156,7 +156,8 @@ def test_samples_read_ahead_agree(dtype, M, d, K, monkeypatch):
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_the_search_for_the_largest_errors_runs():
-    from twolayer.kernels.cuda import accuracy, elementary
+    from twolayer.checking.cuda import accuracy
+    from twolayer.kernels.cuda import elementary
 
     found = accuracy.elementary_errors(every=1 << 21, blocks=1)
     assert set(found) == {"ex2", "rcp", *elementary.ULP}
@@ -166,21 +167,22 @@ def test_the_search_for_the_largest_errors_runs():
 
 def test_tensor_products_are_as_accurate_as_they_say():
     """One pass within 2⁻¹⁰ of each product, three within 3 · 2⁻²² and float32's own sums."""
-    from twolayer.kernels.cuda import epilogues, tensor
+    from twolayer.kernels.cuda import epilogues
     from twolayer.kernels.cuda.products import product
+    from twolayer.kernels.cuda.tensorcores import tf32
 
     random = np.random.default_rng(0)
     A, B = (random.standard_normal((rows, 24)).astype(np.float32) for rows in (37, 20))
     exact, size = A.astype(float) @ B.T.astype(float), abs(A).astype(float) @ abs(B).T.astype(float)
     errors = {}
-    for engine in (tensor.one_pass, tensor.three_passes):
+    for engine in (tf32.one_pass, tf32.three_passes):
         C, unused = np.zeros((37, 20), np.float32), np.zeros((37, 20), np.float32)
-        tile = tensor.tile_for(32, 16)
+        tile = tf32.tile_for(32, 16)
         kernel = product("float32", tile, (True, True), epilogues.plain, engine)
         kernel[(4, 1, 1), tile.threads](A, B, C, unused, 37, 20, 24)
         errors[engine] = (abs(C - exact) / size).max()
-    assert 2.0**-16 < errors[tensor.one_pass] <= 2.0**-10
-    assert errors[tensor.three_passes] <= 3 * 2.0**-22 + 9 * 2.0**-23
+    assert 2.0**-16 < errors[tf32.one_pass] <= 2.0**-10
+    assert errors[tf32.three_passes] <= 3 * 2.0**-22 + 9 * 2.0**-23
 
 
 @pytest.mark.parametrize("tile", ["LARGE", "TALL", "SLIM"])

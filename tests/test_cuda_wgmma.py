@@ -17,8 +17,8 @@ if os.environ.get("NUMBA_ENABLE_CUDASIM") != "1":
 pytest.importorskip("numba_cuda")
 pytest.importorskip("greenlet")
 
-from twolayer.kernels.cuda import hopper, ring, wgmma
-from twolayer.kernels.cuda.insides import BarrierError, check_blocks
+from twolayer.checking.cuda.blocks import BarrierError, check_blocks
+from twolayer.kernels.cuda.tensorcores import hopper, ring, wgmma
 
 WIDE, LONG, DEEP = (130, 70, 150, 2), (300, 130, 30, 3), (70, 400, 260, 1)
 
@@ -83,13 +83,13 @@ def test_planes_hold_a_matrix(tries):
 
 
 def rows(planes, at, layout, plane):
-    from twolayer.kernels.cuda.emulated import factor
+    from twolayer.kernels.cuda.tensorcores.emulated import factor
 
     return factor(planes, at, 128, plane, layout)
 
 
 def columns(planes, at, layout, plane):
-    from twolayer.kernels.cuda.emulated import factor
+    from twolayer.kernels.cuda.tensorcores.emulated import factor
 
     halves = [factor(planes, at + h * ring.HALF, 64, plane, layout).T for h in range(2)]
     return np.concatenate(halves)

@@ -5,7 +5,7 @@ import pytest
 PROGRAM = """
 import sys
 import twolayer as tl
-from twolayer import cases, verify
+from twolayer.checking import cases, verify
 
 name, activation, loss = sys.argv[1:]
 net = tl.Network(activation, loss)

@@ -66,26 +66,30 @@ for name in names:
             assert plan.X is X or np.shares_memory(plan.X, X)
             for array in (X, Y, V, W):
                 assert np.isfinite(array).all()
-            # What the plan allocated, at a guard too: θ in its own form, workspaces, gradients.
-            plan.V, plan.W = (guarded(a, at_end) for a in (plan.V, plan.W))
-            for owner in (plan, getattr(plan, "_weights", plan)):
-                for part, value in list(vars(owner).items()):
-                    if isinstance(value, np.ndarray) and value.dtype == dtype and value.size and \\
-                            part not in ("X", "Y", "V", "W") and value.ndim < 3:
-                        setattr(owner, part, guarded(value, at_end))
-            if hasattr(plan, "_bind"):  # buffers of exactly the sizes that they must have
-                sizes = chunks.buffers(plan.shape, plan._cut)
-                plan._buffers = {
+            # What was allocated, at a guard too: θ and ∇L in their own form, workspaces.
+            engine, weights = plan.engine, plan.weights
+            for part, value in list(vars(engine).items()):
+                if isinstance(value, np.ndarray) and value.dtype == dtype and value.ndim < 3:
+                    setattr(engine, part, guarded(value, at_end))
+            for part in ("theta", "gradient"):
+                arrays = getattr(weights, part)
+                alone = isinstance(arrays, np.ndarray)
+                held = [guarded(a, at_end) for a in ([arrays] if alone else arrays)]
+                setattr(weights, part, held[0] if alone else tl.Parameters(*held))
+            if hasattr(engine, "_bind"):  # buffers of exactly the sizes that they must have
+                sizes = chunks.buffers(engine.shape, engine._cut)
+                engine._buffers = {
                     name: guarded(np.full(size, np.nan, dtype), at_end)
                     for name, size in sizes.items()
                 }
-                plan._bind()
+                engine._bind()
             plan.theta = tl.Parameters(V, W)
             plan.step(0.1)
             plan.gradient(slice(shape[0] // 2, shape[0]))
+            plan.loss()
             plan.predict(more)
             F = guarded(np.empty(Y.shape, Y.dtype), at_end)
-            plan._forward(more, F)
+            engine.forward(more, weights.theta, F)
 print("all ran")
 """
 NAMES = [name for name in tl.variants.names() if name.startswith("numba")]

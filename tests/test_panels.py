@@ -82,7 +82,7 @@ def test_a_block_fills_its_buffers(shape, dtype):
     case = cases.problem(tl.Network("sigmoid", "squared"), tl.Shape(*shape), dtype)
     plan = tl.variants.get("numba-fused").plan(*case[1:], threads=1)
     sizes = chunks.buffers(plan.shape, blocking(plan.shape, plan.dtype.itemsize, 1))
-    buffers = plan._buffers
+    buffers = plan.engine._buffers
     assert buffers.keys() == sizes.keys()
     for array in buffers.values():
         array.fill(np.nan)
@@ -105,8 +105,8 @@ def test_the_workspace_is_what_is_allocated(shape, threads):
     variant = tl.variants.get("numba-fused")
     case = cases.problem(tl.Network("tanh", "squared"), tl.Shape(*shape), "float32")
     plan = variant.plan(*case[1:], threads)
-    weights = plan._weights
-    arrays = [*plan._buffers.values(), weights.theta, weights.gradient]
-    rounded_up = 128 * sum(map(len, plan._buffers.values()))
+    weights = plan.weights
+    arrays = [*plan.engine._buffers.values(), weights.theta, weights.gradient]
+    rounded_up = 128 * sum(map(len, plan.engine._buffers.values()))
     declared = variant.workspace(plan.shape, 4, threads)
     assert declared <= sum(array.nbytes for array in arrays) <= declared + rounded_up

@@ -99,7 +99,7 @@ BUSY = """
 import sys
 import psutil
 import twolayer as tl
-from twolayer import cases
+from twolayer.checking import cases
 
 case = cases.problem(tl.Network("tanh", "softmax"), tl.Shape(20000, 64, 128, 10), "float32")
 plan = tl.variants.get(sys.argv[1]).plan(*case[1:5], threads=int(sys.argv[2]))
@@ -131,7 +131,7 @@ def test_the_environment_is_as_before_once_jax_has_started(run_python):
     pytest.importorskip("jax")
     code = (
         "import os, twolayer as tl\n"
-        "from twolayer import cases\n"
+        "from twolayer.checking import cases\n"
         "case = cases.problem(tl.Network(), tl.Shape(9, 2, 3, 1), 'float32')\n"
         "tl.variants.get('jax').plan(*case[1:5], threads=1)\n"
         "print(os.environ.get('PJRT_NPROC'))"
@@ -163,7 +163,7 @@ def test_more_plans_than_pytorch_allows_compilations():
 FORK = """
 import os, sys, warnings
 import twolayer as tl
-from twolayer import cases
+from twolayer.checking import cases
 
 case = cases.problem(tl.Network(), tl.Shape(300, 7, 9, 3), "float32")
 variant = tl.variants.get(sys.argv[1])

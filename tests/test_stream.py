@@ -262,7 +262,7 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 import twolayer as tl
-from twolayer import stream
+from twolayer.composed import stream
 
 folder = Path(sys.argv[1])
 X = np.lib.format.open_memmap(folder / "X.npy", "w+", "float32", (1 << 23, 64))

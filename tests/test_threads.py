@@ -108,7 +108,7 @@ def test_settings_of_blas_are_put_back(variant, count, outside):
 OVERLAP = """
 import threading
 from threadpoolctl import ThreadpoolController
-from twolayer import threads
+from twolayer.machine import threads
 
 threads._blas_pools()  # loads the libraries
 pools = ThreadpoolController().select(user_api="blas").lib_controllers
@@ -218,7 +218,7 @@ FORK = """
 import os, sys, warnings
 import numpy as np
 import twolayer as tl
-from twolayer import cases
+from twolayer.checking import cases
 
 warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of forks beside threads
 name, before = sys.argv[1:]
@@ -285,7 +285,8 @@ HELD = """
 import os, sys, threading, warnings
 import numpy as np
 import twolayer as tl
-from twolayer import cases, threads
+from twolayer.checking import cases
+from twolayer.machine import threads
 
 warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of forks beside threads
 what = sys.argv[1]
@@ -368,7 +369,7 @@ def test_no_lock_is_forgotten():
 MANY = """
 import sys, threading
 import twolayer as tl
-from twolayer import cases
+from twolayer.checking import cases
 
 import numba
 net = tl.Network("tanh", "softmax")
@@ -398,7 +399,7 @@ def test_python_threads_do_not_kill_the_process(layer, run_python):
 
 FEWER = """
 import twolayer as tl
-from twolayer import cases
+from twolayer.checking import cases
 net = tl.Network("tanh", "softmax")
 _, _, X, Y, theta = cases.problem(net, tl.Shape(300, 7, 9, 3), "float32")
 for name in ("numba-parallel", "numba-blas"):

@@ -21,7 +21,7 @@ COUNTERS = {
 _EPOCH = """
 from numba import cuda
 import twolayer as tl
-from twolayer import cases
+from twolayer.checking import cases
 case = cases.problem(tl.Network("tanh", "squared"), tl.Shape{shape}, "float32")
 plan = tl.variants.get("{name}").plan(*case[1:])
 for _ in range(2):

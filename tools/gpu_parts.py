@@ -33,7 +33,7 @@ INSTRUCTIONS = {"ex2": 2.1, "rcp": 1.0}  # ULP at most; NVIDIA documents 2 of ex
 BLOCKS = 7  # of epochs on one sample
 TINY = """
 import twolayer as tl
-from twolayer import cases
+from twolayer.checking import cases
 case = cases.problem(tl.Network("tanh", "softmax"), tl.Shape(70, 7, 9, 3), "float32")
 plan = tl.variants.get("{name}").plan(*case[1:])
 plan.step(0.01)
@@ -188,8 +188,9 @@ def registers(_: str) -> Found:
     """Registers of the products as the driver loads them, and as the toolkit alone builds them."""
     from numba import cuda, types
 
-    from twolayer.kernels.cuda import epilogues, insides, products
-    from twolayer.kernels.cuda.types import matrix_type
+    from twolayer.checking.cuda import code
+    from twolayer.kernels.cuda import epilogues, products
+    from twolayer.kernels.cuda.memory.types import matrix_type
 
     capability = tuple(cuda.get_current_device().compute_capability)
     for dtype in DTYPES:
@@ -198,13 +199,13 @@ def registers(_: str) -> Found:
         signature = (matrix_type(dtype),) * 4 + (types.int64,) * 3
         kernel.compile(signature)
         loaded = max(kernel.get_regs_per_thread().values())
-        built = insides.machine_code(kernel, signature, capability).registers
+        built = code.machine_code(kernel, signature, capability).registers
         yield dtype, {"loaded": loaded, "built": built}
 
 
 def elementary(_: str) -> Found:
     """Largest errors of the GPU's own elementary functions over all float32, in ULP."""
-    from twolayer.kernels.cuda import accuracy
+    from twolayer.checking.cuda import accuracy
     from twolayer.kernels.cuda.elementary import ULP
 
     bounds = INSTRUCTIONS | ULP

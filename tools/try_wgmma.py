@@ -76,7 +76,7 @@ def launch(kernel, signature, grid, threads, arguments, repeats):
     """Launch, and return the registers and the median seconds of `repeats` more launches."""
     from numba import cuda
 
-    from twolayer.kernels.cuda import wgmma
+    from twolayer.kernels.cuda.tensorcores import wgmma
 
     registers = allow(kernel, signature, wgmma.SHARED)
     bound = kernel[grid, threads, 0, wgmma.SHARED]
@@ -98,7 +98,7 @@ def hidden(shape, pairs, repeats, grid=None, name="tanh"):
     """X Vᵀ and the parts of U."""
     from numba import cuda
 
-    from twolayer.kernels.cuda import ring, wgmma
+    from twolayer.kernels.cuda.tensorcores import ring, wgmma
     from twolayer.kernels.formulas.activations import ACTIVATIONS
 
     n, d, M, K = shape
@@ -148,7 +148,7 @@ def sums(shape, parts, repeats, promote=False, leading=8192, stride=1024):
     """Gᵀ X."""
     from numba import cuda
 
-    from twolayer.kernels.cuda import ring, wgmma
+    from twolayer.kernels.cuda.tensorcores import ring, wgmma
 
     n, d, M, _ = shape
     rng = np.random.default_rng(2)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..engines.cuda import CudaPlan, CudaVariant, Sums, elements, multiprocessors
-from ..kernels.cuda.launch import Launch, bound
-from ..kernels.cuda.memory import padded
+from ..kernels.cuda.driver.launch import Launch, bound
+from ..kernels.cuda.memory.copies import padded
 from ..network import Shape
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..engines.cuda import CudaPlan, CudaVariant, Sums, elements
-from ..kernels.cuda.launch import Launch, bound
+from ..kernels.cuda.driver.launch import Launch, bound
 
 
 class CudaSamples(CudaPlan):

@@ -30,12 +30,12 @@ class ThreePasses(ProductsPlan):
         return [{}]
 
     def _engine(self) -> Any:
-        from ..kernels.cuda import tensor
+        from ..kernels.cuda.tensorcores import tf32
 
-        return tensor.three_passes
+        return tf32.three_passes
 
     def _tile(self, rows: int, columns: int) -> Any:
-        from ..kernels.cuda.tensor import tile_for
+        from ..kernels.cuda.tensorcores.tf32 import tile_for
 
         tile = super()._tile(rows, columns)
         return tile_for(tile.rows, tile.columns)
@@ -45,9 +45,9 @@ class OnePass(ThreePasses):
     """As `ProductsPlan`, each product by one pass of TF32."""
 
     def _engine(self) -> Any:
-        from ..kernels.cuda import tensor
+        from ..kernels.cuda.tensorcores import tf32
 
-        return tensor.one_pass
+        return tf32.one_pass
 
 
 def three_passes(problem: Problem) -> CudaPlan:

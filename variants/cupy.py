@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..engines.arrays import BatchPlan, in_place, workspace
+from ..engines.arrays import BatchEngine, in_place, workspace
 from ..engines.cuda import enough_memory, lacks_gpu
 from ..interface import Problem, Variant
 from ..kernels.formulas.activations import Activation
@@ -55,8 +55,8 @@ def _fused(sigma: Activation) -> list[Any]:
     return [fuse(function) for function in in_place(sigma)]
 
 
-class Cupy(BatchPlan):
-    """As `BatchPlan`, on the device: X, Y, θ, ∇L and the update stay there."""
+class Cupy(BatchEngine):
+    """As `BatchEngine`, on the device: X, Y, θ, ∇L and the update stay there."""
 
     V: Any  # CuPy's arrays
     W: Any

@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from ..engines.cuda import enough_memory, lacks_gpu
-from ..interface import Plan, Problem, Variant
+from ..interface import Engine, ForeignWeights, Problem, Variant, Weights
+from ..kernels.formulas.updates import UPDATES, Update
 from ..machine.forks import renewed
 from ..network import Network, Parameters, Shape
 
@@ -104,49 +105,75 @@ def _functions(net: Network, precision: str = "highest") -> tuple[Callable, Call
     return jax.jit(step, donate_argnums=0), jax.jit(differentiate), jax.jit(predict)
 
 
-class Jax(Plan):
-    """One compiled call an epoch; X, Y and θ stay with JAX."""
+class _Arrays(ForeignWeights):
+    """θ, ∇L and slots as lists of JAX's arrays, which nobody can write to."""
 
-    _theta: Parameters  # of JAX's arrays
+    def __init__(self, shape: Shape, dtype: np.dtype, place: Any) -> None:
+        self._place = place
+        super().__init__(shape, dtype)
+
+    def room(self) -> list[Any]:
+        values = super().room()
+        arrays: list[Any] = [None, None]
+        self.put(values, arrays)
+        return arrays
+
+    def put(self, values: Parameters, arrays: list[Any]) -> None:
+        import jax
+
+        with _float64():  # a step gives the memory of θ away
+            arrays[:] = jax.device_put(list(values), self._place, may_alias=False)
+
+    def get(self, arrays: list[Any]) -> Parameters:
+        return Parameters(*map(np.array, arrays))
+
+
+class Jax(Engine):
+    """One compiled call an epoch; X, Y and θ stay with JAX."""
 
     def __init__(
         self, problem: Problem, device: str = "cpu", precision: str = "highest"
     ) -> None:  # fmt: skip
         super().__init__(problem)
+        self._data: tuple[Any, ...] = ()
+        self._place = _device(device, self.threads)
+        if device == "cuda":
+            enough_memory(self.shape, _needed(self.shape, self.dtype.itemsize), _free(self._place))
+        self._epoch, self._differentiate, self._predict = _functions(self.net, precision)
+
+    def weights(self) -> Weights:
+        return _Arrays(self.shape, self.dtype, self._place)
+
+    def hold(self, X: np.ndarray, Y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         import jax
 
-        place = _device(device, self.threads)
-        if device == "cuda":
-            enough_memory(self.shape, _needed(self.shape, self.dtype.itemsize), _free(place))
-        self._put = partial(jax.device_put, device=place)
-        self._epoch, self._differentiate, self._predict = _functions(self.net, precision)
         with _float64():
-            self._data = self._put(self.X), self._put(self.Y)
-        self._set_theta(problem.theta)
-        self._step(0.0)  # compiles
-        self._set_theta(problem.theta)
+            first = not self._data
+            self._data = tuple(jax.device_put(array, self._place) for array in (X, Y))
+            if first:
+                self._epoch(Parameters(*self.weights().theta), *self._data, 0.0)  # compiles
+        return X, Y  # to slice JAX's arrays would compile for every slice
 
-    def _step(self, mu: float) -> float:
+    def _held(self, X: np.ndarray, Y: np.ndarray) -> tuple[Any, Any]:
+        return self._data if len(X) == self.shape.n else (X, Y)
+
+    def update(self, X, Y, weights: Weights, update: Update, scalars) -> float:
+        if update is not UPDATES["descend"] or len(X) != self.shape.n:
+            return super().update(X, Y, weights, update, scalars)
         with _float64():
-            self._theta, loss = self._epoch(self._theta, *self._data, mu)
+            weights.theta[:], loss = self._epoch(
+                Parameters(*weights.theta), *self._data, scalars[0]
+            )
             return float(loss)
 
-    def _backpropagate(self, X: np.ndarray, Y: np.ndarray, gradient: Parameters) -> float:
+    def backpropagate(self, X: np.ndarray, Y: np.ndarray, theta: Any, gradient: Any) -> float:
         with _float64():
-            loss, slopes = self._differentiate(self._theta, X, Y)
-            gradient.V[...], gradient.W[...] = slopes
+            loss, gradient[:] = self._differentiate(Parameters(*theta), *self._held(X, Y))
             return float(loss)
 
-    def _forward(self, X: np.ndarray, F: np.ndarray) -> None:
+    def forward(self, X: np.ndarray, theta: Any, F: np.ndarray) -> None:
         with _float64():
-            F[...] = self._predict(self._theta, X)
-
-    def _get_theta(self) -> Parameters:
-        return Parameters(*(np.array(weights) for weights in self._theta))
-
-    def _set_theta(self, theta: Parameters) -> None:
-        with _float64():
-            self._theta = self._put(theta, may_alias=False)  # a step gives its memory away
+            F[...] = self._predict(Parameters(*theta), X)
 
 
 def _workspace(shape, itemsize, threads):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..interface import Plan, Problem, Variant
+from ..interface import Engine, Problem, Variant
 from ..interface.corners import both_sides
 from ..kernels.cpu import blas, blocks, loops
 from ..machine.buffers import per_chunk
@@ -46,12 +46,12 @@ def decisions(shape: Shape, cut: Blocking) -> Decisions:
     return Decisions(cut.chunks > 1, -(-shape.n // cut.chunks) > cut.block)
 
 
-class NumbaBlas(Plan):
+class NumbaBlas(Engine):
     """One chunk of blocks a thread; no array grows with n."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
-        M, K = self.shape.M, self.shape.K
+        _, d, M, K = self.shape
         self._kernel = blas.gradient()
         self._predict = blas.predict()
         self._formulas = (
@@ -63,19 +63,21 @@ class NumbaBlas(Plan):
         chunks, self._block = cut
         self.decisions = decisions(self.shape, cut)
         self._work = per_chunk(chunks, blas.workspace_size(self._block, M, K), self.dtype)
-        self._gV = per_chunk(chunks, self.V.size, self.dtype)
-        self._gW = per_chunk(chunks, self.W.size, self.dtype)
+        self._gV = per_chunk(chunks, M * d, self.dtype)
+        self._gW = per_chunk(chunks, K * M, self.dtype)
         self._losses = np.empty(chunks)
 
-    def _backpropagate(self, X: np.ndarray, Y: np.ndarray, gradient: Parameters) -> float:
+    def backpropagate(
+        self, X: np.ndarray, Y: np.ndarray, theta: Parameters, gradient: Parameters
+    ) -> float:
         bounds = loops.chunk_bounds(len(X), len(self._work))
         with blas_threads(1), numba_threads(min(self.threads, len(bounds) - 1)):
             return self._kernel(
-                self._gemm, self._formulas, X, Y, self.V, self.W, bounds, self._block, self._work,
+                self._gemm, self._formulas, X, Y, *theta, bounds, self._block, self._work,
                 self._gV, self._gW, self._losses, *gradient,
             )  # fmt: skip
 
-    def _forward(self, X: np.ndarray, F: np.ndarray) -> None:
+    def forward(self, X: np.ndarray, theta: Parameters, F: np.ndarray) -> None:
         formulas = (
             blocks.values(self.net.sigma, self.dtype),
             blocks.links(self.net.objective, self.dtype),
@@ -83,7 +85,7 @@ class NumbaBlas(Plan):
         bounds = loops.chunk_bounds(len(X), len(self._work))
         with blas_threads(1), numba_threads(min(self.threads, len(bounds) - 1)):
             self._predict(
-                self._gemm, formulas, X, self.V, self.W, bounds, self._block, self._work, F,
+                self._gemm, formulas, X, *theta, bounds, self._block, self._work, F,
             )  # fmt: skip
 
 

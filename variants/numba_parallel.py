@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..interface import Plan, Problem, Variant
+from ..interface import Engine, Problem, Variant
 from ..interface.corners import both_sides
 from ..kernels.cpu import loops
 from ..machine.buffers import per_chunk
@@ -21,35 +21,37 @@ class Decisions(NamedTuple):
     chunks: bool  # several, on several threads
 
 
-class NumbaParallel(Plan):
+class NumbaParallel(Engine):
     """One chunk a thread; the sums of the chunks are added in the order of their numbers."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
-        M, K = self.shape.M, self.shape.K
+        _, d, M, K = self.shape
         self._rows = loops.gradient_rows(self.net.sigma, self.net.objective, self.dtype)
         self._kernel = loops.gradient()
         self._predict = loops.predict(parallel=True)
         chunks = loops.chunk_count(self.shape.n, self.threads)
         self.decisions = Decisions(chunks > 1)
         self._work = per_chunk(chunks, 3 * M + K, self.dtype)
-        self._gV = per_chunk(chunks, self.V.size, self.dtype)
-        self._gW = per_chunk(chunks, self.W.size, self.dtype)
+        self._gV = per_chunk(chunks, M * d, self.dtype)
+        self._gW = per_chunk(chunks, K * M, self.dtype)
         self._losses = np.empty(chunks)
 
-    def _backpropagate(self, X: np.ndarray, Y: np.ndarray, gradient: Parameters) -> float:
+    def backpropagate(
+        self, X: np.ndarray, Y: np.ndarray, theta: Parameters, gradient: Parameters
+    ) -> float:
         bounds = loops.chunk_bounds(len(X), len(self._work))
         with numba_threads(min(self.threads, len(bounds) - 1)):
             return self._kernel(
-                self._rows, X, Y, self.V, self.W, bounds, self._work, self._gV, self._gW,
+                self._rows, X, Y, *theta, bounds, self._work, self._gV, self._gW,
                 self._losses, *gradient,
             )  # fmt: skip
 
-    def _forward(self, X: np.ndarray, F: np.ndarray) -> None:
+    def forward(self, X: np.ndarray, theta: Parameters, F: np.ndarray) -> None:
         rows = loops.predict_rows(self.net.sigma, self.net.objective, self.dtype)
         bounds = loops.chunk_bounds(len(X), len(self._work))
         with numba_threads(min(self.threads, len(bounds) - 1)):
-            self._predict(rows, X, self.V, self.W, bounds, self._work, F)
+            self._predict(rows, X, *theta, bounds, self._work, F)
 
 
 def _workspace(shape, itemsize, threads):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..engines.arrays import BatchPlan, workspace
+from ..engines.arrays import BatchEngine, workspace
 from ..interface import Problem, Variant
 from ..interface.corners import both_sides
 from ..machine.threads import blas_threads
@@ -30,20 +30,22 @@ def decisions(shape: Shape) -> Decisions:
     return Decisions(shape.n > block // shape.M, shape.n > block // shape.K)
 
 
-class NumpyBatch(BatchPlan):
-    """As `BatchPlan`, on the host."""
+class NumpyBatch(BatchEngine):
+    """As `BatchEngine`, on the host."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
         self.decisions = decisions(self.shape)
 
-    def _backpropagate(self, X: np.ndarray, Y: np.ndarray, gradient: Parameters) -> float:
+    def backpropagate(
+        self, X: np.ndarray, Y: np.ndarray, theta: Parameters, gradient: Parameters
+    ) -> float:
         with np.errstate(all="ignore"), blas_threads(self.threads):
-            return self._differentiate(X, Y, gradient)
+            return self._differentiate(X, Y, theta, gradient)
 
-    def _forward(self, X: np.ndarray, F: np.ndarray) -> None:
+    def forward(self, X: np.ndarray, theta: Parameters, F: np.ndarray) -> None:
         with np.errstate(all="ignore"), blas_threads(self.threads):
-            self._outputs(X, F)
+            self._outputs(X, theta, F)
 
 
 def _workspace(shape, itemsize, threads):

@@ -4,37 +4,40 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..interface import Plan, Variant
+from ..interface import Engine, Variant
 from ..machine.threads import blas_threads
 from ..network import Parameters
 
 
-class NumpySamples(Plan):
+class NumpySamples(Engine):
     """z = σ(V x), u = W z, ∂ℓ/∂W = δ zᵀ, ∂ℓ/∂V = ((Wᵀ δ) ⊙ σ′(V x)) xᵀ for each sample in turn."""
 
-    def _backpropagate(self, X: np.ndarray, Y: np.ndarray, gradient: Parameters) -> float:
+    def backpropagate(
+        self, X: np.ndarray, Y: np.ndarray, theta: Parameters, gradient: Parameters
+    ) -> float:
         sigma, loss_batch = self.net.sigma, self.net.objective.loss_batch
-        gV, gW = gradient
+        (V, W), (gV, gW) = theta, gradient
         gV[...] = 0
         gW[...] = 0
         total = 0.0
         with np.errstate(all="ignore"), blas_threads(1):
             for x, y in zip(X, Y, strict=True):
-                a = self.V @ x  # (M,)
+                a = V @ x  # (M,)
                 z = sigma.value(a)  # (M,)
-                delta = self.W @ z  # (K,), u until the loss overwrites it
+                delta = W @ z  # (K,), u until the loss overwrites it
                 total += loss_batch(delta[None], y[None])
-                g = (delta @ self.W) * sigma.slope(a)  # (M,)
+                g = (delta @ W) * sigma.slope(a)  # (M,)
                 gW += np.outer(delta, z)
                 gV += np.outer(g, x)
             gV /= len(X)
             gW /= len(X)
         return total / len(X)
 
-    def _forward(self, X: np.ndarray, F: np.ndarray) -> None:
+    def forward(self, X: np.ndarray, theta: Parameters, F: np.ndarray) -> None:
+        V, W = theta
         with np.errstate(all="ignore"), blas_threads(1):
             for x, f in zip(X, F, strict=True):
-                f[...] = self.W @ self.net.sigma.value(self.V @ x)
+                f[...] = W @ self.net.sigma.value(V @ x)
                 self.net.objective.link_batch(f[None])
 
 

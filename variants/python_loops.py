@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..interface import Plan, Problem, Variant
+from ..interface import Engine, Problem, Variant
 from ..kernels.cpu.loops import backward_sample, forward_sample
 from ..network import Parameters
 
 
-class PythonLoops(Plan):
+class PythonLoops(Engine):
     """Python lists of Python floats, so that everything between input and result is float64."""
 
     def __init__(self, problem: Problem) -> None:
@@ -18,9 +18,11 @@ class PythonLoops(Plan):
         self._work = [[0.0] * M for _ in range(3)]
         self._u = [0.0] * K
 
-    def _backpropagate(self, X: np.ndarray, Y: np.ndarray, gradient: Parameters) -> float:
+    def backpropagate(
+        self, X: np.ndarray, Y: np.ndarray, theta: Parameters, gradient: Parameters
+    ) -> float:
         (a, z, g), u = self._work, self._u
-        V, W = self.V.tolist(), self.W.tolist()
+        V, W = theta.V.tolist(), theta.W.tolist()
         gV = [[0.0] * len(row) for row in V]
         gW = [[0.0] * len(row) for row in W]
         sigma, loss_row = self.net.sigma, self.net.objective.loss_row
@@ -35,9 +37,9 @@ class PythonLoops(Plan):
             gradient.W[...] = [[entry / len(X) for entry in row] for row in gW]
         return total / len(X)
 
-    def _forward(self, X: np.ndarray, F: np.ndarray) -> None:
+    def forward(self, X: np.ndarray, theta: Parameters, F: np.ndarray) -> None:
         a, z, _ = self._work
-        V, W = self.V.tolist(), self.W.tolist()
+        V, W = theta.V.tolist(), theta.W.tolist()
         for x, f in zip(X, F, strict=True):
             forward_sample(x.tolist(), V, W, a, z, self._u, self.net.sigma.value)
             self.net.objective.link_row(self._u, self._u)

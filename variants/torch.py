@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 
 from ..engines.cuda import enough_memory, lacks_gpu
-from ..interface import Plan, Problem, Variant
+from ..interface import Engine, ForeignWeights, Problem, Variant, Weights
+from ..kernels.formulas.updates import UPDATES, Update
 from ..machine.forks import renewed
-from ..network import Network, Parameters
+from ..network import Network, Parameters, Shape
 
 _STRICT = "highest"  # float32 products in float32, on GPUs not in TF32
 _one_at_a_time = renewed(sys.modules[__name__], "_one_at_a_time")
@@ -90,57 +91,84 @@ def _functions(net: Network) -> tuple[Callable, Callable, Callable]:
     return outputs, link, losses
 
 
-class Torch(Plan):
-    """L by PyTorch's own functions, ∇L by autograd, the update in place; on any of its devices."""
+class _Tensors(ForeignWeights):
+    """θ, ∇L and slots as tensors on a device."""
 
-    X: Any  # tensors
-    Y: Any
+    def __init__(self, shape: Shape, dtype: np.dtype, device: str) -> None:
+        self._device = device
+        super().__init__(shape, dtype)
+        for weights in self.theta:
+            weights.requires_grad_()
+
+    def room(self) -> list[Any]:
+        import torch
+
+        # Copies begin at a multiple of 64 bytes. Where an array begins changes bits of MKL's sums.
+        return [torch.tensor(array, device=self._device) for array in super().room()]
+
+    def put(self, values: Parameters, arrays: list[Any]) -> None:
+        import torch
+
+        with torch.no_grad():
+            for tensor, array in zip(arrays, values, strict=True):
+                tensor.copy_(torch.from_numpy(array))
+
+    def get(self, arrays: list[Any]) -> Parameters:
+        return Parameters(*(np.array(tensor.numpy(force=True)) for tensor in arrays))
+
+
+class Torch(Engine):
+    """L by PyTorch's own functions, ∇L by autograd, the update in place; on any of its devices."""
 
     def __init__(self, problem: Problem, device: str = "cpu") -> None:
         super().__init__(problem)
         import torch
 
-        self._torch = torch
+        self._torch, self._device = torch, device
         self._outputs, self._link, self._losses = _functions(self.net)
         if device == "cuda":
             enough_memory(self.shape, _needed(self.shape, self.dtype.itemsize), _free())
-        # Copies begin at a multiple of 64 bytes. Where an array begins changes bits of MKL's sums.
-        self._put = partial(torch.tensor, device=device)
-        self.X, self.Y = self._put(self.X), self._put(self.Y)
-        self._theta = tuple(self._put(a, requires_grad=True) for a in (self.V, self.W))
 
-    def _loss(self, V, W, X, Y):
+    def weights(self) -> Weights:
+        return _Tensors(self.shape, self.dtype, self._device)
+
+    def hold(self, X: np.ndarray, Y: np.ndarray) -> tuple[Any, Any]:
+        return self._put(X), self._put(Y)
+
+    def _put(self, array: np.ndarray) -> Any:
+        return self._torch.tensor(array, device=self._device)
+
+    def _mean_loss(self, V, W, X, Y):
         return self._losses(self._outputs(V, W, X), Y).mean(dtype=self._torch.float64)
 
-    def _differentiate(self, X, Y):
-        loss = self._loss(*self._theta, X, Y)
-        return loss, self._torch.autograd.grad(loss, self._theta)
+    def _differentiate(self, X, Y, theta):
+        loss = self._mean_loss(*theta, X, Y)
+        return loss, self._torch.autograd.grad(loss, theta)
 
-    def _step(self, mu: float) -> float:
+    def update(self, X, Y, weights: Weights, update: Update, scalars) -> float:
+        if update is not UPDATES["descend"]:
+            return super().update(X, Y, weights, update, scalars)
         with _settings(self.threads):
-            loss, gradient = self._differentiate(self.X, self.Y)
+            loss, gradient = self._differentiate(X, Y, weights.theta)
             with self._torch.no_grad():
-                for weights, slope in zip(self._theta, gradient, strict=True):
-                    weights.sub_(slope, alpha=mu)
+                for tensor, slope in zip(weights.theta, gradient, strict=True):
+                    tensor.sub_(slope, alpha=scalars[0])
             return loss.item()  # waits for all that came before on the device
 
-    def _backpropagate(self, X, Y, gradient: Parameters) -> float:
+    def backpropagate(self, X, Y, theta, gradient) -> float:
         with _settings(self.threads):
-            loss, slopes = self._differentiate(*map(self._torch.as_tensor, (X, Y)))
-            gradient.V[...], gradient.W[...] = (slope.numpy(force=True) for slope in slopes)
+            loss, slopes = self._differentiate(X, Y, theta)
+            gradient[:] = slopes
             return loss.item()
 
-    def _forward(self, X: np.ndarray, F: np.ndarray) -> None:
+    def loss(self, X, Y, theta, gradient) -> float:
         with _settings(self.threads), self._torch.inference_mode():
-            F[...] = self._link(self._outputs(*self._theta, self._put(X))).numpy(force=True)
+            V, W = theta
+            return self._mean_loss(V, W, X, Y).item()
 
-    def _get_theta(self) -> Parameters:
-        return Parameters(*(np.array(weights.numpy(force=True)) for weights in self._theta))
-
-    def _set_theta(self, theta: Parameters) -> None:
-        with self._torch.no_grad():
-            for weights, values in zip(self._theta, theta, strict=True):
-                weights.copy_(self._torch.from_numpy(values))
+    def forward(self, X: np.ndarray, theta, F: np.ndarray) -> None:
+        with _settings(self.threads), self._torch.inference_mode():
+            F[...] = self._link(self._outputs(*theta, self._put(X))).numpy(force=True)
 
 
 class TorchCompiled(Torch):
@@ -149,25 +177,28 @@ class TorchCompiled(Torch):
     def __init__(self, problem: Problem, device: str = "cpu") -> None:
         super().__init__(problem, device)
         torch = self._torch
-        grad_and_value = torch.func.grad_and_value(self._loss, argnums=(0, 1))
+        grad_and_value = torch.func.grad_and_value(self._mean_loss, argnums=(0, 1))
 
         def differentiate(V, W, X, Y):
             return grad_and_value(V, W, X, Y)
 
-        # Compilations are counted by code object, and the ninth is refused: a plan has its own.
+        # Compilations are counted by code object, and the ninth is refused: an engine has its own.
         code = differentiate.__code__.replace()
         own = FunctionType(code, globals(), closure=differentiate.__closure__)
         self._compiled = torch.compile(own, fullgraph=True, dynamic=False)
-        self._plain_theta = tuple(weights.detach() for weights in self._theta)
+
+    def hold(self, X: np.ndarray, Y: np.ndarray) -> tuple[Any, Any]:
+        held = super().hold(X, Y)
         with warnings.catch_warnings(), _settings(self.threads):
             warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torch\b")
             warnings.filterwarnings("ignore", "TensorFloat32 tensor cores")  # not, on purpose
-            self._differentiate(self.X, self.Y)
+            self._differentiate(*held, self.weights().theta)
+        return held
 
-    def _differentiate(self, X, Y):
+    def _differentiate(self, X, Y, theta):
         if len(X) != self.shape.n:
-            return super()._differentiate(X, Y)
-        slopes, loss = self._compiled(*self._plain_theta, X, Y)
+            return super()._differentiate(X, Y, theta)
+        slopes, loss = self._compiled(*(tensor.detach() for tensor in theta), X, Y)
         return loss, slopes
 
 
@@ -206,12 +237,12 @@ def _needed(shape, itemsize):
     return _workspace(shape, itemsize, 0) + 3 * itemsize * shape.M * (shape.d + shape.K)
 
 
-def _on_cuda(name: str, summary: str, plan: Callable[..., Plan], *requires: str) -> Variant:
+def _on_cuda(name: str, summary: str, make: Callable[..., Engine], *requires: str) -> Variant:
     return Variant(
         name,
         "cuda",
         summary,
-        partial(plan, device="cuda"),
+        partial(make, device="cuda"),
         requires=("torch", *requires),
         lacks=_lacks_cuda,
         parallel=False,

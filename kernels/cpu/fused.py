@@ -189,7 +189,7 @@ def mean_loss(records, chunks, n):
     return total / n
 
 
-def _epoch(records, X, Y, theta, gradient, chunks, mu, update):
+def _epoch(records, X, Y, theta, gradient, mu, update, chunks):
     n, kind = len(X), X[0, 0]
     for c in prange(chunks):
         record = records[c]
@@ -221,7 +221,7 @@ def _epoch(records, X, Y, theta, gradient, chunks, mu, update):
 
 @cache
 def epoch(parallel: bool) -> Any:
-    """Compiled epoch(records, X, Y, theta, gradient, chunks, mu, update) -> L.
+    """Compiled epoch(records, X, Y, theta, gradient, mu, update, chunks) -> L.
 
     Writes ∇L into gradient and, where `update` is set, θ − μ ∇L into theta, both packed; in
     `chunks` chunks of the samples, as many as there are records or fewer.

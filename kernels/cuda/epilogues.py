@@ -13,8 +13,8 @@ from numba.extending import register_jitable
 from ..formulas.activations import Activation
 from ..formulas.losses import Loss
 from . import elementary  # noqa: F401  (σ and σ′ by the GPU's own instructions)
-from .memory import copy, vector
-from .types import real_type
+from .memory.copies import copy, vector
+from .memory.types import real_type
 
 THREADS = 128
 u8 = np.uint64

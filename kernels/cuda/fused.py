@@ -22,9 +22,9 @@ from numba.extending import register_jitable
 from ..formulas.activations import Activation
 from ..formulas.losses import Loss
 from . import elementary  # noqa: F401  (σ and σ′ by the GPU's own instructions)
-from .insides import WARP, in_simulator
-from .memory import copy, element, prefetch, vector
-from .types import real_type
+from .driver.simulated import WARP, in_simulator
+from .memory.copies import copy, element, prefetch, vector
+from .memory.types import real_type
 
 UNITS = (8, 16, 32, 64)  # hidden units of a network, filled up
 # 32-bit registers that a lane's arrays may take, by the warps of the only block of a

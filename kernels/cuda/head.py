@@ -20,12 +20,12 @@ from numba.extending import register_jitable
 from ..formulas.activations import Activation
 from ..formulas.losses import Loss
 from . import elementary  # noqa: F401  (σ and σ′ by the GPU's own instructions)
-from .halves import LEAST, MOST, NOTHING, bits, exponent, i4, number, power, split, u4
-from .memory import copy, padded, vector
-from .packing import COLUMNS as COLUMNS
-from .packing import PLANE, ROWS, WORDS, u8
-from .pairs import put_pair
-from .types import real_type
+from .memory.copies import copy, padded, vector
+from .memory.halves import LEAST, MOST, NOTHING, bits, exponent, i4, number, power, split, u4
+from .memory.packing import COLUMNS as COLUMNS
+from .memory.packing import PLANE, ROWS, WORDS, u8
+from .memory.pairs import put_pair
+from .memory.types import real_type
 
 THREADS = 128
 OUTPUTS = 16  # the most that fit into registers

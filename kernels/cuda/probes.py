@@ -5,8 +5,8 @@ from functools import cache
 import numpy as np
 from numba import cuda
 
-from .memory import copy, vector
-from .types import real_type
+from .memory.copies import copy, vector
+from .memory.types import real_type
 
 THREADS = 256
 CHAINS = 16

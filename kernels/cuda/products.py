@@ -16,12 +16,12 @@ import numpy as np
 from numba import cuda
 from numba.extending import register_jitable
 
-from .asynchronous import commit, wait
-from .insides import WARP, launch_bounds
-from .memory import copy, vector
+from .driver.simulated import WARP, launch_bounds
+from .memory.asynchronous import commit, wait
+from .memory.copies import copy, vector
+from .memory.slices import mover, unchanged
+from .memory.types import real_type
 from .results import handing
-from .slices import mover, unchanged
-from .types import real_type
 
 u4, u8 = np.uint32, np.uint64
 _SHARED = 47 << 10  # bytes of a block

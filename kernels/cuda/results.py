@@ -11,7 +11,7 @@ import numpy as np
 from numba import cuda
 from numba.extending import register_jitable
 
-from .types import real_type
+from .memory.types import real_type
 
 u4 = np.uint32
 _GROUP = 4  # runs

@@ -14,7 +14,7 @@ from ..formulas.activations import Activation
 from ..formulas.elementary import like
 from ..formulas.losses import Loss
 from . import elementary  # noqa: F401  (σ and σ′ by the GPU's own instructions)
-from .types import real_type
+from .memory.types import real_type
 
 THREADS = 128
 

@@ -6,8 +6,8 @@ import numpy as np
 from numba import cuda
 from numba.extending import register_jitable
 
-from .memory import copy, vector
-from .types import real_type
+from .memory.copies import copy, vector
+from .memory.types import real_type
 
 THREADS = 256
 LANES = (1, 8, 32)  # threads that share the parts of a sum

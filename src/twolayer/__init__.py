@@ -10,29 +10,35 @@ if TYPE_CHECKING:
 
     from . import variants
     from .choosing import choose
-    from .composed.functions import loss_and_gradient
-    from .interface import Plan, Problem, Variant
+    from .composed.functions import loss_and_gradient, predict
+    from .interface import Engine, Plan, Problem, Variant, Weights
     from .network import Network, Parameters, Shape
     from .training import optimizers
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Engine",
     "Network",
     "Parameters",
     "Plan",
     "Problem",
     "Shape",
     "Variant",
+    "Weights",
     "choose",
     "loss_and_gradient",
     "optimizers",
+    "predict",
     "variants",
 ]
 
 # Where the names come from. They are loaded when they are asked for: a compiler takes half a second
 # to import, and who asks the store which variant to take needs none.
 _HOMES = {
+    "Engine": "interface",
+    "Weights": "interface",
+    "predict": "composed.functions",
     "Network": "network",
     "Parameters": "network",
     "Plan": "interface",

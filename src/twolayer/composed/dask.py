@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from .. import variants
-from ..interface import Plan, Problem, Variant, check_threads
+from ..interface import Engine, Plan, Problem, Variant, check_threads
 from ..machine.forks import renewed
 from ..network import Network, Parameters, Shape
 from . import cluster
@@ -62,7 +62,7 @@ class Chunk:
         """L and ∇L over some of its rows, times the weight."""
         with self._turn:
             plan = self.plan(theta)
-            plan._set_theta(theta)  # unchecked, as a descent may diverge
+            plan.weights.put(theta, plan.weights.theta)  # unchecked, as a descent may diverge
             loss, gradient = plan.gradient(rows)
         with np.errstate(all="ignore"):
             for slopes in gradient:
@@ -94,23 +94,28 @@ def _add(shares: list[Share]) -> Share:
     return loss, gradient
 
 
-class Dask(Plan):
-    """θ and its update here, X and Y on the workers.
+class Dask(Engine):
+    """θ and its update here, X and Y, NumPy or Dask arrays, on the workers.
 
-    Arguments: problem, whose X and Y are NumPy or Dask arrays; here, a local plan for some row.
+    Rows are ranges of their numbers.
     """
 
-    def __init__(self, problem: Problem, here: Plan | None = None) -> None:
+    def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
-        self._here = here or local_variant().plan(
-            self.net, self.X[:1], self.Y[:1], problem.theta, self.threads
-        )
         self._client = cluster.client(self.threads)
         self._owner = os.getpid()
-        self._starts = _boundaries(self.X, self.Y)
+
+    def hold(self, X: Any, Y: Any) -> tuple[range, range]:
+        self._data = X, Y
+        self._starts = _boundaries(X, Y)
         self._chunks: list[Any] = [None] * (len(self._starts) - 1)
         self._place()
-        self._compute(self._preparation)
+        # A task makes all plans, so that no epoch has to; θ comes with each epoch.
+        theta = self.weights().theta
+        for weights in theta:
+            weights[...] = 0
+        self._compute(lambda: self._preparation(theta))
+        return range(self.shape.n), range(self.shape.n)
 
     def _place(self) -> bool:
         """Bring the chunks that no worker has to the workers; whether there were any."""
@@ -118,8 +123,7 @@ class Dask(Plan):
             i for i, chunk in enumerate(self._chunks)
             if chunk is None or chunk.status in ("cancelled", "lost")
         ]  # fmt: skip
-        X: Any = self.X
-        Y: Any = self.Y
+        X, Y = self._data
         if isinstance(X, np.ndarray):
             for i in lost:
                 start, stop = self._starts[i : i + 2]
@@ -135,30 +139,26 @@ class Dask(Plan):
                 self._chunks[i] = chunk
         return bool(lost)
 
-    def _theta(self) -> Any:
+    def _preparation(self, theta: Parameters) -> Any:
+        """The task that makes all plans."""
         from dask import delayed
 
-        return delayed(Parameters, pure=False)(self.V, self.W)
+        sent, prepare = delayed(Parameters, pure=False)(*theta), delayed(_prepare, pure=False)
+        return delayed(list, pure=False)([prepare(chunk, sent) for chunk in self._chunks])
 
-    def _preparation(self) -> Any:
-        """The task that makes all plans, so that no epoch has to."""
-        from dask import delayed
-
-        theta, prepare = self._theta(), delayed(_prepare, pure=False)
-        return delayed(list, pure=False)([prepare(chunk, theta) for chunk in self._chunks])
-
-    def _sum(self, rows: slice) -> Any:
+    def _sum(self, rows: range, theta: Parameters) -> Any:
         """The task that gives L and ∇L over the rows."""
         from dask import delayed
 
-        theta, share, add = self._theta(), delayed(_share, pure=False), delayed(_add, pure=False)
+        share, add = delayed(_share, pure=False), delayed(_add, pure=False)
+        sent = delayed(Parameters, pure=False)(*theta)
         tasks = []
         for i, chunk in enumerate(self._chunks):
             start = self._starts[i]
             first, last = max(rows.start, start), min(rows.stop, self._starts[i + 1])
             if first < last:
-                weight = (last - first) / (rows.stop - rows.start)
-                tasks.append(share(chunk, theta, slice(first - start, last - start), weight))
+                weight = (last - first) / len(rows)
+                tasks.append(share(chunk, sent, slice(first - start, last - start), weight))
         while len(tasks) > 1:
             tasks = [add(tasks[i : i + _FAN_IN]) for i in range(0, len(tasks), _FAN_IN)]
         return tasks[0]
@@ -172,13 +172,12 @@ class Dask(Plan):
                 if not self._place():
                     raise
 
-    def _loss_and_gradient(self, rows: slice, gradient: Parameters) -> float:
-        loss, (gradient.V[...], gradient.W[...]) = self._compute(lambda: self._sum(rows))
+    def backpropagate(self, X: range, Y: range, theta: Parameters, gradient: Parameters) -> float:
+        loss, (gradient.V[...], gradient.W[...]) = self._compute(lambda: self._sum(X, theta))
         return loss
 
-    def _forward(self, X: np.ndarray, F: np.ndarray) -> None:
-        self._here._set_theta(Parameters(self.V, self.W))
-        self._here._forward(X, F)
+    def forward(self, X: np.ndarray, theta: Parameters, F: np.ndarray) -> None:
+        F[...] = local_variant().predict(self.net, theta, X, self.threads)
 
 
 @dataclass(frozen=True)
@@ -202,8 +201,10 @@ class DaskVariant(Variant):
         threads = check_threads(threads)
         X, Y = _aligned(X, Y)
         X_first, Y_first = cluster.client(threads).compute([X[:1], Y[:1]], sync=True)
-        here = local_variant().plan(net, X_first, Y_first, theta, threads)
-        return Dask(Problem(net, X, Y, here.theta, threads), here)
+        first = local_variant().plan(net, X_first, Y_first, theta, threads)
+        shape = first.shape._replace(n=len(X))
+        engine = Dask(Problem(net, shape, first.dtype, threads))
+        return Plan(engine, X, Y, first.theta, self.name)
 
 
 def _is_lazy(array: Any) -> bool:

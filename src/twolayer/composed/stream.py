@@ -6,17 +6,17 @@ slower. Sums of blocks are added in the order of the rows, in float64.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from ..data.sources import Source, block_rows, source
-from ..interface import Plan, Problem, Variant, check_threads, checks
-from ..kernels.formulas.updates import UPDATES
+from ..interface import Engine, Plan, Problem, Variant, Weights, check_threads, checks
 from ..network import Network, Parameters, Shape
 
 BLOCK = 16 << 20  # bytes of X and Y
@@ -48,10 +48,9 @@ def plan(
     reader = _Reader(net, X, Y, theta, rows)
     _, X_first, Y_first = reader.read(0, rows, reader.buffers[0])
     inner = variant.plan(net, X_first, Y_first, theta, check_threads(threads), "cpu")
-    unread: tuple[Any, Any] = X, Y
-    made = Stream(Problem(net, *unread, inner.theta, inner.threads), inner, reader)
-    made.variant = inner.variant
-    return made
+    shape = inner.shape._replace(n=len(X))
+    engine = Stream(Problem(net, shape, inner.dtype, inner.threads), inner.engine, reader)
+    return Plan(engine, X, Y, theta, inner.variant)
 
 
 class _Inputs:
@@ -110,34 +109,54 @@ class _Reader:
                 free.append(buffer)
 
 
-class Stream(Plan):
-    """θ with a plan of one block, all rows through it."""
+class Stream(Engine):
+    """An engine for one block, all rows through it. Rows are ranges of their numbers."""
 
-    def __init__(self, problem: Problem, inner: Plan, reader: _Reader) -> None:
+    def __init__(self, problem: Problem, inner: Engine, reader: _Reader) -> None:
         super().__init__(problem)
         self._inner, self._reader = inner, reader
-        self._block = Parameters(np.empty_like(self.V), np.empty_like(self.W))
-        self._totals = [np.zeros(array.shape) for array in self._block]
+        _, d, M, K = self.shape
+        self._totals = np.zeros((M, d)), np.zeros((K, M))
 
-    def _loss_and_gradient(self, rows: slice, gradient: Parameters) -> float:
-        n, loss = rows.stop - rows.start, 0.0
-        for total in self._totals:
-            total[...] = 0
-        blocks = self._reader.blocks(rows.start, rows.stop)
-        try:
-            for start, X, Y in blocks:
-                weight = len(X) / n
-                part = self._inner._backpropagate(X, Y, self._block)
-                if not math.isfinite(part + sum(float(g.sum()) for g in self._block)):
-                    self._check(start, X)
-                loss += weight * part
-                for total, g in zip(self._totals, self._block, strict=True):
-                    total += weight * g
-        finally:
-            blocks.close()
+    def weights(self) -> Weights:
+        self._weights = self._inner.weights()
+        return self._weights
+
+    def hold(self, X: Any, Y: Any) -> tuple[range, range]:
+        rows = range(self.shape.n)
+        return rows, rows
+
+    def backpropagate(self, X: range, Y: range, theta: Any, gradient: Any) -> float:
+        total = 0.0
+        for of_weights in self._totals:
+            of_weights[...] = 0
+        for start, share, x, y in self._blocks(X):
+            loss = self._inner.backpropagate(*self._inner.hold(x, y), theta, gradient)
+            slopes = self._weights.get(gradient)
+            if not math.isfinite(loss + sum(float(slope.sum()) for slope in slopes)):
+                self._check(start, x)
+            total += share * loss
+            for of_weights, slope in zip(self._totals, slopes, strict=True):
+                of_weights += share * slope
         with np.errstate(all="ignore"):
-            gradient.V[...], gradient.W[...] = self._totals
-        return loss
+            values = Parameters(*(of_weights.astype(self.dtype) for of_weights in self._totals))
+        self._weights.put(values, gradient)
+        return total
+
+    def loss(self, X: range, Y: range, theta: Any, gradient: Any) -> float:
+        total = 0.0
+        for start, share, x, y in self._blocks(X):
+            loss = self._inner.loss(*self._inner.hold(x, y), theta, gradient)
+            if not math.isfinite(loss):
+                self._check(start, x)
+            total += share * loss
+        return total
+
+    def _blocks(self, rows: range) -> Iterator[tuple[int, float, np.ndarray, np.ndarray]]:
+        """The first row of each block, its share of the rows, and its X and Y."""
+        with contextlib.closing(self._reader.blocks(rows.start, rows.stop)) as blocks:
+            for start, X, Y in blocks:
+                yield start, len(X) / len(rows), X, Y
 
     def _check(self, start: int, X: np.ndarray) -> None:
         """Raise ValueError where X is to blame: a descent that diverges shows in L and ∇L too."""
@@ -149,14 +168,5 @@ class Stream(Plan):
                 f"in X, got {X[row, column]} at [{start + row}, {column}]"
             )
 
-    def _step(self, mu: float) -> float:
-        return self._update(UPDATES["descend"], (mu,), slice(0, self.shape.n))
-
-    def _forward(self, X: np.ndarray, F: np.ndarray) -> None:
-        self._inner._forward(X, F)
-
-    def _get_theta(self) -> Parameters:
-        return self._inner._get_theta()
-
-    def _set_theta(self, theta: Parameters) -> None:
-        self._inner._set_theta(theta)
+    def forward(self, X: np.ndarray, theta: Any, F: np.ndarray) -> None:
+        self._inner.forward(X, theta, F)

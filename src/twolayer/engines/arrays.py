@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..interface import Plan, Problem
+from ..interface import Engine, Problem
 from ..kernels.formulas.activations import Activation
 from ..network import Parameters, Shape
 
@@ -25,11 +25,11 @@ def in_place(sigma: Activation) -> tuple[Callable[[Any], None], Callable[[Any, A
     return value, value_and_slope
 
 
-class BatchPlan(Plan):
+class BatchEngine(Engine):
     """A = X Vᵀ, Z = σ(A), U = Z Wᵀ, ∂L/∂W = Δᵀ Z / n, G = (Δ W) ⊙ σ′(A), ∂L/∂V = Gᵀ X / n.
 
-    Two n × M arrays and one n × K array exist, and live as long as the plan. σ, σ′ and ℓ are
-    applied to blocks of rows. A subclass decides where the arrays of its problem lie.
+    Two n × M arrays and one n × K array exist, and live as long as the engine. σ, σ′ and ℓ are
+    applied to blocks of rows. A subclass decides where the arrays lie.
     """
 
     xp: Any = np  # the module whose arrays they are
@@ -43,33 +43,35 @@ class BatchPlan(Plan):
         self._U = self.xp.empty((n, K), self.dtype)
         self._value, self._value_and_slope = in_place(self.net.sigma)
 
-    def _differentiate(self, X: Any, Y: Any, gradient: Parameters) -> Any:
+    def _differentiate(self, X: Any, Y: Any, theta: Parameters, gradient: Parameters) -> Any:
         """Return L over the rows of X and Y and write ∇L into `gradient`."""
         n, xp = len(X), self.xp
+        V, W = theta
         Z, slopes, U = self._Z[:n], self._slopes[:n], self._U[:n]
         loss_batch = self.net.objective.loss_batch
-        xp.matmul(X, self.V.T, out=Z)  # A (n, M)
+        xp.matmul(X, V.T, out=Z)  # A (n, M)
         for rows in self._blocks(Z):
             self._value_and_slope(Z[rows], slopes[rows])
-        xp.matmul(Z, self.W.T, out=U)  # (n, K)
+        xp.matmul(Z, W.T, out=U)  # (n, K)
         total = sum(loss_batch(U[rows], Y[rows]) for rows in self._blocks(U))
         Delta = U
         xp.matmul(Delta.T, Z, out=gradient.W)
-        xp.matmul(Delta, self.W, out=Z)  # Z is not needed any more
+        xp.matmul(Delta, W, out=Z)  # Z is not needed any more
         G = xp.multiply(Z, slopes, out=Z)
         xp.matmul(G.T, X, out=gradient.V)
         for sums in gradient:
             sums /= n
         return total / n
 
-    def _outputs(self, X: Any, F: Any) -> None:
+    def _outputs(self, X: Any, theta: Parameters, F: Any) -> None:
         """Write F = h(σ(X Vᵀ) Wᵀ) for the rows of X."""
+        V, W = theta
         for start in range(0, len(X), self.shape.n):
             rows = slice(start, start + self.shape.n)
-            Z = self.xp.matmul(X[rows], self.V.T, out=self._Z[: len(X[rows])])
+            Z = self.xp.matmul(X[rows], V.T, out=self._Z[: len(X[rows])])
             for block in self._blocks(Z):
                 self._value(Z[block])
-            self.xp.matmul(Z, self.W.T, out=F[rows])
+            self.xp.matmul(Z, W.T, out=F[rows])
         for block in self._blocks(F):
             self.net.objective.link_batch(F[block])
 
@@ -79,5 +81,5 @@ class BatchPlan(Plan):
 
 
 def workspace(shape: Shape, itemsize: int, block: int) -> int:
-    """Bytes of the arrays of a plan, and of temporary arrays as large as a block."""
+    """Bytes of the arrays of an engine, and of temporary arrays as large as a block."""
     return itemsize * (shape.n * (2 * shape.M + shape.K) + 8 * block)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..interface import Plan, Problem, Variant
-from ..kernels.cuda.launch import Launch, bound, recorded, wait
-from ..kernels.cuda.memory import padded
+from ..kernels.cuda.driver.launch import Launch, bound, recorded, wait
+from ..kernels.cuda.memory.copies import padded
 from ..kernels.formulas.updates import Update
 from ..machine.hardware import gpu_count
 from ..network import Parameters, Shape

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..kernels.cuda.launch import Launch, bound
-from ..kernels.cuda.memory import padded
+from ..kernels.cuda.driver.launch import Launch, bound
+from ..kernels.cuda.memory.copies import padded
 from ..network import Shape
 from .cuda import CudaPlan, Sums, compute_capability, multiprocessors
 
@@ -40,7 +40,7 @@ class Products(NamedTuple):
 
 def mma_products(sigma: Any, shape: Shape) -> Products:
     """By mma.sync, from compute capability 8.0 on."""
-    from ..kernels.cuda import mma
+    from ..kernels.cuda.tensorcores import mma
 
     columns = min(_WIDTHS, key=lambda width: (-(-shape.d // width) * width, -width))
     return Products(
@@ -51,7 +51,7 @@ def mma_products(sigma: Any, shape: Shape) -> Products:
 
 def wgmma_products(sigma: Any, shape: Shape, pairs: int = 1) -> Products:
     """By wgmma, of compute capability 9.0 alone; `pairs` of warpgroups take turns at tiles of A."""
-    from ..kernels.cuda import ring, wgmma
+    from ..kernels.cuda.tensorcores import ring, wgmma
 
     return Products(
         wgmma.hidden(sigma, shape.K, pairs), wgmma.sums(), (ring.threads(pairs), ring.threads(1)),
@@ -105,7 +105,7 @@ class PlanesPlan(CudaPlan):
     def _sizes(self) -> dict[str, Any]:
         """Shapes of the buffers of float32 or uint32."""
         from ..kernels.cuda import head
-        from ..kernels.cuda.packing import COLUMNS, padded_columns, padded_rows, words
+        from ..kernels.cuda.memory.packing import COLUMNS, padded_columns, padded_rows, words
 
         n, d, M, K = self.shape
         ld_d, ld_M = padded(d, self.dtype), padded(M, self.dtype)
@@ -140,7 +140,8 @@ class PlanesPlan(CudaPlan):
         return 4 * items + 8 * _tiles(self.shape.n)
 
     def _prepare(self) -> None:
-        from ..kernels.cuda import head, packing
+        from ..kernels.cuda import head
+        from ..kernels.cuda.memory import packing
 
         n, K = self.shape.n, self.shape.K
         sizes = self._sizes()
@@ -164,7 +165,7 @@ class PlanesPlan(CudaPlan):
 
     def _column_exponents(self) -> np.ndarray:
         """The exponent of each column of X, filled up with zeros."""
-        from ..kernels.cuda import packing
+        from ..kernels.cuda.memory import packing
 
         n, d = self.X.shape
         maxima = self._cuda.to_device(np.zeros(d, np.uint32))
@@ -176,14 +177,14 @@ class PlanesPlan(CudaPlan):
 
     def _packed(self, A: Any, shifts: Any, planes: Any, undo: Any) -> Launch:
         """The launch that packs A (rows, ld)."""
-        from ..kernels.cuda import packing
+        from ..kernels.cuda.memory import packing
 
         arguments = A, shifts, planes, undo, len(A), self._maximum
         return bound(self._pack, packing.pack_grid(len(A)), packing.THREADS, arguments)
 
     def _scratch_for(self, rows: int) -> tuple[Any, Any]:
         """Room for so many packed rows that are not all of X, kept for the next ones."""
-        from ..kernels.cuda import packing
+        from ..kernels.cuda.memory import packing
 
         needed = packing.words(rows, self.shape.d)
         if self._scratch is None or self._scratch[0].size < needed:

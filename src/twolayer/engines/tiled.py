@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels.cuda.launch import Launch, bound
-from ..kernels.cuda.memory import padded
+from ..kernels.cuda.driver.launch import Launch, bound
+from ..kernels.cuda.memory.copies import padded
 from ..network import Shape
 from .cuda import CudaPlan, Sums, elements, multiprocessors
 from .planes import share_of
@@ -58,7 +58,8 @@ class ProductsPlan(CudaPlan):
         return [{"tile": "square"}, {"tile": "wide"}] if large else [{"tile": "square"}]
 
     def _engine(self) -> Any:
-        from ..kernels.cuda import doubles, products
+        from ..kernels.cuda import products
+        from ..kernels.cuda.tensorcores import doubles
 
         if self.dtype == np.float32:
             return products.register_tile
@@ -67,7 +68,8 @@ class ProductsPlan(CudaPlan):
 
     def _tile(self, rows: int, columns: int) -> Any:
         """The tile for a product of that size, not much larger than it."""
-        from ..kernels.cuda import doubles, products
+        from ..kernels.cuda import products
+        from ..kernels.cuda.tensorcores import doubles
 
         height, width = (
             next((size for size in self.sizes if size >= extent), self.sizes[-1])
@@ -100,7 +102,8 @@ class ProductsPlan(CudaPlan):
 
     def _parts_of_W(self) -> tuple[int, int]:
         """As `_parts`, of Δᵀ Z."""
-        from ..kernels.cuda import head, packing
+        from ..kernels.cuda import head
+        from ..kernels.cuda.memory import packing
 
         n, _, M, K = self.shape
         if not self._few:
@@ -121,8 +124,8 @@ class ProductsPlan(CudaPlan):
 
     def _prepare(self) -> None:
         from ..kernels.cuda import epilogues, head
+        from ..kernels.cuda.memory.slices import unchanged
         from ..kernels.cuda.products import blocks, product
-        from ..kernels.cuda.slices import unchanged
 
         n, d, M, K = self.shape
         dtype, engine = self.dtype.name, self._engine()
@@ -182,7 +185,8 @@ class ProductsPlan(CudaPlan):
             bound(self._loss_kernel, len(losses), self._threads, (U, Y, losses)),
         ]
         if self._few:
-            from ..kernels.cuda import head, packing
+            from ..kernels.cuda import head
+            from ..kernels.cuda.memory import packing
 
             grid = -(-self.shape.M // packing.COLUMNS), len(gWs)
             arguments = Z, U, self._dW, gWs, S, self.shape.M, self._share_W

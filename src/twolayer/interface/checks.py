@@ -23,6 +23,26 @@ def check_inputs(X: Any, argument: str = "X") -> np.ndarray:
     return readable(X)
 
 
+def check_inputs_of(theta: Parameters, X: Any) -> np.ndarray:
+    """X (n, d) of the dtype and with the columns that θ has."""
+    X = check_inputs(X)
+    same_type("theta.V", theta.V.dtype, "X", X.dtype)
+    if theta.V.shape[1] != X.shape[1]:
+        raise ValueError(
+            f"theta.V: expected shape (M, {X.shape[1]}) to fit X {X.shape}, got {theta.V.shape}"
+        )
+    return X
+
+
+def check_new_inputs(X: Any, d: int, dtype: np.dtype) -> np.ndarray:
+    """X_new (n, d) of a plan's dtype."""
+    X = check_inputs(X, "X_new")
+    same_type("X_new", X.dtype, "X", dtype)
+    if X.shape[1] != d:
+        raise ValueError(f"X_new: expected shape (n, {d}), got {X.shape}")
+    return X
+
+
 def check_parameters(net: Network, theta: Any) -> Parameters:
     """V (M, d) and W (K, M) of one dtype, as C-contiguous copies that the caller does not share."""
     if not isinstance(theta, tuple) or len(theta) != 2:

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from . import Variant
+from .variant import Variant
 
 ENTRY_POINTS = "twolayer.variants"
 

@@ -97,7 +97,7 @@ def advance(optimizer: Optimizer, plan: Plan, k: int, rows: slice | None = None)
             if not all(np.isfinite(array).all() for array in trial):
                 return math.inf
             plan.theta = trial
-            return plan.gradient(rows)[0]
+            return plan.loss(rows)
 
         plan.theta, _ = optimizer.update(gradient, State(k - 1, ()), theta, loss, value)
         return loss

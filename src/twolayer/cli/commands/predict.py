@@ -8,14 +8,13 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from ... import variants
+from ...composed.functions import predict as outputs
 from ...data import datasets, files
 from ...machine.atomic import replacing
 from ...showing import output
 from ...training.checkpoint import Model, load_model
 
 _VARIANT = "numpy"
-_ROWS = 1 << 14  # that go through the network at a time
 
 
 def predict(
@@ -52,15 +51,8 @@ def predict(
 
 
 def _outputs(model: Model, X: np.ndarray) -> np.ndarray:
-    """F (n, K), a block of rows after the other."""
-    d, K = model.theta.V.shape[1], len(model.theta.W)
+    """F (n, K)."""
+    d = model.theta.V.shape[1]
     if X.shape[1] != d:
         raise ValueError(f"data: expected {d} inputs a row, as the network has, got {X.shape[1]}")
-    block = X[:_ROWS]
-    none = {"real": np.zeros((len(block), K)), "sign": np.ones(len(block))}
-    Y = none.get(model.net.objective.targets, np.zeros(len(block), np.int64))
-    plan = variants.get(_VARIANT).plan(model.net, block, Y, model.theta)
-    F = np.empty((len(X), K), X.dtype)
-    for start in range(0, len(X), _ROWS):
-        F[start : start + _ROWS] = plan.predict(X[start : start + _ROWS])
-    return F
+    return outputs(model.net, model.theta, X, _VARIANT)

@@ -177,7 +177,7 @@ def _check_files(paths: dict[str, Path | None]) -> None:
 def _validation(plan: Plan) -> Callable[[Parameters], float]:
     def validate(theta: Parameters) -> float:
         plan.theta = theta
-        return plan.gradient()[0]
+        return plan.loss()
 
     return validate
 

@@ -13,9 +13,9 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload, register_jitable
 
-from .insides import WARP, collective
-from .products import Engine, Tile, in_steps
-from .tensor import tile_for
+from ..driver.simulated import WARP, collective
+from ..products import Engine, Tile, in_steps
+from .tf32 import tile_for
 
 __all__ = ["at_once", "in_halves", "tile_for"]
 

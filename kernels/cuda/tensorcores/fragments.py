@@ -26,7 +26,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
-from .insides import WARP, collective
+from ..driver.simulated import WARP, collective
 
 EDGE = 64  # rows of a warp's tile, and at most as many columns
 SIDE = 128  # rows of a block's tile, and at most as many columns

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any
 
-from .insides import in_simulator
+from .simulated import in_simulator
 
 Launch = Callable[..., None]  # launch() on the default stream, or launch(stream)
 

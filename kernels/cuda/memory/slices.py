@@ -11,7 +11,7 @@ import numpy as np
 from numba.extending import register_jitable
 
 from .asynchronous import copy_async_or_zero
-from .memory import copy, vector
+from .copies import copy, vector
 from .types import real_type
 
 u4, u8 = np.uint32, np.uint64

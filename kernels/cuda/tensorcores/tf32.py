@@ -19,8 +19,8 @@ from llvmlite import ir
 from numba import cuda, types
 from numba.extending import intrinsic, overload, register_jitable
 
-from .insides import WARP, collective
-from .products import Engine, Tile, nothing_left
+from ..driver.simulated import WARP, collective
+from ..products import Engine, Tile, nothing_left
 
 u4 = np.uint32
 _PAD = 8  # elements that keep the fragments' rows on different banks

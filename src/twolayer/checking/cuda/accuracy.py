@@ -7,8 +7,8 @@ import numpy as np
 from numba import cuda
 from numba.extending import register_jitable
 
-from . import elementary
-from .halves import number
+from ...kernels.cuda import elementary
+from ...kernels.cuda.memory.halves import number
 
 THREADS = 256
 _BLOCKS = 4096

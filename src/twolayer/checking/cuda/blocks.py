@@ -1,59 +1,29 @@
-"""All that depends on the insides of numba-cuda 0.30: a checking simulator, and machine code.
+"""Blocks of numba-cuda's simulator (NUMBA_ENABLE_CUDASIM=1), run so that faults show.
 
-`check_blocks` replaces how numba-cuda's simulator (NUMBA_ENABLE_CUDASIM=1) runs a block. A thread
-is a greenlet that runs until it meets a barrier. The order of threads is shuffled at every barrier,
-shared and local memory is poisoned, a barrier or warp operation that some threads miss is an error,
-and warp operations work, which the simulator lacks.
-
-`machine_code` compiles a kernel for a compute capability as a launch would, without a GPU.
+`check_blocks` replaces how the simulator runs a block. A thread is a greenlet that runs until it
+meets a barrier. The order of threads is shuffled at every barrier, shared and local memory is
+poisoned, a barrier or warp operation that some threads miss is an error, and warp operations work,
+which the simulator lacks. All this depends on the insides of numba-cuda 0.30.
 """
 
 from __future__ import annotations
 
 import contextlib
 import copy
-import os
 import random
-import re
-import subprocess
 import sys
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
-from functools import cache, lru_cache
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-WARP = 32
+from ...kernels.cuda.driver.simulated import WARP, collective
 
 
 class BarrierError(RuntimeError):
     """A barrier or a warp operation that not all threads reach."""
-
-
-def collective(scope: str, value: Any, combine: Callable[[list], list], depth: int = 2) -> Any:
-    """Wait for the threads of the warp or block; each gets its own of combine(values)."""
-    import greenlet
-
-    frame = sys._getframe(depth)
-    thread: Any = greenlet.getcurrent()
-    site = (scope, frame.f_code.co_filename, frame.f_lineno)
-    return thread.parent.switch((site, value, combine))
-
-
-@cache
-def in_simulator() -> bool:
-    """Whether numba.cuda is its simulator in this process."""
-    from numba.cuda import config
-
-    return bool(config.ENABLE_CUDASIM)
-
-
-def launch_bounds(threads: int, blocks: int = 1) -> dict[str, Any]:
-    """What `cuda.jit` is told so that `blocks` of so many threads share all registers."""
-    return {} if in_simulator() else {"launch_bounds": (threads, blocks)}
 
 
 def _poisoned(shape: Any, dtype: Any) -> np.ndarray:
@@ -231,104 +201,3 @@ def check_blocks(seed: int = 0) -> Iterator[None]:
         kernel.FakeCUDAKernel.__getitem__ = configure
         if local is None:
             del cuda.local
-
-
-class MachineCode(NamedTuple):
-    """A kernel's machine code: resources, and the operations in order with their addresses."""
-
-    registers: int
-    stack: int  # bytes
-    shared: int  # bytes
-    lines: list[tuple[int, str, str]]  # address, operation, operands
-
-    @property
-    def operations(self) -> list[str]:
-        """The names of all instructions."""
-        return [operation for _, operation, _ in self.lines]
-
-    def count(self, *prefixes: str) -> int:
-        """How many instructions begin with one of the prefixes."""
-        return sum(operation.startswith(prefixes) for operation in self.operations)
-
-    def inner_loop(self, prefix: str) -> list[str]:
-        """As `innermost`, of the loops that read shared memory: σ multiplies and adds as well."""
-        return self.innermost(prefix, "LDS")
-
-    def innermost(self, prefix: str, reads: str = "") -> list[str]:
-        """The operations of the shortest loop around most of those that begin with `prefix`.
-
-        Only loops with an operation that begins with `reads` count.
-        """
-        loops = []
-        for address, operation, operands in self.lines:
-            target = re.search(r"0x([0-9a-f]+)", operands) if operation == "BRA" else None
-            if target and int(target[1], 16) < address:
-                start = int(target[1], 16)
-                loop = [op for at, op, _ in self.lines if start <= at <= address]
-                if any(op.startswith(reads) for op in loop):
-                    loops.append(loop)
-        if not loops:
-            return []
-        most = max(sum(op.startswith(prefix) for op in loop) for loop in loops)
-        full = [x for x in loops if sum(op.startswith(prefix) for op in x) >= 0.9 * most]
-        return min(full, key=len)
-
-
-def machine_code(kernel: Any, arguments: tuple, capability: tuple = (9, 0)) -> MachineCode:
-    """Compile a kernel's signature for a compute capability, and disassemble it."""
-    cubin = build(kernel, arguments, capability)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "kernel.cubin"
-        path.write_bytes(cubin)
-        listing = _disassemble(path)
-    usage = re.findall(r"(REG|STACK|SHARED):(\d+)", listing)
-    found = {name: int(number) for name, number in usage}
-    pattern = r"^\s+/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P[T\d]+ )?([A-Z0-9_.]+)([^;]*);"
-    lines = [(int(a, 16), op, rest) for a, op, rest in re.findall(pattern, listing, re.M)]
-    return MachineCode(found["REG"], found["STACK"], found.get("SHARED", 0), lines)
-
-
-def build(kernel: Any, arguments: tuple, capability: tuple = (9, 0)) -> bytes:
-    """The cubin of a kernel for argument types, linked as a launch links it; needs no driver."""
-    return _library(kernel, arguments).get_cubin(cc=capability).code
-
-
-@lru_cache(maxsize=4)
-def _library(kernel: Any, arguments: tuple) -> Any:
-    """A kernel before it is linked for a device; most of the time of a build goes here."""
-    from numba import types
-    from numba.cuda import compiler, dispatcher
-
-    class Device:
-        compute_capability = (9, 0)
-
-    before = dispatcher.get_current_device
-    dispatcher.get_current_device = lambda: Device  # device functions ask for it
-    try:
-        library, _ = compiler._compile_pyfunc_with_fixup(
-            kernel.py_func,
-            types.void(*arguments),
-            device=False,
-            abi="numba",
-            cc=Device.compute_capability,
-            fastmath=kernel.targetoptions.get("fastmath", False),
-            launch_bounds=kernel.targetoptions.get("launch_bounds"),
-            lto=False,
-        )
-    finally:
-        dispatcher.get_current_device = before
-    library._lto = True
-    library._max_registers = None
-    return library
-
-
-def _disassemble(path: Path) -> str:
-    import nvidia
-
-    folders = [str(Path(root) / "cu13" / "bin") for root in nvidia.__path__]
-    search = os.pathsep.join([*folders, os.environ.get("PATH", "")])
-    command = ["cuobjdump", "-res-usage", "-sass", str(path)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=True, env=os.environ | {"PATH": search}
-    )
-    return done.stdout

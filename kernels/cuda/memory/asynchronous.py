@@ -11,7 +11,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
-from .memory import BYTES
+from .copies import BYTES
 
 _SHARED = 3  # the address space
 _INLINE = {"forceinline": True}

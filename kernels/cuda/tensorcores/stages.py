@@ -7,7 +7,7 @@ block's swizzle, 64 neighbouring bytes of each row. Across, 32 rows of a block, 
 import numpy as np
 from numba.extending import register_jitable
 
-from .asynchronous import copy_async
+from ..memory.asynchronous import copy_async
 from .fragments import PLANE, SIDE
 
 BLOCK = 8192  # uint32 of a packed block, 128 × 64 and two planes

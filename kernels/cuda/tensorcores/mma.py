@@ -16,12 +16,12 @@ import numpy as np
 from numba import cuda
 from numba.extending import register_jitable
 
-from ..formulas.activations import Activation
-from . import elementary  # noqa: F401  (σ by the GPU's own instructions)
-from .asynchronous import commit, wait
+from ...formulas.activations import Activation
+from .. import elementary  # noqa: F401  (σ by the GPU's own instructions)
+from ..driver.simulated import launch_bounds
+from ..memory.asynchronous import commit, wait
+from ..memory.copies import copy
 from .fragments import DEPTH, EDGE, PLANE, SIDE, STAGE, warp_tile
-from .insides import launch_bounds
-from .memory import copy
 from .stages import BLOCK, geometry
 
 THREADS = 128

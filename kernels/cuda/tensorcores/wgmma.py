@@ -15,12 +15,13 @@ import numpy as np
 from numba import cuda, types
 from numba.extending import register_jitable
 
-from ..formulas.activations import Activation
-from . import elementary, hopper  # noqa: F401  (σ by the GPU's own instructions)
+from ...formulas.activations import Activation
+from .. import elementary  # noqa: F401  (σ by the GPU's own instructions)
+from ..driver.simulated import WARP, launch_bounds
+from ..memory.copies import copy
+from ..memory.pairs import get_pair, put_pair
+from . import hopper
 from .hopper import RESULTS, WARPGROUP, Layout
-from .insides import WARP, launch_bounds
-from .memory import copy
-from .pairs import get_pair, put_pair
 from .ring import (
     ACROSS,
     ALONG,

@@ -12,9 +12,9 @@ import numpy as np
 from numba import cuda
 from numba.extending import register_jitable
 
+from ..driver.simulated import WARP
 from . import hopper
 from .hopper import RESULTS, WARPGROUP, Layout
-from .insides import WARP
 
 u4, f4 = np.uint32, np.float32
 STAGES = 3

@@ -19,9 +19,9 @@ import numpy as np
 from numba import cuda
 from numba.extending import register_jitable
 
+from ..driver.simulated import WARP
+from .copies import copy
 from .halves import LEAST, NOTHING, bits, exponent, i4, power, scaled, split, u4
-from .insides import WARP
-from .memory import copy
 
 ROWS, COLUMNS, WORDS = 128, 64, 8192  # of a block, both its planes
 PLANE = WORDS // 2

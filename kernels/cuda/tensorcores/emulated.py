@@ -1,4 +1,4 @@
-"""What `hopper`'s operations do under the checker of `insides`.
+"""What `hopper`'s operations do under `check_blocks`.
 
 Everything that goes on by itself is as late as it may be: a bulk copy lands when somebody waits for
 it, and a product reads its factors when it is waited for. Until then the targets hold NaN.
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .insides import collective
+from ..driver.simulated import collective
 
 _SIZE = 0x3FFFFFFF  # bits of a barrier: arrivals 16, arrivals to come 16, bytes to come 30, parity
 _flying: dict[tuple[int, int], list[Callable[[], int]]] = {}

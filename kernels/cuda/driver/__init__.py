@@ -1,0 +1,1 @@
+"""What stands between kernels and whatever runs them: a GPU's driver, or a simulator."""

@@ -1,0 +1,1 @@
+"""Copies between a GPU's memories, and the forms in which numbers lie there."""

@@ -1,0 +1,1 @@
+"""Products on tensor cores: TF32, float64, and float32 as two float16."""

@@ -22,6 +22,10 @@ from ..machine.threads import numba_threads
 from ..network import Shape
 
 _DESCEND = UPDATES["descend"]
+_LATER = {
+    "values": lambda net, dtype: blocks.values(net.sigma, dtype),
+    "links": lambda net, dtype: blocks.links(net.objective, dtype),
+}
 
 
 class NumbaFused(Engine):
@@ -46,11 +50,11 @@ class NumbaFused(Engine):
         """Make the records of the chunks, for the buffers and the code there are."""
         self._records = chunks.records(self.shape, self._cut, self._code, self._buffers)
 
-    def _need(self, **code: int) -> None:
+    def _need(self, *names: str) -> None:
         """Have code at hand that epochs do without."""
-        self._code.update(code)
-        for name, address in code.items():
-            self._records[name] = address
+        for name in names:
+            if name not in self._code:
+                self._code[name] = self._records[name] = _LATER[name](self.net, self.dtype)
 
     def _call(self, kernel: Callable[[bool], Any], rows: int, *arguments: Any) -> Any:
         """Call a kernel in as many chunks as so many rows are worth."""
@@ -77,14 +81,11 @@ class NumbaFused(Engine):
         return super().update(X, Y, weights, update, scalars)
 
     def loss(self, X: np.ndarray, Y: np.ndarray, theta: np.ndarray, gradient: Any) -> float:
-        self._need(values=blocks.values(self.net.sigma, self.dtype))
+        self._need("values")
         return self._call(fused.loss, len(X), X, Y, theta)
 
     def forward(self, X: np.ndarray, theta: np.ndarray, F: np.ndarray) -> None:
-        self._need(
-            values=blocks.values(self.net.sigma, self.dtype),
-            links=blocks.links(self.net.objective, self.dtype),
-        )
+        self._need("values", "links")
         self._call(fused.predict, len(X), X, F, theta)
 
 

@@ -1,13 +1,17 @@
 """Panels, weights in panels, and the buffers of a chunk: what is written is read, and no more."""
 
+from inspect import signature
+
 import numpy as np
 import pytest
 
 import twolayer as tl
 from twolayer.checking import cases
 from twolayer.engines.blocking import blocking
+from twolayer.interface.weights import Weights
 from twolayer.kernels.cpu import chunks, panels
 from twolayer.kernels.cpu.panels import panel_size
+from twolayer.kernels.formulas.updates import UPDATES
 from twolayer.network import DTYPES
 
 COLUMNS = [1, 3, 4, 5, 7, 8, 9, 16, 17, 31]
@@ -74,13 +78,17 @@ def test_what_was_made_of_the_padding_becomes_0_again(columns):
 SHAPES = [(1, 1, 1, 1), (50, 16, 32, 1), (131, 37, 33, 40), (700, 40, 65, 3)]
 
 
+def plan_of(shape, dtype, threads=1):
+    case = cases.problem(tl.Network("sigmoid", "squared"), tl.Shape(*shape), dtype)
+    return tl.variants.get("numba-fused").plan(*case[1:], threads)
+
+
 @pytest.mark.compiled
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_block_fills_its_buffers(shape, dtype):
     """What is past them is found by guard pages (test_memory_guards)."""
-    case = cases.problem(tl.Network("sigmoid", "squared"), tl.Shape(*shape), dtype)
-    plan = tl.variants.get("numba-fused").plan(*case[1:], threads=1)
+    plan = plan_of(shape, dtype)
     sizes = chunks.buffers(plan.shape, blocking(plan.shape, plan.dtype.itemsize, 1))
     buffers = plan.engine._buffers
     assert buffers.keys() == sizes.keys()
@@ -110,3 +118,59 @@ def test_the_workspace_is_what_is_allocated(shape, threads):
     rounded_up = 128 * sum(map(len, plan.engine._buffers.values()))
     declared = variant.workspace(plan.shape, 4, threads)
     assert declared <= sum(array.nbytes for array in arrays) <= declared + rounded_up
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("shape", SHAPES)
+def test_updates_leave_the_padding_at_0_and_both_forms_of_w_alike(shape):
+    """Adam with ε = 0 makes NaN of the padding."""
+    plan = plan_of(shape, "float64")
+    weights, zeros = plan.weights, tl.Parameters(*(0 * w for w in plan.theta))
+    plan.slots = [zeros, zeros]
+    for update, scalars in (
+        (UPDATES["adam"], (0.01, 0.9, 0.1, 0.99, 0.01, 0.5, 0.0, 1.0)),
+        (UPDATES["descend"], (0.01,)),
+    ):
+        plan.update(update, scalars)
+        plan.slots = []
+        repacked = weights.room()
+        weights.put(plan.theta, repacked)
+        assert np.isfinite(repacked).all()
+        assert (weights.theta == repacked).all()
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("name", UPDATES)
+def test_updates_in_panels_are_those_of_arrays(name):
+    """On both sides of a second thread and of a second block."""
+    update = UPDATES[name]
+    shape = (1100, 20, 35, 6)
+    count = len(signature(update.formula).parameters) - 2 - update.slots
+    scalars = (0.01, 0.9, 0.1, 0.99, 0.01, 0.5, 1e-3, 1.0)[:count]
+    plan = plan_of(shape, "float64")
+    plain = Weights(plan.shape, plan.dtype)
+    plain.put(plan.theta, plain.theta)
+    slots = [tl.Parameters(*(abs(w) for w in plan.theta))] * update.slots
+    plan.slots, plain.slots = slots, tuple(tl.Parameters(*(w.copy() for w in s)) for s in slots)
+    for rows in (slice(0, 64), slice(700, 701), None, slice(5, 1000)):
+        loss, gradient = plan.gradient(rows)
+        assert plan.update(update, scalars, rows) == loss
+        plain.put(gradient, plain.gradient)
+        plain.apply(update, scalars)
+        found, expected = (plan.theta, *plan.slots), (plain.theta, *plain.slots)
+        for arrays, others in zip(found, expected, strict=True):
+            for one, other in zip(arrays, others, strict=True):
+                np.testing.assert_allclose(one, other, rtol=1e-13, atol=1e-15)
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_loss_alone_is_the_loss_and_writes_no_gradient(shape):
+    plan = plan_of(shape, "float32")
+    for rows in (None, slice(0, 1), slice(shape[0] // 2, shape[0])):
+        expected, _ = plan.gradient(rows)
+        plan.weights.gradient.fill(np.nan)
+        theta = plan.weights.theta.copy()
+        assert plan.loss(rows) == expected
+        assert np.isnan(plan.weights.gradient).all()
+        assert (plan.weights.theta == theta).all()

@@ -142,7 +142,7 @@ MUTANTS = {
     "offset of a panel of Z dropped": ("fused", "z, first = panel(Z, p)", "z, first = panel(Z, 0)"),
     "two chunks added up": ("fused", "range(1, chunks)", "range(1, min(2, chunks))"),
     "losses of two chunks added up": (
-        "fused", "for c in range(chunks)", "for c in range(min(2, chunks))",
+        "records", "for c in range(chunks)", "for c in range(min(2, chunks))",
     ),
     "an update one element short": (
         "fused", "(c + 1) * size // parts", "(c + 1) * size // parts - 1",
@@ -157,8 +157,8 @@ MUTANTS = {
     "the other form of W not brought up to date": (
         "fused", "        transpose(weights.W, weights.Wt)", "        pass",
     ),
-    "blocks one row short": (
-        "blas", "min(start + block, bounds[c + 1])", "min(start + block, bounds[c + 1] - (c > 0))",
+    "chunks for blas one row short": (
+        "blas", "(c + 1) * n // chunks", "(c + 1) * n // chunks - (chunks > 1)",
     ),
     "two chunks of loops added up": ("loops", "range(1, chunks)", "range(1, min(2, chunks))"),
 }  # fmt: skip
@@ -169,7 +169,7 @@ import inspect, json, sys
 import twolayer as tl
 from twolayer.checking import cases, verify
 from twolayer.engines import blocking
-from twolayer.kernels.cpu import blas, fused, loops, simd
+from twolayer.kernels.cpu import blas, fused, loops, records, simd
 from twolayer.variants import numba_blas, numba_fused
 
 sys.path.insert(0, sys.argv[1])
@@ -187,7 +187,11 @@ def found(name):
     results = (str(one) for one in verify.exact(variant, "float64", 1) if not one.agrees)
     return next(results, "")
 
-modules = {"simd": simd, "fused": fused, "blas": blas, "loops": loops}
+VARIANTS = {
+    "simd": "numba-fused", "records": "numba-fused", "fused": "numba-fused",
+    "blas": "numba-blas", "loops": "numba-parallel",
+}
+modules = {"simd": simd, "records": records, "fused": fused, "blas": blas, "loops": loops}
 sources = {name: inspect.getsource(module) for name, module in modules.items()}
 results = {}
 def run(name, source):
@@ -196,10 +200,11 @@ def run(name, source):
 for mutant, (name, old, new) in MUTANTS.items():
     assert old in sources[name], mutant
     run(name, sources[name].replace(old, new))
-    if name == "simd":
-        run("fused", sources["fused"])  # takes the names of the other anew
-    loops._LEAST_ROWS, blas.reduce_chunks = 4, loops.reduce_chunks
-    results[mutant] = found("numba-fused" if name in ("simd", "fused") else "numba-blas")
+    if name in ("simd", "records"):
+        run("fused", sources["fused"])  # takes the names of the others anew
+    loops._LEAST_ROWS = 4
+    loops.chunk_count = lambda n, threads: max(1, min(7, n // 4))
+    results[mutant] = found(VARIANTS[name])
     run(name, sources[name])
     run("fused", sources["fused"])
 print(json.dumps(results))

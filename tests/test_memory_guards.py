@@ -21,7 +21,7 @@ import ctypes, mmap, sys
 import numpy as np
 import twolayer as tl
 from twolayer.checking import cases
-from twolayer.kernels.cpu import chunks
+from twolayer.kernels.cpu import blas, chunks
 
 libc = ctypes.CDLL(None, use_errno=True)
 kept = []
@@ -77,7 +77,9 @@ for name in names:
                 held = [guarded(a, at_end) for a in ([arrays] if alone else arrays)]
                 setattr(weights, part, held[0] if alone else tl.Parameters(*held))
             if hasattr(engine, "_bind"):  # buffers of exactly the sizes that they must have
-                sizes = chunks.buffers(engine.shape, engine._cut)
+                cut = engine._cut
+                sizes = chunks.buffers(engine.shape, cut) if name == "numba-fused" else \\
+                    blas.buffers(engine.shape, *cut)
                 engine._buffers = {
                     name: guarded(np.full(size, np.nan, dtype), at_end)
                     for name, size in sizes.items()

@@ -1,6 +1,7 @@
 """Panels, weights in panels, and the buffers of a chunk: what is written is read, and no more."""
 
 from inspect import signature
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from twolayer.interface.weights import Weights
 from twolayer.kernels.cpu import chunks, panels
 from twolayer.kernels.cpu.panels import panel_size
 from twolayer.kernels.formulas.updates import UPDATES
+from twolayer.machine.buffers import together
 from twolayer.network import DTYPES
 
 COLUMNS = [1, 3, 4, 5, 7, 8, 9, 16, 17, 31]
@@ -174,3 +176,21 @@ def test_a_loss_alone_is_the_loss_and_writes_no_gradient(shape):
         assert plan.loss(rows) == expected
         assert np.isnan(plan.weights.gradient).all()
         assert (plan.weights.theta == theta).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_buffers_of_a_chunk_lie_together_and_share_no_line(dtype):
+    dtype = np.dtype(dtype)
+    sizes = {"a": (3, 5), "b": (3, 0), "c": (3, 64), "of two": (2, 7), "d": (3, 33)}
+    arrays = together(sizes, dtype)
+    assert {name: array.shape for name, array in arrays.items() if name != "of two"} == {
+        name: size for name, size in sizes.items() if name != "of two"
+    }
+    assert len(arrays["of two"]) == 2
+    lines = [
+        (row.ctypes.data // 128, (row.ctypes.data + row.nbytes - 1) // 128)
+        for c in range(3)
+        for row in (array[c] for array in arrays.values() if len(array) == 3 and array.size)
+    ]
+    assert all(array.ctypes.data % 128 == 0 for array in arrays.values())
+    assert all(end < start for (_, end), (start, _) in pairwise(lines))

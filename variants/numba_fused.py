@@ -11,50 +11,31 @@ from typing import Any
 import numpy as np
 
 from ..engines.blocking import blocking, decisions
+from ..engines.chunked import ChunkedEngine
 from ..engines.packed import PackedWeights
-from ..interface import Engine, Problem, Variant
+from ..interface import Problem, Variant
 from ..interface.corners import both_sides
 from ..interface.weights import Weights
-from ..kernels.cpu import blocks, chunks, fused, simd
+from ..kernels.cpu import chunks, fused, simd
 from ..kernels.formulas.updates import UPDATES, Update
-from ..machine.buffers import per_chunk
 from ..machine.threads import numba_threads
 from ..network import Shape
 
 _DESCEND = UPDATES["descend"]
-_LATER = {
-    "values": lambda net, dtype: blocks.values(net.sigma, dtype),
-    "links": lambda net, dtype: blocks.links(net.objective, dtype),
-}
 
 
-class NumbaFused(Engine):
+class NumbaFused(ChunkedEngine):
     """One compiled call an epoch; nothing is allocated in it."""
+
+    record = chunks.CHUNK
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
         self._cut = cut = blocking(self.shape, self.dtype.itemsize, self.threads)
         self.decisions = decisions(self.shape, cut)
-        self._buffers = {
-            name: per_chunk(*size, self.dtype)
-            for name, size in chunks.buffers(self.shape, cut).items()
-        }
-        self._code = {
-            **simd.addresses(self.dtype)._asdict(),
-            "features": blocks.features(self.net.sigma, self.dtype),
-            "losses": blocks.losses(self.net.objective, self.dtype),
-        }
-        self._bind()
-
-    def _bind(self) -> None:
-        """Make the records of the chunks, for the buffers and the code there are."""
-        self._records = chunks.records(self.shape, self._cut, self._code, self._buffers)
-
-    def _need(self, *names: str) -> None:
-        """Have code at hand that epochs do without."""
-        for name in names:
-            if name not in self._code:
-                self._code[name] = self._records[name] = _LATER[name](self.net, self.dtype)
+        code = simd.addresses(self.dtype)
+        numbers = self.shape._asdict() | cut._asdict() | code._asdict()
+        self._allocate(cut.chunks, chunks.buffers(self.shape, cut), numbers)
 
     def _call(self, kernel: Callable[[bool], Any], rows: int, *arguments: Any) -> Any:
         """Call a kernel in as many chunks as so many rows are worth."""
@@ -81,11 +62,12 @@ class NumbaFused(Engine):
         return super().update(X, Y, weights, update, scalars)
 
     def loss(self, X: np.ndarray, Y: np.ndarray, theta: np.ndarray, gradient: Any) -> float:
-        self._need("values")
+        self._need_values()
         return self._call(fused.loss, len(X), X, Y, theta)
 
     def forward(self, X: np.ndarray, theta: np.ndarray, F: np.ndarray) -> None:
-        self._need("values", "links")
+        self._need_values()
+        self._need_links()
         self._call(fused.predict, len(X), X, F, theta)
 
 

@@ -1,25 +1,18 @@
-"""What a chunk of the samples works with: sizes, code and buffers, all in one record.
-
-A call of an epoch takes the records of its chunks, for to take apart one array costs a tenth of a
-microsecond. Compiled code reads them once a chunk, into tuples with names.
-"""
+"""What a chunk of the samples works with in panels: its record, and the names of what is in it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
 from numba.extending import register_jitable
 
 from .panels import Panels, after, panel_size
+from .records import record_type
 
 _SIZES = ("d", "M", "K", "lanes", "rows", "depth", "step", "by_dots", "alone")
 _CODE = ("product", "scaled", "dots", "spread", "features", "values", "losses", "links")
 _BUFFERS = ("X", "Z", "S", "U_panels", "U", "Y", "sums", "gradient")
-CHUNK = np.dtype(
-    [*((name, np.int64) for name in (*_SIZES, *_CODE, *_BUFFERS)), ("loss", np.float64)]
-)
+CHUNK = record_type((*_SIZES, *_CODE, *_BUFFERS))
 
 
 class Code(NamedTuple):
@@ -90,18 +83,6 @@ def weights_size(shape: Any, cut: Any) -> int:
     _, d, M, K = shape
     turned = 0 if cut.by_dots else panel_size(M, K, cut.lanes)
     return panel_size(d + K, M, cut.lanes) + turned
-
-
-def records(shape: Any, cut: Any, code: Mapping[str, int], arrays: Mapping[str, Any]) -> np.ndarray:
-    """The records (chunks,) for a shape cut so, with arrays (chunks, elements) for buffers."""
-    made = np.zeros(cut.chunks, CHUNK)
-    for values in (shape._asdict(), cut._asdict(), code):
-        for name in values.keys() & {*_SIZES, *_CODE}:
-            made[name] = values[name]
-    for name, array in arrays.items():
-        of_chunks = made[name][cut.chunks - len(array) :]
-        of_chunks[:] = array.ctypes.data + array.strides[0] * np.arange(len(array))
-    return made
 
 
 @register_jitable

@@ -22,6 +22,7 @@ from ..formulas.elementary import like
 from .blocks import apply, evaluate, turn
 from .chunks import code_of, cut_of, room_of, weights_at, weights_size_of
 from .panels import Panels, clear, from_row, panel, panel_count, transpose, view
+from .records import add, mean_loss, multiply
 from .simd import Operand, as_it_lies, as_spread, dots, from_column, product, spread, turned
 
 
@@ -164,13 +165,10 @@ def chunk_outputs(code, X, F, theta, room, cut):
 @register_jitable
 def add_up(records, gradient, first, last, chunks, scale):
     """Elements first to last of the gradient: the sum over the chunks, times scale."""
-    mine = gradient[first:last]  # indices into it are never negative, so that loops run in vectors
+    total = gradient[first:last]
     for c in range(1, chunks):
-        other = array_at(gradient[0], records[c]["gradient"], last)[first:]
-        for i in range(len(mine)):
-            mine[i] += other[i]
-    for i in range(len(mine)):
-        mine[i] *= scale
+        add(total, array_at(gradient[0], records[c]["gradient"], last)[first:])
+    multiply(total, scale)
 
 
 @register_jitable
@@ -178,15 +176,6 @@ def descend(theta, gradient, mu):
     """θ −= μ ∇L."""
     for i in range(len(theta)):
         theta[i] -= mu * gradient[i]
-
-
-@register_jitable
-def mean_loss(records, chunks, n):
-    """L from the sums of the chunks, in the order of their numbers."""
-    total = 0.0
-    for c in range(chunks):
-        total += records[c]["loss"]
-    return total / n
 
 
 def _epoch(records, X, Y, theta, gradient, mu, update, chunks):

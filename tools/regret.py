@@ -34,8 +34,9 @@ from twolayer.kernels.formulas.losses import LOSSES
 from twolayer.measuring import timing
 from twolayer.measuring.race import Result, Workload, race
 from twolayer.measuring.roofline import Roofline
-from twolayer.showing.output import duration, write_text
+from twolayer.showing.output import write_text
 from twolayer.showing.tables import between_markers, describe_machine
+from twolayer.showing.units import duration
 
 MARKER = "regret"
 LIMIT = 2.0  # seconds an epoch
@@ -61,9 +62,7 @@ def workloads(shapes: int) -> Iterator[Workload]:
             for low, high in ((10, 1e6), (1, 4096), (1, 4096), (1, 1000))
         ]
         net = tl.Network(activations[made % 9], losses[made // 2 % 4])
-        if net.objective.targets == "sign":
-            sizes[3] = 1
-        shape = tl.Shape(*sizes)
+        shape = net.with_outputs(tl.Shape(*sizes))
         dtype = ("float32", "float64")[made % 2]
         size = np.dtype(dtype).itemsize
         if (

@@ -19,7 +19,7 @@ from numba.extending import intrinsic, overload, register_jitable
 from ..compiler.address import address_of, array_at, call_address, call_interpreted
 from ..compiler.jit import SUMS, jit
 from ..formulas.activations import Activation
-from ..formulas.losses import Loss
+from ..formulas.losses import Forms
 
 
 @cache
@@ -51,7 +51,7 @@ def _values(activation: Activation) -> Any:
 
 
 @cache
-def _losses(loss: Loss) -> Any:
+def _losses(loss: Forms) -> Any:
     loss_columns = loss.loss_columns
 
     @jit("blocks", fastmath=SUMS)
@@ -64,7 +64,7 @@ def _losses(loss: Loss) -> Any:
 
 
 @cache
-def _links(loss: Loss) -> Any:
+def _links(loss: Forms) -> Any:
     link_columns = loss.link_columns
 
     @jit("blocks", fastmath=SUMS)
@@ -86,12 +86,12 @@ def values(activation: Activation, dtype: np.dtype) -> int:
     return _address(_values(activation), dtype, 3)
 
 
-def losses(loss: Loss, dtype: np.dtype) -> int:
+def losses(loss: Forms, dtype: np.dtype) -> int:
     """The address of ℓ's pass: `evaluate(losses, …)` returns Σ ℓ and turns U into Δ."""
     return _address(_losses(loss), dtype, 5)
 
 
-def links(loss: Loss, dtype: np.dtype) -> int:
+def links(loss: Forms, dtype: np.dtype) -> int:
     """The address of h's pass: `evaluate(links, …)` turns U into F and returns 0."""
     return _address(_links(loss), dtype, 5)
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import secrets
-import sys
 from typing import Annotated
 
 import typer
-from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from ... import activations, losses
 from ...checking import cases
 from ...checking.promises import SHAPES, promises
 from ...checking.verify import Agreement, agreement, corners, exact
 from ...interface import Variant, check_threads
-from ...kernels.formulas.activations import ACTIVATIONS
-from ...kernels.formulas.losses import LOSSES
 from ...network import DTYPES, Network, Shape, float_type
+from ...progress import Bar
 from ...showing import output
 from .. import codes
 from ..options import (
@@ -30,8 +28,6 @@ from ..options import (
     select_variants,
     split,
 )
-
-_MADE_FOR_OTHERS = "made for other problems than these"
 
 Some = Annotated[str | None, typer.Option(help="Names with commas between; all by default.")]
 
@@ -69,8 +65,8 @@ def verify(
     chosen = select_variants(variants, variant_file, device, scheduler is not None)
     networks = [
         Network(a, b)
-        for a in (split(activation) if activation else ACTIVATIONS)
-        for b in (split(loss) if loss else LOSSES)
+        for a in (split(activation) if activation else activations.names())
+        for b in (split(loss) if loss else losses.names())
     ]
     dtypes = [float_type("dtype", name).name for name in (split(dtype) if dtype else DTYPES)]
     size = _shape(shape) if shape else None
@@ -84,12 +80,12 @@ def verify(
     connect(scheduler, chosen)
     runnable = [variant for variant in chosen if variant.unavailable() is None]
     results: dict[str, list[Agreement]] = {variant.name: [] for variant in runnable}
-    columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=output.stderr(), disable=not sys.stderr.isatty()) as progress:
+    refused: dict[str, str] = {}
+    with Bar() as bar:
         promised = [] if size else networks if thorough else _one_a_loss(networks)
         integers = [] if size else [net for net in networks if net in cases.EXACT]
         units = (len(networks) + len(promised) + bool(integers)) * len(dtypes) * len(runnable)
-        task = progress.add_task("verifying", total=units)
+        bar.show("verifying", 0, units)
         for net in networks:
             for name in dtypes:
                 problems = (
@@ -97,17 +93,16 @@ def verify(
                 )
                 problems += [cases.problem(net, shape, name, seed or 0) for shape in drawn]
                 for variant in runnable:
-                    found = [
-                        agreement(variant, case, threads)
-                        for case in problems
-                        if not variant.refuses(case.shape, case.X.dtype)
-                    ]
-                    results[variant.name] += found
-                    progress.advance(task)
+                    for case in problems:
+                        if reason := variant.refusal(net, case.shape, case.X.dtype):
+                            refused[variant.name] = reason
+                        else:
+                            results[variant.name].append(agreement(variant, case, threads))
+                    bar.add(variant.name, 1)
         for name in dtypes if integers else ():
             for variant in runnable:
                 results[variant.name] += exact(variant, name, threads, integers)
-                progress.advance(task)
+                bar.add(variant.name, 1)
         for net in promised:
             for name in dtypes:
                 for variant in runnable:
@@ -118,8 +113,8 @@ def verify(
                     results[variant.name] += promises(
                         variant, net, name, threads, drawn[1:], seed or 0
                     )
-                    progress.advance(task)
-    _report(chosen, results)
+                    bar.add(variant.name, 1)
+    _report(chosen, results, refused)
     if json is not None:
         output.write_json(json, {"results": [_record(r) for rs in results.values() for r in rs]})
     verified = [result for found in results.values() for result in found]
@@ -146,7 +141,9 @@ def _shape(text: str) -> Shape:
     return Shape(*numbers)
 
 
-def _report(chosen: list[Variant], results: dict[str, list[Agreement]]) -> None:
+def _report(
+    chosen: list[Variant], results: dict[str, list[Agreement]], refused: dict[str, str]
+) -> None:
     table = Table("variant", "cases", "largest error", "where", box=None, pad_edge=False)
     wrong = []
     for variant in chosen:
@@ -156,7 +153,7 @@ def _report(chosen: list[Variant], results: dict[str, list[Agreement]]) -> None:
                 variant.name,
                 "",
                 "",
-                f"skipped: {variant.unavailable() or _MADE_FOR_OTHERS}",
+                f"skipped: {variant.unavailable() or refused[variant.name]}",
                 style="dim",
             )
             continue

@@ -23,7 +23,9 @@ def numbers(dtype, seed):
 
 
 def weights_of(variant, dtype):
-    return variant.make(Problem(tl.Network(), SHAPE, np.dtype(dtype), 1)).weights()
+    """Weights, and the engine, in whose buffers they may be."""
+    engine = variant.make(Problem(tl.Network(), SHAPE, np.dtype(dtype), 1))
+    return engine.weights(), engine
 
 
 def same(one, other):
@@ -40,7 +42,7 @@ def local(variant):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_what_is_put_is_got_as_a_copy(local, dtype):
-    weights = weights_of(local, dtype)
+    weights, _engine = weights_of(local, dtype)
     arrays = (weights.theta, weights.gradient, weights.room(), weights.room())
     values = [numbers(dtype, seed) for seed in range(len(arrays))]
     for array, value in zip(arrays, values, strict=True):
@@ -57,7 +59,7 @@ def test_what_is_put_is_got_as_a_copy(local, dtype):
 @pytest.mark.parametrize("name", UPDATES)
 def test_an_update_is_its_formula(local, name, dtype):
     update = UPDATES[name]
-    weights = weights_of(local, dtype)
+    weights, _engine = weights_of(local, dtype)
     theta, gradient, *slots = (numbers(dtype, seed) for seed in range(2 + update.slots))
     weights.put(theta, weights.theta)
     weights.put(gradient, weights.gradient)

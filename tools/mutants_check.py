@@ -20,13 +20,14 @@ import numpy as np
 import twolayer as tl
 from twolayer import interface
 from twolayer.checking import bounds, cases
-from twolayer.kernels.cpu import fused, loops
+from twolayer.engines import blocking
+from twolayer.kernels.cpu import loops
 from twolayer.kernels.cpu.simd import HEIGHT
 from twolayer.kernels.formulas import elementary
 from twolayer.kernels.formulas.activations import ACTIVATIONS
 from twolayer.kernels.formulas.losses import LOSSES
 from twolayer.kernels.formulas.updates import UPDATES
-from twolayer.variants import numba_blas, numba_fused, numpy
+from twolayer.variants import numba_blas, numpy
 
 STEPS, THREADS = 3, 4
 SHAPES = {
@@ -164,9 +165,9 @@ CUTS = [(5, 8, True), (13, 4, False), (24, 16, True)]  # rows of a block, lanes,
 def ways() -> list[Any]:
     """As the variants decide themselves, then into small blocks, parts and chunks in three ways."""
     places = [
-        (numba_blas, "block_rows"), (numba_fused, "block_rows"), (numba_fused, "product_depth"),
-        (numba_fused, "lane_count"), (numba_fused, "spread_step"), (numba_fused, "_SMALL"),
-        (loops, "_LEAST_ROWS"), (fused, "_SMALL"), (numpy.NumpyBatch, "block"),
+        (numba_blas, "block_rows"), (blocking, "block_rows"), (blocking, "product_depth"),
+        (blocking, "lane_count"), (blocking, "spread_step"), (blocking, "_FEW"),
+        (loops, "_LEAST_ROWS"), (blocking, "_SMALL"), (numpy.NumpyBatch, "block"),
     ]  # fmt: skip
     found = [[(place, name, getattr(place, name)) for place, name in places]]
     for number, (block, lanes, spread) in enumerate(CUTS):

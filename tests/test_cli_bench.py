@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 
 import twolayer as tl
 from twolayer.cli import app
-from twolayer.cli import workloads as work
 from twolayer.machine.store import Store
 from twolayer.measuring import race, roofline, timing
+from twolayer.measuring import workloads as work
 
 WRONG = """
 import twolayer as tl

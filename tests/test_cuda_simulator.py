@@ -334,8 +334,8 @@ def test_the_parts_of_the_check_for_a_gpu_run(monkeypatch):
     monkeypatch.setattr("twolayer.checking.verify.STEPS", 1)
     monkeypatch.setattr("twolayer.measuring.device_clock._MOST_PLANS", 1)
     monkeypatch.setattr("twolayer.measuring.device_clock.WARM_UP", 0.0)
-    monkeypatch.setattr(gpu_parts.bench.record, "__defaults__", (2, 0.0))
-    monkeypatch.setattr(gpu_parts.bench, "SHAPES", (tl.Shape(9, 3, 4, 1),))
+    monkeypatch.setattr(gpu_parts.device_clock.record, "__defaults__", (2, 0.0))
+    monkeypatch.setattr(gpu_parts.device_clock, "SHAPES", (tl.Shape(9, 3, 4, 1),))
     found = dict(gpu_parts.race("cuda-fused"))
     tuned, *raced = found
     assert tuned == "tuning float32 n=9 d=3 M=4 K=1"

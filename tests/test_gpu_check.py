@@ -11,9 +11,9 @@ import pytest
 
 import twolayer as tl
 from twolayer.checking import cases
-from twolayer.cli.commands.gpu import SHAPES
-from twolayer.cli.commands.gpu import record as measured
 from twolayer.kernels.formulas.activations import ACTIVATIONS
+from twolayer.measuring.device_clock import SHAPES
+from twolayer.measuring.device_clock import record as measured
 from twolayer.network import DTYPES
 from twolayer.variants import jax
 

@@ -10,14 +10,13 @@ from twolayer import choosing
 from twolayer.checking import cases
 from twolayer.choosing import calibrate, decide, known
 from twolayer.cli import app
-from twolayer.cli.commands import regress as regress_command
 from twolayer.machine import hardware
 from twolayer.machine.store import Store
 from twolayer.measuring import race, roofline, startup
 from twolayer.measuring.race import Entry, Result, Workload
 from twolayer.measuring.roofline import Roofline
 from twolayer.measuring.timing import Quartiles
-from twolayer.regress import worker
+from twolayer.regress import suite, worker
 
 NET = tl.Network("relu", "softmax")
 SHAPE = {"n": 3000, "d": 3, "M": 4, "K": 2}
@@ -194,17 +193,17 @@ def test_a_result_by_device(stand_in):
     assert len(made.entries) == 2
 
 
-def suite(*arguments):
-    return [b.variant for b in regress_command.benchmarks(tl.Network(), "float32", *arguments)]
+def names(*arguments):
+    return [b.variant for b in suite.benchmarks(tl.Network(), "float32", *arguments)]
 
 
 def test_regress_compares_what_runs_on_a_gpu(stand_in):
-    assert suite(["9,3,4,2"], None, "cuda")[-1] == NAME
-    assert "cuda-samples" not in suite((), None, "cuda")
-    assert NAME not in suite(["9,3,4,2"])
-    assert suite(["9,3,4,2"], "numpy", "cuda") == ["numpy"]
+    assert names(["9,3,4,2"], None, "cuda")[-1] == NAME
+    assert "cuda-samples" not in names((), None, "cuda")
+    assert NAME not in names(["9,3,4,2"])
+    assert names(["9,3,4,2"], ["numpy"], "cuda") == ["numpy"]
     with pytest.raises(ValueError, match=r"^device: expected one of cpu, cuda, got 'gpu'$"):
-        suite((), None, "gpu")
+        names((), None, "gpu")
 
 
 def test_without_a_gpu_regress_says_why(monkeypatch):

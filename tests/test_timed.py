@@ -22,10 +22,10 @@ import twolayer as tl
 from twolayer.checking import cases
 from twolayer.checking.answers import DISAGREES, Disagreement
 from twolayer.choosing import calibrate, decide, known
-from twolayer.cli.commands import gpu as on_gpu
 from twolayer.machine.hardware import cpu_count
 from twolayer.machine.store import Store
 from twolayer.measuring import device_clock, startup, timing
+from twolayer.measuring import device_clock as on_gpu
 from twolayer.measuring.race import Result, Workload, race
 from twolayer.measuring.roofline import Roofline
 from twolayer.regress import worker

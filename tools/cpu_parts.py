@@ -19,9 +19,8 @@ import numpy as np
 from numba import njit
 
 from twolayer import variants
-from twolayer.cli import workloads
 from twolayer.kernels.cpu import blocks
-from twolayer.measuring import roofline, timing
+from twolayer.measuring import roofline, timing, workloads
 from twolayer.measuring.race import STEP_SIZE, Workload
 from twolayer.network import Network
 from twolayer.showing import tables

@@ -26,7 +26,6 @@ from typing import Any
 from scipy import stats
 
 from twolayer import regress
-from twolayer.cli.commands.regress import benchmarks
 from twolayer.kernels.compiler.digest import digest
 from twolayer.machine.hardware import fingerprint
 from twolayer.machine.store import machine_hash
@@ -34,6 +33,7 @@ from twolayer.network import Network
 from twolayer.regress import records
 from twolayer.regress.revisions import Revision, export
 from twolayer.regress.run import LIMIT, SECONDS, Outcome, Run
+from twolayer.regress.suite import benchmarks
 from twolayer.showing import tables
 from twolayer.showing.output import write_text
 
@@ -111,7 +111,10 @@ def main() -> None:
     """Make the runs that the results file lacks, print the table, and write it where asked."""
     arguments = _arguments()
     path, common = Path(arguments.results), here()
-    suite = benchmarks(Network(), "float32", arguments.shape or (), arguments.variants)
+    suite = benchmarks(
+        Network(), "float32", arguments.shape or (),
+        arguments.variants and arguments.variants.split(","),
+    )  # fmt: skip
     if arguments.slowed not in {benchmark.variant for benchmark in suite}:
         raise SystemExit(f"--slowed: expected a variant that is measured, got {arguments.slowed!r}")
     base, head = (export(None, side) for side in ("base", "head"))

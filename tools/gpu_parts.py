@@ -20,7 +20,6 @@ import numpy as np
 import twolayer as tl
 from twolayer.checking import cases, verify
 from twolayer.checking.answers import Answers
-from twolayer.cli.commands import gpu as bench
 from twolayer.kernels.formulas.activations import ACTIVATIONS
 from twolayer.kernels.formulas.losses import LOSSES
 from twolayer.measuring import device_clock, timing
@@ -71,7 +70,7 @@ def race(name: str) -> Found:
 
     A variant of this project chooses its parameters there first.
     """
-    for dtype, shapes in (("float32", bench.SHAPES), ("float64", bench.SHAPES[:1])):
+    for dtype, shapes in (("float32", device_clock.SHAPES), ("float64", device_clock.SHAPES[:1])):
         for shape in shapes:
             variant = field()[name]
             if gpu_tables.ours(name) and not variant.refuses(shape, np.dtype(dtype)):
@@ -80,7 +79,7 @@ def race(name: str) -> Found:
                 )
                 if seconds:
                     yield f"tuning {dtype} {shape}", {"kept as": kept, "seconds": seconds}
-            yield f"{dtype} {shape}", bench.record(field()[name], NET, shape, dtype)
+            yield f"{dtype} {shape}", device_clock.record(field()[name], NET, shape, dtype)
 
 
 def agreement(name: str) -> Found:
@@ -117,7 +116,7 @@ def odd(name: str) -> Found:
     """The time on shapes that nothing was tuned on."""
     for dtype in DTYPES:
         for shape in gpu_tables.HELD_OUT:
-            yield f"{dtype} {shape}", bench.record(field()[name], ODD_NET, shape, dtype)
+            yield f"{dtype} {shape}", device_clock.record(field()[name], ODD_NET, shape, dtype)
 
 
 def launches(name: str) -> Found:
@@ -145,7 +144,7 @@ def cublas(_: str) -> Found:
     import torch
 
     square = (SQUARE, SQUARE, SQUARE)
-    shapes = [square, *((n, d, M) for n, d, M, _ in bench.SHAPES)]
+    shapes = [square, *((n, d, M) for n, d, M, _ in device_clock.SHAPES)]
     for label, dtype, precision, sizes in (
         ("float32", torch.float32, "highest", shapes),
         ("TF32", torch.float32, "high", shapes),
@@ -179,7 +178,7 @@ def counters(name: str) -> Found:
     if gpu_counters.program() is None:
         yield "skipped", "ncu is not installed"
         return
-    for shape in bench.SHAPES:
+    for shape in device_clock.SHAPES:
         if not field()[name].refuses(shape, np.dtype("float32")):
             yield str(shape), gpu_counters.measure(name, shape)
 

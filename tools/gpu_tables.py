@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from twolayer.cli.commands.gpu import SHAPES, share
+from twolayer.measuring.device_clock import SHAPES, share
 from twolayer.measuring.roofline import Roofline
 from twolayer.network import DTYPES, Shape
-from twolayer.showing.output import duration
 from twolayer.showing.tables import markdown_table
+from twolayer.showing.units import duration
 
 OWN = "cuda-"  # how the names of the variants in Numba CUDA begin
 ONE_PASS = "cuda-tensor-tf32"  # no float32

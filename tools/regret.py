@@ -34,8 +34,9 @@ from twolayer.kernels.formulas.losses import LOSSES
 from twolayer.measuring import timing
 from twolayer.measuring.race import Result, Workload, race
 from twolayer.measuring.roofline import Roofline
-from twolayer.showing.output import duration, write_text
+from twolayer.showing.output import write_text
 from twolayer.showing.tables import between_markers, describe_machine
+from twolayer.showing.units import duration
 
 MARKER = "regret"
 LIMIT = 2.0  # seconds an epoch

@@ -31,6 +31,14 @@ class Shape(NamedTuple):
     M: int
     K: int
 
+    @classmethod
+    def parse(cls, text: str) -> Shape:
+        """The shape of a text like "1000,16,32,4". Raises ValueError for what is none."""
+        sizes = [part.strip() for part in text.split(",")]
+        if len(sizes) != 4 or not all(size.isdecimal() and int(size) > 0 for size in sizes):
+            raise ValueError(f"shape: expected four sizes n,d,M,K, positive integers, got {text!r}")
+        return cls(*map(int, sizes))
+
     def flops(self) -> int:
         """Floating-point operations of one epoch's products, 4ndM + 6nMK."""
         return self.n * self.M * (4 * self.d + 6 * self.K)

@@ -1,4 +1,4 @@
-"""What takes longer than a look into the store is announced, with a progress bar on a terminal."""
+"""The progress bar of whatever takes longer than a moment."""
 
 from __future__ import annotations
 
@@ -6,37 +6,57 @@ import random
 
 
 class Bar:
-    """A context; called with a name and the units of work done since the last call."""
+    """A bar on stderr where that is a terminal; elsewhere lines, if asked for.
 
-    def __init__(self, what: str, total: int) -> None:
+    Arguments: total, the units of work, if known; announce, a sentence that is printed in any case;
+    lines, whether each piece of work is a line where nobody sees a bar. A context.
+    """
+
+    def __init__(self, total: float | None = None, announce: str = "", lines: bool = False) -> None:
         state = random.getstate()  # which Rich draws from when it is imported first
         from rich.console import Console
         from rich.progress import (
             BarColumn,
+            MofNCompleteColumn,
             Progress,
-            TaskProgressColumn,
             TextColumn,
+            TimeElapsedColumn,
             TimeRemainingColumn,
-        )  # fmt: skip
+        )
 
         random.setstate(state)
         self._console = Console(stderr=True, markup=False, highlight=False)
-        self._what = what
+        self._announce, self._lines = announce, lines and not self._console.is_terminal
         self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(),
-            TimeRemainingColumn(), console=self._console, transient=True,
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+            TimeElapsedColumn(), TimeRemainingColumn(), console=self._console, transient=True,
             disable=not self._console.is_terminal,
         )  # fmt: skip
         self._task = self._bar.add_task("", total=total)
+        self._last = -1.0
 
     def __enter__(self) -> Bar:
-        self._console.print(f"twolayer: {self._what}", soft_wrap=True)
+        if self._announce:
+            self._console.print(f"twolayer: {self._announce}", soft_wrap=True)
         self._bar.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._bar.stop()
 
-    def __call__(self, name: str, done: int) -> None:
-        """Say what is being done."""
-        self._bar.update(self._task, advance=done, description=name)
+    def add(self, what: str, units: float) -> None:
+        """Say what is being done, and that so many units more are done."""
+        self._bar.update(self._task, advance=units, description=what)
+
+    def show(self, what: str, done: float, total: float | None = None) -> None:
+        """Say what is being done, and how many units are done, of how many if that is new."""
+        self._bar.update(self._task, completed=done, total=total, description=what)
+        if self._lines and what and done != self._last:
+            of = f"/{total:g}" if total is not None else ""
+            self._console.print(f"{done + 1:g}{of} {what}", soft_wrap=True)
+        self._last = done
+
+    def line(self, text: str) -> None:
+        """A line where nobody sees the bar."""
+        if self._lines:
+            self._console.print(text, soft_wrap=True)

@@ -106,16 +106,15 @@ def calibrate(
 
 
 def questions(dtype: str, threads: int) -> list[Question]:
-    """Shapes that fill the ranges of n, d, M and K evenly in their logarithms, small ones first.
+    """Shapes that fill the ranges of n, d, M and K evenly in their logarithms, small ones first."""
+    from scipy.stats.qmc import Halton
 
-    Source of the sequence: Halton 1960, doi:10.1007/BF01386213.
-    """
     ranges = ((10, 1e6), (1, 4096), (1, 4096), (1, 1000))
+    points = Halton(len(ranges), scramble=False).random(SHAPES + 1)[1:]
     found = []
-    for number in range(1, SHAPES + 1):
+    for number, point in enumerate(points.tolist(), 1):
         sizes = [
-            round(low * (high / low) ** _halton(number, base))
-            for (low, high), base in zip(ranges, (2, 3, 5, 7), strict=True)
+            round(low * (high / low) ** at) for (low, high), at in zip(ranges, point, strict=True)
         ]
         found.append(_asked(number, Shape(*sizes), dtype, threads))
     return sorted(found, key=lambda q: q.flops / q.n)
@@ -131,15 +130,6 @@ def _asked(number: int, shape: Shape, dtype: str, threads: int) -> Question:
     if LOSSES[loss].targets == "sign":
         shape = shape._replace(K=1)
     return Question(activation, loss, *shape, dtype, threads)
-
-
-def _halton(number: int, base: int) -> float:
-    value, step = 0.0, 1.0
-    while number:
-        step /= base
-        value += step * (number % base)
-        number //= base
-    return value
 
 
 def _measure(task: Task, progress: Callable[[int], None]) -> Model:

@@ -119,11 +119,9 @@ def _models(
     """The models of the variants, calibrated now where they are not known."""
     wanted = calibrate.tasks(field, [q.dtype], [q.threads])
     if todo := calibrate.missing(store, wanted):
-        with Bar(
-            f"calibrating {len(todo)} variants, once for this machine and version",
-            len(todo) * calibrate.UNITS,
-        ) as bar:
-            calibrate.calibrate(store, todo, bar)
+        what = f"calibrating {len(todo)} variants, once for this machine and version"
+        with Bar(len(todo) * calibrate.UNITS, what) as bar:
+            calibrate.calibrate(store, todo, bar.add)
     found = {}
     for task in wanted:
         entry = task.entry(store)
@@ -141,8 +139,8 @@ def _predict(store: Store, variant: Variant, model: Model, q: Question, asked: T
     before = model.plan_seconds(q)
     if asked.epochs is not None:
         if todo := starts.missing(store, [variant]):
-            with Bar("timing a start, once for this machine and version", 1) as bar:
-                starts.time_starts(store, todo, bar)
+            with Bar(1, "timing a start, once for this machine and version") as bar:
+                starts.time_starts(store, todo, bar.add)
         cached, cold = known.start(store, variant.name, variant.device) or (0.0, 0.0)
         before += cold if asked.cold else cached
     return Candidate(

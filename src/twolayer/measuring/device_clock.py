@@ -29,6 +29,11 @@ from .roofline import Roofline
 
 WARM_UP = 0.2  # seconds
 TIME = 2.0  # seconds for the repetitions of an epoch; the first few are done
+SHAPES = (
+    Shape(1_000_000, 8, 32, 1),
+    Shape(100_000, 784, 128, 10),
+    Shape(60_000, 784, 1024, 10),
+)
 _LEAST = 5  # of them
 STEP_SIZE = 1e-6
 _DEFAULT_CACHE = 64 << 20  # bytes of second-level cache where the device does not say
@@ -196,3 +201,39 @@ def _warm(call: Callable[[], Any], seconds: float) -> None:
         call()
         if time.perf_counter() >= end:
             return
+
+
+def share(found: dict[str, Any], roof: Roofline) -> float:
+    """The least time that the ceilings allow for a record's epoch, over its time."""
+    return roof.seconds(found["flops"], found["bytes"]) / found["seconds"]
+
+
+def record(
+    variant: Variant, net: Network, shape: Shape, dtype: str, repetitions: int = 30,
+    warm_up: float = WARM_UP,
+) -> dict[str, Any]:  # fmt: skip
+    """What is known of a variant on a shape, or why it was left out."""
+    about: dict[str, Any] = {
+        "shape": str(shape), "variant": variant.name, "dtype": dtype, "flops": shape.flops(),
+        "bytes": shape.bytes(dtype),
+    }  # fmt: skip
+    skipped = variant.unavailable() or variant.refuses(shape, np.dtype(dtype))
+    if skipped:
+        return about | {"skipped": skipped}
+    try:
+        figures = epochs(variant, net, shape, dtype, repetitions, warm_up)
+    except (MemoryError, Disagreement) as error:
+        return about | {"skipped": str(error)}
+    except Exception as error:  # whatever a variant raises is its own affair
+        return about | {"skipped": f"does not run: {type(error).__name__}: {error}"}
+    return about | {
+        "skipped": "",
+        "seconds": figures.median,
+        "all_seconds": figures.seconds,
+        "wall": sorted(figures.wall)[len(figures.wall) // 2],
+        "transfer": figures.transfer,
+        "plan": figures.plan,
+        "memory": figures.memory,
+        "error": figures.error,
+        "gflops": shape.flops() / figures.median / 1e9,
+    }

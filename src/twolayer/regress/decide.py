@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import special, stats
+from scipy import optimize, special, stats
 
 ALARMS = 0.01  # of the runs without any change may raise an alarm
 LOOKS = (4, 7, 10, 13)  # processes after which the figures are looked at
@@ -241,12 +241,8 @@ def _prior(scatter: np.ndarray, freedom: np.ndarray) -> tuple[float, float]:
 
 
 def _inverse_trigamma(value: float) -> float:
-    """x with ψ′(x) = value, by Newton's method on 1/ψ′, which is nearly linear."""
-    x = 0.5 + 1 / value
-    for _ in range(50):
-        slope = float(special.polygamma(1, x))
-        change = slope * (1 - slope / value) / float(special.polygamma(2, x))
-        x += change
-        if abs(change) < 1e-8 * x:
-            break
-    return x
+    """x with ψ′(x) = value; ψ′(x) > 1/x and ψ′(x + ½) < 1/x say where it lies."""
+    found = optimize.brentq(
+        lambda x: float(special.polygamma(1, x)) - value, 1 / value, 1 / value + 0.5
+    )
+    return float(found)

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 from ..measuring.race import Result
 from ..showing.plot.roofline import below_the_roof
-from ..showing.plot.style import EDGE, GREY, GRID, canvas, count, duration, handles, styles
+from ..showing.plot.style import EDGE, GREY, GRID, canvas, handles, styles
 from ..showing.plot.sweeps import SWEPT, lines
+from ..showing.units import count, duration
 from . import fits
 from .study import Study
 
@@ -189,7 +190,7 @@ def _totals(study: Study, cached: bool, looks: Looks) -> Any:
     for axis in (panel.xaxis, panel.yaxis):
         axis.set_minor_locator(NullLocator())
     panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(round(value))))
-    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: duration(value)))
+    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: duration(value, trim=True)))
     panel.set_xlabel("epochs")
     panel.grid(color=GRID, linewidth=0.8)
     panel.set_axisbelow(True)

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 from ..machine.hardware import fingerprint
 from ..measuring import race
 from ..showing.plot import theme
-from ..showing.plot.style import count, duration, styles
+from ..showing.plot.style import styles
+from ..showing.units import count, duration
 from . import fits
 from .figures import Named, figures
 from .study import CLOSE, Study, contenders

@@ -48,20 +48,3 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON value, whole."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
-
-
-def duration(seconds: float) -> str:
-    """Three digits and a unit, "1.23 ms"."""
-    for unit, size in (("s", 1.0), ("ms", 1e-3)):
-        if seconds >= 0.9995 * size:
-            return f"{_digits(seconds / size)} {unit}"
-    return f"{_digits(seconds / 1e-6)} µs"
-
-
-def memory(nbytes: int | None) -> str:
-    """Bytes in MiB, "12.3"; nothing where they are not known."""
-    return "" if nbytes is None else f"{nbytes / 2**20:.1f}"
-
-
-def _digits(value: float) -> str:
-    return f"{value:.{0 if value >= 99.95 else 1 if value >= 9.995 else 2}f}"

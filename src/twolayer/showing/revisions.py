@@ -14,7 +14,7 @@ from ..regress.costs import RULES, Cost
 from ..regress.decide import Decision
 from ..regress.revisions import Revision
 from ..regress.run import Outcome
-from .output import duration, memory
+from .units import duration, memory
 
 Sides = tuple[Revision, Revision]
 

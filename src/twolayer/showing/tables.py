@@ -12,7 +12,7 @@ from rich.table import Table
 from ..machine.hardware import fingerprint
 from ..measuring.race import Entry, Result, distinct
 from ..measuring.roofline import Roofline
-from .output import duration, memory
+from .units import duration, memory
 
 Groups = Mapping[str, Sequence[Result]]
 

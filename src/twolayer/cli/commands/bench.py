@@ -11,21 +11,22 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ...checking.answers import DISAGREES
 from ...interface import Variant, check_threads
 from ...machine.store import Store
+from ...measuring import device_clock
 from ...measuring import race as races
 from ...measuring import roofline as rooflines
 from ...measuring.race import Result, Workload
-from ...network import Network, float_type, one_of
-from ...showing import output, tables
+from ...measuring.workloads import peers as listed_peers
+from ...measuring.workloads import workloads
+from ...network import Network, Shape, float_type, one_of
+from ...progress import Bar
+from ...showing import output, tables, units
 from ...showing import peers as peers_table
 from ...showing import plot as plots
 from .. import codes, options
-from ..workloads import parse_shape, workloads
-from ..workloads import peers as listed_peers
 from . import calibrate as calibration
 from . import gpu as on_gpu
 
@@ -101,7 +102,7 @@ def bench(
                 raise ValueError(f"{name}: expected none with --device cuda, got {given}")
         if json is not None:
             output.check_writable("json", json)
-        shapes = [parse_shape(text) for text in shape] if shape else [*on_gpu.SHAPES]
+        shapes = [Shape.parse(text) for text in shape] if shape else [*device_clock.SHAPES]
         net = Network(activation or "tanh", loss or "squared")
         field = options.select_variants(variants, variant_file, device)
         if tune:
@@ -136,7 +137,7 @@ def bench(
         groups = listed_peers(dtype, quick)
     else:
         net = Network(activation or "tanh", loss or "squared")
-        groups = workloads(net, dtype, shape or (), sweep or (), quick)
+        groups = workloads(net, dtype, shape or (), sweep or (), quick, output.complain)
     roof = rooflines.probe(dtype, threads)
     results = {
         workload: Result(workload, threads, roof)
@@ -241,27 +242,20 @@ def _run(
     results: list[Result], field: list[Variant], rounds: int, limit: float, seconds: float
 ) -> None:
     """Fill the results in, one race after the other, with a progress bar if somebody looks."""
-    console = output.stderr()
-    bar = Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        console=console, transient=True, disable=not console.is_terminal,
-    )  # fmt: skip
-    units = len(field) * (rounds + 1)
-    with bar, Store() as store:
-        task = bar.add_task("", total=len(results) * units)
+    units_of_one = len(field) * (rounds + 1)
+    with Bar(len(results) * units_of_one, lines=True) as bar, Store() as store:
         for number, result in enumerate(results):
 
             def progress(name: str, done: int, workload: Workload = result.workload) -> None:
-                bar.update(task, advance=done, description=f"{workload}  {name}")
+                bar.add(f"{workload}  {name}", done)
 
             _raise_roof(results, result)
             races.race(
                 result, field, rounds=rounds, limit=limit, seconds=seconds, store=store,
                 progress=progress,
             )  # fmt: skip
-            bar.update(task, completed=(number + 1) * units)
-            if not console.is_terminal:
-                console.print(f"{number + 1}/{len(results)} {_summary(result)}", soft_wrap=True)
+            bar.show("", (number + 1) * units_of_one)
+            bar.line(f"{number + 1}/{len(results)} {_summary(result)}")
 
 
 def _raise_roof(results: list[Result], current: Result) -> None:
@@ -278,5 +272,5 @@ def _summary(result: Result) -> str:
     best = result.ranking[0]
     return (
         f"{result.workload}: {len(result.ranking)} variants timed, the fastest is "
-        f"{best.variant.name} with {output.duration(best.seconds.median)} an epoch"
+        f"{best.variant.name} with {units.duration(best.seconds.median)} an epoch"
     )

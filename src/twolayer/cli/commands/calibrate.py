@@ -32,10 +32,10 @@ def calibrate(field: Sequence[Variant], device: str, threads: int | None) -> Non
         todo, calls = calibration.missing(store, wanted), starts.missing(store, field)
         if todo or calls:
             what = f"calibrating: {len(todo)} of {len(wanted)} models are not known"
-            with Bar(what, len(todo) * calibration.UNITS + len(calls)) as bar:
+            with Bar(len(todo) * calibration.UNITS + len(calls), what) as bar:
                 try:
-                    starts.time_starts(store, calls, bar)
-                    calibration.calibrate(store, todo, bar)
+                    starts.time_starts(store, calls, bar.add)
+                    calibration.calibrate(store, todo, bar.add)
                 except KeyboardInterrupt:
                     output.complain("interrupted: the same command goes on from here")
                     raise typer.Exit(codes.INTERRUPTED) from None

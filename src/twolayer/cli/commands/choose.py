@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ...choosing import Candidate, Choice, choose_by_name
-from ...showing import output
+from ...showing import output, units
 from ..options import (
     Activation,
     Dtype,
@@ -91,8 +91,8 @@ def _show(choice: Choice, explain: bool) -> None:
     console.print(f"{choice.reason}.", soft_wrap=True)
     if choice.total_seconds is not None:
         console.print(
-            f"{choice.epochs} epochs take {output.duration(choice.total_seconds)} in a new "
-            f"process, of which {output.duration(choice.chosen.before)} come before the first.",
+            f"{choice.epochs} epochs take {units.duration(choice.total_seconds)} in a new "
+            f"process, of which {units.duration(choice.chosen.before)} come before the first.",
             soft_wrap=True,
         )
         for epochs, variant in choice.break_even[1:]:
@@ -107,12 +107,12 @@ def _show(choice: Choice, explain: bool) -> None:
     for candidate in (choice.chosen, *choice.runners_up):
         low, high = candidate.interval
         row = [
-            candidate.variant, *map(output.duration, (candidate.seconds, low, high)),
-            output.memory(candidate.memory),
+            candidate.variant, *map(units.duration, (candidate.seconds, low, high)),
+            units.memory(candidate.memory),
         ]  # fmt: skip
         if choice.epochs is not None:
             total = candidate.total(choice.epochs)
-            row += [output.duration(candidate.before), output.duration(total)]
+            row += [units.duration(candidate.before), units.duration(total)]
         style = "bold" if candidate is choice.chosen else None
         table.add_row(*row, "measured" if candidate.measured else "predicted", style=style)
     console.print()
@@ -135,7 +135,7 @@ def _terms(candidates: tuple[Candidate, ...]) -> object:
     for term in candidates[0].terms:
         times = [candidate.terms[term] for candidate in candidates]
         if any(times):
-            table.add_row(term, *(output.duration(t) if t else "–" for t in times))
-    sums = (output.duration(sum(candidate.terms.values())) for candidate in candidates)
+            table.add_row(term, *(units.duration(t) if t else "–" for t in times))
+    sums = (units.duration(sum(candidate.terms.values())) for candidate in candidates)
     table.add_row("in all", *sums, style="bold")
     return table

@@ -9,19 +9,12 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from ...checking.answers import Disagreement
 from ...interface import Variant
 from ...machine.hardware import fingerprint
 from ...measuring import device_clock
-from ...measuring.roofline import Roofline
 from ...network import Network, Shape
-from ...showing import output
+from ...showing import output, units
 
-SHAPES = (
-    Shape(1_000_000, 8, 32, 1),
-    Shape(100_000, 784, 128, 10),
-    Shape(60_000, 784, 1024, 10),
-)
 _COLUMNS = (
     "shape", "variant", "an epoch", "host's clock", "copies", "plan", "memory", "error",
     "of the ceiling",
@@ -42,7 +35,7 @@ def bench(
         raise ValueError(f"device: expected a device that is here, got 'cuda': {why}")
     roof = device_clock.ceilings(dtype, size, warm_up)
     records = [
-        record(variant, net, shape, dtype, repetitions, warm_up)
+        device_clock.record(variant, net, shape, dtype, repetitions, warm_up)
         for shape in shapes
         for variant in field
     ]
@@ -53,9 +46,9 @@ def bench(
             continue
         table.add_row(
             found["shape"], found["variant"],
-            *(output.duration(found[name]) for name in ("seconds", "wall", "transfer", "plan")),
+            *(units.duration(found[name]) for name in ("seconds", "wall", "transfer", "plan")),
             f"{found['memory'] / 2**20:.1f} MiB", f"{found['error']:.2f}",
-            f"{share(found, roof):.0%}",
+            f"{device_clock.share(found, roof):.0%}",
         )  # fmt: skip
     console = output.stdout()
     console.print(table)
@@ -63,7 +56,7 @@ def bench(
     if json is not None:
         ceilings = {"flops": roof.flops, "bandwidth": roof.bandwidth}
         results = [
-            found | ({} if found["skipped"] else {"roofline": share(found, roof)})
+            found | ({} if found["skipped"] else {"roofline": device_clock.share(found, roof)})
             for found in records
         ]
         output.write_json(
@@ -87,42 +80,6 @@ def tune(
             )
             for candidate, value in found.items():
                 text = ", ".join(f"{name} {one}" for name, one in loads(candidate).items())
-                figure = value if isinstance(value, str) else output.duration(value)
+                figure = value if isinstance(value, str) else units.duration(value)
                 table.add_row(str(shape), variant.name, text, figure)
     output.stdout().print(table)
-
-
-def share(found: dict[str, Any], roof: Roofline) -> float:
-    """The least time that the ceilings allow for a record's epoch, over its time."""
-    return roof.seconds(found["flops"], found["bytes"]) / found["seconds"]
-
-
-def record(
-    variant: Variant, net: Network, shape: Shape, dtype: str, repetitions: int = 30,
-    warm_up: float = device_clock.WARM_UP,
-) -> dict[str, Any]:  # fmt: skip
-    """What is known of a variant on a shape, or why it was left out."""
-    about: dict[str, Any] = {
-        "shape": str(shape), "variant": variant.name, "dtype": dtype, "flops": shape.flops(),
-        "bytes": shape.bytes(dtype),
-    }  # fmt: skip
-    skipped = variant.unavailable() or variant.refuses(shape, np.dtype(dtype))
-    if skipped:
-        return about | {"skipped": skipped}
-    try:
-        figures = device_clock.epochs(variant, net, shape, dtype, repetitions, warm_up)
-    except (MemoryError, Disagreement) as error:
-        return about | {"skipped": str(error)}
-    except Exception as error:  # whatever a variant raises is its own affair
-        return about | {"skipped": f"does not run: {type(error).__name__}: {error}"}
-    return about | {
-        "skipped": "",
-        "seconds": figures.median,
-        "all_seconds": figures.seconds,
-        "wall": sorted(figures.wall)[len(figures.wall) // 2],
-        "transfer": figures.transfer,
-        "plan": figures.plan,
-        "memory": figures.memory,
-        "error": figures.error,
-        "gflops": shape.flops() / figures.median / 1e9,
-    }

@@ -7,19 +7,16 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ... import variants
 from ...interface import check_threads
-from ...network import Network, float_type, one_of
+from ...network import Network, float_type
+from ...progress import Bar
 from ...regress.dependency import Turns, environment
-from ...regress.revisions import WORKING_TREE, Revision, export
-from ...regress.run import LIMIT, SECONDS, Benchmark, Run, results_file
+from ...regress.revisions import Revision, export
+from ...regress.run import LIMIT, SECONDS, Run, results_file
+from ...regress.suite import benchmarks
 from ...showing import output, revisions
 from .. import codes, options
-from ..workloads import parse_shape, workloads
-
-_FOR_READING = ("python-loops", "numpy-samples", "cuda-samples")
 
 
 def regress(
@@ -71,7 +68,13 @@ def regress(
         if not value > 0:
             raise ValueError(f"{name}: expected a positive number of seconds, got {value}")
     net = Network(activation, loss)
-    suite = benchmarks(net, float_type("dtype", dtype).name, shape or (), variants, device)
+    suite = benchmarks(
+        net,
+        float_type("dtype", dtype).name,
+        shape or (),
+        None if variants is None else options.split(variants),
+        device,
+    )
     if threads is not None:
         check_threads(threads)
     pythons: dict[str, Path] = {}
@@ -86,14 +89,11 @@ def regress(
             export(None, side)._replace(label=f"{dep} {version}") for side, version in pairs.items()
         )
     key = (sides[0].tree, sides[1].tree, *suite, threads, seconds, *pythons.values())
-    with _bar() as progress:
-        task = progress.add_task("")
+    with Bar(lines=True) as bar:
         kind = partial(Turns, pythons=pythons) if pythons else Run
         run = kind(
             *sides, suite, results_file(key), threads, seconds, limit,
-            progress=lambda name, done, total: progress.update(
-                task, description=name, completed=done, total=total
-            ),
+            progress=bar.show,
             complain=output.complain,
         )  # fmt: skip
         _report(run, sides, compiling and not pythons, markdown, json)
@@ -120,54 +120,3 @@ def _report(
     if json is not None:
         output.write_json(json, revisions.report(outcome, sides))
     raise typer.Exit(outcome.exit_code)
-
-
-def benchmarks(
-    net: Network, dtype: str, shapes: list[str] | tuple[str, ...] = (), names: str | None = None,
-    device: str | None = None,
-) -> list[Benchmark]:  # fmt: skip
-    """Our own compiled variants and numpy, or those named, on the quick profile's shapes or others.
-
-    What is made for reading is left out: it takes the interpreter's time, which none here changes,
-    or, on a GPU, that of atomic additions.
-    Raises ValueError where none of those by default runs on the device here.
-    """
-    if device is not None:
-        one_of("device", device, ("cpu", "cuda"))
-    if names is None:
-        ours = [
-            variant
-            for variant in variants.REGISTRY
-            if variant.device == (device or "cpu")
-            and not variant.requires
-            and variant.name not in _FOR_READING
-        ]
-        reasons = {variant.name: variant.unavailable() for variant in ours}
-        if all(reasons.values()):
-            why = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
-            raise ValueError(f"device: expected a device that is here, got {device!r}: {why}")
-        chosen = list(reasons)
-    else:
-        # Only one of the revisions may know a variant, so the names are not looked up here.
-        chosen = list(dict.fromkeys(options.split(names)))
-    if shapes:
-        sizes = [parse_shape(text) for text in shapes]
-    else:
-        groups = workloads(net, dtype, quick=True).values()
-        sizes = [workload.shape for group in groups for workload in group]
-    return [
-        Benchmark(name, size, net.activation, net.loss, dtype, device)
-        for name in chosen
-        for size in dict.fromkeys(sizes)
-    ]
-
-
-def _bar() -> Progress:
-    console = output.stderr()
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-        console=console, transient=True, disable=not console.is_terminal,
-    )  # fmt: skip
-
-
-__all__ = ["WORKING_TREE", "benchmarks", "regress"]

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ...interface import check_threads
 from ...machine.store import Store
 from ...network import Network, float_type
+from ...progress import Bar
 from ...report import figures, page, record
 from ...report.gather import Gathering
 from ...report.study import Study
@@ -56,7 +56,7 @@ def report(
     threads = check_threads(threads)
     page.check()
     _check_outputs(path, plots, readme, json)
-    with Store() as store, _Bar() as bar:
+    with Store() as store, Bar(lines=True) as bar:
         gathering = Gathering(net, dtype, threads, field, store, variant_file or (), bar.show)
         try:
             study = gathering.run()
@@ -125,31 +125,3 @@ def _write(
     for sentence in page.summary(study):
         output.stdout().print(sentence, soft_wrap=True)
     output.stderr().print(f"written: {', '.join(map(str, written))}", soft_wrap=True)
-
-
-class _Bar:
-    """A progress bar if somebody looks, else a line for each piece of work."""
-
-    def __init__(self) -> None:
-        self._console = output.stderr()
-        self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-            TimeElapsedColumn(), console=self._console, transient=True,
-            disable=not self._console.is_terminal,
-        )  # fmt: skip
-        self._task = self._bar.add_task("")
-        self._last = -1
-
-    def __enter__(self) -> _Bar:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._bar.stop()
-
-    def show(self, what: str, done: int, total: int) -> None:
-        """Called before each piece of work."""
-        self._bar.update(self._task, description=what, completed=done, total=total)
-        if not self._console.is_terminal and what and done != self._last:
-            self._console.print(f"{done + 1}/{total} {what}", soft_wrap=True)
-        self._last = done

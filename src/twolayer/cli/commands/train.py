@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ... import variants
 from ...data import datasets
 from ...interface import Plan
 from ...network import Network, Parameters, float_type, positive_integer
+from ...progress import Bar
 from ...showing import output
 from ...showing import plot as plots
 from ...training import optimizers
@@ -184,20 +184,15 @@ def _validation(plan: Plan) -> Callable[[Parameters], float]:
 
 def _run(training: Training, epochs: int, patience: int | None, kept: Checkpoint | None) -> int:
     """Make the epochs that are left, and return the exit code: 0 unless they ended early."""
-    console = output.stderr()
-    bar = Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        console=console, transient=True, disable=not console.is_terminal,
-    )  # fmt: skip
-    with bar:
-        task = bar.add_task("", total=epochs, completed=len(training.history))
+    with Bar(epochs) as bar:
+        bar.show("", len(training.history))
         try:
             while len(training.history) < epochs and not training.stalled(patience):
                 epoch = training.epoch()
                 text = f"loss {epoch.loss:.6g}"
                 if training.validate is not None:
                     text += f"  validation {epoch.validation:.6g}, best {training.best.loss:.6g}"
-                bar.update(task, completed=epoch.number, description=text)
+                bar.show(text, epoch.number)
                 if kept is not None:
                     kept.save_in_time(training)
         except Diverged as error:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import secrets
-import sys
 from typing import Annotated
 
 import typer
-from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from ...checking import cases
@@ -17,6 +15,7 @@ from ...interface import Variant, check_threads
 from ...kernels.formulas.activations import ACTIVATIONS
 from ...kernels.formulas.losses import LOSSES
 from ...network import DTYPES, Network, Shape, float_type
+from ...progress import Bar
 from ...showing import output
 from .. import codes
 from ..options import (
@@ -84,12 +83,11 @@ def verify(
     connect(scheduler, chosen)
     runnable = [variant for variant in chosen if variant.unavailable() is None]
     results: dict[str, list[Agreement]] = {variant.name: [] for variant in runnable}
-    columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=output.stderr(), disable=not sys.stderr.isatty()) as progress:
+    with Bar() as bar:
         promised = [] if size else networks if thorough else _one_a_loss(networks)
         integers = [] if size else [net for net in networks if net in cases.EXACT]
         units = (len(networks) + len(promised) + bool(integers)) * len(dtypes) * len(runnable)
-        task = progress.add_task("verifying", total=units)
+        bar.show("verifying", 0, units)
         for net in networks:
             for name in dtypes:
                 problems = (
@@ -103,11 +101,11 @@ def verify(
                         if not variant.refuses(case.shape, case.X.dtype)
                     ]
                     results[variant.name] += found
-                    progress.advance(task)
+                    bar.add(variant.name, 1)
         for name in dtypes if integers else ():
             for variant in runnable:
                 results[variant.name] += exact(variant, name, threads, integers)
-                progress.advance(task)
+                bar.add(variant.name, 1)
         for net in promised:
             for name in dtypes:
                 for variant in runnable:
@@ -118,7 +116,7 @@ def verify(
                     results[variant.name] += promises(
                         variant, net, name, threads, drawn[1:], seed or 0
                     )
-                    progress.advance(task)
+                    bar.add(variant.name, 1)
     _report(chosen, results)
     if json is not None:
         output.write_json(json, {"results": [_record(r) for rs in results.values() for r in rs]})

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ...measuring.race import REFERENCE, Result, distinct
-from .style import EDGE, GREY, GRID, GROUND, Groups, canvas, duration, handles, styles, timed
+from ..units import duration
+from .style import EDGE, GREY, GRID, GROUND, Groups, canvas, handles, styles, timed
 
 
 def figure(groups: Groups, caption: str = "") -> Any:
@@ -70,7 +71,7 @@ def _axes(panel: Any, results: list[Result]) -> None:
     panel.tick_params(axis="y", length=0)
     for row, unit in enumerate(units):
         panel.annotate(
-            duration(unit), (1, row), xycoords=("axes fraction", "data"), xytext=(6, 0),
+            duration(unit, trim=True), (1, row), xycoords=("axes fraction", "data"), xytext=(6, 0),
             textcoords="offset points", va="center", color=GREY,
         )  # fmt: skip
     panel.annotate(

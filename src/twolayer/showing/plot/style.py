@@ -138,21 +138,3 @@ def handles(looks: Mapping[str, Mapping[str, Any]], ground: str = "") -> list[An
     if ground:
         made.append(Patch(facecolor=GROUND, edgecolor=EDGE, label=ground))
     return made
-
-
-def count(value: int) -> str:
-    """A size, "10k"."""
-    for unit, size in (("M", 10**6), ("k", 10**3)):
-        if value >= size and value % (size // 10) == 0:
-            return f"{value / size:g}{unit}"
-    return str(value)
-
-
-def duration(seconds: float) -> str:
-    """Three digits and a unit, but no zeros behind the point: "10 ms"."""
-    if seconds >= 999.5:
-        return f"{seconds:.0f} s"
-    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
-        if seconds >= size * 0.999:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds / 1e-9:.3g} ns"

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...measuring.race import Result
-from .style import EDGE, GREY, GRID, GROUND, Groups, canvas, count, duration, handles, styles, timed
+from ..units import count, duration
+from .style import EDGE, GREY, GRID, GROUND, Groups, canvas, handles, styles, timed
 
 SWEPT = {"n": "samples n", "d": "inputs d", "M": "hidden units M", "K": "outputs K"}
 TITLES = {"data": "real data sets", "shapes": "shapes"}
@@ -105,7 +106,7 @@ def _time_axis(panel: Any, results: Sequence[Result]) -> None:
     panel.set_ylim(bottom / 2, max(s.high for s in seconds) * 1.7)
     panel.yaxis.set_major_locator(LogLocator(numticks=9))
     panel.yaxis.set_minor_locator(NullLocator())
-    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: duration(value)))
+    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: duration(value, trim=True)))
     panel.grid(axis="y", color=GRID, linewidth=0.8)
     panel.set_axisbelow(True)
 

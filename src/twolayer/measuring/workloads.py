@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ..data import datasets
-from ..measuring.race import Workload
 from ..network import Network, Shape, positive_integer
-from ..showing.output import complain
-from .options import split
+from .race import Workload
 
 Groups = dict[str, list[Workload]]
 
@@ -44,18 +42,19 @@ def workloads(
     shapes: Sequence[str] = (),
     sweeps: Sequence[str] = (),
     quick: bool = False,
+    complain: Callable[[str], None] = lambda sentence: None,
 ) -> Groups:
     """Groups of workloads: the shapes and sweeps asked for, else real data and sweeps of all axes.
 
-    Real data sets that are not installed are left out, which is said on stderr. Raises ValueError
-    for texts that are no shapes or sweeps, and for K > 1 with a loss of one output.
+    Real data sets that are not installed are left out, which complain(sentence) is told. Raises
+    ValueError for texts that are no shapes or sweeps, and for K > 1 with a loss of one output.
     """
     base = _QUICK_BASE if quick else _BASE
     if net.objective.targets == "sign":
         base = base._replace(K=1)
     groups: Groups = {}
     if shapes:
-        groups["shapes"] = [Workload(net, parse_shape(text), dtype) for text in shapes]
+        groups["shapes"] = [Workload(net, Shape.parse(text), dtype) for text in shapes]
     chosen: dict[str, list[int]] = {}
     for text in sweeps:
         axis, values = parse_sweep(text)
@@ -90,21 +89,10 @@ def peers(dtype: str, quick: bool = False) -> Groups:
     }
 
 
-def parse_shape(text: str) -> Shape:
-    """Shape of a text like "1000,16,32,4"."""
-    sizes = split(text)
-    if len(sizes) != 4:
-        raise ValueError(f"shape: expected four sizes n,d,M,K, got {text!r}")
-    return Shape(*(_size("shape", size) for size in sizes))
-
-
 def parse_sweep(text: str) -> tuple[str, list[int]]:
     """Axis and values of a text like "n=100,1000"."""
     axis, equals, values = text.partition("=")
     if axis not in Shape._fields or not equals:
         raise ValueError(f"sweep: expected n, d, M or K = sizes, as in n=100,1000, got {text!r}")
-    return axis, [_size("sweep", value) for value in split(values)]
-
-
-def _size(argument: str, text: str) -> int:
-    return positive_integer(argument, int(text) if text.isdecimal() else text)
+    sizes = [value.strip() for value in values.split(",")]
+    return axis, [positive_integer("sweep", int(s) if s.isdecimal() else s) for s in sizes]

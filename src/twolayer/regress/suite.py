@@ -1,0 +1,52 @@
+"""Which benchmarks two revisions are compared on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .. import variants
+from ..measuring.workloads import workloads
+from ..network import Network, Shape, one_of
+from .run import Benchmark
+
+_FOR_READING = ("python-loops", "numpy-samples", "cuda-samples")
+
+
+def benchmarks(
+    net: Network, dtype: str, shapes: Sequence[str] = (), names: Sequence[str] | None = None,
+    device: str | None = None,
+) -> list[Benchmark]:  # fmt: skip
+    """Our own compiled variants and numpy, or those named, on the quick profile's shapes or others.
+
+    What is made for reading is left out: it takes the interpreter's time, which none here changes,
+    or, on a GPU, that of atomic additions.
+    Raises ValueError where none of those by default runs on the device here.
+    """
+    if device is not None:
+        one_of("device", device, ("cpu", "cuda"))
+    if names is None:
+        ours = [
+            variant
+            for variant in variants.REGISTRY
+            if variant.device == (device or "cpu")
+            and not variant.requires
+            and variant.name not in _FOR_READING
+        ]
+        reasons = {variant.name: variant.unavailable() for variant in ours}
+        if all(reasons.values()):
+            why = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+            raise ValueError(f"device: expected a device that is here, got {device!r}: {why}")
+        chosen = list(reasons)
+    else:
+        # Only one of the revisions may know a variant, so the names are not looked up here.
+        chosen = list(dict.fromkeys(names))
+    if shapes:
+        sizes = [Shape.parse(text) for text in shapes]
+    else:
+        groups = workloads(net, dtype, quick=True).values()
+        sizes = [workload.shape for group in groups for workload in group]
+    return [
+        Benchmark(name, size, net.activation, net.loss, dtype, device)
+        for name in chosen
+        for size in dict.fromkeys(sizes)
+    ]

@@ -29,7 +29,7 @@ class ThreePasses(TiledEngine):
         """One."""
         return [{}]
 
-    def _engine(self) -> Any:
+    def _multiplier(self) -> Any:
         from ..kernels.cuda.tensorcores import tf32
 
         return tf32.three_passes
@@ -44,7 +44,7 @@ class ThreePasses(TiledEngine):
 class OnePass(ThreePasses):
     """As `TiledEngine`, each product by one pass of TF32."""
 
-    def _engine(self) -> Any:
+    def _multiplier(self) -> Any:
         from ..kernels.cuda.tensorcores import tf32
 
         return tf32.one_pass

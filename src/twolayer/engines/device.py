@@ -31,11 +31,12 @@ class Rows:
         start, stop, _ = rows.indices(len(self))
         if stop - start == len(self):
             return self
-        if (start, stop) not in self._slices:
+        found = self._slices.get((start, stop))
+        if found is None:
             if len(self._slices) >= MOST_KEPT:
                 self._slices.clear()
-            self._slices[start, stop] = self._some(self.array[start:stop])
-        return self._slices[start, stop]
+            found = self._slices[start, stop] = self._some(self.array[start:stop])
+        return found
 
     def _some(self, array: Any) -> Rows:
         return Rows(array)

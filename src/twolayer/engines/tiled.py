@@ -59,7 +59,8 @@ class TiledEngine(CudaEngine):
         large = dtype == "float32" and min(shape.n, shape.M) > 64
         return [{"tile": "square"}, {"tile": "wide"}] if large else [{"tile": "square"}]
 
-    def _engine(self) -> Any:
+    def _multiplier(self) -> Any:
+        """How tiles are multiplied."""
         from ..kernels.cuda import products
         from ..kernels.cuda.tensorcores import doubles
 
@@ -80,7 +81,7 @@ class TiledEngine(CudaEngine):
         if self.dtype == np.float64:
             return doubles.tile_for(height, width)
         tile = products.tile_for(height, width)
-        if tile == products.LARGE and self._engine() is products.register_tile:
+        if tile == products.LARGE and self._multiplier() is products.register_tile:
             if self.parameters["tile"] == "wide":
                 return products.WIDE
             like = tile, products.TALL, products.SLIM
@@ -130,7 +131,7 @@ class TiledEngine(CudaEngine):
         from ..kernels.cuda.products import blocks, product
 
         n, d, M, K = self.shape
-        dtype, engine = self.dtype.name, self._engine()
+        dtype, multiplier = self.dtype.name, self._multiplier()
         ld_d, ld_M, ld_K = (padded(size, self.dtype) for size in (d, M, K))
         self._S, self._U = self._empty(n, ld_M), self._empty(n, ld_K)
         self._Z = self._S if self._few else self._empty(n, ld_M)
@@ -142,7 +143,7 @@ class TiledEngine(CudaEngine):
             """The launch for A, B, C and D of a product with so many rows, or a row a sample."""
             # A row a sample and few columns: more and smaller blocks, for those have little to do.
             tile = self._tile(rows or (n if columns > 16 else min(n, 64)), columns)
-            kernel = product(dtype, tile, along, epilogue, engine, change)
+            kernel = product(dtype, tile, along, epilogue, multiplier, change)
             width = padded(columns, self.dtype)
             share = self._parts(tile, rows, width)[1] if rows else depth
 

@@ -15,7 +15,6 @@ import twolayer as tl
 from twolayer.data import datasets
 from twolayer.showing.plot import plot
 from twolayer.showing.plot.style import COLOURS, GREY, canvas
-from twolayer.training.loop import score
 
 HIDDEN = 16
 EPOCHS = 500
@@ -47,7 +46,7 @@ def main(path: Path, epochs: int = EPOCHS) -> dict[str, float]:
     found = {name: train(name, epochs) for name in PROBLEMS}
     caption = f"tanh, M = {HIDDEN}, {epochs} epochs of gradient descent on the other three quarters"
     plot(figure, found, path, caption)
-    return {name: score(*result)[1] for name, result in found.items()}
+    return {name: net.objective.score(F, Y)[1] for name, (net, F, Y) in found.items()}
 
 
 def figure(found: dict[str, tuple], caption: str) -> Any:
@@ -56,8 +55,8 @@ def figure(found: dict[str, tuple], caption: str) -> Any:
     drawn, panels = canvas(9, 7.5, title, caption, rows=2, columns=2)
     draw = {"real": scatter, "sign": histogram, "distribution": confusion}
     for panel, (name, (net, F, Y)) in zip(panels, found.items(), strict=True):
-        draw[net.objective.targets](panel, F, Y)
-        kind, value = score(net, F, Y)
+        draw[net.objective.targets.name](panel, F, Y)
+        kind, value = net.objective.score(F, Y)
         figures = f"{kind} {value:.2f}".replace("-", "−")
         panel.set_title(f"{name}, {PROBLEMS[name][1]}: {figures}")
     return drawn

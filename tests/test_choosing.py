@@ -108,7 +108,7 @@ def test_a_variant_that_disagrees_on_this_network_is_never_chosen(monkeypatch):
             return super()._step(1.001 * mu)
 
     wrong = tl.Variant("numba-fused", "cpu", "", Wrong, fused.workspace)
-    monkeypatch.setitem(tl.variants.REGISTRY._variants, "numba-fused", wrong)
+    monkeypatch.setitem(tl.variants.REGISTRY._entries, "numba-fused", wrong)
     monkeypatch.setattr(calibrate, "source", lambda variant: "")
     choice = tl.choose(NET, **LARGE)
     assert choice.variant == "numpy"
@@ -149,7 +149,7 @@ def test_a_variant_that_runs_elsewhere_too_is_looked_at_there(store, monkeypatch
     numpy = tl.variants.get("numpy")
     other = dataclasses.replace(numpy, device="cuda")
     both = dataclasses.replace(numpy, elsewhere=(other,))
-    monkeypatch.setitem(tl.variants.REGISTRY._variants, "numpy", both)
+    monkeypatch.setitem(tl.variants.REGISTRY._entries, "numpy", both)
     entry = {
         "source": "", "failure": "", "samples": 36, "coefficients": {"overhead": 3e-4},
         "spread": 0.0, "setup": [0, 0],
@@ -168,7 +168,7 @@ def test_a_variant_that_runs_elsewhere_too_is_looked_at_there(store, monkeypatch
 def test_only_what_is_reproducible_is_deterministic(monkeypatch):
     fused = tl.variants.get("numba-fused")
     loose = tl.Variant("numba-fused", "cpu", "", fused.make, fused.workspace, reproducible=False)
-    monkeypatch.setitem(tl.variants.REGISTRY._variants, "numba-fused", loose)
+    monkeypatch.setitem(tl.variants.REGISTRY._entries, "numba-fused", loose)
     assert tl.choose(NET, **LARGE).variant == "numba-fused"
     choice = tl.choose(NET, **LARGE, deterministic=True)
     assert choice.variant == "numpy"

@@ -33,7 +33,7 @@ def stand_in(monkeypatch):
     made = tl.Variant(
         NAME, "cuda", "", tl.variants.get("numpy").make, parallel=False, refuses=refuses
     )
-    monkeypatch.setitem(tl.variants.REGISTRY._variants, NAME, made)
+    monkeypatch.setitem(tl.variants.REGISTRY._entries, NAME, made)
     monkeypatch.setattr(calibrate, "source", lambda variant: "")
     return made
 
@@ -210,7 +210,7 @@ def test_without_a_gpu_regress_says_why(monkeypatch):
     for name in tl.variants.names():
         if name.startswith("cuda-"):
             lacks = tl.Variant(name, "cuda", "", None, lacks=lambda: "no NVIDIA GPU")
-            monkeypatch.setitem(tl.variants.REGISTRY._variants, name, lacks)
+            monkeypatch.setitem(tl.variants.REGISTRY._entries, name, lacks)
     wrong = CliRunner().invoke(app, ["regress", "HEAD", "--device", "cuda"])
     assert wrong.exit_code == 2
     assert "expected a device that is here, got 'cuda': " in wrong.stderr

@@ -12,7 +12,7 @@ from twolayer.checking import cases
 from twolayer.kernels.formulas.updates import UPDATES
 from twolayer.network import DTYPES
 from twolayer.training import optimizers
-from twolayer.training.optimizers import OPTIMIZERS, RULES, advance
+from twolayer.training.optimizers import RULES, advance
 
 NET = tl.Network("tanh", "squared")
 SHAPE = tl.Shape(50, 3, 8, 2)
@@ -66,7 +66,7 @@ def growth(optimizer, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", optimizers.names())
 def test_agrees_with_pytorch(name, dtype):
     torch = pytest.importorskip("torch")
     arguments, theirs, options = PYTORCH[name]
@@ -157,7 +157,7 @@ PAPER = {
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", optimizers.names())
 def test_agrees_with_the_paper(name, dtype):
     random = np.random.default_rng(0)
     scales = np.array([1e-3, 1, 1, 30], dtype)
@@ -186,7 +186,7 @@ def test_agrees_with_the_paper(name, dtype):
     assert (error <= STEPS * np.finfo(dtype).eps * rounded).all()
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", optimizers.names())
 def test_an_update_inside_a_plan_is_the_pure_one(variant, name):
     optimizer = optimizers.get(name)()
     plan = make_plan(variant.name)
@@ -205,7 +205,7 @@ def test_an_update_inside_a_plan_is_the_pure_one(variant, name):
         assert distance(slot, same) < 1e-12
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", optimizers.names())
 def test_slots_and_theta_are_all_there_is_to_go_on_from(name):
     optimizer = optimizers.get(name)()
     whole, first, second = make_plan(), make_plan(), make_plan()
@@ -305,19 +305,34 @@ for dtype in ("float32", "float64"):
     ("call", "message"),
     [
         (lambda: optimizers.get("adan"), "optimizer: expected one of gd, nesterov, sgd, adagrad"),
-        (lambda: OPTIMIZERS["gd"](rule="1/n"), "rule: expected one of constant, 1/k, 1/sqrtk, b"),
-        (lambda: OPTIMIZERS["adam"](rule="backtracking"), "rule: expected one of constant, 1/k, 1"),
-        (lambda: OPTIMIZERS["gd"](0.0), "step: expected a positive number, got 0.0"),
-        (lambda: OPTIMIZERS["gd"](float("nan")), "step: expected a positive number, got nan"),
-        (lambda: OPTIMIZERS["sgd"](momentum=1), "momentum: expected a number from 0 to below 1"),
-        (lambda: OPTIMIZERS["nesterov"](momentum=-1), "momentum: expected a number from 0 to"),
-        (lambda: OPTIMIZERS["rmsprop"](rho=1.5), "rho: expected a number from 0 to below 1"),
-        (lambda: OPTIMIZERS["adam"](beta1=1.0), "beta1: expected a number from 0 to below 1"),
-        (lambda: OPTIMIZERS["adam"](beta2=2), "beta2: expected a number from 0 to below 1"),
-        (lambda: OPTIMIZERS["adagrad"](epsilon=0), "epsilon: expected a positive number, got 0"),
-        (lambda: OPTIMIZERS["adamw"](decay=-1), "decay: expected a number of at least 0, got -1"),
         (
-            lambda: OPTIMIZERS["gd"](rule="backtracking").update(
+            lambda: optimizers.get("gd")(rule="1/n"),
+            "rule: expected one of constant, 1/k, 1/sqrtk, b",
+        ),
+        (
+            lambda: optimizers.get("adam")(rule="backtracking"),
+            "rule: expected one of constant, 1/k, 1",
+        ),
+        (lambda: optimizers.get("gd")(0.0), "step: expected a positive number, got 0.0"),
+        (lambda: optimizers.get("gd")(float("nan")), "step: expected a positive number, got nan"),
+        (
+            lambda: optimizers.get("sgd")(momentum=1),
+            "momentum: expected a number from 0 to below 1",
+        ),
+        (lambda: optimizers.get("nesterov")(momentum=-1), "momentum: expected a number from 0 to"),
+        (lambda: optimizers.get("rmsprop")(rho=1.5), "rho: expected a number from 0 to below 1"),
+        (lambda: optimizers.get("adam")(beta1=1.0), "beta1: expected a number from 0 to below 1"),
+        (lambda: optimizers.get("adam")(beta2=2), "beta2: expected a number from 0 to below 1"),
+        (
+            lambda: optimizers.get("adagrad")(epsilon=0),
+            "epsilon: expected a positive number, got 0",
+        ),
+        (
+            lambda: optimizers.get("adamw")(decay=-1),
+            "decay: expected a number of at least 0, got -1",
+        ),
+        (
+            lambda: optimizers.get("gd")(rule="backtracking").update(
                 *[make_plan().theta, optimizers.State(0, ()), make_plan().theta]
             ),
             "value: expected the function L for backtracking, got None",
@@ -331,7 +346,7 @@ for dtype in ("float32", "float64"):
             "rows: expected 0 <= start < stop <= 50",
         ),
         (
-            lambda: advance(OPTIMIZERS["gd"](1e300), make_plan(dtype="float32"), 1),
+            lambda: advance(optimizers.get("gd")(1e300), make_plan(dtype="float32"), 1),
             "mu: expected a finite number that float32 can hold",
         ),
     ],

@@ -91,14 +91,14 @@ def test_oracle_against_extended_precision(activation, loss_name):
     net = tl.Network(activation, loss_name)
     random = np.random.default_rng(5)
     n, d, M = 3, 2, 3
-    K = 1 if net.objective.targets == "sign" else 2
+    K = 1 if net.objective.targets.single else 2
     X = random.standard_normal((n, d))
     V, W = random.standard_normal((M, d)), random.standard_normal((K, M))
     Y = {
         "real": random.standard_normal((n, K)),
         "sign": np.array([[1.0], [-1.0], [1.0]]),
         "distribution": np.array([[1.0, 0.0], [0.25, 0.75], [0.0, 1.0]]),
-    }[net.objective.targets][:, :K]
+    }[net.objective.targets.name][:, :K]
     plan = tl.variants.get("python-loops").plan(net, X, Y, tl.Parameters(V, W))
     value, gradient = plan.gradient()
     mV, mW, mX, mY = (extended(array) for array in (V, W, X, Y))

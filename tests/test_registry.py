@@ -7,8 +7,9 @@ import pytest
 
 import twolayer as tl
 from twolayer.checking import cases
-from twolayer.interface.registry import ENTRY_POINTS, Registry
+from twolayer.registry import Registry, add_file
 
+GROUP = "twolayer.variants"
 NET, X, Y, THETA = cases.problem(tl.Network(), tl.Shape(7, 3, 4, 2), "float32")[1:]
 
 
@@ -26,7 +27,7 @@ def test_what_cannot_run_says_why():
 
 
 def test_registry_refuses_a_name_that_is_taken():
-    registry = Registry([made_variant()])
+    registry = Registry(tl.Variant, [made_variant()])
     with pytest.raises(ValueError, match=r"^variant: the name 'mine' is taken$"):
         registry.add(made_variant())
     with pytest.raises(TypeError, match=r"^variant: expected a twolayer.Variant, got str$"):
@@ -55,21 +56,21 @@ also = VARIANT
 def test_a_file_of_ones_own_is_registered(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(FILE)
-    registry = Registry(tl.variants.REGISTRY)
-    (variant,) = registry.add_file(path)
+    registry = Registry(tl.Variant, tl.variants.REGISTRY)
+    (variant,) = add_file(path, [registry])
     assert registry.names()[-1] == "mine"
     assert registry.get("mine") is variant
     assert variant.plan(NET, X, Y, THETA).step(0.1) == tl.variants.get("numpy").plan(
         NET, X, Y, THETA
     ).step(0.1)
     with pytest.raises(ValueError, match=r"^variant: the name 'mine' is taken$"):
-        registry.add_file(path)
+        add_file(path, [registry])
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("x = 1", r"variant file: .*mine\.py defines no twolayer\.Variant at its top level"),
+        ("x = 1", r"variant file: .*mine\.py defines none of Variant at its top level"),
         ("import no_such", r"variant file: .*mine\.py failed with ModuleNotFoundError: No module"),
         ("def f(:", r"variant file: .*mine\.py failed with SyntaxError: "),
         ("raise OSError('no')", r"variant file: .*mine\.py failed with OSError: no"),
@@ -79,7 +80,7 @@ def test_wrong_variant_files(text, message, tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(text)
     with pytest.raises(ValueError, match=r"^" + message):
-        Registry().add_file(path)
+        add_file(path, [Registry(tl.Variant)])
 
 
 @pytest.mark.parametrize("name", ["missing.py", "mine.txt", "folder.py"])
@@ -89,16 +90,16 @@ def test_variant_files_that_are_none(name, tmp_path):
     with pytest.raises(
         ValueError, match=r"^variant file: expected an existing .py file, got '.*'$"
     ):
-        Registry().add_file(tmp_path / name)
+        add_file(tmp_path / name, [Registry(tl.Variant)])
 
 
 def test_a_file_is_registered_whole_or_not_at_all(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(FILE + 'OTHER = tl.Variant("numpy", "cpu", "takes a name", Mine)\n')
-    registry = Registry(tl.variants.REGISTRY)
+    registry = Registry(tl.Variant, tl.variants.REGISTRY)
     before = registry.names()
     with pytest.raises(ValueError, match=r"^variant: the name 'numpy' is taken$"):
-        registry.add_file(path)
+        add_file(path, [registry])
     assert registry.names() == before
 
 
@@ -111,10 +112,10 @@ def entry_points(tmp_path, monkeypatch):
         source = f"import twolayer as tl\nPlan = tl.variants.get('numpy').make\n{text}\n"
         (tmp_path / "offering.py").write_text(source)
         monkeypatch.syspath_prepend(tmp_path)
-        points = [EntryPoint(name, f"offering:{name}", ENTRY_POINTS) for name in lines]
+        points = [EntryPoint(name, f"offering:{name}", GROUP) for name in lines]
 
         def found(group):
-            assert group == "twolayer.variants"
+            assert group == GROUP
             return points
 
         monkeypatch.setattr("importlib.metadata.entry_points", found)
@@ -126,9 +127,9 @@ def entry_points(tmp_path, monkeypatch):
 
 def test_variants_of_installed_packages_are_found(entry_points):
     entry_points(MINE="tl.Variant('offered', 'cpu', 'by a package', Plan)")
-    registry = Registry(tl.variants.REGISTRY)
+    registry = Registry(tl.Variant, tl.variants.REGISTRY, group=GROUP)
     assert registry.names()[-1] == "offered"
-    assert Registry().get("offered").summary == "by a package"
+    assert Registry(tl.Variant, group=GROUP).get("offered").summary == "by a package"
 
 
 @pytest.mark.parametrize(
@@ -141,7 +142,7 @@ def test_variants_of_installed_packages_are_found(entry_points):
 )
 def test_a_wrong_variant_of_a_package_is_left_out(entry_points, line, message):
     entry_points(WRONG=line)
-    registry = Registry(tl.variants.REGISTRY)
+    registry = Registry(tl.Variant, tl.variants.REGISTRY, group=GROUP)
     with pytest.warns(UserWarning, match=f"variant WRONG of offering:WRONG is left out: {message}"):
         names = registry.names()
     assert names == list(dict.fromkeys(names))

@@ -111,7 +111,7 @@ def test_the_same_call_returns_the_same_bits(tmp_path):
     assert all((a == b).all() for a, b in zip(made[0].theta, made[1].theta, strict=True))
 
 
-@pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
+@pytest.mark.parametrize("name", optimizers.names())
 def test_optimizers(tmp_path, name):
     net, X, Y, theta = problem(dtype="float64")
     variant, optimizer = tl.variants.get("numpy"), optimizers.get(name)()

@@ -78,7 +78,7 @@ def place(n=SHAPE.n, **options):
 
 
 def known_as(monkeypatch, name, variant):
-    monkeypatch.setitem(tl.variants.REGISTRY._variants, name, replace(variant, name=name))
+    monkeypatch.setitem(tl.variants.REGISTRY._entries, name, replace(variant, name=name))
 
 
 def raised(call, *arguments):

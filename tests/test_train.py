@@ -10,7 +10,7 @@ import twolayer as tl
 from twolayer.checking import cases
 from twolayer.cli import app
 from twolayer.training import optimizers
-from twolayer.training.loop import Diverged, Training, score, train
+from twolayer.training.loop import Diverged, Training, train
 from twolayer.training.optimizers import gradient_descent
 
 NET = tl.Network("tanh", "squared")
@@ -99,7 +99,7 @@ def test_without_validation_the_last_parameters_are_kept():
 
 
 @pytest.mark.parametrize("batch", [None, 7])
-@pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
+@pytest.mark.parametrize("name", optimizers.names())
 def test_a_training_goes_on_from_its_state(name, batch):
     def make():
         return Training(make_plan(), optimizers.get(name)(), batch, 5, validated(2))
@@ -201,7 +201,7 @@ def test_wrong_arguments(options, kind, message):
     ],
 )
 def test_scores(loss, F, Y, expected):
-    assert score(tl.Network(loss=loss), F, Y) == (expected[0], pytest.approx(expected[1]))
+    assert tl.Network(loss=loss).objective.score(F, Y) == (expected[0], pytest.approx(expected[1]))
 
 
 # The command

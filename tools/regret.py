@@ -62,9 +62,7 @@ def workloads(shapes: int) -> Iterator[Workload]:
             for low, high in ((10, 1e6), (1, 4096), (1, 4096), (1, 1000))
         ]
         net = tl.Network(activations[made % 9], losses[made // 2 % 4])
-        if net.objective.targets == "sign":
-            sizes[3] = 1
-        shape = tl.Shape(*sizes)
+        shape = net.with_outputs(tl.Shape(*sizes))
         dtype = ("float32", "float64")[made % 2]
         size = np.dtype(dtype).itemsize
         if (

@@ -6,7 +6,8 @@ if "." not in __name__:
     )
 
 from .. import deferred
-from ..interface.registry import Registry
+from ..interface import Variant
+from ..registry import Registry, add_file, listed
 from . import (
     cuda_fused,
     cuda_samples,
@@ -24,27 +25,32 @@ from . import (
     torch,
 )
 
-REGISTRY = Registry(
-    [
-        python_loops.VARIANT,
-        numpy_samples.VARIANT,
-        numpy.VARIANT,
-        numba_loops.VARIANT,
-        numba_parallel.VARIANT,
-        numba_blas.VARIANT,
-        numba_fused.VARIANT,
-        *torch.VARIANTS,
-        jax.VARIANT,
-        cupy.VARIANT,
-        cuda_samples.VARIANT,
-        cuda_tiled.VARIANT,
-        cuda_fused.VARIANT,
-        cuda_tensor.VARIANT,
-    ],
-    later=deferred.VARIANTS,
+__all__ = ["REGISTRY", "add", "add_file", "get", "names"]
+
+REGISTRY = listed(
+    Registry(
+        Variant,
+        [
+            python_loops.VARIANT,
+            numpy_samples.VARIANT,
+            numpy.VARIANT,
+            numba_loops.VARIANT,
+            numba_parallel.VARIANT,
+            numba_blas.VARIANT,
+            numba_fused.VARIANT,
+            *torch.VARIANTS,
+            jax.VARIANT,
+            cupy.VARIANT,
+            cuda_samples.VARIANT,
+            cuda_tiled.VARIANT,
+            cuda_fused.VARIANT,
+            cuda_tensor.VARIANT,
+        ],
+        later=deferred.VARIANTS,
+        group="twolayer.variants",
+    )
 )
 
 names = REGISTRY.names
 get = REGISTRY.get
 add = REGISTRY.add
-add_file = REGISTRY.add_file

@@ -232,8 +232,10 @@ VARIANT = Variant(
             lacks=_lacks_cuda,
             parallel=False,
             reproducible=False,
+            by_name=True,
         ),
     ),
+    by_name=True,
 )
 
 THREE_PASSES = Variant(
@@ -245,5 +247,6 @@ THREE_PASSES = Variant(
     lacks=_lacks_three_passes,
     parallel=False,
     reproducible=False,
+    by_name=True,
     refuses=_refuses_three_passes,
 )

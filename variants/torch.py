@@ -247,6 +247,7 @@ def _on_cuda(name: str, summary: str, make: Callable[..., Engine], *requires: st
         lacks=_lacks_cuda,
         parallel=False,
         reproducible=False,
+        by_name=True,
     )
 
 
@@ -261,6 +262,7 @@ VARIANTS = (
         _workspace,
         ("torch",),
         elsewhere=(_on_cuda("torch", _EAGER, Torch),),
+        by_name=True,
     ),
     Variant(
         "torch-compile",
@@ -271,5 +273,6 @@ VARIANTS = (
         ("torch",),
         _lacks_compiler,
         elsewhere=(_on_cuda("torch-compile", _COMPILED, TorchCompiled, "triton"),),
+        by_name=True,
     ),
 )

@@ -30,6 +30,7 @@ from numba.core.caching import FunctionCache
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
+from .contents import contents
 from .digest import digest, folder_of
 
 # `reassoc` lets sums run in vectors. Never nnan or ninf: NaN must reach the user.
@@ -148,12 +149,5 @@ class _Cache(FunctionCache):  # type: ignore[misc]
                 unfinished.unlink(missing_ok=True)
 
     def _file(self, signature: Any, codegen: Any) -> Path:
-        code = self._py_func.__code__
-        key = (
-            self._options,
-            code.co_qualname,
-            code.co_firstlineno,
-            Path(code.co_filename).read_bytes(),  # for kernels outside of this package
-            self._index_key(signature, codegen),
-        )
+        key = (self._options, contents(self._py_func), str(signature), codegen.magic_tuple())
         return Path(self._cache_path) / f"{hashlib.sha256(repr(key).encode()).hexdigest()}.code"

@@ -19,7 +19,7 @@ from numba.extending import intrinsic, overload, register_jitable
 from ..compiler.address import address_of, array_at, call_address, call_interpreted
 from ..compiler.jit import SUMS, jit
 from ..formulas.activations import Activation
-from ..formulas.losses import Loss
+from ..formulas.losses import Forms
 
 
 @cache
@@ -51,7 +51,7 @@ def _values(activation: Activation) -> Any:
 
 
 @cache
-def _losses(loss: Loss) -> Any:
+def _losses(loss: Forms) -> Any:
     loss_columns = loss.loss_columns
 
     @jit("blocks", fastmath=SUMS)
@@ -64,7 +64,7 @@ def _losses(loss: Loss) -> Any:
 
 
 @cache
-def _links(loss: Loss) -> Any:
+def _links(loss: Forms) -> Any:
     link_columns = loss.link_columns
 
     @jit("blocks", fastmath=SUMS)
@@ -77,7 +77,7 @@ def _links(loss: Loss) -> Any:
 
 
 @cache
-def gradient_formulas(activation: Activation, loss: Loss, dtype: np.dtype) -> tuple[int, int]:
+def gradient_formulas(activation: Activation, loss: Forms, dtype: np.dtype) -> tuple[int, int]:
     """The addresses of a network's passes over a block for L and ∇L: features and losses.
 
     `apply(features, kind, A, S, size)` turns A into Z = σ(A) and S into σ′(A);
@@ -87,7 +87,7 @@ def gradient_formulas(activation: Activation, loss: Loss, dtype: np.dtype) -> tu
 
 
 @cache
-def predict_formulas(activation: Activation, loss: Loss, dtype: np.dtype) -> tuple[int, int]:
+def predict_formulas(activation: Activation, loss: Forms, dtype: np.dtype) -> tuple[int, int]:
     """The addresses of a network's passes over a block for F: values and links.
 
     `apply(values, kind, A, S, size)` turns A into Z and leaves S; `evaluate(links, …)` turns U into

@@ -17,7 +17,7 @@ from ..compiler.address import address_of, array_at, call_address, call_interpre
 from ..compiler.jit import SUMS, jit
 from ..formulas.activations import Activation
 from ..formulas.elementary import like
-from ..formulas.losses import Loss
+from ..formulas.losses import Forms
 
 _LEAST_ROWS = 16
 _INTEGERS = (types.int64,) * 11  # the arguments of a network's loops: addresses and sizes
@@ -72,7 +72,7 @@ def split(kind, work, M, K):
 
 
 @cache
-def _gradient_rows(activation: Activation, loss: Loss) -> Any:
+def _gradient_rows(activation: Activation, loss: Forms) -> Any:
     value, slope, loss_row = activation.value, activation.slope, loss.loss_row
 
     @jit("loops", fastmath=SUMS)
@@ -94,7 +94,7 @@ def _gradient_rows(activation: Activation, loss: Loss) -> Any:
 
 
 @cache
-def _predict_rows(activation: Activation, loss: Loss) -> Any:
+def _predict_rows(activation: Activation, loss: Forms) -> Any:
     value, link_row = activation.value, loss.link_row
 
     @jit("loops", fastmath=SUMS)
@@ -111,13 +111,13 @@ def _predict_rows(activation: Activation, loss: Loss) -> Any:
 
 
 @cache
-def gradient_rows(activation: Activation, loss: Loss, dtype: np.dtype) -> int:
+def gradient_rows(activation: Activation, loss: Forms, dtype: np.dtype) -> int:
     """The address of a network's backpropagation over samples, which `step` and `gradient` call."""
     return address_of(_gradient_rows(activation, loss), (from_dtype(dtype), *_INTEGERS))
 
 
 @cache
-def predict_rows(activation: Activation, loss: Loss, dtype: np.dtype) -> int:
+def predict_rows(activation: Activation, loss: Forms, dtype: np.dtype) -> int:
     """The address of a network's forward pass over samples, which `predict` calls."""
     return address_of(_predict_rows(activation, loss), (from_dtype(dtype), *_INTEGERS))
 

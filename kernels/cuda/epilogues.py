@@ -11,7 +11,7 @@ from numba import cuda
 from numba.extending import register_jitable
 
 from ..formulas.activations import Activation
-from ..formulas.losses import Loss
+from ..formulas.losses import Forms
 from . import elementary  # noqa: F401  (σ and σ′ by the GPU's own instructions)
 from .memory.copies import copy, vector
 from .memory.types import real_type
@@ -101,7 +101,7 @@ def partial(dtype: str, run: int):
 
 
 @cache
-def loss_of_rows(loss: Loss):
+def loss_of_rows(loss: Forms):
     """Kernel(U, Y, losses): U (n, ld) becomes Δ, losses (blocks,) the sums of ℓ of its blocks."""
     loss_row = loss.loss_row
 
@@ -128,7 +128,7 @@ def loss_of_rows(loss: Loss):
 
 
 @cache
-def link_of_rows(loss: Loss):
+def link_of_rows(loss: Forms):
     """Kernel(U, K): the first K columns of U (n, ld) become F."""
     link_row = loss.link_row
 

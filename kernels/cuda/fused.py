@@ -20,7 +20,7 @@ from numba import cuda
 from numba.extending import register_jitable
 
 from ..formulas.activations import Activation
-from ..formulas.losses import Loss
+from ..formulas.losses import Forms
 from . import elementary  # noqa: F401  (σ and σ′ by the GPU's own instructions)
 from .driver.simulated import WARP, in_simulator
 from .memory.copies import copy, element, prefetch, vector
@@ -85,7 +85,7 @@ def divisions(dtype: str, M: int, columns: int, K: int) -> list[Division]:
 
 @cache
 def gradient(
-    activation: Activation, loss: Loss, dtype: str, division: Division, columns: int, K: int
+    activation: Activation, loss: Forms, dtype: str, division: Division, columns: int, K: int
 ):
     """Kernel(X, Y, V, W, gVs, gWs, losses, M): sums over the samples of each block.
 

@@ -18,7 +18,7 @@ from numba import cuda
 from numba.extending import register_jitable
 
 from ..formulas.activations import Activation
-from ..formulas.losses import Loss
+from ..formulas.losses import Forms
 from . import elementary  # noqa: F401  (σ and σ′ by the GPU's own instructions)
 from .memory.copies import copy, padded, vector
 from .memory.halves import LEAST, MOST, NOTHING, bits, exponent, i4, number, power, split, u4
@@ -34,7 +34,7 @@ _LARGEST_BITS = 0x7FFFFFFF
 
 
 @cache
-def loss_of_parts(loss: Loss, outputs: int):
+def loss_of_parts(loss: Forms, outputs: int):
     """Kernel(Us, Y, Delta, xr, losses, maximum): Δ (n, K) of U = Σ Us (parts, n, K).
 
     losses (blocks,) are the sums of ℓ of its blocks; maximum (1,) grows to the bits of the largest
@@ -85,7 +85,7 @@ def loss_of_parts(loss: Loss, outputs: int):
 
 
 @cache
-def link_of_parts(loss: Loss):
+def link_of_parts(loss: Forms):
     """Kernel(Us, F): F (n, K) = h(Σ Us), Us (parts, n, K)."""
     link_row = loss.link_row
 

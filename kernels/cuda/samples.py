@@ -12,7 +12,7 @@ from numba.extending import register_jitable
 
 from ..formulas.activations import Activation
 from ..formulas.elementary import like
-from ..formulas.losses import Loss
+from ..formulas.losses import Forms
 from . import elementary  # noqa: F401  (σ and σ′ by the GPU's own instructions)
 from .memory.types import real_type
 
@@ -56,7 +56,7 @@ def _forward(store):
 
 
 @cache
-def gradient(activation: Activation, loss: Loss):
+def gradient(activation: Activation, loss: Forms):
     """Kernel: add Σ ∂ℓ/∂V to gV (1, M ld), Σ ∂ℓ/∂W to gW (1, K ld) and Σ ℓ to losses (1,).
 
     Z and S (M, n) hold σ(A) and σ′(A), U (n, K) holds U and then Δ.
@@ -90,7 +90,7 @@ def gradient(activation: Activation, loss: Loss):
 
 
 @cache
-def predict(activation: Activation, loss: Loss):
+def predict(activation: Activation, loss: Forms):
     """Kernel: F = h(σ(X Vᵀ) Wᵀ) for X (n, ld), F (n, K), Z (M, n)."""
     value, link_row = activation.value, loss.link_row
 

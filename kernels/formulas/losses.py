@@ -17,7 +17,8 @@ Sums of ℓ are accumulated in float64.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numba.extending import register_jitable
@@ -26,15 +27,10 @@ from .activations import sigmoid_slope, softplus
 from .elementary import exp_neg, like, log1p, logistic, select
 
 
-class Loss(NamedTuple):
-    """A loss in its row, batch and column forms; `targets` says which Y it takes.
+@dataclass(eq=False, repr=False)
+class Forms:
+    """A loss in its row, batch and column forms."""
 
-    `targets` is "real", "sign" (±1, K = 1) or "distribution" (rows of non-negative numbers that sum
-    to 1).
-    """
-
-    name: str
-    targets: str
     link_row: Callable[..., Any]
     loss_row: Callable[..., Any]
     link_batch: Callable[..., Any]
@@ -214,13 +210,15 @@ def softmax_loss_batch(U, Y):
     return cross_entropy(weight, s, dot).sum(dtype=np.float64)
 
 
-def _forms(name, link, loss, delta):
-    """All forms of a loss whose terms do not depend on each other."""
+def terms(link: Callable[..., Any], loss: Callable[..., Any], delta: Callable[..., Any]) -> Forms:
+    """All forms of the loss Σₖ ℓ(uₖ, yₖ) with fₖ = h(uₖ), from h, ℓ and ∂ℓ/∂u for numbers."""
 
+    @register_jitable(forceinline=True)
     def link_row(u, f):
         for k in range(len(u)):
             f[k] = link(u[k])
 
+    @register_jitable(forceinline=True)
     def loss_row(u, y, delta_out):
         total = 0.0
         for k in range(len(u)):
@@ -237,11 +235,13 @@ def _forms(name, link, loss, delta):
         return total
 
     # Not by the row forms: two names for one array keep a loop from running in vectors.
+    @register_jitable(forceinline=True)
     def link_columns(U, work):
         u = U.ravel()
         for i in range(len(u)):
             u[i] = link(u[i])
 
+    @register_jitable(forceinline=True)
     def loss_columns(U, Y, work):
         u, y = U.ravel(), Y.ravel()
         total = 0.0
@@ -251,41 +251,19 @@ def _forms(name, link, loss, delta):
             u[i] = delta(before, y[i])
         return total
 
-    # Numba keys its files by the pickles of the functions that a kernel closes over. A function
-    # that its module knows by name is pickled as that name, the same in every process.
-    for form in (link_row, loss_row, link_columns, loss_columns):
-        form.__qualname__ = f"{name}_{form.__name__}"
-        globals()[form.__qualname__] = register_jitable(forceinline=True)(form)
-    return link_row, loss_row, link_batch, loss_batch, link_columns, loss_columns
+    return Forms(link_row, loss_row, link_batch, loss_batch, link_columns, loss_columns)
 
 
-LOSSES: dict[str, Loss] = {
-    entry.name: entry
-    for entry in (
-        Loss(
-            "squared",
-            "real",
-            *_forms("squared", identity_link, squared_loss, squared_delta),
-        ),
-        Loss(
-            "squared_logistic",
-            "real",
-            *_forms("squared_logistic", logistic, squared_logistic_loss, squared_logistic_delta),
-        ),
-        Loss(
-            "logistic",
-            "sign",
-            *_forms("logistic", logistic, logistic_loss, logistic_delta),
-        ),
-        Loss(
-            "softmax",
-            "distribution",
-            softmax_link_row,
-            softmax_loss_row,
-            softmax_link_batch,
-            softmax_loss_batch,
-            softmax_link_columns,
-            softmax_loss_columns,
-        ),
-    )
+LOSSES: dict[str, Forms] = {
+    "squared": terms(identity_link, squared_loss, squared_delta),
+    "squared_logistic": terms(logistic, squared_logistic_loss, squared_logistic_delta),
+    "logistic": terms(logistic, logistic_loss, logistic_delta),
+    "softmax": Forms(
+        softmax_link_row,
+        softmax_loss_row,
+        softmax_link_batch,
+        softmax_loss_batch,
+        softmax_link_columns,
+        softmax_loss_columns,
+    ),
 }

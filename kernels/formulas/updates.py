@@ -94,30 +94,47 @@ UPDATES: dict[str, Update] = {
 }
 
 
+def at(arrays, i):
+    """The i-th number of each of the arrays."""
+    return tuple(array[i] for array in arrays)
+
+
+@overload(at)
+def _overload_at(arrays, i):
+    if len(arrays) == 0:
+        return lambda arrays, i: ()
+    return lambda arrays, i: (arrays[0][i], *at(arrays[1:], i))
+
+
+def put(arrays, i, values):
+    """Make the values the i-th numbers of the arrays."""
+    for array, value in zip(arrays, values, strict=True):
+        array[i] = value
+
+
+@overload(put)
+def _overload_put(arrays, i, values):
+    if len(arrays) == 0:
+        return lambda arrays, i, values: None
+
+    def put_all(arrays, i, values):
+        arrays[0][i] = values[0]
+        put(arrays[1:], i, values[1:])
+
+    return put_all
+
+
 @cache
 def loop(update: Update) -> Any:
     """Compiled: (w, g, *slots, scalars) updates flat arrays w and slots in place."""
     formula = update.formula
-    recipe = f"update {update.name}"
-    if update.slots == 0:
 
-        @jit(recipe)
-        def run(w, g, scalars):
-            for i in range(w.size):
-                (w[i],) = formula(w[i], g[i], *scalars)
-
-    elif update.slots == 1:
-
-        @jit(recipe)
-        def run(w, g, s, scalars):
-            for i in range(w.size):
-                w[i], s[i] = formula(w[i], g[i], s[i], *scalars)
-
-    else:
-
-        @jit(recipe)
-        def run(w, g, m, s, scalars):
-            for i in range(w.size):
-                w[i], m[i], s[i] = formula(w[i], g[i], m[i], s[i], *scalars)
+    @jit("update")
+    def run(w, g, *rest):
+        slots, scalars = rest[:-1], rest[-1]
+        for i in range(w.size):
+            values = formula(w[i], g[i], *at(slots, i), *scalars)
+            w[i] = values[0]
+            put(slots, i, values[1:])
 
     return run

@@ -8,26 +8,36 @@ from . import deferred as _deferred
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from . import variants
+    from . import activations, losses, variants
+    from .activations import Activation
     from .choosing import choose
     from .composed.functions import loss_and_gradient, predict
     from .interface import Engine, Plan, Problem, Variant, Weights
+    from .losses import Loss
     from .network import Network, Parameters, Shape
+    from .targets import Targets
     from .training import optimizers
+    from .training.optimizers import Optimizer
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Activation",
     "Engine",
+    "Loss",
     "Network",
+    "Optimizer",
     "Parameters",
     "Plan",
     "Problem",
     "Shape",
+    "Targets",
     "Variant",
     "Weights",
+    "activations",
     "choose",
     "loss_and_gradient",
+    "losses",
     "optimizers",
     "predict",
     "variants",
@@ -36,6 +46,10 @@ __all__ = [
 # Where the names come from. They are loaded when they are asked for: a compiler takes half a second
 # to import, and who asks the store which variant to take needs none.
 _HOMES = {
+    "Activation": "activations",
+    "Loss": "losses",
+    "Optimizer": "training.optimizers",
+    "Targets": "targets",
     "Engine": "interface",
     "Weights": "interface",
     "predict": "composed.functions",
@@ -50,7 +64,12 @@ _HOMES = {
 }
 
 
-_MODULES = {"optimizers": "training.optimizers", "variants": "variants"}
+_MODULES = {
+    "activations": "activations",
+    "losses": "losses",
+    "optimizers": "training.optimizers",
+    "variants": "variants",
+}
 
 
 def _composed() -> "Iterable[Variant]":

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from . import activations, losses
 from .kernels.formulas.activations import ACTIVATIONS, Activation
-from .kernels.formulas.losses import LOSSES, Loss
+from .kernels.formulas.losses import LOSSES
+from .losses import Loss
 from .machine.hardware import available_memory
 
 DTYPES = ("float32", "float64")
@@ -51,30 +53,46 @@ class Shape(NamedTuple):
         return f"n={self.n} d={self.d} M={self.M} K={self.K}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Network:
     """The network f(x) = h(W σ(V x)) with its loss.
 
-    Arguments: activation, the name of σ; loss, the name of ℓ, which decides h.
+    Arguments: activation, σ; loss, ℓ, which decides h: a name, or an object that need not be in any
+    list. Afterwards `activation` and `loss` are the names, `sigma` and `objective` the objects.
     Raises ValueError for an unknown name. Source: the lecture's two-layer network.
     """
 
-    activation: str = "tanh"
-    loss: str = "squared"
+    activation: str
+    loss: str
+    sigma: Activation = field(repr=False)
+    objective: Loss = field(repr=False)
 
-    def __post_init__(self) -> None:
-        one_of("activation", self.activation, ACTIVATIONS)
-        one_of("loss", self.loss, LOSSES)
+    def __init__(self, activation: str | Activation = "tanh", loss: str | Loss = "squared") -> None:
+        sigma = activation if isinstance(activation, Activation) else activations.get(activation)
+        objective = loss if isinstance(loss, Loss) else losses.get(loss)
+        found = {"activation": sigma.name, "loss": objective.name}
+        vars(self).update(found, sigma=sigma, objective=objective)
 
-    @property
-    def sigma(self) -> Activation:
-        """σ and σ′."""
-        return ACTIVATIONS[self.activation]
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Network, (_by_name(activations, self.sigma), _by_name(losses, self.objective))
 
-    @property
-    def objective(self) -> Loss:
-        """h, ℓ and δ."""
-        return LOSSES[self.loss]
+    def from_outside(self) -> list[str]:
+        """Which of its formulas this project does not come with, as "activation sine"."""
+        found = []
+        if ACTIVATIONS.get(self.activation) is not self.sigma:
+            found.append(f"activation {self.activation}")
+        if self.loss not in LOSSES or losses.get(self.loss) is not self.objective:
+            found.append(f"loss {self.loss}")
+        return found
+
+    def with_outputs(self, shape: Shape) -> Shape:
+        """The shape, with K = 1 where the loss has one output."""
+        return shape._replace(K=1) if self.objective.targets.single else shape
+
+    def check_outputs(self, K: int) -> None:
+        """Raise ValueError for K > 1 with a loss of one output."""
+        if self.objective.targets.single and K != 1:
+            raise ValueError(f"K: the {self.loss} loss has one output, K = 1, got {K}")
 
     def init(
         self, d: int, M: int, K: int, dtype: Any = "float32", seed: int | None = 0
@@ -87,8 +105,7 @@ class Network:
         """
         dtype = float_type("dtype", dtype)
         d, M, K = (positive_integer(name, v) for name, v in (("d", d), ("M", M), ("K", K)))
-        if self.objective.targets == "sign" and K != 1:
-            raise ValueError(f"K: the {self.loss} loss has one output, K = 1, got {K}")
+        self.check_outputs(K)
         enough_memory(f"parameters with d={d}, M={M}, K={K}", 3 * M * (d + K) * dtype.itemsize)
         random = np.random.default_rng(seed)
         V = random.standard_normal((M, d), dtype=dtype)
@@ -96,6 +113,11 @@ class Network:
         W = random.standard_normal((K, M), dtype=dtype)
         W /= math.sqrt(M)
         return Parameters(V, W)
+
+
+def _by_name(lists: Any, entry: Any) -> Any:
+    """The name of what is in a list, so that it is itself again in another process."""
+    return entry.name if any(entry is known for known in lists.REGISTRY) else entry
 
 
 def one_of(argument: str, name: Any, known: Iterable[str]) -> None:

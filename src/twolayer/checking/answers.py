@@ -61,7 +61,7 @@ class Answers:
         theta = net.init(d, M, K, dtype)
         a_row = shape._replace(n=1).flops() + _ELEMENT * (M + K)
         distinct = min(n, _DISTINCT, max(_LEAST, int(_COST / a_row)))
-        data = datasets.synthetic(shape._replace(n=distinct), net.loss, dtype)
+        data = datasets.synthetic(shape._replace(n=distinct), net.objective, dtype)
         Y = checks.check_targets(net, data.Y, shape._replace(n=distinct), data.X.dtype)
         of = np.arange(n, dtype=np.uint16)
         of[distinct:] = np.random.default_rng(0).integers(0, distinct, n - distinct, np.uint16)

@@ -11,13 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..kernels.formulas.activations import sigmoid_slope, softplus
-from ..kernels.formulas.elementary import logistic
+from ..losses import OPERATIONS, Rounding
 from ..network import Network, Parameters
 
-# Roundings in the longest chain of scalar operations that a formula of h, ℓ, δ or an update goes
-# through, its elementary functions counted with their error in ULP; the sums are counted apart.
-_OPERATIONS = 16
 # Elements of a block of X, A or U: small arrays are reused, large ones mapped anew each time.
 _BLOCK = 1 << 14
 
@@ -73,7 +69,7 @@ def evaluate(
             absZ = abs(Z)
             U = Z @ W.T
             eU = absZ @ (gamma(M) * absW + eW).T + eZ @ (absW + eW).T + M * tiny
-            part = _losses[net.loss](U, eU, y, unit, gamma(K), tiny)
+            part = net.objective.bound(U, eU, y, Rounding(unit, gamma(K), tiny))
             Delta, eDelta = count[:, None] * part.Delta, count[:, None] * part.eDelta
             absDelta = abs(Delta)
             loss += float(count @ part.loss)
@@ -123,80 +119,8 @@ def _activation(net: Network, A: Any, eA: Any, unit: float, tiny: float) -> tupl
     S_low, S_high = sigma.slope(A - eA), sigma.slope(A + eA)
     steepest = np.maximum(abs(S), np.maximum(abs(S_low), abs(S_high)))
     size = np.maximum(abs(Z), abs(sigma.value(-A)))
-    counts = [ulp + _OPERATIONS for ulp in sigma.ulp]
+    counts = [ulp + OPERATIONS for ulp in sigma.ulp]
     eZ = steepest * eA + counts[0] * unit * size + tiny * (1 + abs(A))
     change = np.maximum(abs(S_low - S), abs(S_high - S))
     eS = 2 * change + counts[1] * unit * np.maximum(1, abs(S)) + tiny * (1 + abs(A))
     return Z, eZ, S, eS
-
-
-class _Part(NamedTuple):
-    loss: np.ndarray  # (n,)
-    eloss: np.ndarray  # (n,)
-    F: np.ndarray
-    eF: np.ndarray
-    Delta: np.ndarray
-    eDelta: np.ndarray
-
-
-def _squared(U: Any, eU: Any, y: Any, unit: float, gamma_K: float, tiny: float) -> _Part:
-    r = U - y
-    size = abs(U) + abs(y)
-    rounding = 2 * unit * size + tiny
-    eloss = 2 * abs(r) * (eU + rounding) + (eU + rounding) ** 2 + (4 * unit + gamma_K) * r * r
-    return _Part((r * r).sum(axis=1), eloss.sum(axis=1), U, eU, 2 * r, 2 * eU + 2 * rounding)
-
-
-def _squared_logistic(U: Any, eU: Any, y: Any, unit: float, gamma_K: float, tiny: float) -> _Part:
-    f, slope = logistic(U), sigmoid_slope(U)
-    rounding = _OPERATIONS * unit + tiny
-    eF = eU / 4 + rounding  # |h′| ≤ 1/4
-    r = f - y
-    er = eF + rounding * abs(y)
-    eslope = 0.1 * eU + rounding  # |h″| ≤ 1/(6√3) < 0.1
-    eloss = 2 * abs(r) * er + er**2 + gamma_K * r * r
-    eDelta = 2 * (er * (slope + eslope) + abs(r) * eslope) + rounding * abs(2 * r * slope)
-    return _Part((r * r).sum(axis=1), eloss.sum(axis=1), f, eF, 2 * r * slope, eDelta)
-
-
-def _logistic(U: Any, eU: Any, y: Any, unit: float, gamma_K: float, tiny: float) -> _Part:
-    margin = y * U
-    rounding = _OPERATIONS * unit + tiny
-    loss = softplus(-margin)
-    eloss = eU + rounding * softplus(abs(margin))  # |h| ≤ 1
-    eF = eU / 4 + rounding
-    return _Part(loss[:, 0], eloss[:, 0], logistic(U), eF, -y * logistic(-margin), eF)
-
-
-def _softmax(U: Any, eU: Any, y: Any, unit: float, gamma_K: float, tiny: float) -> _Part:
-    shifted = U - U.max(axis=1, keepdims=True)  # (n, K)
-    e = np.exp(shifted)
-    s = e.sum(axis=1, keepdims=True)
-    f = e / s
-    # Each logit is off by its own error and by that of the shift; logits of different signs carry
-    # their offset's rounding, which is in eU.
-    eu = eU + 2 * unit * abs(shifted)
-    spread = (f * np.exp(eu)).sum(axis=1, keepdims=True)  # the largest relative change of s
-    relative = gamma_K + _OPERATIONS * unit
-    eF = f * (np.exp(eu) * spread * (1 + relative) - 1) + tiny
-    dot = -(y * shifted).sum(axis=1)
-    log_s = np.log(s[:, 0])
-    weight = y.sum(axis=1)
-    eloss = np.log(spread[:, 0]) * weight + (y * eu).sum(axis=1)
-    eloss += relative * (1 + log_s + dot) + gamma_K * dot
-    return _Part(
-        weight * log_s + dot,
-        eloss,
-        f,
-        eF,
-        f - y,
-        eF + 2 * unit * (f + y),
-    )
-
-
-_losses = {
-    "squared": _squared,
-    "squared_logistic": _squared_logistic,
-    "logistic": _logistic,
-    "softmax": _softmax,
-}

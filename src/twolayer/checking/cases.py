@@ -60,27 +60,14 @@ EXACT_SHAPES = {
 
 
 def problem(net: Network, shape: Shape, dtype: str, seed: int = 0, name: str = "") -> Case:
-    """A random problem of that shape: X, Y and θ of order 1. The logistic loss has K = 1."""
-    if net.objective.targets == "sign":
-        shape = shape._replace(K=1)
+    """A random problem of that shape: X, Y and θ of order 1."""
+    shape = net.with_outputs(shape)
     random = np.random.default_rng(seed)
     X = random.standard_normal((shape.n, shape.d)).astype(dtype)
     V = random.standard_normal((shape.M, shape.d)).astype(dtype) / np.sqrt(shape.d).astype(dtype)
     W = random.standard_normal((shape.K, shape.M)).astype(dtype) / np.sqrt(shape.M).astype(dtype)
-    Y = targets(net, shape, random).astype(dtype)
+    Y = net.objective.targets.rows(random, shape.n, shape.K).astype(dtype)
     return Case(name or str(shape), net, X, Y, Parameters(V, W))
-
-
-def targets(net: Network, shape: Shape, random: np.random.Generator) -> np.ndarray:
-    """Random targets (n, K) in float64: real numbers, ±1, or one-hot and some mixed rows."""
-    if net.objective.targets == "sign":
-        return random.choice([-1.0, 1.0], (shape.n, 1))
-    if net.objective.targets == "real":
-        return random.standard_normal((shape.n, shape.K))
-    Y = np.eye(shape.K)[random.integers(0, shape.K, shape.n)]
-    Y[::5] = random.choice([0.25, 0.75], (len(Y[::5]), 1)) * Y[::5]
-    Y[::5, 0] += 1 - Y[::5].sum(axis=1)  # sums to 1 exactly, in both dtypes
-    return Y
 
 
 def shaped(net: Network, dtype: str) -> Iterator[Case]:
@@ -122,7 +109,7 @@ def adversarial(net: Network, dtype: str) -> Iterator[Case]:
     case = base("duplicated rows", 16)
     again = np.maximum(np.arange(shape.n) - shape.n // 2, 0)  # the first row ten times
     yield case._replace(X=case.X[again], Y=case.Y[again])
-    if net.objective.targets == "real":
+    if net.objective.targets.wrong is None:
         case = base("a small loss of large numbers", 18)
         theta = case.theta._replace(W=case.theta.W * np.asarray(1000, dtype))
         U = net.sigma.value(case.X.astype(np.float64) @ theta.V.T) @ theta.W.T

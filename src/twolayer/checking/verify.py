@@ -112,7 +112,7 @@ def verify(
 ) -> Iterator[Agreement]:
     """The agreement of a variant on every case of a network and dtype that it is made for."""
     for case in cases.all_cases(net, dtype):
-        if not variant.refuses(case.shape, case.X.dtype):
+        if not variant.refusal(case.net, case.shape, case.X.dtype):
             yield agreement(variant, case, threads)
 
 
@@ -121,7 +121,7 @@ def corners(
 ) -> Iterator[Agreement]:
     """The agreement of a variant where it says that it begins to decide differently."""
     try:
-        shapes = _corners(variant, dtype, threads)
+        shapes = _corners(variant, net, dtype, threads)
     except Exception as error:
         about = (variant.name, net, "its corners", Shape(1, 1, 1, 1), dtype)
         yield Agreement(*about, np.inf, failure=f"corners: {type(error).__name__}: {error}")
@@ -130,9 +130,9 @@ def corners(
         yield agreement(variant, cases.problem(net, shape, dtype, seed, "a corner"), threads)
 
 
-def _corners(variant: Variant, dtype: str, threads: int | None) -> list[Shape]:
+def _corners(variant: Variant, net: Network, dtype: str, threads: int | None) -> list[Shape]:
     found = variant.corners(np.dtype(dtype).itemsize, check_threads(threads))
-    return [shape for shape in found if not variant.refuses(shape, np.dtype(dtype))]
+    return [shape for shape in found if not variant.refusal(net, shape, np.dtype(dtype))]
 
 
 def exact(
@@ -147,7 +147,7 @@ def exact(
     long is spared it.
     """
     for case in (*cases.exact(dtype), *_exact_corners(variant, dtype, threads)):
-        if case.net not in networks or variant.refuses(case.shape, case.X.dtype):
+        if case.net not in networks or variant.refusal(case.net, case.shape, case.X.dtype):
             continue
         about = (variant.name, case.net, case.name, case.shape, case.X.dtype.name)
         theta = Parameters(*(array.copy() for array in case.theta))
@@ -183,7 +183,7 @@ def _seconds(plan: Plan) -> float:
 def _exact_corners(variant: Variant, dtype: str, threads: int | None) -> Iterator[cases.Case]:
     shapes: list[Shape] = []
     with contextlib.suppress(Exception):  # `corners` tells it
-        shapes = _corners(variant, dtype, threads)
+        shapes = _corners(variant, cases.EXACT[0], dtype, threads)
     for seed, (n, *sizes) in enumerate(shapes):
         if dtype == "float64" or n & (n - 1) == 0:  # float32 may round a division by another n
             case = cases.integers(Shape(n, *sizes), dtype, seed)

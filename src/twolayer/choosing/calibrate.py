@@ -127,8 +127,7 @@ def _asked(number: int, shape: Shape, dtype: str, threads: int) -> Question:
     """
     activation = [*ACTIVATIONS][number % len(ACTIVATIONS)]
     loss = [*LOSSES][number % len(ACTIVATIONS) % len(LOSSES)]
-    if LOSSES[loss].targets == "sign":
-        shape = shape._replace(K=1)
+    shape = Network(activation, loss).with_outputs(shape)
     return Question(activation, loss, *shape, dtype, threads)
 
 

@@ -41,7 +41,7 @@ def choose(store: Store, net: Network, q: Question, asked: Terms) -> tuple[Choic
     """
     shape = Shape(q.n, q.d, q.M, q.K)
     net.init(1, 1, q.K)  # refuses more outputs than the loss has
-    field, ruled_out, holds = _field(shape, q, asked)
+    field, ruled_out, holds = _field(net, shape, q, asked)
     models = _models(store, field, q, ruled_out)
     candidates = [_predict(store, variant, model, q, asked) for variant, model in models.items()]
     by_name = {variant.name: (variant, model) for variant, model in models.items()}
@@ -69,7 +69,9 @@ def outside() -> list[tuple[str, str]]:
     ]  # fmt: skip
 
 
-def _field(shape: Shape, q: Question, asked: Terms) -> tuple[list[Variant], dict[str, str], bool]:
+def _field(
+    net: Network, shape: Shape, q: Question, asked: Terms
+) -> tuple[list[Variant], dict[str, str], bool]:
     """The variants that can do it, the reasons of the others, and whether free memory was one."""
     free = available_memory() + (q.data_bytes if asked.held else 0)
     field, ruled_out, holds = [], {}, True
@@ -89,7 +91,7 @@ def _field(shape: Shape, q: Question, asked: Terms) -> tuple[list[Variant], dict
         elif asked.deterministic and not variant.reproducible:
             reason = "does not return the same bits each time"
         elif reason is None:
-            reason = variant.refuses(shape, np.dtype(q.dtype))
+            reason = variant.refusal(net, shape, np.dtype(q.dtype))
         if reason is None:
             needed = _memory(variant, q)
             limit = free if asked.max_memory is None else min(free, asked.max_memory)

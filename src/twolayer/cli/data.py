@@ -69,7 +69,7 @@ def outputs(net: Network, *parts: Data) -> int:
     Y = parts[0].Y
     if Y.ndim == 2:
         return int(Y.shape[1])
-    if net.objective.targets != "distribution" or Y.dtype.kind not in "iu":
+    if not net.objective.targets.labels or Y.dtype.kind not in "iu":
         return 1
     return max(1, *(1 + _largest(part.Y) for part in parts))
 

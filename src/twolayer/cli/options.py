@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 VariantFiles = Annotated[
     list[Path] | None,
-    typer.Option("--variant-file", help="A Python file with variants of your own; repeatable."),
+    typer.Option(
+        "--variant-file",
+        help="A Python file with variants, σ, ℓ or optimizers of your own; repeatable.",
+    ),
 ]
 VariantNames = Annotated[
     str | None, typer.Option("--variants", help="Names with commas between; all by default.")
@@ -82,12 +85,14 @@ def connect(scheduler: str | None, chosen: Sequence[Variant]) -> None:
 
 
 def add_files(files: Sequence[Path] | None) -> list[Variant]:
-    """Register the variants of the files. Raises ValueError for a bad file."""
+    """Register what the files define, and return the variants. Raises ValueError for a bad file."""
     if not files:
         return []
     from .. import variants
+    from ..interface import Variant
 
-    return [variant for file in files for variant in variants.add_file(file)]
+    found = [entry for file in files for entry in variants.add_file(file)]
+    return [entry for entry in found if isinstance(entry, Variant)]
 
 
 def split(text: str) -> list[str]:

@@ -44,7 +44,7 @@ def _chosen(net: Any, X: Any, theta: Any, threads: int | None, device: str | Non
         good = M_of_W == M and d == V.shape[1] and V.dtype in DTYPES and min(n, d, M, K) > 0
     except (ValueError, TypeError):
         return checker
-    if not (good and isinstance(net, Network)) or (net.objective.targets == "sign" and K > 1):
+    if not (good and isinstance(net, Network)) or (net.objective.targets.single and K > 1):
         return checker
     q = Question(net.activation, net.loss, n, d, M, K, V.dtype.name, check_threads(threads))
     return variants.get(ask(net, q, Terms(device=device, deterministic=True, held=True)).variant)

@@ -200,6 +200,8 @@ class DaskVariant(Variant):
         self.on(device or self.device)
         threads = check_threads(threads)
         X, Y = _aligned(X, Y)
+        if net.from_outside():
+            raise ValueError(f"variant {self.name} {self.refusal(net, Shape(1, 1, 1, 1), X.dtype)}")
         X_first, Y_first = cluster.client(threads).compute([X[:1], Y[:1]], sync=True)
         first = local_variant().plan(net, X_first, Y_first, theta, threads)
         shape = first.shape._replace(n=len(X))
@@ -262,4 +264,5 @@ VARIANT = DaskVariant(
     Dask,
     _workspace,
     ("dask", "distributed"),
+    by_name=True,  # workers have not loaded anybody's file
 )

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..kernels.formulas.losses import LOSSES
+from ..losses import Loss
 from ..network import Network, Shape, enough_memory, float_type, one_of
 
 
@@ -51,38 +51,31 @@ def load(name: str, dtype: Any = "float32") -> Dataset:
     X, Y = getattr(sklearn.datasets, f"load_{name}")(return_X_y=True)
     X = np.column_stack([standardize(X), np.ones(len(X))]).astype(dtype)
     loss, K = BUNDLED[name]
-    targets = LOSSES[loss].targets
-    if targets == "real":
+    if loss == "squared":
         Y = standardize(Y.reshape(len(Y), K)).astype(dtype)
-    elif targets == "sign":
+    elif loss == "logistic":
         Y = 2 * Y - 1
     return Dataset(name, X, Y, loss, K)
 
 
 def synthetic(
-    shape: Shape, loss: str = "squared", dtype: Any = "float32", seed: int = 0
+    shape: Shape, loss: str | Loss = "squared", dtype: Any = "float32", seed: int = 0
 ) -> Dataset:
-    """Independent X ~ N(0, 1) and targets that fit the loss: N(0, 1), labels ±1, or class labels.
+    """Independent X ~ N(0, 1) and random targets that fit the loss.
 
-    Arguments: shape, of which M is not used; loss; dtype float32 or float64; seed for NumPy's
-    default generator. Raises ValueError for an unknown loss, for K > 1 with the logistic loss,
-    MemoryError for a shape that cannot fit.
+    Arguments: shape, of which M is not used; loss, by name or itself; dtype float32 or float64;
+    seed for NumPy's default generator. Raises ValueError for an unknown loss, for K > 1 with the
+    logistic loss, MemoryError for a shape that cannot fit.
     """
     dtype = float_type("dtype", dtype)
-    targets = Network(loss=loss).objective.targets
+    net = Network(loss=loss)
     n, d, _, K = shape
-    if targets == "sign" and K != 1:
-        raise ValueError(f"K: the {loss} loss has one output, K = 1, got {K}")
+    net.check_outputs(K)
     enough_memory(f"data with n={n}, d={d}, K={K}", shape.bytes(dtype))
     random = np.random.default_rng(seed)
     X = random.standard_normal((n, d), dtype)
-    if targets == "real":
-        Y = random.standard_normal((n, K), dtype)
-    elif targets == "sign":
-        Y = 2 * random.integers(0, 2, n) - 1
-    else:
-        Y = random.integers(0, K, n)
-    return Dataset(f"synthetic {loss}", X, Y, loss, K)
+    Y = net.objective.targets.draw(random, n, K, dtype)
+    return Dataset(f"synthetic {net.loss}", X, Y, net.loss, K)
 
 
 def standardize(X: np.ndarray) -> np.ndarray:

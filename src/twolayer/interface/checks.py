@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..network import DTYPES, Network, Parameters, Shape, float_type
+from ..targets import one_hot
 
 _LARGEST = {np.dtype(name): float(np.finfo(name).max) for name in DTYPES}
 _BLOCK = 1 << 16  # elements looked at in one go, so that a check needs no array as large as X
@@ -54,7 +55,7 @@ def check_parameters(net: Network, theta: Any) -> Parameters:
         raise ValueError(
             f"theta.W: expected shape (K, {V.shape[0]}) to fit theta.V {V.shape}, got {W.shape}"
         )
-    if net.objective.targets == "sign" and W.shape[0] != 1:
+    if net.objective.targets.single and W.shape[0] != 1:
         raise ValueError(
             f"theta.W: the {net.loss} loss has one output, expected shape (1, M), got {W.shape}"
         )
@@ -71,22 +72,15 @@ def check_targets(net: Network, Y: Any, shape: Shape, dtype: np.dtype) -> np.nda
         raise TypeError(f"Y: expected a real or integer dtype, got {Y.dtype}")
     if len(Y) != shape.n if Y.ndim else True:
         raise ValueError(f"Y: expected one target a sample, {shape.n} rows as in X, got {Y.shape}")
-    if targets == "distribution" and Y.ndim == 1:
-        return _one_hot(Y, shape, dtype)
+    if targets.labels and Y.ndim == 1:
+        return one_hot(Y, shape.K, dtype)
     if Y.ndim == 1 and shape.K == 1:
         Y = Y[:, None]
     if Y.shape != (shape.n, shape.K):
-        labels = f", or ({shape.n},) integer labels" if targets == "distribution" else ""
+        labels = f", or ({shape.n},) integer labels" if targets.labels else ""
         raise ValueError(f"Y: expected shape ({shape.n}, {shape.K}){labels}, got {Y.shape}")
     finite("Y", Y)
-    if targets == "sign":
-        _first_bad("Y", np.abs(Y) != 1, Y, "labels of +1 or -1")
-    elif targets == "distribution":
-        _first_bad("Y", Y < 0, Y, "rows of non-negative numbers that sum to 1")
-        sums = Y.sum(axis=1, dtype=np.float64)
-        kind = Y.dtype if Y.dtype.kind == "f" else dtype
-        tolerance = 4 * shape.K * float(np.finfo(kind).eps)
-        _first_bad("Y", np.abs(sums - 1) > tolerance, sums, "rows that sum to 1")
+    targets.check(Y, dtype)
     with np.errstate(over="ignore"):
         converted = Y.astype(dtype, order="C", copy=False)
     if converted is not Y:
@@ -184,20 +178,3 @@ class _View:
         interface = dict(array.__array_interface__)
         interface["data"] = (interface["data"][0], False)
         self.__array_interface__ = interface
-
-
-def _one_hot(labels: np.ndarray, shape: Shape, dtype: np.dtype) -> np.ndarray:
-    if labels.dtype.kind not in "iu":
-        raise TypeError(f"Y: expected integer class labels for shape (n,), got {labels.dtype}")
-    wrong = (labels < 0) | (labels >= shape.K)
-    _first_bad("Y", wrong, labels, f"class labels 0 to {shape.K - 1}")
-    Y = np.zeros((shape.n, shape.K), dtype)
-    Y[np.arange(shape.n), labels] = 1
-    return Y
-
-
-def _first_bad(argument: str, wrong: np.ndarray, values: np.ndarray, expected: str) -> None:
-    if wrong.any():
-        at = tuple(int(i) for i in np.argwhere(wrong)[0])
-        where = ", ".join(map(str, at))
-        raise ValueError(f"{argument}: expected {expected}, got {values[at]} at [{where}]")

@@ -44,7 +44,8 @@ class Variant:
     here; parallel, whether it uses `threads`; reproducible, whether the same call returns the same
     bits; refuses(shape, dtype), None or a sentence that says for which problems it is made and what
     to take for others; corners(itemsize, threads), shapes on both sides of every size from which it
-    decides differently, where `verify` is to look; elsewhere, the same variant on other devices.
+    decides differently, where `verify` is to look; by_name, whether it knows this project's σ and ℓ
+    by their names, and no others; elsewhere, the same variant on other devices.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Variant:
     refuses: Callable[[Shape, np.dtype], str | None] = field(default=_takes_all, repr=False)
     corners: Callable[[int, int], Iterable[Shape]] = field(default=_no_corners, repr=False)
     elsewhere: tuple[Variant, ...] = field(default=(), repr=False)
+    by_name: bool = False
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -74,6 +76,12 @@ class Variant:
         """None, or why the variant cannot run here."""
         missing = [name for name in self.requires if importlib.util.find_spec(name) is None]
         return f"needs the package {', '.join(missing)}" if missing else self.lacks()
+
+    def refusal(self, net: Network, shape: Shape, dtype: np.dtype) -> str | None:
+        """None, or a sentence that says for which networks and problems it is made."""
+        if self.by_name and (others := net.from_outside()):
+            return f"knows no {others[0]}: take another variant"
+        return self.refuses(shape, dtype)
 
     def plan(
         self, net: Network, X: Any, Y: Any, theta: Parameters, threads: int | None = None,
@@ -92,7 +100,7 @@ class Variant:
             return self.on(device).plan(net, X, Y, theta, threads)
         theta, threads = self._checked(net, theta, threads)
         X = checks.as_array("X", X)
-        shape = self._affordable(X, theta, threads, X, Y)
+        shape = self._affordable(net, X, theta, threads, X, Y)
         X = checks.check_inputs_of(theta, X)
         Y = checks.check_targets(net, Y, shape, X.dtype)
         engine = self.make(Problem(net, shape, X.dtype, threads))
@@ -109,7 +117,7 @@ class Variant:
             return self.on(device).predict(net, theta, X, threads)
         theta, threads = self._checked(net, theta, threads)
         X = checks.as_array("X", X)
-        shape = self._affordable(X[:_PREDICTED] if X.ndim else X, theta, threads, X)
+        shape = self._affordable(net, X[:_PREDICTED] if X.ndim else X, theta, threads, X)
         X = checks.check_inputs_of(theta, X)
         engine = self.make(Problem(net, shape, X.dtype, threads))
         weights = engine.weights()
@@ -126,12 +134,14 @@ class Variant:
             raise TypeError(f"net: expected a Network, got {type(net).__name__}")
         return checks.check_parameters(net, theta), check_threads(threads)
 
-    def _affordable(self, X: np.ndarray, theta: Parameters, threads: int, *data: Any) -> Shape:
+    def _affordable(
+        self, net: Network, X: np.ndarray, theta: Parameters, threads: int, *data: Any
+    ) -> Shape:
         """The shape of an engine for these rows; raises where it is refused or has no memory."""
         if X.ndim != 2:
             return Shape(0, 0, *theta.W.shape[::-1])  # a wrong rank is reported by the next check
         shape, dtype = Shape(*X.shape, *theta.W.shape[::-1]), theta.V.dtype
-        if refusal := self.refuses(shape, dtype):
+        if refusal := self.refusal(net, shape, dtype):
             raise ValueError(f"variant {self.name} {refusal}")
         copies = sum(
             _copy(array, len(data[0]), columns, dtype)

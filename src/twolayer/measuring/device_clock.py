@@ -217,7 +217,7 @@ def record(
         "shape": str(shape), "variant": variant.name, "dtype": dtype, "flops": shape.flops(),
         "bytes": shape.bytes(dtype),
     }  # fmt: skip
-    skipped = variant.unavailable() or variant.refuses(shape, np.dtype(dtype))
+    skipped = variant.unavailable() or variant.refusal(net, shape, np.dtype(dtype))
     if skipped:
         return about | {"skipped": skipped}
     try:

@@ -228,7 +228,7 @@ def _start(entry: Entry, result: Result, answers: Answers, limit: float) -> Plan
         if reason := variant.unavailable():
             entry.skipped = reason
             return None
-        if reason := variant.refuses(result.workload.shape, X.dtype):
+        if reason := variant.refusal(answers.net, result.workload.shape, X.dtype):
             entry.skipped = reason
             return None
         entry.first_call, plan = timing.once(lambda: start(_FIRST_ROWS))

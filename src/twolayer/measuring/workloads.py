@@ -49,9 +49,7 @@ def workloads(
     Real data sets that are not installed are left out, which complain(sentence) is told. Raises
     ValueError for texts that are no shapes or sweeps, and for K > 1 with a loss of one output.
     """
-    base = _QUICK_BASE if quick else _BASE
-    if net.objective.targets == "sign":
-        base = base._replace(K=1)
+    base = net.with_outputs(_QUICK_BASE if quick else _BASE)
     groups: Groups = {}
     if shapes:
         groups["shapes"] = [Workload(net, Shape.parse(text), dtype) for text in shapes]
@@ -68,7 +66,7 @@ def workloads(
         except RuntimeError as error:  # the sweeps need no more than the package itself
             complain(f"real data sets are left out: {error}")
         chosen = {axis: [*values] for axis, values in (_QUICK_SWEEPS if quick else _SWEEPS).items()}
-        if net.objective.targets == "sign":  # K = 1 is all there is
+        if net.objective.targets.single:
             chosen.pop("K", None)
     for axis, values in chosen.items():
         groups[axis] = [Workload(net, base._replace(**{axis: value}), dtype) for value in values]

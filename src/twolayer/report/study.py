@@ -52,7 +52,7 @@ class Study:
     @property
     def base(self) -> Workload:
         """The problem that all sweeps share."""
-        return Workload(self.net, _fit(self.net, BASE), self.dtype)
+        return Workload(self.net, self.net.with_outputs(BASE), self.dtype)
 
     @property
     def swept(self) -> list[Result]:
@@ -100,7 +100,7 @@ def workloads(net: Network, dtype: str) -> tuple[
     dict[str, list[Workload]], dict[tuple[str, str], list[Workload]]
 ]:  # fmt: skip
     """The problems of the sweeps by axis, and those of the maps by two axes."""
-    base = _fit(net, BASE)
+    base = net.with_outputs(BASE)
 
     def problems(shapes: Iterator[Shape]) -> list[Workload]:
         return [Workload(net, shape, dtype) for shape in shapes]
@@ -108,7 +108,7 @@ def workloads(net: Network, dtype: str) -> tuple[
     sweeps = {
         axis: problems(base._replace(**{axis: size}) for size in sizes)
         for axis, sizes in SWEEPS.items()
-        if axis != "K" or net.objective.targets != "sign"  # whose K = 1 is all there is
+        if axis != "K" or not net.objective.targets.single
     }
     maps = {
         (x, y): problems(
@@ -128,7 +128,3 @@ def contenders(results: Sequence[Result], within: float = CLOSE) -> list[Variant
         if entry.seconds.median <= within * result.ranking[0].seconds.median
     }
     return list(found.values())
-
-
-def _fit(net: Network, shape: Shape) -> Shape:
-    return shape._replace(K=1) if net.objective.targets == "sign" else shape

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..interface import Plan
-from ..network import Network, Parameters, positive_integer
-from .optimizers import Optimizer, advance
+from ..network import Parameters, positive_integer
+from .optimizers import Algorithm, advance
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -57,7 +57,7 @@ class Training:
     def __init__(
         self,
         plan: Plan,
-        optimizer: Optimizer,
+        optimizer: Algorithm,
         batch: int | None = None,
         seed: int = 0,
         validate: Callable[[Parameters], float] | None = None,
@@ -156,7 +156,7 @@ class Training:
         self.plan.slots = [pair(f"slot{i}_") for i in range(self.optimizer.formula.slots)]
 
 
-def train(plan: Plan, optimizer: Optimizer, epochs: int, **options: Any) -> Iterator[Epoch]:
+def train(plan: Plan, optimizer: Algorithm, epochs: int, **options: Any) -> Iterator[Epoch]:
     """Make so many epochs, and yield what is known after each.
 
     Arguments: plan, which keeps the parameters, so that a caller may stop at any epoch and read
@@ -165,22 +165,3 @@ def train(plan: Plan, optimizer: Optimizer, epochs: int, **options: Any) -> Iter
     epochs = positive_integer("epochs", epochs)
     training = Training(plan, optimizer, **options)
     return (training.epoch() for _ in range(epochs))
-
-
-def score(net: Network, F: Any, Y: Any) -> tuple[str, float]:
-    """How good F = plan.predict(X) is: its accuracy where the loss takes classes, else its R².
-
-    Arguments: net; F (n, K); Y (n, K), or (n,) labels. R² = 1 − Σ(y − f)² / Σ(y − ȳ)², over all
-    outputs; where all y are equal it is 1 for F = Y and 0 otherwise.
-    """
-    F, Y = np.asarray(F, np.float64), np.asarray(Y)
-    targets = net.objective.targets
-    if targets == "distribution":
-        classes = Y if Y.ndim == 1 else Y.argmax(axis=1)
-        return "accuracy", float((F.argmax(axis=1) == classes).mean())
-    Y = Y.reshape(F.shape).astype(np.float64)
-    if targets == "sign":
-        return "accuracy", float(((F > 0.5) == (Y > 0)).mean())
-    residual = float(((Y - F) ** 2).sum())
-    total = float(((Y - Y.mean(axis=0)) ** 2).sum())
-    return "R²", 1 - residual / total if total > 0 else float(residual == 0)

@@ -13,13 +13,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from inspect import signature
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..interface import Plan
 from ..kernels.formulas.updates import UPDATES, Update
 from ..network import Parameters, one_of
+from ..registry import Registry, listed
 
 _SUFFICIENT = 1e-4  # of the decrease that the slope promises
 
@@ -39,8 +41,8 @@ class State(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Optimizer:
-    """An algorithm as two pure functions.
+class Algorithm:
+    """An optimizer with its settings, as two pure functions.
 
     Arguments: formula, the update of a weight; scalars(k), what the formula takes at the k-th
     update; backtracking, whether the first scalar is halved until L falls enough.
@@ -82,14 +84,14 @@ class Optimizer:
         return theta, State(state.k + 1, tuple(slots))
 
 
-def advance(optimizer: Optimizer, plan: Plan, k: int, rows: slice | None = None) -> float:
+def advance(algorithm: Algorithm, plan: Plan, k: int, rows: slice | None = None) -> float:
     """The k-th update, k = 1, 2, …, of a plan's θ and slots; returns L over the rows before it.
 
-    Before the first one, `plan.slots = optimizer.init(plan.theta).slots`. Backtracking takes one
+    Before the first one, `plan.slots = algorithm.init(plan.theta).slots`. Backtracking takes one
     more pass over the rows for each step size that it tries. Errors as for `Plan.update`.
     """
-    scalars = optimizer.scalars(k)
-    if optimizer.backtracking:
+    scalars = algorithm.scalars(k)
+    if algorithm.backtracking:
         loss, gradient = plan.gradient(rows)
         theta = plan.theta
 
@@ -99,11 +101,11 @@ def advance(optimizer: Optimizer, plan: Plan, k: int, rows: slice | None = None)
             plan.theta = trial
             return plan.loss(rows)
 
-        plan.theta, _ = optimizer.update(gradient, State(k - 1, ()), theta, loss, value)
+        plan.theta, _ = algorithm.update(gradient, State(k - 1, ()), theta, loss, value)
         return loss
-    if rows is None and optimizer.formula is UPDATES["descend"]:
+    if rows is None and algorithm.formula is UPDATES["descend"]:
         return plan.step(*scalars)
-    return plan.update(optimizer.formula, scalars, rows)
+    return plan.update(algorithm.formula, scalars, rows)
 
 
 def _backtrack(
@@ -132,18 +134,18 @@ def _backtrack(
         mu /= 2
 
 
-def gradient_descent(step: float = 0.1, rule: str = "constant") -> Optimizer:
+def gradient_descent(step: float = 0.1, rule: str = "constant") -> Algorithm:
     """θ ← θ − μₖ ∇L(θ).
 
     Arguments: step μ; rule, one of `RULES`: μₖ = μ, μ/k or μ/√k, or the first of μ, μ/2, μ/4, …
     that decreases L enough. Raises ValueError for a step that is not positive or an unknown rule.
     Source: Cauchy, Méthode générale pour la résolution des systèmes d'équations (1847).
     """
-    mu = _step_sizes(step, rule, backtracking=True)
-    return Optimizer(UPDATES["descend"], lambda k: (mu(k),), rule == "backtracking")
+    mu = step_sizes(step, rule, backtracking=True)
+    return Algorithm(UPDATES["descend"], lambda k: (mu(k),), rule == "backtracking")
 
 
-def nesterov(step: float = 0.1, rule: str = "constant", momentum: float | None = None) -> Optimizer:
+def nesterov(step: float = 0.1, rule: str = "constant", momentum: float | None = None) -> Algorithm:
     """Accelerated gradient descent: v ← βₖ v − μₖ ∇L(θ), θ ← θ − μₖ ∇L(θ) + βₖ₊₁ v.
 
     θ is the extrapolated point, where ∇L is taken. Arguments: step μ; rule; momentum, a constant β,
@@ -152,14 +154,14 @@ def nesterov(step: float = 0.1, rule: str = "constant", momentum: float | None =
     O(1/k²) (1983); the βₖ of Su, Boyd, Candès, A differential equation for modeling Nesterov's
     accelerated gradient method (2016).
     """
-    mu = _step_sizes(step, rule)
+    mu = step_sizes(step, rule)
     if momentum is None:
-        return Optimizer(UPDATES["accelerate"], lambda k: (mu(k), (k - 1) / (k + 2), k / (k + 3)))
+        return Algorithm(UPDATES["accelerate"], lambda k: (mu(k), (k - 1) / (k + 2), k / (k + 3)))
     beta = _share("momentum", momentum)
-    return Optimizer(UPDATES["accelerate"], lambda k: (mu(k), beta, beta))
+    return Algorithm(UPDATES["accelerate"], lambda k: (mu(k), beta, beta))
 
 
-def sgd(step: float = 0.01, rule: str = "constant", momentum: float = 0.9) -> Optimizer:
+def sgd(step: float = 0.01, rule: str = "constant", momentum: float = 0.9) -> Algorithm:
     """Stochastic gradient descent with momentum: v ← β v + ∇L(θ), θ ← θ − μₖ v.
 
     ∇L is over a mini-batch, of rows that no other batch of the epoch has. Arguments: step μ; rule;
@@ -167,36 +169,36 @@ def sgd(step: float = 0.01, rule: str = "constant", momentum: float = 0.9) -> Op
     Source: Robbins, Monro, A stochastic approximation method (1951); Polyak, Some methods of
     speeding up the convergence of iteration methods (1964).
     """
-    mu = _step_sizes(step, rule)
+    mu = step_sizes(step, rule)
     beta = _share("momentum", momentum)
     if beta == 0:
-        return Optimizer(UPDATES["descend"], lambda k: (mu(k),))
-    return Optimizer(UPDATES["descend_with_momentum"], lambda k: (mu(k), beta))
+        return Algorithm(UPDATES["descend"], lambda k: (mu(k),))
+    return Algorithm(UPDATES["descend_with_momentum"], lambda k: (mu(k), beta))
 
 
-def adagrad(step: float = 0.01, rule: str = "constant", epsilon: float = 1e-10) -> Optimizer:
+def adagrad(step: float = 0.01, rule: str = "constant", epsilon: float = 1e-10) -> Algorithm:
     """s ← s + ∇L(θ)², θ ← θ − μₖ ∇L(θ) / (√s + ε), for each weight.
 
     Arguments: step μ; rule; epsilon ε. Raises ValueError for what is out of range.
     Source: Duchi, Hazan, Singer, Adaptive subgradient methods for online learning and stochastic
     optimization (2011).
     """
-    mu = _step_sizes(step, rule)
+    mu = step_sizes(step, rule)
     epsilon = _positive("epsilon", epsilon)
-    return Optimizer(UPDATES["adagrad"], lambda k: (mu(k), epsilon))
+    return Algorithm(UPDATES["adagrad"], lambda k: (mu(k), epsilon))
 
 
 def rmsprop(
     step: float = 0.01, rule: str = "constant", rho: float = 0.99, epsilon: float = 1e-8
-) -> Optimizer:
+) -> Algorithm:
     """s ← ρ s + (1 − ρ) ∇L(θ)², θ ← θ − μₖ ∇L(θ) / (√s + ε), for each weight.
 
     Arguments: step μ; rule; rho ρ, PyTorch's alpha; epsilon ε. Raises ValueError for what is out
     of range. Source: Tieleman, Hinton, Neural networks for machine learning, lecture 6.5 (2012).
     """
-    mu = _step_sizes(step, rule)
+    mu = step_sizes(step, rule)
     rho, epsilon = _share("rho", rho), _positive("epsilon", epsilon)
-    return Optimizer(UPDATES["rmsprop"], lambda k: (mu(k), rho, 1 - rho, epsilon))
+    return Algorithm(UPDATES["rmsprop"], lambda k: (mu(k), rho, 1 - rho, epsilon))
 
 
 def adam(
@@ -205,7 +207,7 @@ def adam(
     beta1: float = 0.9,
     beta2: float = 0.999,
     epsilon: float = 1e-8,
-) -> Optimizer:
+) -> Algorithm:
     """m ← β₁ m + (1 − β₁) g, s ← β₂ s + (1 − β₂) g², θ ← θ − μₖ m̂ / (√ŝ + ε), with g = ∇L(θ).
 
     m̂ = m / (1 − β₁ᵏ) and ŝ = s / (1 − β₂ᵏ). Arguments: step μ; rule; beta1 β₁; beta2 β₂; epsilon
@@ -222,14 +224,14 @@ def adamw(
     beta2: float = 0.999,
     epsilon: float = 1e-8,
     decay: float = 0.01,
-) -> Optimizer:
+) -> Algorithm:
     """Adam with decoupled weight decay: θ ← (1 − μₖ λ) θ before the update of `adam`.
 
     Arguments: as for `adam`; decay λ. Raises ValueError for what is out of range.
     Source: Loshchilov, Hutter, Decoupled weight decay regularization (2019), algorithm 2, with
     PyTorch's μₖ λ.
     """
-    mu = _step_sizes(step, rule)
+    mu = step_sizes(step, rule)
     beta1, beta2 = _share("beta1", beta1), _share("beta2", beta2)
     epsilon = _positive("epsilon", epsilon)
     if not 0 <= decay < math.inf:
@@ -241,27 +243,31 @@ def adamw(
         keep = 1 - mu(k) * decay
         return corrected, beta1, 1 - beta1, beta2, 1 - beta2, root, epsilon, keep
 
-    return Optimizer(UPDATES["adam"], scalars)
+    return Algorithm(UPDATES["adam"], scalars)
 
 
-OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
-    "gd": gradient_descent,
-    "nesterov": nesterov,
-    "sgd": sgd,
-    "adagrad": adagrad,
-    "rmsprop": rmsprop,
-    "adam": adam,
-    "adamw": adamw,
-}
+@dataclass(frozen=True)
+class Optimizer:
+    """An optimizer by name: called with settings, it gives the algorithm.
+
+    Arguments: name; make(step, rule, …), whose first two settings have defaults.
+    """
+
+    name: str
+    make: Callable[..., Algorithm]
+
+    def __call__(self, *arguments: Any, **settings: Any) -> Algorithm:
+        """The algorithm with these settings. Raises ValueError for what is out of range."""
+        return self.make(*arguments, **settings)
+
+    @property
+    def step(self) -> float:
+        """The step size that it takes by default."""
+        return float(signature(self.make).parameters["step"].default)
 
 
-def get(name: str) -> Callable[..., Optimizer]:
-    """The function that makes the optimizer of that name. Raises ValueError with the known ones."""
-    one_of("optimizer", name, OPTIMIZERS)
-    return OPTIMIZERS[name]
-
-
-def _step_sizes(step: float, rule: str, backtracking: bool = False) -> Callable[[int], float]:
+def step_sizes(step: float, rule: str, backtracking: bool = False) -> Callable[[int], float]:
+    """k ↦ μₖ for a step size and a rule. Raises ValueError for what is out of range."""
     step = _positive("step", step)
     one_of("rule", rule, [name for name in RULES if backtracking or name != "backtracking"])
     return lambda k: step * RULES[rule](k)
@@ -277,3 +283,23 @@ def _share(argument: str, value: float) -> float:
     if not 0 <= value < 1:
         raise ValueError(f"{argument}: expected a number from 0 to below 1, got {value}")
     return float(value)
+
+
+REGISTRY = listed(
+    Registry(
+        Optimizer,
+        (
+            Optimizer("gd", gradient_descent),
+            Optimizer("nesterov", nesterov),
+            Optimizer("sgd", sgd),
+            Optimizer("adagrad", adagrad),
+            Optimizer("rmsprop", rmsprop),
+            Optimizer("adam", adam),
+            Optimizer("adamw", adamw),
+        ),
+    )
+)
+
+names = REGISTRY.names
+get = REGISTRY.get
+add = REGISTRY.add

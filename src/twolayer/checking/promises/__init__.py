@@ -63,7 +63,7 @@ def promises(
         if shape.n > 1000 and variant.name == ORACLE:  # which has no blocks of rows
             break
         case = cases.problem(net, shape, dtype, seed + number)
-        if variant.refuses(case.shape, case.X.dtype):
+        if variant.refusal(net, case.shape, case.X.dtype):
             continue
         trial = Trial.of(variant, case, threads)
         for name, promise in (EVERYWHERE | ({} if number else ONCE)).items():

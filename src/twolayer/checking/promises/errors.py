@@ -58,9 +58,10 @@ def refusals(trial: Trial) -> Iterator[Worst]:
     for mu in numbers:
         uses.append(("mu", f"a step of {mu!r}", partial(plan.step, mu)))
     targets = trial.case.net.objective.targets
-    if targets != "real":
-        uses.append(("Y", "2 as a target", lambda: trial.plan(Y=spoiled(trial.Y, 2))))
-    if targets == "distribution":
+    if targets.wrong is not None:
+        wrong = targets.wrong
+        uses.append(("Y", f"{wrong} as a target", lambda: trial.plan(Y=spoiled(trial.Y, wrong))))
+    if targets.labels:
         labels = np.full(n, trial.case.shape.K)
         uses.append(("Y", "a label K", lambda: trial.plan(Y=labels)))
     for argument, what, use in uses:

@@ -83,7 +83,7 @@ def labels(trial: Trial) -> Iterator[Worst]:
     targets, K = trial.case.net.objective.targets, trial.case.shape.K
     random = np.random.default_rng(40)
     n = trial.case.shape.n
-    if targets == "distribution":
+    if targets.labels:
         classes = random.integers(0, K, n)
         Y = np.eye(K, dtype=trial.dtype)[classes]
         forms: list[np.ndarray] = [
@@ -93,9 +93,8 @@ def labels(trial: Trial) -> Iterator[Worst]:
             Y.astype(np.float64),
         ]
     else:
-        values = random.choice([-1, 1], (n, K))
-        Y = values.astype(trial.dtype)
-        forms = [values.astype(np.int8), values.astype(np.float32), values.astype(np.float64)]
+        Y = np.rint(targets.rows(random, n, K)).astype(trial.dtype)
+        forms = [Y.astype(np.int8), Y.astype(np.float32), Y.astype(np.float64)]
         forms += [form[:, 0] for form in forms if K == 1]
     right = trial.at(trial.case.theta, Y=Y)
     for form in forms:

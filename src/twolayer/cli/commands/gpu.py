@@ -73,7 +73,7 @@ def tune(
     table = Table("shape", "variant", "parameters", "an epoch", title="parameters")
     for shape in shapes:
         for variant in field:
-            if variant.unavailable() or variant.refuses(shape, np.dtype(dtype)):
+            if variant.unavailable() or variant.refusal(net, shape, np.dtype(dtype)):
                 continue
             _, found = device_clock.tune(
                 variant, net, shape, dtype, repetitions=repetitions, warm_up=warm_up

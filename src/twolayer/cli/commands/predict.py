@@ -13,6 +13,7 @@ from ...data import datasets, files
 from ...machine.atomic import replacing
 from ...showing import output
 from ...training.checkpoint import Model, load_model
+from ..options import VariantFiles, add_files
 
 _VARIANT = "numpy"
 
@@ -29,11 +30,13 @@ def predict(
     target: Annotated[
         int, typer.Option(help="How many of the last columns of a .csv file are no inputs.")
     ] = 0,
+    variant_file: VariantFiles = None,
 ) -> None:
     """Write F = h(W σ(V x)) for each sample x: probabilities for softmax and logistic."""
     output.check_writable("save", save)
     if save.suffix not in (".npy", ".csv"):
         raise ValueError(f"save: expected a file named .npy or .csv, got {str(save)!r}")
+    add_files(variant_file)
     trained = load_model(model)
     dtype = trained.theta.V.dtype
     if Path(data).suffix in files.FORMATS or Path(data).exists():

@@ -50,8 +50,8 @@ def report(
     What this machine has not measured yet is measured, which takes some minutes, and kept; a run
     that was interrupted goes on where it was.
     """
-    net = Network(activation, loss)
     field = options.select_variants(variants, variant_file, clustered=False)
+    net = Network(activation, loss)
     dtype = float_type("dtype", dtype).name
     threads = check_threads(threads)
     page.check()

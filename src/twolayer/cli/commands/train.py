@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +18,7 @@ from ...showing import output
 from ...showing import plot as plots
 from ...training import optimizers
 from ...training.checkpoint import Checkpoint, Model, save_model
-from ...training.loop import Diverged, Training, score
+from ...training.loop import Diverged, Training
 from .. import codes, options
 from .. import data as datas
 
@@ -56,7 +55,7 @@ def train(
     variant: Annotated[str, typer.Option(help="The implementation that trains.")] = "numpy",
     variant_file: options.VariantFiles = None,
     dtype: options.Dtype = "float32",
-    optimizer: Annotated[str, typer.Option(help=f"{', '.join(optimizers.OPTIMIZERS)}.")] = "gd",
+    optimizer: Annotated[str, typer.Option(help=f"{', '.join(optimizers.names())}.")] = "gd",
     step: Annotated[
         float | None, typer.Option(help="The step size μ, by default the optimizer's own.")
     ] = None,
@@ -103,13 +102,12 @@ def train(
         raise ValueError("patience: expected --validation beside it, got none")
     if resume and checkpoint is None:
         raise ValueError("resume: expected --checkpoint beside it, got none")
-    for file in variant_file or ():
-        variants.add_file(file)
+    options.add_files(variant_file)
     chosen = variants.get(variant)
     options.connect(scheduler, [chosen])
     dtype = float_type("dtype", dtype).name
     make = optimizers.get(optimizer)
-    step = signature(make).parameters["step"].default if step is None else step
+    step = make.step if step is None else step
     algorithm = make(step, rule)
     whole = datas.load(data, X, Y, target, dtype, stream)
     if batch is not None or validation is not None:
@@ -140,7 +138,7 @@ def train(
     plan.theta = training.theta
     final = plan.gradient()[0]
     # Of data on disk the outputs may be too many for the memory as well.
-    fit = {} if whole.streamed else dict([score(net, plan.predict(whole.X), whole.Y)])
+    fit = {} if whole.streamed else dict([net.objective.score(plan.predict(whole.X), whole.Y)])
     _tell(training, final, fit, f"{plan.variant} on {plan.shape}", optimizer)
     if save is not None:
         save_model(save, Model(net, plan.theta))

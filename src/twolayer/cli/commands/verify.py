@@ -8,12 +8,11 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from ... import activations, losses
 from ...checking import cases
 from ...checking.promises import SHAPES, promises
 from ...checking.verify import Agreement, agreement, corners, exact
 from ...interface import Variant, check_threads
-from ...kernels.formulas.activations import ACTIVATIONS
-from ...kernels.formulas.losses import LOSSES
 from ...network import DTYPES, Network, Shape, float_type
 from ...progress import Bar
 from ...showing import output
@@ -29,8 +28,6 @@ from ..options import (
     select_variants,
     split,
 )
-
-_MADE_FOR_OTHERS = "made for other problems than these"
 
 Some = Annotated[str | None, typer.Option(help="Names with commas between; all by default.")]
 
@@ -68,8 +65,8 @@ def verify(
     chosen = select_variants(variants, variant_file, device, scheduler is not None)
     networks = [
         Network(a, b)
-        for a in (split(activation) if activation else ACTIVATIONS)
-        for b in (split(loss) if loss else LOSSES)
+        for a in (split(activation) if activation else activations.names())
+        for b in (split(loss) if loss else losses.names())
     ]
     dtypes = [float_type("dtype", name).name for name in (split(dtype) if dtype else DTYPES)]
     size = _shape(shape) if shape else None
@@ -83,6 +80,7 @@ def verify(
     connect(scheduler, chosen)
     runnable = [variant for variant in chosen if variant.unavailable() is None]
     results: dict[str, list[Agreement]] = {variant.name: [] for variant in runnable}
+    refused: dict[str, str] = {}
     with Bar() as bar:
         promised = [] if size else networks if thorough else _one_a_loss(networks)
         integers = [] if size else [net for net in networks if net in cases.EXACT]
@@ -95,12 +93,11 @@ def verify(
                 )
                 problems += [cases.problem(net, shape, name, seed or 0) for shape in drawn]
                 for variant in runnable:
-                    found = [
-                        agreement(variant, case, threads)
-                        for case in problems
-                        if not variant.refuses(case.shape, case.X.dtype)
-                    ]
-                    results[variant.name] += found
+                    for case in problems:
+                        if reason := variant.refusal(net, case.shape, case.X.dtype):
+                            refused[variant.name] = reason
+                        else:
+                            results[variant.name].append(agreement(variant, case, threads))
                     bar.add(variant.name, 1)
         for name in dtypes if integers else ():
             for variant in runnable:
@@ -117,7 +114,7 @@ def verify(
                         variant, net, name, threads, drawn[1:], seed or 0
                     )
                     bar.add(variant.name, 1)
-    _report(chosen, results)
+    _report(chosen, results, refused)
     if json is not None:
         output.write_json(json, {"results": [_record(r) for rs in results.values() for r in rs]})
     verified = [result for found in results.values() for result in found]
@@ -144,7 +141,9 @@ def _shape(text: str) -> Shape:
     return Shape(*numbers)
 
 
-def _report(chosen: list[Variant], results: dict[str, list[Agreement]]) -> None:
+def _report(
+    chosen: list[Variant], results: dict[str, list[Agreement]], refused: dict[str, str]
+) -> None:
     table = Table("variant", "cases", "largest error", "where", box=None, pad_edge=False)
     wrong = []
     for variant in chosen:
@@ -154,7 +153,7 @@ def _report(chosen: list[Variant], results: dict[str, list[Agreement]]) -> None:
                 variant.name,
                 "",
                 "",
-                f"skipped: {variant.unavailable() or _MADE_FOR_OTHERS}",
+                f"skipped: {variant.unavailable() or refused[variant.name]}",
                 style="dim",
             )
             continue

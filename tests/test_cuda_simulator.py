@@ -20,6 +20,7 @@ pytest.importorskip("greenlet")
 
 from numba import cuda
 from numba.cuda.simulator.kernel import FakeCUDAKernel
+from numba.extending import register_jitable
 
 import twolayer as tl
 from twolayer.checking import cases
@@ -27,7 +28,7 @@ from twolayer.checking.cuda.blocks import check_blocks
 from twolayer.checking.verify import agreement
 from twolayer.kernels.formulas.activations import ACTIVATIONS
 from twolayer.kernels.formulas.losses import LOSSES
-from twolayer.kernels.formulas.updates import UPDATES
+from twolayer.kernels.formulas.updates import UPDATES, Update
 from twolayer.network import DTYPES
 
 NETWORKS = [tl.Network(activation, loss) for activation in ACTIVATIONS for loss in LOSSES]
@@ -216,8 +217,15 @@ def test_one_pass_is_an_explicit_choice():
         cuda_tensor.TF32.plan(*wide[1:])
 
 
+def three_slots(w, g, a, b, c, mu):
+    return w - mu * g, a + g, b + a, c + b
+
+
+MORE = Update("three_slots", register_jitable(three_slots), 3)  # than kernels are made for
+
+
 @pytest.mark.parametrize("name", ["cuda-samples", "cuda-tiled"])
-@pytest.mark.parametrize("update", UPDATES.values(), ids=UPDATES)
+@pytest.mark.parametrize("update", [*UPDATES.values(), MORE], ids=lambda update: update.name)
 def test_updates_on_the_device_are_those_on_the_host(name, update):
     case = cases.problem(tl.Network("tanh", "softmax"), tl.Shape(9, 3, 5, 2), "float64")
     plans = [tl.variants.get(which).plan(*case[1:]) for which in (name, "numpy")]

@@ -9,6 +9,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 import scipy.special
+from numba.extending import register_jitable
 from typer.testing import CliRunner
 
 import twolayer as tl
@@ -18,7 +19,7 @@ from twolayer.cli import app
 from twolayer.interface import Problem
 from twolayer.kernels.formulas.activations import ACTIVATIONS
 from twolayer.kernels.formulas.losses import LOSSES
-from twolayer.kernels.formulas.updates import UPDATES
+from twolayer.kernels.formulas.updates import UPDATES, Update
 from twolayer.machine import hardware
 from twolayer.network import DTYPES
 
@@ -290,7 +291,14 @@ def abs_of(theta):
     return theta._make(map(abs, theta))
 
 
-@pytest.mark.parametrize("update", UPDATES.values(), ids=UPDATES)
+def climb(w, g, mu):
+    return (w + mu * g,)
+
+
+OWN = Update("climb", register_jitable(climb), 0)
+
+
+@pytest.mark.parametrize("update", [*UPDATES.values(), OWN], ids=lambda update: update.name)
 def test_cupys_updates_are_those_on_the_host(update, monkeypatch):
     stand_in(monkeypatch)
     scalars = update.formula.__code__.co_argcount - 2 - update.slots

@@ -16,7 +16,7 @@ from ..engines.arrays import BatchEngine, in_place, workspace
 from ..engines.gpu import enough_memory, lacks_gpu
 from ..interface import Problem, Variant, Weights
 from ..kernels.formulas.activations import Activation
-from ..kernels.formulas.updates import Update
+from ..kernels.formulas.updates import UPDATES, Update
 from ..network import Parameters
 
 
@@ -73,7 +73,7 @@ class CupyWeights(Weights):
 
     def apply(self, update: Update, scalars: tuple[float, ...]) -> None:
         """The formula by CuPy's functions."""
-        if not update.slots:
+        if update is UPDATES["descend"]:
             return super().apply(update, scalars)  # in place
         for arrays in zip(self.theta, self.gradient, *self.slots, strict=True):
             weights, _, *slots = arrays

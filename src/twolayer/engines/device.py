@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..interface import Weights
+from ..interface import ForeignWeights
 from ..kernels.cuda.driver.launch import bound
 from ..kernels.cuda.memory.copies import padded
 from ..kernels.formulas.updates import Update
@@ -42,7 +42,7 @@ class Rows:
         return Rows(array)
 
 
-class DeviceWeights(Weights):
+class DeviceWeights(ForeignWeights):
     """V (M, ld) and W (K, ld) on the device, their rows filled up with zeros."""
 
     def __init__(self, shape: Shape, dtype: np.dtype) -> None:
@@ -73,6 +73,8 @@ class DeviceWeights(Weights):
         """The formula on the device, in place."""
         from ..kernels.cuda import updates
 
+        if update.slots > updates.MOST_SLOTS:
+            return super().apply(update, scalars)
         kernel = updates.elementwise(update)
         arrays = zip(self.theta, self.gradient, *self.slots, strict=True)
         for (W, *others), width in zip(arrays, self._columns, strict=True):

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
-from mistakes import Batch
+from mistakes import DESCEND, Batch, copied, planned
 
-from twolayer import Parameters, Variant
-from twolayer.kernels.formulas.updates import UPDATES
+from twolayer import Parameters, Plan, Variant, Weights
 
 FAULTS: dict[str, Variant] = {}
 
 
-def fault(cls, **options):
-    FAULTS[cls.__name__] = Variant(cls.__name__, "cpu", cls.__doc__ or cls.__name__, cls, **options)
+def fault(cls):
+    if issubclass(cls, Plan):
+        FAULTS[cls.__name__] = planned(cls)
+    else:
+        FAULTS[cls.__name__] = Variant(cls.__name__, "cpu", cls.__doc__ or cls.__name__, cls)
     return cls
 
 
@@ -20,31 +22,33 @@ def fault(cls, **options):
 class frozen_gradient(Batch):
     """gradient stays at the first θ; step and predict go on."""
 
-    def gradient(self, rows=None):
-        if not hasattr(self, "first"):
-            self.first = self.V.copy(), self.W.copy()
-        now = self.V, self.W
-        self.V, self.W = self.first
-        try:
-            return super().gradient(rows)
-        finally:
-            self.V, self.W = now
+    first = None
+
+    def backpropagate(self, X, Y, theta, gradient):
+        self.first = self.first or copied(theta)
+        return super().backpropagate(X, Y, self.first, gradient)
 
 
 @fault
 class stale_setter(Batch):
     """What is set reaches the reader of θ and not the products."""
 
-    def _set_theta(self, theta):
-        self.shown = theta
+    class layout(Weights):
+        begun, shown = False, None
 
-    def _get_theta(self):
-        return getattr(self, "shown", None) or super()._get_theta()
+        def put(self, values, arrays):
+            if arrays is self.theta and self.begun:
+                self.shown = values
+            else:
+                super().put(values, arrays)
+            self.begun = True
 
-    def _step(self, mu):
-        loss = super()._step(mu)
-        self.shown = None
-        return loss
+        def get(self, arrays):
+            return copied((arrays is self.theta and self.shown) or arrays)
+
+        def apply(self, update, scalars):
+            super().apply(update, scalars)
+            self.shown = None
 
 
 @fault
@@ -53,61 +57,49 @@ class predicts_with_a_copy(Batch):
 
     kept = None
 
-    def _step(self, mu):
-        loss = super()._step(mu)
-        self.kept = self.V.copy(), self.W.copy()
+    def step(self, X, Y, weights, mu):
+        loss = super().step(X, Y, weights, mu)
+        self.kept = copied(weights.theta)
         return loss
 
-    def _forward(self, X, F):
-        now = self.V, self.W
-        self.V, self.W = self.kept or now
-        super()._forward(X, F)
-        self.V, self.W = now
+    def forward(self, X, theta, F):
+        super().forward(X, self.kept or theta, F)
 
 
 @fault
-class setter_keeps_the_array(Batch):
+class setter_keeps_the_array(Plan):
     """The caller's arrays become the plan's."""
 
-    def _check_like_theta(self, theta):
-        return theta
-
-    def _set_theta(self, theta):
-        self.V, self.W = theta
+    @Plan.theta.setter
+    def theta(self, theta):
+        self.weights.theta = theta
 
 
 @fault
 class theta_is_no_copy(Batch):
-    def _get_theta(self):
-        return Parameters(self.V, self.W)
+    class layout(Weights):
+        def get(self, arrays):
+            return arrays if arrays is self.theta else super().get(arrays)
 
 
 class _Leaves_out(Batch):
     inputs = units = outputs = None
-    limit = None
 
-    def _cut(self):
-        V, W = self.V.copy(), self.W.copy()
+    def cut(self, theta):
+        V, W = copied(theta)
         if self.inputs:
             V[:, self.inputs :] = 0
         if self.units:
             W[:, self.units :] = 0
         if self.outputs:
             W[self.outputs :] = 0
-        return V, W
+        return Parameters(V, W)
 
-    def _backpropagate(self, X, Y, gradient):
-        now = self.V, self.W
-        self.V, self.W = self._cut()
-        loss = super()._backpropagate(X, Y, gradient)
-        self.V, self.W = now
-        return loss
+    def differentiate(self, X, Y, theta, gradient):
+        return super().differentiate(X, Y, self.cut(theta), gradient)
 
-    def _forward(self, X, F):
-        now = self.V, self.W
-        self.V, self.W = self._cut()
-        super()._forward(X, F)
-        self.V, self.W = now
+    def forward(self, X, theta, F):
+        super().forward(X, self.cut(theta), F)
 
 
 @fault
@@ -156,63 +148,61 @@ class nan_at_zero(Batch):
 class predicts_n_rows_only(Batch):
     """Rows beyond n are left at 0."""
 
-    def _forward(self, X, F):
+    def forward(self, X, theta, F):
         F[...] = 0
-        super()._forward(X[: self.shape.n], F[: self.shape.n])
+        super().forward(X[: self.shape.n], theta, F[: self.shape.n])
 
 
 @fault
 class predicts_few_rows_wrongly(Batch):
-    def _forward(self, X, F):
-        super()._forward(X, F)
+    def forward(self, X, theta, F):
+        super().forward(X, theta, F)
         if len(X) < self.shape.n // 2:
             F *= 1.01
 
 
 @fault
 class update_over_rows_uses_all(Batch):
-    def _update(self, update, scalars, rows):
-        return super()._update(update, scalars, slice(0, self.shape.n))
+    def update(self, X, Y, weights, update, scalars):
+        return super().update(self.X, self.Y, weights, update, scalars)
 
 
 @fault
 class momentum_forgets_the_slope(Batch):
-    def _update(self, update, scalars, rows):
+    def update(self, X, Y, weights, update, scalars):
         if update.name == "descend_with_momentum":
             mu, beta = scalars
             scalars = (mu, beta * 0.99)
-        return super()._update(update, scalars, rows)
+        return super().update(X, Y, weights, update, scalars)
 
 
 @fault
 class every_update_is_descent(Batch):
-    def _update(self, update, scalars, rows):
-        kept, self._slots = self._slots, ()
-        loss = super()._update(UPDATES["descend"], scalars[:1], rows)
-        self._slots = kept
-        return loss
+    def update(self, X, Y, weights, update, scalars):
+        return super().update(X, Y, weights, DESCEND, scalars[:1])
 
 
 @fault
 class slots_are_no_copies(Batch):
-    def _get_slots(self):
-        return self._slots
+    class layout(Weights):
+        def get(self, arrays):
+            return arrays if any(arrays is slot for slot in self.slots) else super().get(arrays)
 
 
 @fault
 class destroys_X(Batch):
     """X serves as a buffer at the end of an epoch."""
 
-    def _step(self, mu):
-        loss = super()._step(mu)
+    def step(self, X, Y, weights, mu):
+        loss = super().step(X, Y, weights, mu)
         self.X *= np.asarray(0.5, self.dtype)
         return loss
 
 
 @fault
 class writes_into_X_new(Batch):
-    def _forward(self, X, F):
-        super()._forward(X, F)
+    def forward(self, X, theta, F):
+        super().forward(X, theta, F)
         X[-1] = 0
 
 
@@ -221,7 +211,7 @@ class _Sharing(Variant):
 
     def plan(self, net, X, Y, theta, threads=None, device=None):
         plan = super().plan(net, X, Y, theta, threads, device)
-        plan.V, plan.W = theta
+        plan.weights.theta = theta
         return plan
 
 
@@ -248,24 +238,20 @@ class float32_products_in_float64(Batch):
 
 @fault
 class loss_after_the_step(Batch):
-    def _step(self, mu):
-        super()._step(mu)
-        return self._backpropagate(self.X, self.Y, self._gradient)
+    def step(self, X, Y, weights, mu):
+        super().step(X, Y, weights, mu)
+        return self.differentiate(X, Y, weights.theta, weights.gradient)
 
 
 @fault
 class results_share_a_buffer(Batch):
-    def gradient(self, rows=None):
-        loss, gradient = super().gradient(rows)
-        if not hasattr(self, "result"):
-            self.result = gradient
-        for mine, new in zip(self.result, gradient, strict=True):
-            mine[...] = new
-        return loss, self.result
+    class layout(Weights):
+        def get(self, arrays):
+            return arrays if arrays is self.gradient else super().get(arrays)
 
 
 @fault
-class predictions_share_a_buffer(Batch):
+class predictions_share_a_buffer(Plan):
     buffer = None
 
     def predict(self, X_new):
@@ -278,41 +264,49 @@ class predictions_share_a_buffer(Batch):
 
 @fault
 class changes_the_error_state(Batch):
-    def _backpropagate(self, X, Y, gradient):
-        loss = super()._backpropagate(X, Y, gradient)
+    def differentiate(self, X, Y, theta, gradient):
+        loss = super().differentiate(X, Y, theta, gradient)
         np.seterr(over="ignore")
         return loss
 
 
 @fault
 class seeds_the_global_generator(Batch):
-    def _step(self, mu):
+    def step(self, X, Y, weights, mu):
         np.random.seed(0)
-        return super()._step(mu)
+        return super().step(X, Y, weights, mu)
 
 
 @fault
 class stops_after_26_steps(Batch):
     steps = 0
 
-    def _step(self, mu):
+    def step(self, X, Y, weights, mu):
         self.steps += 1
-        return super()._step(mu if self.steps <= 26 else 0.0)
+        return super().step(X, Y, weights, mu if self.steps <= 26 else 0.0)
 
 
 @fault
 class limits_the_step_size(Batch):
-    def _step(self, mu):
-        return super()._step(min(mu, 1.0))
+    def step(self, X, Y, weights, mu):
+        return super().step(X, Y, weights, min(mu, 1.0))
+
+
+class _By_fours(np.ndarray):
+    def __getitem__(self, rows):
+        return np.asarray(self)[rows.start // 4 * 4 : rows.stop]
 
 
 @fault
 class slices_begin_at_multiples_of_4(Batch):
-    def _loss_and_gradient(self, rows, gradient):
-        return super()._loss_and_gradient(slice(rows.start // 4 * 4, rows.stop), gradient)
+    def hold(self, X, Y):
+        return tuple(array.view(_By_fours) for array in super().hold(X, Y))
+
+    def rows(self, X, Y):
+        return np.asarray(X), np.asarray(Y)
 
 
 @fault
-class loss_is_a_numpy_number(Batch):
+class loss_is_a_numpy_number(Plan):
     def step(self, mu):
         return np.float64(super().step(mu))

@@ -6,13 +6,25 @@ names under which the agreement tests must catch them.
 
 import numpy as np
 
-from twolayer import Parameters, Plan, Variant
+from twolayer import Engine, Parameters, Plan, Variant, Weights
+from twolayer.kernels.formulas.updates import UPDATES
 
 MISTAKES: dict[str, Variant] = {}
+DESCEND = UPDATES["descend"]
 
 
-class Batch(Plan):
+class Batch(Engine):
     """The whole batch with plain NumPy expressions, in pieces that a mistake can replace."""
+
+    layout = Weights
+    X = Y = None  # of the plan, in which rows may be a part of them
+
+    def weights(self):
+        return self.layout(self.shape, self.dtype)
+
+    def hold(self, X, Y):
+        self.X, self.Y = X, Y
+        return X, Y
 
     def rows(self, X, Y):
         return X, Y
@@ -38,26 +50,62 @@ class Batch(Plan):
     def second_layer(self, W):
         return W
 
-    def _backpropagate(self, X, Y, gradient):
+    def differentiate(self, X, Y, theta, gradient):
+        """What each of the four below is made of, so that a mistake can be in one of them."""
+        V, W = theta
         with np.errstate(all="ignore"):
             X, Y = self.rows(X, Y)
-            A = X @ self.V.T
+            A = X @ V.T
             Z = self.value(A)
-            total, Delta = self.loss_and_delta(Z @ self.W.T, Y)
+            total, Delta = self.loss_and_delta(Z @ W.T, Y)
             gW = Delta.T @ Z
-            G = (Delta @ self.second_layer(self.W)) * self.slope(A)
+            G = (Delta @ self.second_layer(W)) * self.slope(A)
             loss, gradient.V[...], gradient.W[...] = self.combine(total, G.T @ X, gW, len(X))
         return loss
 
-    def _forward(self, X, F):
+    def backpropagate(self, X, Y, theta, gradient):
+        return self.differentiate(X, Y, theta, gradient)
+
+    def loss(self, X, Y, theta, gradient):
+        return self.differentiate(X, Y, theta, gradient)
+
+    def step(self, X, Y, weights, mu):
+        loss = self.differentiate(X, Y, weights.theta, weights.gradient)
+        weights.apply(DESCEND, (mu,))
+        return loss
+
+    def update(self, X, Y, weights, update, scalars):
+        if update is DESCEND:
+            return self.step(X, Y, weights, *scalars)
+        loss = self.differentiate(X, Y, weights.theta, weights.gradient)
+        weights.apply(update, scalars)
+        return loss
+
+    def forward(self, X, theta, F):
         with np.errstate(all="ignore"):
-            F[...] = self.link(self.value(X @ self.V.T) @ self.W.T)
+            F[...] = self.link(self.value(X @ theta.V.T) @ theta.W.T)
+
+
+def copied(theta):
+    return Parameters(*(array.copy() for array in theta))
 
 
 def mistake(cls):
     name = cls.__name__
     MISTAKES[name] = Variant(name, "cpu", cls.__doc__ or name, cls)
     return cls
+
+
+def planned(cls):
+    """A variant of right engines whose plans are of that class: all plans would be wrong."""
+
+    class Planned(Variant):
+        def plan(self, *arguments, **options):
+            plan = super().plan(*arguments, **options)
+            plan.__class__ = cls
+            return plan
+
+    return Planned(cls.__name__, "cpu", cls.__doc__ or cls.__name__, Batch)
 
 
 def only(loss):
@@ -132,9 +180,9 @@ class ragged_tail_left_out(Batch):
 class lost_block(Batch):
     """The second block of 512 rows is lost; the mean is still taken over all."""
 
-    def _backpropagate(self, X, Y, gradient):
+    def differentiate(self, X, Y, theta, gradient):
         keep = np.r_[0 : min(512, len(X)), min(1024, len(X)) : len(X)]
-        loss = super()._backpropagate(X[keep], Y[keep], gradient)
+        loss = super().differentiate(X[keep], Y[keep], theta, gradient)
         for part in gradient:
             part *= len(keep) / len(X)
         return loss * len(keep) / len(X)
@@ -213,11 +261,12 @@ class labels_taken_for_0_and_1(Batch):
 class update_with_stale_parameters(Batch):
     """V's gradient is taken where W already is, after W's update."""
 
-    def _step(self, mu):
-        loss = self._backpropagate(self.X, self.Y, self._gradient)
-        self.W -= mu * self._gradient.W
-        self._backpropagate(self.X, self.Y, self._gradient)
-        self.V -= mu * self._gradient.V
+    def step(self, X, Y, weights, mu):
+        theta, gradient = weights.theta, weights.gradient
+        loss = self.differentiate(X, Y, theta, gradient)
+        theta.W[...] -= mu * gradient.W
+        self.differentiate(X, Y, theta, gradient)
+        theta.V[...] -= mu * gradient.V
         return loss
 
 
@@ -225,11 +274,11 @@ class update_with_stale_parameters(Batch):
 class gradient_of_the_first_step_for_ever(Batch):
     _first = None
 
-    def _step(self, mu):
-        loss = self._backpropagate(self.X, self.Y, self._gradient)
-        self._first = self._first or Parameters(*(part.copy() for part in self._gradient))
-        self.V -= mu * self._first.V
-        self.W -= mu * self._first.W
+    def step(self, X, Y, weights, mu):
+        loss = self.differentiate(X, Y, weights.theta, weights.gradient)
+        self._first = self._first or copied(weights.gradient)
+        for array, slope in zip(weights.theta, self._first, strict=True):
+            array -= mu * slope
         return loss
 
 
@@ -237,35 +286,35 @@ class gradient_of_the_first_step_for_ever(Batch):
 class gradient_not_cleared(Batch):
     """The buffer of the last epoch's gradient is added to."""
 
-    def _step(self, mu):
-        if not hasattr(self, "_sum"):
-            self._sum = Parameters(np.zeros_like(self.V), np.zeros_like(self.W))
-        loss = self._backpropagate(self.X, self.Y, self._gradient)
-        for total, part, weights in zip(self._sum, self._gradient, (self.V, self.W), strict=True):
+    _sum = None
+
+    def step(self, X, Y, weights, mu):
+        self._sum = self._sum or Parameters(*map(np.zeros_like, weights.theta))
+        loss = self.differentiate(X, Y, weights.theta, weights.gradient)
+        for total, part, array in zip(self._sum, weights.gradient, weights.theta, strict=True):
             total += part
-            weights -= mu * total
+            array -= mu * total
         return loss
 
 
 @mistake
 class step_uphill(Batch):
-    def _step(self, mu):
-        return super()._step(-mu)
+    def step(self, X, Y, weights, mu):
+        return super().step(X, Y, weights, -mu)
 
 
 @mistake
 class loss_after_the_step(Batch):
-    def _step(self, mu):
-        super()._step(mu)
-        return self._backpropagate(self.X, self.Y, self._gradient)
+    def step(self, X, Y, weights, mu):
+        super().step(X, Y, weights, mu)
+        return self.differentiate(X, Y, weights.theta, weights.gradient)
 
 
 @mistake
 class gradient_changes_parameters(Batch):
-    def _backpropagate(self, X, Y, gradient):
-        loss = super()._backpropagate(X, Y, gradient)
-        if gradient is not self._gradient:
-            self.W -= 1e-3 * gradient.W
+    def backpropagate(self, X, Y, theta, gradient):
+        loss = super().backpropagate(X, Y, theta, gradient)
+        theta.W[...] -= 1e-3 * gradient.W
         return loss
 
 
@@ -311,8 +360,8 @@ class last_inputs_lost(Batch):
 
 @mistake
 class rows_ignored(Batch):
-    def _backpropagate(self, X, Y, gradient):
-        return super()._backpropagate(self.X, self.Y, gradient)
+    def differentiate(self, X, Y, theta, gradient):
+        return super().differentiate(self.X, self.Y, theta, gradient)
 
 
 @mistake
@@ -329,15 +378,14 @@ class predict_without_link(Batch):
 
 @mistake
 class predict_with_the_first_parameters(Batch):
-    def __init__(self, problem):
-        super().__init__(problem)
-        self._first = problem.theta.V.copy(), problem.theta.W.copy()
+    first = None
 
-    def _forward(self, X, F):
-        now = self.V, self.W
-        self.V, self.W = self._first
-        super()._forward(X, F)
-        self.V, self.W = now
+    def backpropagate(self, X, Y, theta, gradient):
+        self.first = self.first or copied(theta)
+        return super().backpropagate(X, Y, theta, gradient)
+
+    def forward(self, X, theta, F):
+        super().forward(X, self.first or theta, F)
 
 
 @mistake
@@ -387,10 +435,12 @@ class duplicated_rows_counted_once(Batch):
         return X[first], Y[first]
 
 
-@mistake
-class returns_another_dtype(Batch):
+class returns_another_dtype(Plan):
     def predict(self, X_new):
         return super().predict(X_new).astype(np.float64 if self.dtype == np.float32 else "f4")
+
+
+MISTAKES["returns_another_dtype"] = planned(returns_another_dtype)
 
 
 @mistake

@@ -6,9 +6,9 @@ from typing import ClassVar
 
 import numpy as np
 from faults import FAULTS, fault
-from mistakes import Batch
+from mistakes import DESCEND, Batch
 
-from twolayer import Parameters, Variant
+from twolayer import Parameters, Plan, Variant, Weights
 from twolayer.kernels.formulas.updates import UPDATES
 
 
@@ -18,10 +18,10 @@ class update_over_rows_divides_by_all(Batch):
 
     updating = False
 
-    def _update(self, update, scalars, rows):
+    def update(self, X, Y, weights, update, scalars):
         self.updating = True
         try:
-            return super()._update(update, scalars, rows)
+            return super().update(X, Y, weights, update, scalars)
         finally:
             self.updating = False
 
@@ -33,47 +33,48 @@ class update_over_rows_divides_by_all(Batch):
 class slots_are_set_once(Batch):
     """A second training goes on with the momentum of the first."""
 
-    def _set_slots(self, slots):
-        if len(slots) != len(self._slots):
-            super()._set_slots(slots)
+    class layout(Weights):
+        kept = ()
+
+        @property
+        def slots(self):
+            return self.kept
+
+        @slots.setter
+        def slots(self, slots):
+            if len(slots) != len(self.kept):
+                self.kept = slots
 
 
 @fault
 class slots_are_float64(Batch):
-    def _get_slots(self):
-        return tuple(
-            Parameters(*(array.astype(np.float64) for array in slot)) for slot in self._slots
-        )
+    class layout(Weights):
+        def get(self, arrays):
+            values = super().get(arrays)
+            if any(arrays is slot for slot in self.slots):
+                return Parameters(*(array.astype(np.float64) for array in values))
+            return values
 
 
 @fault
 class momentum_lies_in_the_gradient_buffer(Batch):
     """The next step overwrites it."""
 
-    def _update(self, update, scalars, rows):
-        loss = super()._update(update, scalars, rows)
+    def update(self, X, Y, weights, update, scalars):
+        loss = super().update(X, Y, weights, update, scalars)
         if update.slots == 1:
-            for mine, slot in zip(self._gradient, self._slots[0], strict=True):
-                mine[...] = slot
-            self._slots = (self._gradient,)
+            weights.put(weights.slots[0], weights.gradient)
+            weights.slots = (weights.gradient,)
         return loss
 
 
 @fault
 class setting_theta_clears_the_slots(Batch):
-    changing = False
-
-    def _update(self, update, scalars, rows):
-        self.changing = True
-        loss = super()._update(update, scalars, rows)
-        self.changing = False
-        return loss
-
-    def _set_theta(self, theta):
-        super()._set_theta(theta)
-        if not self.changing:
-            for slot in self._slots:
-                for array in slot:
+    class layout(Weights):
+        def put(self, values, arrays):
+            super().put(values, arrays)
+            for array in (array for slot in self.slots for array in slot):
+                if arrays is self.theta:
                     array[...] = 0
 
 
@@ -83,28 +84,26 @@ class products_are_kept_when_theta_is_set(Batch):
 
     kept = None
 
-    def _loss_and_gradient(self, rows, gradient):
-        if rows != slice(0, self.shape.n):
-            return super()._loss_and_gradient(rows, gradient)
+    def differentiate(self, X, Y, theta, gradient):
+        if len(X) != self.shape.n:
+            return super().differentiate(X, Y, theta, gradient)
         if self.kept is None:
-            self.kept = self.X @ self.V.T
+            self.kept = X @ theta.V.T
         with np.errstate(all="ignore"):
             Z = self.value(self.kept)
-            total, Delta = self.loss_and_delta(Z @ self.W.T, self.Y)
-            G = (Delta @ self.W) * self.slope(self.kept)
+            total, Delta = self.loss_and_delta(Z @ theta.W.T, Y)
+            G = (Delta @ theta.W) * self.slope(self.kept)
             loss, gradient.V[...], gradient.W[...] = self.combine(
-                total, G.T @ self.X, Delta.T @ Z, len(self.X)
+                total, G.T @ X, Delta.T @ Z, len(X)
             )
         return loss
 
-    def _step(self, mu):
-        loss = super()._step(mu)
+    def update(self, X, Y, weights, update, scalars):
+        if update is not DESCEND:
+            self.kept = None
+        loss = super().update(X, Y, weights, update, scalars)
         self.kept = None
         return loss
-
-    def _update(self, update, scalars, rows):
-        self.kept = None
-        return super()._update(update, scalars, rows)
 
 
 @fault
@@ -113,20 +112,13 @@ class step_takes_the_rows_of_the_last_gradient(Batch):
 
     last = None
 
-    def _loss_and_gradient(self, rows, gradient):
-        if gradient is not self._gradient:
-            self.last = rows
-        return super()._loss_and_gradient(rows, gradient)
+    def backpropagate(self, X, Y, theta, gradient):
+        self.last = X, Y
+        return super().backpropagate(X, Y, theta, gradient)
 
-    def _step(self, mu):
-        last, self.last = self.last or slice(0, self.shape.n), None
-        X, Y = self.X, self.Y
-        self.X, self.Y = X[last], Y[last]
-        loss = self._backpropagate(self.X, self.Y, self._gradient)
-        self.X, self.Y = X, Y
-        for weights, slope in zip((self.V, self.W), self._gradient, strict=True):
-            weights -= np.asarray(mu, self.dtype) * slope
-        return loss
+    def step(self, X, Y, weights, mu):
+        (X, Y), self.last = self.last or (X, Y), None
+        return super().step(X, Y, weights, mu)
 
 
 @fault
@@ -135,17 +127,16 @@ class step_after_predict_uses_its_features(Batch):
 
     Z = None
 
-    def _forward(self, X, F):
-        super()._forward(X, F)
-        self.Z = self.value(X @ self.V.T)
+    def forward(self, X, theta, F):
+        super().forward(X, theta, F)
+        self.Z = self.value(X @ theta.V.T)
 
-    def _step(self, mu):
-        loss = self._loss_and_gradient(slice(0, self.shape.n), self._gradient)
+    def step(self, X, Y, weights, mu):
+        loss = self.differentiate(X, Y, weights.theta, weights.gradient)
         if self.Z is not None and len(self.Z) != self.shape.n:
-            self._gradient.W[:, 0] += self.Z[0, 0]
+            weights.gradient.W[:, 0] += self.Z[0, 0]
         self.Z = None
-        for weights, slope in zip((self.V, self.W), self._gradient, strict=True):
-            weights -= np.asarray(mu, self.dtype) * slope
+        weights.apply(DESCEND, (mu,))
         return loss
 
 
@@ -154,12 +145,10 @@ class _Shares(Batch):
 
     pool: ClassVar[dict] = {}
 
-    def __init__(self, problem):
-        super().__init__(problem)
-        key = self.shape, self.dtype.name
-        V, W = self.pool.setdefault(key, (self.V, self.W))
-        V[...], W[...] = self.V, self.W
-        self.V, self.W = V, W
+    def weights(self):
+        weights = super().weights()
+        weights.theta = self.pool.setdefault((self.shape, self.dtype.name), weights.theta)
+        return weights
 
 
 FAULTS["plans_share_theta"] = Variant("plans_share_theta", "cpu", _Shares.__doc__, _Shares)
@@ -199,20 +188,20 @@ class one_thread_takes_half(Batch):
 
 @fault
 class negative_steps_are_none(Batch):
-    def _step(self, mu):
-        return super()._step(max(mu, 0.0))
+    def step(self, X, Y, weights, mu):
+        return super().step(X, Y, weights, max(mu, 0.0))
 
 
 @fault
 class no_step_no_loss(Batch):
     """μ = 0 returns at once."""
 
-    def _step(self, mu):
-        return super()._step(mu) if mu else 0.0
+    def step(self, X, Y, weights, mu):
+        return super().step(X, Y, weights, mu) if mu else 0.0
 
 
 @fault
-class open_slices_begin_at_1(Batch):
+class open_slices_begin_at_1(Plan):
     def gradient(self, rows=None):
         if rows is not None and rows.start is None:
             rows = slice(1, rows.stop)
@@ -220,7 +209,7 @@ class open_slices_begin_at_1(Batch):
 
 
 @fault
-class rows_out_of_range_are_cut(Batch):
+class rows_out_of_range_are_cut(Plan):
     def gradient(self, rows=None):
         if rows is not None:
             rows = slice(*rows.indices(self.shape.n))
@@ -228,7 +217,7 @@ class rows_out_of_range_are_cut(Batch):
 
 
 @fault
-class predicts_no_rows(Batch):
+class predicts_no_rows(Plan):
     def predict(self, X_new):
         if len(X_new) == 0:
             return np.empty((0, self.shape.K), self.dtype)
@@ -236,13 +225,13 @@ class predicts_no_rows(Batch):
 
 
 @fault
-class step_sizes_that_are_not_finite_are_none(Batch):
+class step_sizes_that_are_not_finite_are_none(Plan):
     def step(self, mu):
         return super().step(mu if np.isfinite(mu) else 0.0)
 
 
 @fault
-class theta_of_any_shape_is_spread(Batch):
+class theta_of_any_shape_is_spread(Plan):
     """One row for all units, by NumPy's broadcasting."""
 
     def _check_like_theta(self, theta):
@@ -250,7 +239,7 @@ class theta_of_any_shape_is_spread(Batch):
 
 
 @fault
-class theta_that_is_nan_is_taken(Batch):
+class theta_that_is_nan_is_taken(Plan):
     def _check_like_theta(self, theta):
         return super()._check_like_theta(Parameters(*(np.nan_to_num(array) for array in theta)))
 
@@ -281,11 +270,11 @@ FAULTS["reads_X_as_it_lies"] = _Reads_as_it_lies(
 
 @fault
 class update_returns_the_loss_after(Batch):
-    def _update(self, update, scalars, rows):
-        loss = super()._update(update, scalars, rows)
+    def update(self, X, Y, weights, update, scalars):
+        loss = super().update(X, Y, weights, update, scalars)
         if update is not UPDATES["adam"]:
             return loss
-        return self._loss_and_gradient(rows, self._gradient)
+        return self.differentiate(X, Y, weights.theta, weights.gradient)
 
 
 @fault
@@ -307,12 +296,12 @@ class predictions_are_kept_by_address(Batch):
 
     known = None
 
-    def _forward(self, X, F):
-        key = X.ctypes.data, X.shape, self.V.tobytes(), self.W.tobytes()
+    def forward(self, X, theta, F):
+        key = X.ctypes.data, X.shape, theta.V.tobytes(), theta.W.tobytes()
         if self.known and self.known[0] == key:
             F[...] = self.known[1]
             return
-        super()._forward(X, F)
+        super().forward(X, theta, F)
         self.known = key, F.copy(), X
 
 
@@ -346,9 +335,9 @@ class other_order_every_other_time(Batch):
 class X_new_is_a_buffer(Batch):
     """Where its shape is that of A."""
 
-    def _forward(self, X, F):
-        A = X @ self.V.T
-        super()._forward(X, F)
+    def forward(self, X, theta, F):
+        A = X @ theta.V.T
+        super().forward(X, theta, F)
         if A.shape == X.shape:
             X[...] = A
 
@@ -357,9 +346,9 @@ class X_new_is_a_buffer(Batch):
 class every_100th_step_stands_still(Batch):
     taken = 0
 
-    def _step(self, mu):
+    def step(self, X, Y, weights, mu):
         self.taken += 1
-        return super()._step(mu if self.taken % 100 else 0.0)
+        return super().step(X, Y, weights, mu if self.taken % 100 else 0.0)
 
 
 @fault
@@ -371,8 +360,8 @@ class units_beyond_256_are_lost(Batch):
 
 @fault
 class inputs_beyond_512_are_lost(Batch):
-    def _forward(self, X, F):
-        super()._forward(np.where(np.arange(X.shape[1]) < 512, X, np.zeros_like(X)), F)
+    def forward(self, X, theta, F):
+        super().forward(np.where(np.arange(X.shape[1]) < 512, X, np.zeros_like(X)), theta, F)
 
 
 @fault
@@ -384,7 +373,7 @@ class outputs_beyond_128_are_lost(Batch):
 
 @fault
 class X_is_known_by_its_ends(Batch):
-    def _forward(self, X, F):
+    def forward(self, X, theta, F):
         mine = self.X
         known = len(X) == len(mine) and (X[0] == mine[0]).all() and (X[-1] == mine[-1]).all()
-        super()._forward(mine if known else X, F)
+        super().forward(mine if known else X, theta, F)

@@ -83,7 +83,7 @@ def test_bounds_are_sharp_enough_to_mean_something(loss, dtype):
 
 
 def test_a_variant_that_fails_disagrees():
-    class Broken(tl.Plan):
+    class Broken(tl.Engine):
         pass
 
     broken = tl.Variant("broken", "cpu", "does nothing", Broken)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from mistakes import Batch
+from mistakes import DESCEND, Batch, copied
 
 import twolayer as tl
 from twolayer.checking import bounds
@@ -36,15 +36,12 @@ def test_what_shows_after_a_step_only_is_found():
     class Stale(Batch):
         """The first θ stays in use."""
 
-        def _step(self, mu):
-            if not hasattr(self, "kept"):
-                self.kept = self.V.copy(), self.W.copy()
-            now = self.V.copy(), self.W.copy()
-            self.V, self.W = (array.copy() for array in self.kept)
-            loss = super()._step(mu)
-            self.V, self.W = (
-                a + b - c for a, b, c in zip((self.V, self.W), now, self.kept, strict=True)
-            )
+        kept = None
+
+        def step(self, X, Y, weights, mu):
+            self.kept = self.kept or copied(weights.theta)
+            loss = self.differentiate(X, Y, self.kept, weights.gradient)
+            weights.apply(DESCEND, (mu,))
             return loss
 
     answers = Answers.drawn(NET, SHAPE, "float32")

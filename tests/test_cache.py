@@ -113,7 +113,7 @@ theta = tl.Parameters(np.ones((2, 2), "float32"), np.ones((1, 2), "float32"))
 plan = tl.variants.get("numba-loops").plan(net, X, np.zeros((3, 1)), theta)
 F = plan.predict(X)
 print(F.tolist())
-kernels = [k for k in vars(plan).values() if isinstance(k, Dispatcher)]
+kernels = [k for k in vars(plan.engine).values() if isinstance(k, Dispatcher)]
 print(sum(sum(k.stats.cache_hits.values()) for k in kernels))
 """
 
@@ -132,6 +132,34 @@ def test_an_edit_in_another_file_is_noticed(run_python, tmp_path):
     assert run_python(RESULT, folder=tmp_path).split("\n")[:2] == [str(doubled), "0"]
     path.write_text(text)
     assert run_python(RESULT, folder=tmp_path).split("\n")[:2] == [str(result), "2"]
+
+
+def test_an_edit_compiles_what_imports_the_file_and_nothing_else(run_python, tmp_path):
+    package = copy_of_the_package(tmp_path)
+    run_python(COMPILE, folder=tmp_path)
+    for file, edited in (("variants/numba_loops", []), ("kernels/cpu/blas", ["kernels.cpu.blas"])):
+        path = package / f"{file}.py"
+        path.write_text(path.read_text() + "# edited\n")
+        missed = ast.literal_eval(run_python(COMPILE, folder=tmp_path).split("\n")[2])
+        assert sorted({name.rpartition(".")[0] for name in missed}) == edited
+
+
+def test_code_that_nobody_used_for_long_is_removed(folder):
+    jit.jit("stale")(half)(np.ones(3))
+    (old,) = kept(folder)
+    os.utime(old, (1e9, 1e9))
+    jit.jit("stale")(half)(np.ones(3, np.float32))
+    assert old not in kept(folder)
+    assert len(kept(folder)) == 1
+
+
+def test_code_that_is_used_stays(folder):
+    jit.jit("stale")(half)(np.ones(3))
+    (used,) = kept(folder)
+    os.utime(used, (1e9, 1e9))
+    jit.jit("stale")(half)(np.ones(3))  # from disk
+    jit.jit("stale")(half)(np.ones(3, np.float32))
+    assert len(kept(folder)) == 2
 
 
 @pytest.mark.parametrize("module", ["numba", "llvmlite", "np"])
@@ -236,7 +264,8 @@ for loss in ("logistic", "softmax"):
         if variant.device == "cpu" and name.startswith("num") and not variant.unavailable():
             plan = variant.plan(net, X, Y, theta)
             plan.step(0.1)
-            plan.update(UPDATES["descend"], (0.1,))
+            plan.slots = [plan.theta]
+            plan.update(UPDATES["descend_with_momentum"], (0.1, 0.9))
             plan.predict(X)
 found = [k for k in gc.get_objects() if isinstance(k, Dispatcher)]
 found = [k for k in found if k.py_func.__module__.startswith("twolayer.") and k.signatures]
@@ -245,6 +274,10 @@ missed = sorted({k.py_func.__qualname__ for k in found if k.stats.cache_misses})
 made = {k.py_func.__module__ + "." + k.py_func.__qualname__.partition(".")[0] for k in found}
 print(hits, sum(len(k.signatures) for k in found), missed)
 print(sorted(made))
+print(sorted({
+    k.py_func.__module__.removeprefix("twolayer.") + "." + k.py_func.__name__
+    for k in found if k.stats.cache_misses and type(k._cache).__name__ == "_Cache"
+}))
 """
 
 

@@ -104,8 +104,8 @@ def test_a_variant_that_disagrees_on_this_network_is_never_chosen(monkeypatch):
     fused = tl.variants.get("numba-fused")
 
     class Wrong(fused.make):
-        def _step(self, mu):
-            return super()._step(1.001 * mu)
+        def update(self, X, Y, weights, update, scalars):
+            return super().update(X, Y, weights, update, [1.001 * mu for mu in scalars])
 
     wrong = tl.Variant("numba-fused", "cpu", "", Wrong, fused.workspace)
     monkeypatch.setitem(tl.variants.REGISTRY._entries, "numba-fused", wrong)

@@ -18,8 +18,8 @@ WRONG = """
 import twolayer as tl
 
 class Wrong(tl.variants.get("numpy").make):
-    def _backpropagate(self, X, Y, gradient):
-        loss = super()._backpropagate(X, Y, gradient)
+    def backpropagate(self, X, Y, theta, gradient):
+        loss = super().backpropagate(X, Y, theta, gradient)
         gradient.W[...] *= 1.001
         return loss
 

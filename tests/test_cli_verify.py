@@ -14,15 +14,15 @@ from twolayer.network import Shape
 runner = CliRunner()
 
 WRONG = """
-from twolayer import Plan, Variant
+from twolayer import Engine, Variant
 
-class Wrong(Plan):
-    def _backpropagate(self, X, Y, gradient):
+class Wrong(Engine):
+    def backpropagate(self, X, Y, theta, gradient):
         for part in gradient:
             part[...] = 0
         return 0.0
 
-    def _forward(self, X, F):
+    def forward(self, X, theta, F):
         F[...] = 0
 
 wrong = Variant("wrong-zero", "cpu", "returns zeros", Wrong)

@@ -81,7 +81,7 @@ def test_the_bits_do_not_depend_on_the_workers(case, workers):
 
 
 def test_a_current_client_is_used(case, workers):
-    assert make_plan(case)._client is workers
+    assert make_plan(case).engine._client is workers
 
 
 def test_dask_and_zarr_arrays_give_the_bits_of_local_ones(case, workers, tmp_path):
@@ -101,7 +101,7 @@ def test_chunks_are_those_of_a_dask_array(case, workers):
     X = dask.from_array(case.X, chunks=((4000, 0, 1000), 6))
     plan = make_plan(case, X)
     assert plan.gradient()[0] == pytest.approx(make_plan(case).gradient()[0], rel=1e-5)
-    assert len(plan._chunks) == 2
+    assert len(plan.engine._chunks) == 2
 
 
 def lazy(X, **options):
@@ -311,7 +311,7 @@ net = tl.Network()
 X, Y = np.ones((600, 2), "float32"), np.ones((600, 1), "float32")
 plan = tl.variants.get("dask").plan(net, X, Y, net.init(2, 3, 1), 1)
 plan.step(0.1)
-pids = plan._client.run(os.getpid).values()
+pids = plan.engine._client.run(os.getpid).values()
 if sys.argv[1] == "fork":
     child = os.fork()
     if child == 0:
@@ -344,7 +344,7 @@ def test_a_plan_that_is_gone_leaves_nothing_on_the_workers(case, workers):
 
     plan = make_plan(case)
     plan.step(0.1)
-    keys = {chunk.key for chunk in plan._chunks}
+    keys = {chunk.key for chunk in plan.engine._chunks}
     assert held() == keys
     del plan
     gc.collect()

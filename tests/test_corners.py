@@ -20,14 +20,14 @@ NET = tl.Network("tanh", "squared")
 
 
 def compared(name, dtype):
-    """The decisions of each plan at the corners of a variant, by its shape; all agree."""
+    """The decisions of each engine at the corners of a variant, by its shape; all agree."""
     seen = {}
     variant = tl.variants.get(name)
 
     def make(problem):
-        plan = variant.make(problem)
-        seen[plan.shape] = plan.decisions
-        return plan
+        engine = variant.make(problem)
+        seen[engine.shape] = engine.decisions
+        return engine
 
     for result in verify.corners(replace(variant, make=make), NET, dtype):
         assert result.agrees, result
@@ -77,8 +77,8 @@ def test_a_spread_x_has_a_second_block_in_a_chunk():
 class Wrong(Batch):
     """Right but for 23 inputs, where it decides differently."""
 
-    def _backpropagate(self, X, Y, gradient):
-        loss = super()._backpropagate(X, Y, gradient)
+    def differentiate(self, X, Y, theta, gradient):
+        loss = super().differentiate(X, Y, theta, gradient)
         gradient.V[-1, -1] += X.shape[1] == 23
         return loss
 
@@ -112,10 +112,10 @@ def test_thirteen_rows_in_seven_chunks_agree(dtype, monkeypatch):
     for net in (NET, tl.Network("relu", "softmax")):
         result = verify.agreement(fused, cases.problem(net, shape, dtype), threads=1)
         assert result.agrees, result
-    plan = fused.plan(*cases.integers(shape, dtype, 0)[1:], threads=1)
-    assert len(plan._losses) == 7
-    assert plan.decisions.spread_blocks
-    assert plan.decisions.parts
+    engine = fused.plan(*cases.integers(shape, dtype, 0)[1:], threads=1).engine
+    assert len(engine._losses) == 7
+    assert engine.decisions.spread_blocks
+    assert engine.decisions.parts
     monkeypatch.setattr(cases, "EXACT_SHAPES", {dtype: (shape, Shape(128, 2, 65, 1))})
     for result in verify.exact(fused, dtype, threads=1):
         assert result.agrees, result

@@ -27,10 +27,10 @@ class Loses(Batch):
     def lose(self, X, Y):
         return X, Y
 
-    def _backpropagate(self, X, Y, gradient):
+    def differentiate(self, X, Y, theta, gradient):
         count = len(X)
         X, Y = self.lose(X, Y)
-        loss = super()._backpropagate(X, Y, gradient)
+        loss = super().differentiate(X, Y, theta, gradient)
         for part in gradient:
             part *= len(X) / count
         return loss * len(X) / count

@@ -343,11 +343,16 @@ def test_no_more_memory_is_used_than_declared(name, run_python):
 
 
 def memory_of(plan):
-    """Bytes of the arrays that a plan holds beyond X, Y and two copies of θ, each memory once."""
-    own = (plan.X, plan.Y, plan.V, plan.W, *plan._gradient)
+    """Bytes of the arrays that a plan holds beyond X, Y and two copies of θ, each memory once.
+
+    θ and ∇L in a layout of their own are no such copies.
+    """
+    weights, own = plan.weights, (plan.X, plan.Y)
+    if type(weights) is tl.Weights:
+        own += (*weights.theta, *weights.gradient)
     seen = {base_of(array).ctypes.data for array in own}
     total = 0
-    for value in vars(plan).values():
+    for value in (*vars(plan.engine).values(), *vars(weights).values()):
         for array in value if isinstance(value, (tuple, list)) else (value,):
             if isinstance(array, np.ndarray) and base_of(array).ctypes.data not in seen:
                 seen.add(base_of(array).ctypes.data)

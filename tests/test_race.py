@@ -22,23 +22,23 @@ class Recording(NUMPY.make):
 
     name = ""
 
-    def _step(self, mu):
+    def update(self, *arguments):
         if self.shape.n == WORKLOAD.shape.n:
             called.append(self.name)
-        return super()._step(mu)
+        return super().update(*arguments)
 
 
 class Wrong(NUMPY.make):
-    def _backpropagate(self, X, Y, gradient):
-        loss = super()._backpropagate(X, Y, gradient)
+    def backpropagate(self, X, Y, theta, gradient):
+        loss = super().backpropagate(X, Y, theta, gradient)
         gradient.V[0, 0] += 1e-3
         return loss
 
 
 class Slow(NUMPY.make):
-    def _step(self, mu):
+    def update(self, *arguments):
         time.sleep(1e-3 * self.shape.n)
-        return super()._step(mu)
+        return super().update(*arguments)
 
 
 class Interrupted(NUMPY.make):
@@ -46,15 +46,15 @@ class Interrupted(NUMPY.make):
 
     steps = 0
 
-    def _step(self, mu):
+    def update(self, *arguments):
         self.steps += self.shape.n == WORKLOAD.shape.n
         if self.steps == 8:
             raise KeyboardInterrupt
-        return super()._step(mu)
+        return super().update(*arguments)
 
 
-def variant(name, plan=NUMPY.make, **changes):
-    return tl.Variant(name, "cpu", "for a test", plan, **changes)
+def variant(name, make=NUMPY.make, **changes):
+    return tl.Variant(name, "cpu", "for a test", make, **changes)
 
 
 def recording(name):
@@ -118,9 +118,9 @@ def test_a_slow_variant_is_skipped_with_its_estimate():
 
 def test_an_estimate_from_few_rows_does_not_mislead():
     class Constant(NUMPY.make):
-        def _step(self, mu):
+        def update(self, *arguments):
             time.sleep(1e-3)
-            return super()._step(mu)
+            return super().update(*arguments)
 
     # 8 rows in a millisecond would be 37 ms for 300.
     assert run(variant("constant", Constant), rounds=1, limit=0.025).entries[0].blocks

@@ -109,7 +109,7 @@ def entry_points(tmp_path, monkeypatch):
 
     def offer(**lines):
         text = "\n".join(f"{name} = {line}" for name, line in lines.items() if line)
-        source = f"import twolayer as tl\nPlan = tl.variants.get('numpy').make\n{text}\n"
+        source = f"import twolayer as tl\nEngine = tl.variants.get('numpy').make\n{text}\n"
         (tmp_path / "offering.py").write_text(source)
         monkeypatch.syspath_prepend(tmp_path)
         points = [EntryPoint(name, f"offering:{name}", GROUP) for name in lines]
@@ -126,7 +126,7 @@ def entry_points(tmp_path, monkeypatch):
 
 
 def test_variants_of_installed_packages_are_found(entry_points):
-    entry_points(MINE="tl.Variant('offered', 'cpu', 'by a package', Plan)")
+    entry_points(MINE="tl.Variant('offered', 'cpu', 'by a package', Engine)")
     registry = Registry(tl.Variant, tl.variants.REGISTRY, group=GROUP)
     assert registry.names()[-1] == "offered"
     assert Registry(tl.Variant, group=GROUP).get("offered").summary == "by a package"
@@ -135,7 +135,7 @@ def test_variants_of_installed_packages_are_found(entry_points):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("tl.Variant('numpy', 'cpu', '', Plan)", "variant: the name 'numpy' is taken"),
+        ("tl.Variant('numpy', 'cpu', '', Engine)", "variant: the name 'numpy' is taken"),
         ("42", r"variant: expected a twolayer\.Variant, got int"),
         ("", "module 'offering' has no attribute 'WRONG'"),
     ],

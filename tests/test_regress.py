@@ -189,13 +189,14 @@ def test_what_got_slower_and_what_got_faster_is_named(here):
     assert said.index(f"numpy {SHAPE}") < said.index(f"numpy-samples {SHAPE}")
 
 
-DEFINITION = "    def _backpropagate(self, X"
-SLOW = """    def _backpropagate(self, X, Y, gradient):
+DEFINITION = "    def backpropagate(\n        self, X"
+SLOW = """    def backpropagate(self, *arguments):
         for _ in range(29):
-            self._once(X, Y, gradient)
-        return self._once(X, Y, gradient)
+            self._once(*arguments)
+        return self._once(*arguments)
 
-    def _once(self, X"""
+    def _once(
+        self, X"""
 
 
 def test_a_wrong_revision_is_a_failure(here):
@@ -222,12 +223,13 @@ def test_what_raises_or_dies_is_a_failure_and_the_others_are_measured(here):
     assert f"python-loops {SHAPE} " in said
 
 
-RAISES = """    def _backpropagate(self, X, Y, gradient):
+RAISES = """    def backpropagate(self, X, Y, theta, gradient):
         import os
 
         return 1 / 0
 
-    def _once(self, X"""
+    def _once(
+        self, X"""
 
 
 @pytest.mark.parametrize(

@@ -136,17 +136,17 @@ def test_two_blocks_at_a_time_are_read_ahead(tmp_path, monkeypatch):
         return fetch(self, start, stop, buffer)
 
     monkeypatch.setattr(sources.FileSource, "fetch", watched_fetch)
-    backpropagate = plan._inner._backpropagate
+    backpropagate = plan.engine._inner.backpropagate
     calls = []
 
-    def watched(X, Y, gradient):
+    def watched(X, Y, theta, gradient):
         calls.append(len(X))
         left = -(-SHAPE.n // calls[0]) - len(calls)
         for _ in range(2 if len(calls) == 1 else 1 if left else 0):
             assert begun.acquire(timeout=30)  # another block is read while this one is computed
-        return backpropagate(X, Y, gradient)
+        return backpropagate(X, Y, theta, gradient)
 
-    monkeypatch.setattr(plan._inner, "_backpropagate", watched)
+    monkeypatch.setattr(plan.engine._inner, "backpropagate", watched)
     plan.gradient()
     assert order == sorted(order)
     assert sum(calls) == SHAPE.n

@@ -45,10 +45,10 @@ class Faulty(Batch):
     def wrong(self, n):
         return False
 
-    def _backpropagate(self, X, Y, gradient):
+    def differentiate(self, X, Y, theta, gradient):
         if self.wrong(len(X)):
             X, Y = X[:300] * np.asarray(0.99, X.dtype), Y[:300]
-        return super()._backpropagate(X, Y, gradient)
+        return super().differentiate(X, Y, theta, gradient)
 
 
 def beyond_300_rows(self, n):

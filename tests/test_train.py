@@ -147,7 +147,7 @@ def test_parameters_that_overflow_behind_a_finite_loss_are_noticed():
     start = plan.theta
 
     def move(plan):
-        plan.V[0, 0] = np.inf  # tanh hides it from the loss
+        plan.weights.theta.V[0, 0] = np.inf  # tanh hides it from the loss
 
     steps_with(plan, [1.0], move)
     with pytest.raises(Diverged, match="epoch 1, where the parameters were not finite"):

@@ -1,7 +1,7 @@
 """What a function's machine code depends on, in words that are the same in every process.
 
-Of a function in `kernels` or `variants` its name says it, since compiled code is kept by the digest
-of those; of any other it takes its code, its file and all that it refers to.
+Of a function of this package its name says it, with the sources of its module and of those that it
+imports; of any other it takes its code, its file and all that it refers to.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from typing import Any
 
 from numba.core.serialize import dumps
 
+from .digest import sources
+
 _PACKAGE = __package__.removesuffix(".kernels.compiler")
-# Whose sources or versions the folder of compiled code is named after.
-_KNOWN = (f"{_PACKAGE}.kernels", f"{_PACKAGE}.variants", "numba", "numpy", "math")
+_VERSIONED = ("numba", "numpy", "math")  # the folder of compiled code is named after these
 
 
 def contents(function: Callable[..., Any]) -> str:
@@ -41,7 +42,9 @@ def _of(value: Any, seen: set[int]) -> Iterator[Any]:
         seen.add(id(value))
         for cell in value.__closure__ or ():
             yield from _of(cell.cell_contents, seen)
-        if not _is_known(value.__module__):
+        if _is_in(_PACKAGE, value.__module__):
+            yield sources(value.__module__)
+        elif not _is_versioned(value.__module__):
             yield list(_code(value.__code__))
             with suppress(OSError):
                 yield Path(value.__code__.co_filename).read_bytes()  # overloads stand there too
@@ -49,8 +52,12 @@ def _of(value: Any, seen: set[int]) -> Iterator[Any]:
                 yield from _of(entry, seen)
 
 
-def _is_known(module: str) -> bool:
-    return any(module == name or module.startswith(f"{name}.") for name in _KNOWN)
+def _is_in(package: str, module: str) -> bool:
+    return module == package or module.startswith(f"{package}.")
+
+
+def _is_versioned(module: str) -> bool:
+    return any(_is_in(name, module) for name in _VERSIONED)
 
 
 def _code(code: CodeType) -> Iterator[Any]:
@@ -72,5 +79,5 @@ def _referred(function: FunctionType) -> Iterator[Any]:
     for value in (function.__globals__[name] for name in names if name in function.__globals__):
         if not isinstance(value, ModuleType):
             yield value
-        elif not _is_known(value.__name__):
+        elif not (_is_in(_PACKAGE, value.__name__) or _is_versioned(value.__name__)):
             yield from (getattr(value, name) for name in names if hasattr(value, name))

@@ -3,7 +3,8 @@
 Numba's own files on disk serve neither several recipes of options, nor edits in a function that a
 kernel calls, nor upgrades of LLVM; two processes that write at once can even swap two kernels'
 code. Here each kernel's code is a file of its own, named after all that it depends on, inside a
-folder named after the digest of this package's kernels and of the versions of the compilers.
+folder named after the versions of the compilers: an edit compiles what imports the edited module,
+and nothing else.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
 from .contents import contents
-from .digest import digest, folder_of
+from .digest import folder_of
 
 # `reassoc` lets sums run in vectors. Never nnan or ninf: NaN must reach the user.
 STRICT = frozenset({"contract"})
@@ -39,7 +40,8 @@ SUMS = frozenset({"contract", "nsz", "reassoc"})
 
 _PACKAGE = __package__.removesuffix(".kernels.compiler")
 _DIGEST = hashlib.sha256().digest_size
-_STALE = 30 * 24 * 3600  # seconds after which another digest's folder is removed
+_STALE = 30 * 24 * 3600  # seconds after which code that nobody used is removed
+_DAY = 24 * 3600
 
 
 @cache
@@ -49,8 +51,7 @@ def cache_folder() -> Path | None:
     It lies in NUMBA_CACHE_DIR, beside the package or in the user's cache, whichever is there first.
     """
     versions = (platform.python_version(), numba.__version__, llvmlite.__version__, np.__version__)
-    kernels = digest(folder_of(f"{_PACKAGE}.{name}") for name in ("kernels", "variants"))
-    name = hashlib.sha256("\0".join((*versions, kernels)).encode()).hexdigest()[:16]
+    name = hashlib.sha256("\0".join(versions).encode()).hexdigest()[:16]
     try:
         root = _cache_root()
         folder = root / name
@@ -60,9 +61,13 @@ def cache_folder() -> Path | None:
         return None
     for other in root.iterdir():
         with contextlib.suppress(OSError):  # another process may be removing it
-            if other.is_dir() and time.time() - other.stat().st_mtime > _STALE:
+            if other.is_dir() and _is_stale(other):
                 shutil.rmtree(other, ignore_errors=True)
     return folder
+
+
+def _is_stale(path: Path) -> bool:
+    return time.time() - path.stat().st_mtime > _STALE
 
 
 def _cache_root() -> Path:
@@ -125,7 +130,11 @@ class _Cache(FunctionCache):  # type: ignore[misc]
         """The compiled function for a signature, or None where there is none to be used."""
         target.refresh()
         try:
-            stored = self._file(signature, target.codegen()).read_bytes()
+            path = self._file(signature, target.codegen())
+            stored = path.read_bytes()
+            with contextlib.suppress(OSError):  # of another user
+                if time.time() - path.stat().st_mtime > _DAY:
+                    path.touch()
             data = stored[_DIGEST:]
             if not self._enabled or stored[:_DIGEST] != hashlib.sha256(data).digest():
                 return None
@@ -145,6 +154,9 @@ class _Cache(FunctionCache):  # type: ignore[misc]
             try:
                 unfinished.write_bytes(hashlib.sha256(data).digest() + data)
                 os.replace(unfinished, path)
+                for other in path.parent.iterdir():  # of sources that are gone
+                    if _is_stale(other):
+                        other.unlink(missing_ok=True)
             finally:
                 unfinished.unlink(missing_ok=True)
 

@@ -3,10 +3,10 @@
 import pytest
 
 import twolayer as tl
-from twolayer.checking import cases
+from twolayer.engines import blocking
 from twolayer.kernels.compiler.target import TARGET
 from twolayer.kernels.cpu import blas
-from twolayer.variants import numba_blas, numba_fused
+from twolayer.variants import numba_blas
 
 CACHES = {1: 32 << 10, 2: 1 << 20, 3: 1 << 25}
 SHAPES = [tl.Shape(10**6, *sizes) for sizes in ((8, 32, 1), (784, 128, 10), (300, 1000, 90))]
@@ -16,7 +16,7 @@ itemsizes = pytest.mark.parametrize("itemsize", [4, 8])
 
 @pytest.fixture(autouse=True)
 def known_caches(monkeypatch):
-    for module in (numba_blas, numba_fused):
+    for module in (numba_blas, blocking):
         monkeypatch.setattr(module, "cache_sizes", lambda: CACHES)
 
 
@@ -24,7 +24,8 @@ def known_caches(monkeypatch):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_block_for_blas_takes_half_of_the_cache(shape, itemsize):
     rows = numba_blas.block_rows(shape, itemsize)
-    row = itemsize * (shape.d + blas.workspace_size(1, shape.M, shape.K) - 4)
+    sizes = blas.buffers(shape, 1, 1)
+    row = itemsize * (shape.d + sum(sizes[name][1] for name in ("Z", "S", "G", "U", "Y")))
     assert rows == 16 or rows * row <= CACHES[2] / 2
     assert rows == 512 or (rows + 1) * row > CACHES[2] / 2
 
@@ -34,16 +35,16 @@ def test_blocks_have_a_least_and_a_largest_size():
     assert numba_blas.block_rows(wide, 8) == 16
     assert numba_blas.block_rows(narrow, 8) == 512
     assert numba_blas.block_rows(narrow._replace(n=7), 8) == 7
-    assert numba_fused.block_rows(wide, 8) == 96 // H * H
-    assert numba_fused.block_rows(narrow, 8) == 480 // H * H
+    assert blocking.block_rows(wide, 8) == 96 // H * H
+    assert blocking.block_rows(narrow, 8) == 480 // H * H
 
 
 @itemsizes
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_fused_block_takes_three_quarters_of_the_cache(shape, itemsize):
     rows, depth = (
-        numba_fused.block_rows(shape, itemsize),
-        numba_fused.product_depth(shape.d, itemsize),
+        blocking.block_rows(shape, itemsize),
+        blocking.product_depth(shape.d, itemsize),
     )
     row = itemsize * (depth + min(2 * shape.M, 128) + 3 * shape.K)
     assert rows % H == 0
@@ -54,7 +55,7 @@ def test_a_fused_block_takes_three_quarters_of_the_cache(shape, itemsize):
 @itemsizes
 @pytest.mark.parametrize("d", [1, 16, 100, 256, 784, 3001])
 def test_parts_of_the_inputs_take_half_of_the_first_cache_and_are_as_long(d, itemsize):
-    depth, row = numba_fused.product_depth(d, itemsize), itemsize * numba_fused.lane_count(itemsize)
+    depth, row = blocking.product_depth(d, itemsize), itemsize * blocking.lane_count(itemsize)
     most = CACHES[1] // 2 // row
     parts = -(-d // most)
     assert depth % H == 0
@@ -64,7 +65,7 @@ def test_parts_of_the_inputs_take_half_of_the_first_cache_and_are_as_long(d, ite
 @itemsizes
 def test_groups_of_spread_inputs_lie_an_odd_number_of_lines_apart(itemsize):
     for rows in (12, 96, 100, 480):
-        step = numba_fused.spread_step(tl.Shape(1000, 16, 32, 1), rows, itemsize)
+        step = blocking.spread_step(tl.Shape(1000, 16, 32, 1), rows, itemsize)
         assert step * itemsize % 128 == 64
         assert 0 <= step * itemsize - rows * H * itemsize < 128
 
@@ -74,15 +75,40 @@ def test_groups_of_spread_inputs_lie_an_odd_number_of_lines_apart(itemsize):
     [(16, 32, True), (15, 32, False), (16, 31, False), (128, 31, True), (129, 31, False)],
 )
 def test_inputs_are_spread_where_many_products_read_them_or_sets_of_a_cache_collide(d, M, spread):
-    assert (numba_fused.spread_step(tl.Shape(1000, d, M, 1), 96, 4) > 0) is spread
+    assert (blocking.spread_step(tl.Shape(1000, d, M, 1), 96, 4) > 0) is spread
 
 
-@pytest.mark.skipif(tl.machine.hardware.cpu_count() < 2, reason="needs two CPUs")
-def test_one_thread_is_enough_for_what_is_over_before_a_second_begins():
-    for shape, serial in (
-        ((200, 8, 16, 1), True),
-        ((4000, 1, 8, 1), False),
-        ((17, 90, 90, 9), True),
-    ):
-        case = cases.problem(tl.Network(), tl.Shape(*shape), "float32")
-        assert tl.variants.get("numba-fused").plan(*case[1:], 2)._serial is serial, shape
+@pytest.mark.parametrize(
+    ("shape", "rows", "chunks"),
+    [
+        ((1000, 16, 16, 1), 852, 1),  # 1760 operations a row
+        ((1000, 16, 16, 1), 853, 2),
+        ((1000, 16, 16, 1), 1000, 2),
+        ((50, 90, 90, 9), 37, 2),
+        ((50, 90, 90, 9), 36, 1),
+        ((1000, 1000, 1000, 9), 31, 1),  # no chunk has fewer than 16 rows
+        ((1000, 1000, 1000, 9), 32, 2),
+    ],
+)
+def test_one_thread_is_enough_for_what_is_over_before_a_second_begins(shape, rows, chunks):
+    cut = blocking.blocking(tl.Shape(*shape), 4, 2)
+    assert cut.chunks_of(rows) == chunks
+    assert blocking.blocking(tl.Shape(*shape)._replace(n=rows), 4, 2).chunks == chunks
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+def test_no_call_has_more_chunks_than_there_are_buffers_for(threads):
+    for shape in SHAPES:
+        shape = shape._replace(n=1000)
+        cut = blocking.blocking(shape, 4, threads)
+        found = [cut.chunks_of(rows) for rows in range(1, 1001)]
+        assert found == sorted(found)
+        assert found[-1] == cut.chunks <= threads
+
+
+def test_dots_pay_for_few_outputs_of_many_hidden_units():
+    found = [blocking.dots_pay(256, K, 32) for K in (1, 2, 4, 5, 16)]
+    assert found == sorted(found, reverse=True)
+    assert found[0]
+    assert not found[-1]
+    assert not blocking.dots_pay(8, 1, 32)

@@ -9,6 +9,7 @@ from mistakes import Batch
 
 import twolayer as tl
 from twolayer.checking import cases, verify
+from twolayer.engines import blocking
 from twolayer.kernels.compiler.target import TARGET
 from twolayer.kernels.cpu import loops
 from twolayer.machine.hardware import cpu_count
@@ -66,7 +67,7 @@ def test_every_decision_is_compared_on_both_sides(name, dtype):
 @pytest.mark.parametrize("threads", [3, 8, 64])
 def test_corners_lie_on_both_sides_for_any_number_of_threads(threads):
     found = numba_fused._corners(4, threads)
-    seen = {s: numba_fused.decisions(s, numba_fused.blocking(s, 4, threads)) for s in found}
+    seen = {s: blocking.decisions(s, blocking.blocking(s, 4, threads)) for s in found}
     assert one_sided(seen) == []
 
 
@@ -93,14 +94,18 @@ def test_corners_of_a_users_variant_are_compared():
 
 def in_seven_chunks(shape, itemsize, threads):
     """Blocks of 13 rows, parts of one group of inputs, whatever the number of threads."""
-    block = min(13, shape.n)
-    spread = numba_fused.spread_step(Shape(shape.n, 16, 32, 1), block, itemsize)
-    return numba_fused.Blocking(
+    rows, lanes = min(13, shape.n), blocking.lane_count(itemsize)
+    step = blocking.spread_step(Shape(shape.n, 16, 32, 1), rows, itemsize)
+    return blocking.Blocking(
         chunks=loops.chunk_count(shape.n, 7),
-        block=block,
-        lanes=numba_fused.lane_count(itemsize),
+        few=0,
+        rows=rows,
+        lanes=lanes,
+        height=TARGET.height,
         depth=TARGET.height,
-        spread=spread if shape.d > 2 else 0,
+        step=step if shape.d > 2 else 0,
+        by_dots=blocking.dots_pay(shape.M, shape.K, lanes),
+        alone=shape.d * shape.M < 1000,
     )
 
 
@@ -112,10 +117,10 @@ def test_thirteen_rows_in_seven_chunks_agree(dtype, monkeypatch):
     for net in (NET, tl.Network("relu", "softmax")):
         result = verify.agreement(fused, cases.problem(net, shape, dtype), threads=1)
         assert result.agrees, result
-    engine = fused.plan(*cases.integers(shape, dtype, 0)[1:], threads=1).engine
-    assert len(engine._losses) == 7
-    assert engine.decisions.spread_blocks
-    assert engine.decisions.parts
+    plan = fused.plan(*cases.integers(shape, dtype, 0)[1:], threads=1)
+    assert plan.engine._cut.chunks == 7
+    assert plan.engine.decisions.spread_blocks
+    assert plan.engine.decisions.parts
     monkeypatch.setattr(cases, "EXACT_SHAPES", {dtype: (shape, Shape(128, 2, 65, 1))})
     for result in verify.exact(fused, dtype, threads=1):
         assert result.agrees, result
@@ -125,30 +130,35 @@ def test_thirteen_rows_in_seven_chunks_agree(dtype, monkeypatch):
 MUTANTS = {
     "as it is": ("fused", "", ""),
     "strides of the spread groups exchanged": (
-        "fused", "HEIGHT * HEIGHT, HEIGHT, step, 1", "step, HEIGHT, HEIGHT * HEIGHT, 1",
+        "simd", "HEIGHT * HEIGHT, HEIGHT, step, 1", "step, HEIGHT, HEIGHT * HEIGHT, 1",
     ),
     "strides in the spread groups exchanged": (
-        "fused", "HEIGHT * HEIGHT, HEIGHT, step, 1", "HEIGHT * HEIGHT, 1, step, HEIGHT",
+        "simd", "HEIGHT * HEIGHT, HEIGHT, step, 1", "HEIGHT * HEIGHT, 1, step, HEIGHT",
     ),
-    "offset of a part of d dropped": ("fused", "x + item * (start // HEIGHT * x_inputs)", "x"),
-    "offset of a panel of U dropped": ("fused", "+ item * (q * rows * lanes), width", ", width"),
-    "offset of a panel of Z dropped": (
-        "fused", "Z.ctypes.data + item * (p * rows * lanes),", "Z.ctypes.data,",
+    "offset of a part of d dropped": ("simd", "(column // HEIGHT * a.column_group)", "0"),
+    "offset of a panel of U dropped": (
+        "fused", "u, w = panel(by_rows, q)", "u, w = panel(by_rows, 0)",
     ),
-    "two chunks added up": ("fused", "range(1, len(gradient))", "range(1, min(2, len(gradient)))"),
+    "offset of a panel of Z dropped": ("fused", "z, first = panel(Z, p)", "z, first = panel(Z, 0)"),
+    "two chunks added up": ("fused", "range(1, chunks)", "range(1, min(2, chunks))"),
     "losses of two chunks added up": (
-        "fused", "for c in range(chunks)", "for c in range(min(2, chunks))",
+        "records", "for c in range(chunks)", "for c in range(min(2, chunks))",
     ),
     "an update one element short": (
-        "fused", "(c + 1) * len(Vp) // chunks", "(c + 1) * len(Vp) // chunks - 1",
+        "fused", "(c + 1) * size // parts", "(c + 1) * size // parts - 1",
     ),
-    "the last element not updated": (
-        "fused", "(c + 1) * len(Vp) // chunks", "(c + 1) * (len(Vp) - 1) // chunks",
+    "the last elements not updated": (
+        "fused", "(c + 1) * size // parts", "(c + 1) * (size - 8) // parts",
     ),
-    "chunks one row short": ("fused", "bounds[c + 1]]", "bounds[c + 1] - (chunks > 1)]"),
-    "a second block not added": ("fused", "lanes, depth, start > 0)", "lanes, depth, False)"),
-    "blocks one row short": (
-        "blas", "min(start + block, bounds[c + 1])", "min(start + block, bounds[c + 1] - (c > 0))",
+    "chunks one row short": (
+        "fused", "(c + 1) * n // chunks", "(c + 1) * n // chunks - (chunks > 1)",
+    ),
+    "a second block not added": ("fused", "cut.depth, start > 0)", "cut.depth, False)"),
+    "the other form of W not brought up to date": (
+        "fused", "        transpose(weights.W, weights.Wt)", "        pass",
+    ),
+    "chunks for blas one row short": (
+        "blas", "(c + 1) * n // chunks", "(c + 1) * n // chunks - (chunks > 1)",
     ),
     "two chunks of loops added up": ("loops", "range(1, chunks)", "range(1, min(2, chunks))"),
 }  # fmt: skip
@@ -158,7 +168,8 @@ PROGRAM = """
 import inspect, json, sys
 import twolayer as tl
 from twolayer.checking import cases, verify
-from twolayer.kernels.cpu import blas, fused, loops
+from twolayer.engines import blocking
+from twolayer.kernels.cpu import blas, fused, loops, records, simd
 from twolayer.variants import numba_blas, numba_fused
 
 sys.path.insert(0, sys.argv[1])
@@ -166,7 +177,7 @@ from test_corners import MUTANTS, in_seven_chunks
 
 cases.EXACT_SHAPES = {"float64": ()}
 numba_fused.blocking = in_seven_chunks
-numba_fused.lane_count = lambda itemsize: 8
+blocking.lane_count = lambda itemsize: 8
 numba_blas.blocking = lambda shape, itemsize, threads: numba_blas.Blocking(
     loops.chunk_count(shape.n, 7), min(13, shape.n)
 )
@@ -176,16 +187,26 @@ def found(name):
     results = (str(one) for one in verify.exact(variant, "float64", 1) if not one.agrees)
     return next(results, "")
 
-modules = {"fused": fused, "blas": blas, "loops": loops}
+VARIANTS = {
+    "simd": "numba-fused", "records": "numba-fused", "fused": "numba-fused",
+    "blas": "numba-blas", "loops": "numba-parallel",
+}
+modules = {"simd": simd, "records": records, "fused": fused, "blas": blas, "loops": loops}
 sources = {name: inspect.getsource(module) for name, module in modules.items()}
 results = {}
+def run(name, source):
+    exec(compile(source, modules[name].__file__, "exec"), modules[name].__dict__)
+
 for mutant, (name, old, new) in MUTANTS.items():
-    source, module = sources[name], modules[name]
-    assert old in source, mutant
-    exec(compile(source.replace(old, new), module.__file__, "exec"), module.__dict__)
-    fused._SMALL, loops._LEAST_ROWS, blas.reduce_chunks = 1000, 4, loops.reduce_chunks
-    results[mutant] = found("numba-fused" if name == "fused" else "numba-blas")
-    exec(compile(source, module.__file__, "exec"), module.__dict__)
+    assert old in sources[name], mutant
+    run(name, sources[name].replace(old, new))
+    if name in ("simd", "records"):
+        run("fused", sources["fused"])  # takes the names of the others anew
+    loops._LEAST_ROWS = 4
+    loops.chunk_count = lambda n, threads: max(1, min(7, n // 4))
+    results[mutant] = found(VARIANTS[name])
+    run(name, sources[name])
+    run("fused", sources["fused"])
 print(json.dumps(results))
 """
 

@@ -21,6 +21,7 @@ import ctypes, mmap, sys
 import numpy as np
 import twolayer as tl
 from twolayer.checking import cases
+from twolayer.kernels.cpu import blas, chunks
 
 libc = ctypes.CDLL(None, use_errno=True)
 kept = []
@@ -28,7 +29,7 @@ kept = []
 def guarded(array, at_end):
     \"\"\"A copy that ends, or begins, at a page that nobody may touch.\"\"\"
     page = mmap.PAGESIZE
-    room = -(-array.nbytes // page) * page
+    room = max(1, -(-array.nbytes // page)) * page
     memory = mmap.mmap(-1, room + 2 * page)
     base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
     for guard in (base, base + page + room):
@@ -65,21 +66,32 @@ for name in names:
             assert plan.X is X or np.shares_memory(plan.X, X)
             for array in (X, Y, V, W):
                 assert np.isfinite(array).all()
-            # What the plan allocated, at a guard too: θ in its own form, workspaces, gradients.
-            plan.V, plan.W = (guarded(a, at_end) for a in (plan.V, plan.W))
-            for part in vars(plan):
-                value = vars(plan)[part]
-                if isinstance(value, np.ndarray) and part.startswith("_") and value.size and \\
-                        value.flags.c_contiguous and value.ndim < 3:
-                    setattr(plan, part, guarded(value, at_end))
-            if hasattr(plan, "_bind"):
-                plan._arguments = plan._bind(plan.X, plan.Y)
+            # What was allocated, at a guard too: θ and ∇L in their own form, workspaces.
+            engine, weights = plan.engine, plan.weights
+            for part, value in list(vars(engine).items()):
+                if isinstance(value, np.ndarray) and value.dtype == dtype and value.ndim < 3:
+                    setattr(engine, part, guarded(value, at_end))
+            for part in ("theta", "gradient"):
+                arrays = getattr(weights, part)
+                alone = isinstance(arrays, np.ndarray)
+                held = [guarded(a, at_end) for a in ([arrays] if alone else arrays)]
+                setattr(weights, part, held[0] if alone else tl.Parameters(*held))
+            if hasattr(engine, "_bind"):  # buffers of exactly the sizes that they must have
+                cut = engine._cut
+                sizes = chunks.buffers(engine.shape, cut) if name == "numba-fused" else \\
+                    blas.buffers(engine.shape, *cut)
+                engine._buffers = {
+                    name: guarded(np.full(size, np.nan, dtype), at_end)
+                    for name, size in sizes.items()
+                }
+                engine._bind()
             plan.theta = tl.Parameters(V, W)
             plan.step(0.1)
             plan.gradient(slice(shape[0] // 2, shape[0]))
+            plan.loss()
             plan.predict(more)
             F = guarded(np.empty(Y.shape, Y.dtype), at_end)
-            plan._forward(more, F)
+            engine.forward(more, weights.theta, F)
 print("all ran")
 """
 NAMES = [name for name in tl.variants.names() if name.startswith("numba")]
@@ -124,6 +136,8 @@ import sys, tempfile
 import numpy as np
 from numba import njit
 from twolayer.kernels.cpu import simd
+from twolayer.kernels.cpu.panels import Panel
+from twolayer.kernels.cpu.simd import Operand
 from twolayer.kernels.compiler.target import TARGET
 
 H = TARGET.height
@@ -133,8 +147,9 @@ STRIDE = 2**30 + 8  # elements from one row to the next, or from one group to th
 @njit
 def multiply(address, C, cs, a, at, ar, ac, ak, b, bs, rows, lanes, length):
     simd.product(
-        address, C[0], C.ctypes.data, cs, a.ctypes.data, at, ar, ac, ak, b.ctypes.data, bs, length,
-        False, rows, lanes,
+        address, C[0], Panel(np.int64(C.ctypes.data), cs, lanes),
+        Operand(np.int64(a.ctypes.data), at, ar, ac, ak),
+        Panel(np.int64(b.ctypes.data), bs, lanes), rows, length, False,
     )
 
 
@@ -145,7 +160,7 @@ def spread(address, out, step, x, xs, rows, columns):
 
 @njit
 def dots(address, out, z, z_step, w, w_step, panels, lanes, rows):
-    simd.dots(
+    simd._dots(
         address, z[0], out.ctypes.data, z.ctypes.data, z_step, w.ctypes.data, w_step,
         w.ctypes.data, panels, lanes, lanes, rows,
     )
@@ -155,7 +170,7 @@ random = np.random.default_rng(0)
 numbers = lambda *shape: random.integers(-8, 9, shape).astype(dtype)
 dtype = np.dtype(sys.argv[1])
 lanes = 2 * TARGET.lanes(dtype.itemsize)
-product, _, dot, copy = simd.addresses()(dtype.type(0))
+product, _, dot, copy = simd.addresses(dtype)
 with tempfile.NamedTemporaryFile() as file:
     size = (2 * H + 4) * STRIDE
     file.truncate(size * dtype.itemsize)

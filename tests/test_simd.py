@@ -15,17 +15,21 @@ from numba import njit
 
 from twolayer.kernels.compiler import target
 from twolayer.kernels.compiler.target import TARGET, Target
-from twolayer.kernels.cpu import fused, simd, tiles
+from twolayer.kernels.cpu import simd, tiles
+from twolayer.kernels.cpu.panels import Panel, packers, panel_size, panels_of
+from twolayer.kernels.cpu.simd import Operand
 from twolayer.network import DTYPES
 
 pytestmark = pytest.mark.compiled
 
 
 @njit
-def multiply(address, C, cs, a, rows_apart, inputs_apart, b, accumulate, rows, lanes, length):
+def multiply(address, C, a, rows_apart, columns_apart, b, accumulate, length):
+    """C (rows, lanes) [+]= a b for a with these strides of groups and in them."""
     simd.product(
-        address, C[0], C.ctypes.data, cs, a.ctypes.data, *rows_apart, *inputs_apart, b.ctypes.data,
-        lanes, length, accumulate, rows, lanes,
+        address, C[0, 0], Panel(np.int64(C.ctypes.data), C.shape[1], C.shape[1]),
+        Operand(np.int64(a.ctypes.data), *rows_apart, *columns_apart),
+        Panel(np.int64(b.ctypes.data), C.shape[1], C.shape[1]), len(C), length, accumulate,
     )  # fmt: skip
 
 
@@ -37,11 +41,10 @@ def spread(address, out, step, x):
 
 
 @njit
-def dot_rows(address, out, z, z_step, w, w_step, w_last, panels, lanes, last, rows):
-    simd.dots(
-        address, z[0], out.ctypes.data, z.ctypes.data, z_step, w.ctypes.data, w_step,
-        w.ctypes.data + w.itemsize * w_last, panels, lanes, last, rows,
-    )  # fmt: skip
+def dot_rows(address, out, z, w, M, lanes):
+    """out (rows,) = Z w for packed z (rows, M) and w (1, M)."""
+    Z, W = panels_of(z, len(out), M, lanes), panels_of(w, 1, M, lanes)
+    simd.dots(address, np.int64(out.ctypes.data), Z, W, 0)
 
 
 def small_integers(random, *shape, dtype):
@@ -61,7 +64,7 @@ def test_product_for_every_height(dtype, rows, vectors, layout):
     random = np.random.default_rng(rows)
     lanes = vectors * width(dtype)
     H = TARGET.height
-    plain, scaled, _, spreading = simd.addresses()(np.dtype(dtype).type(0))
+    plain, scaled, _, spreading = simd.addresses(np.dtype(dtype))
     for length in (1, 2, 7, 33):
         a = small_integers(random, rows, length, dtype=dtype)
         b = small_integers(random, length, lanes, dtype=dtype)
@@ -83,10 +86,7 @@ def test_product_for_every_height(dtype, rows, vectors, layout):
             (scaled, False, C * (a @ b)),
         ):
             found = C.copy()
-            multiply(
-                address, found.reshape(-1), lanes, held, *strides, b, accumulate, rows, lanes,
-                length,
-            )  # fmt: skip
+            multiply(address, found, held, *strides, b, accumulate, length)
             assert (found == expected).all()
 
 
@@ -97,35 +97,19 @@ def test_dots_over_panels(dtype, M):
     lanes, rows = 2 * width(dtype), 5
     z = small_integers(random, rows, M, dtype=dtype)
     w = small_integers(random, 1, M, dtype=dtype)
-    zp = np.zeros(fused.panel_size(rows, M, lanes), dtype)
-    wp = np.zeros(fused.panel_size(1, M, lanes), dtype)
-    fused.pack(z, zp, lanes)
-    fused.pack(w, wp, lanes)
-    panels = fused.panel_count(M, lanes)
+    zp = np.zeros(panel_size(rows, M, lanes), dtype)
+    wp = np.zeros(panel_size(1, M, lanes), dtype)
+    pack, _ = packers()
+    pack(z, zp, lanes)
+    pack(w, wp, lanes)
     out = np.empty(rows, dtype)
-    dot_rows(
-        simd.addresses()(np.dtype(dtype).type(0))[2], out, zp, rows * lanes, wp, lanes,
-        (panels - 1) * lanes, panels, lanes, fused.last_lanes(M, lanes), rows,
-    )  # fmt: skip
+    dot_rows(simd.addresses(np.dtype(dtype)).dots, out, zp, wp, M, lanes)
     assert (out == (z @ w.T)[:, 0]).all()
-
-
-@pytest.mark.parametrize("columns", [1, 16, 17, 31, 32, 33, 64, 65])
-def test_panels_hold_the_matrix_and_zeros(columns):
-    matrix = np.arange(1.0, 3 * columns + 1).reshape(3, columns)
-    panels = np.full(fused.panel_size(3, columns, 16), np.nan)
-    fused.pack(matrix, panels, 16)
-    back = np.empty_like(matrix)
-    fused.unpack(panels, back, 16)
-    assert (back == matrix).all()
-    assert panels.sum() == matrix.sum()
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="reads x86-64 machine code")
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_inner_loop_keeps_its_sums_in_registers(dtype):
-    kind = np.dtype(dtype).type(0)
-    simd.addresses()(kind)
     text = next(
         asm
         for signature, asm in compiled_addresses().inspect_asm().items()
@@ -262,7 +246,7 @@ def test_tiles_of_other_vectors_compute_the_same(text):
     done = subprocess.run(
         [
             sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__,
-            "-k", "every_height or dots_over or panels_hold",
+            "-k", "every_height or dots_over",
         ],
         env=os.environ | {target.VARIABLE: text}, capture_output=True, text=True, check=False,
     )  # fmt: skip

@@ -136,7 +136,7 @@ def test_two_blocks_at_a_time_are_read_ahead(tmp_path, monkeypatch):
         return fetch(self, start, stop, buffer)
 
     monkeypatch.setattr(sources.FileSource, "fetch", watched_fetch)
-    backpropagate = plan.engine._inner.backpropagate
+    backpropagate = plan.engine.inner.backpropagate
     calls = []
 
     def watched(X, Y, theta, gradient):
@@ -146,7 +146,7 @@ def test_two_blocks_at_a_time_are_read_ahead(tmp_path, monkeypatch):
             assert begun.acquire(timeout=30)  # another block is read while this one is computed
         return backpropagate(X, Y, theta, gradient)
 
-    monkeypatch.setattr(plan.engine._inner, "backpropagate", watched)
+    monkeypatch.setattr(plan.engine.inner, "backpropagate", watched)
     plan.gradient()
     assert order == sorted(order)
     assert sum(calls) == SHAPE.n

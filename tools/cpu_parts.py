@@ -37,7 +37,7 @@ def _repeat(address: int, A: np.ndarray, S: np.ndarray, count: int) -> None:
 
 def activation_seconds(net: Network, dtype: str) -> float:
     """Seconds of σ and σ′ for a number, in a block that stays in the cache."""
-    address = blocks.gradient_formulas(net.sigma, net.objective, np.dtype(dtype))[0]
+    address = blocks.features(net.sigma, np.dtype(dtype))
     A = np.random.default_rng(0).standard_normal(_BLOCK).astype(dtype)
     S = np.empty_like(A)
     run = partial(_repeat, address, A, S, 100)

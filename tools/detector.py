@@ -42,7 +42,7 @@ PERCENT = (0, 1, 2, 5, 10)
 SLOWED = '''
 
 def _slowed(make, share):
-    """The Plan class with a chain of multiplications after each step, `share` of its time."""
+    """The Engine class with a chain of multiplications after each step, `share` of its time."""
     import time
 
     import numba
@@ -70,16 +70,14 @@ def _slowed(make, share):
     class Slowed(make):
         length = 0
 
-        def __init__(self, problem):
-            super().__init__(problem)
+        def update(self, X, Y, weights, update, scalars):
             key = (self.shape, self.dtype.name)
-            if key not in lengths:
-                seconds = min(fastest(self.step, 0.0) for _ in range(3))
+            if key not in lengths and len(scalars) == 1:  # a descent, which may stand still
+                still = super().update, X, Y, weights, update, (0.0,)
+                seconds = min(fastest(*still) for _ in range(3))
                 lengths[key] = round(max(share * seconds - call, 0) / million * 1_000_000)
-            self.length = lengths[key]
-
-        def _step(self, mu):
-            loss = super()._step(mu)
+            self.length = lengths.get(key, 0)
+            loss = super().update(X, Y, weights, update, scalars)
             chain(self.length, 0.5)
             return loss
 

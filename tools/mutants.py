@@ -146,13 +146,12 @@ class Stage(NamedTuple):
 
 
 # The tiles of narrow vectors are fewer; their code is emitted by the same lines.
+OF_TILES = "tests/test_simd.py", "tests/test_panels.py", "-k"
 NARROW = Stage(
-    ("pytest", "tests/test_simd.py", "-k", "every_height or dots_over or panels_hold"),
+    ("pytest", *OF_TILES, "every_height or dots_over or test_panels"),
     (("TWOLAYER_VECTOR_BYTES", "16"),),
 )
-TILES = Stage(
-    ("pytest", "tests/test_simd.py", "-k", "not narrower and not _agree_too and not _of_other_")
-)
+TILES = Stage(("pytest", *OF_TILES, "not narrower and not _agree_too and not _of_other_"))
 SAID = Stage(
     (
         "pytest", "tests/test_blocks.py", "tests/test_interface.py", "tests/test_threads.py", "-k",

@@ -127,6 +127,7 @@ def check(variant: interface.Variant, case: Any, expected: dict[str, tuple[Any, 
     plan = variant.plan(case.net, case.X, case.Y, case.theta, THREADS)
     for label, loss, gradient in (("", *plan.gradient()), (" of rows", *plan.gradient(rows))):
         compare(f"L{label}", loss)
+        compare(f"L{label}", plan.loss(rows if label else None))
         compare(f"dL/dV{label}", gradient.V)
         compare(f"dL/dW{label}", gradient.W)
     again = np.concatenate([case.X, case.X[:7]])
@@ -263,7 +264,7 @@ def check_elementary(stored: list[Any], function: str) -> None:
 
 def run(stored: dict[str, list[Any]], stage: str, *names: str) -> None:
     """Run one stage of the checks, with what `references` made."""
-    interface.cpu_count = lambda: THREADS  # so many chunks run on any machine
+    interface.variant.cpu_count = lambda: THREADS  # so many chunks run on any machine
     if stage == "elementary":
         check_elementary(stored["elementary"], *names)
     else:
@@ -272,7 +273,7 @@ def run(stored: dict[str, list[Any]], stage: str, *names: str) -> None:
 
 def references() -> dict[str, list[Any]]:
     """What is right, as arrays, numbers and names only: whoever loads it needs no package."""
-    interface.cpu_count = lambda: THREADS
+    interface.variant.cpu_count = lambda: THREADS
     found = [
         (
             group, case.name, (case.net.activation, case.net.loss), case.X, case.Y,

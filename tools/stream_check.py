@@ -69,8 +69,9 @@ def measure(paths: tuple[Path, Path], loss: str, M: int, K: int) -> dict[str, fl
     net = Network("tanh", loss)
     theta = net.init(_D, M, K)
     plan = stream.plan(variants.get("numba-fused"), net, *paths, theta)
-    assert isinstance(plan, stream.Stream)
-    reader, n = plan._reader, plan.shape.n
+    engine, n = plan.engine, plan.shape.n
+    assert isinstance(engine, stream.Stream)
+    inner, reader, weights = engine.inner, engine.reader, plan.weights
     plan.gradient(slice(0, 4 * reader.rows))  # warms up
 
     def read_all() -> float:
@@ -83,7 +84,7 @@ def measure(paths: tuple[Path, Path], loss: str, M: int, K: int) -> dict[str, fl
         _, X, Y = next(reader.blocks(0, reader.rows))
         begun = time.perf_counter()
         for _ in range(0, n, reader.rows):
-            plan._inner._backpropagate(X, Y, plan._block)
+            inner.backpropagate(*inner.hold(X, Y), weights.theta, weights.gradient)
         return time.perf_counter() - begun
 
     def epoch() -> float:

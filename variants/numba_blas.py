@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..interface import Engine, Problem, Variant
+from ..engines.chunked import ChunkedEngine
+from ..interface import Problem, Variant
 from ..interface.corners import both_sides
-from ..kernels.cpu import blas, blocks, loops
-from ..machine.buffers import per_chunk
+from ..kernels.cpu import blas, loops
 from ..machine.hardware import cache_sizes
 from ..machine.threads import blas_threads, numba_threads
 from ..network import Parameters, Shape
@@ -26,7 +26,7 @@ class Blocking(NamedTuple):
     """How an epoch is cut."""
 
     chunks: int  # of the samples; more than one are shared among threads
-    block: int  # rows of a block
+    rows: int  # of a block
 
 
 def blocking(shape: Shape, itemsize: int, threads: int) -> Blocking:
@@ -43,50 +43,45 @@ class Decisions(NamedTuple):
 
 def decisions(shape: Shape, cut: Blocking) -> Decisions:
     """What is decided for a shape that is cut so."""
-    return Decisions(cut.chunks > 1, -(-shape.n // cut.chunks) > cut.block)
+    return Decisions(cut.chunks > 1, -(-shape.n // cut.chunks) > cut.rows)
 
 
-class NumbaBlas(Engine):
+class NumbaBlas(ChunkedEngine):
     """One chunk of blocks a thread; no array grows with n."""
+
+    record = blas.CHUNK
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
-        _, d, M, K = self.shape
-        self._kernel = blas.gradient()
-        self._predict = blas.predict()
-        self._formulas = blocks.gradient_formulas(self.net.sigma, self.net.objective, self.dtype)
-        self._gemm = blas.gemm_address(self.dtype)
-        cut = blocking(self.shape, self.dtype.itemsize, self.threads)
-        chunks, self._block = cut
+        self._cut = cut = blocking(self.shape, self.dtype.itemsize, self.threads)
         self.decisions = decisions(self.shape, cut)
-        self._work = per_chunk(chunks, blas.workspace_size(self._block, M, K), self.dtype)
-        self._gV = per_chunk(chunks, M * d, self.dtype)
-        self._gW = per_chunk(chunks, K * M, self.dtype)
-        self._losses = np.empty(chunks)
+        numbers = {"rows": cut.rows, "gemm": blas.gemm_address(self.dtype)}
+        self._allocate(cut.chunks, blas.buffers(self.shape, *cut), numbers)
+
+    def _call(self, kernel: Any, rows: int, *arguments: Any) -> Any:
+        """Call a kernel in as many chunks as so many rows are worth."""
+        count = loops.chunk_count(rows, self._cut.chunks)
+        with blas_threads(1), numba_threads(min(self.threads, count)):
+            return kernel(self._records, *arguments, count)
 
     def backpropagate(
         self, X: np.ndarray, Y: np.ndarray, theta: Parameters, gradient: Parameters
     ) -> float:
-        bounds = loops.chunk_bounds(len(X), len(self._work))
-        with blas_threads(1), numba_threads(min(self.threads, len(bounds) - 1)):
-            return self._kernel(
-                self._gemm, self._formulas, X, Y, *theta, bounds, self._block, self._work,
-                self._gV, self._gW, self._losses, *gradient,
-            )  # fmt: skip
+        return self._call(blas.gradient(), len(X), X, Y, *theta, *gradient)
+
+    def loss(self, X: np.ndarray, Y: np.ndarray, theta: Parameters, gradient: Parameters) -> float:
+        self._need_values()
+        return self._call(blas.loss(), len(X), X, Y, *theta)
 
     def forward(self, X: np.ndarray, theta: Parameters, F: np.ndarray) -> None:
-        formulas = blocks.predict_formulas(self.net.sigma, self.net.objective, self.dtype)
-        bounds = loops.chunk_bounds(len(X), len(self._work))
-        with blas_threads(1), numba_threads(min(self.threads, len(bounds) - 1)):
-            self._predict(
-                self._gemm, formulas, X, *theta, bounds, self._block, self._work, F,
-            )  # fmt: skip
+        self._need_values()
+        self._need_links()
+        self._call(blas.predict(), len(X), X, F, *theta)
 
 
 def _workspace(shape, itemsize, threads):
-    chunks, rows = blocking(shape, itemsize, threads)
-    theta = shape.M * (shape.d + shape.K)
-    return itemsize * chunks * (blas.workspace_size(rows, shape.M, shape.K) + theta)
+    sizes = blas.buffers(shape, *blocking(shape, itemsize, threads)).values()
+    return itemsize * sum(count * size for count, size in sizes)
 
 
 def _corners(itemsize: int, threads: int) -> Iterator[Shape]:

@@ -38,6 +38,17 @@ def _array_at(kind, address, shape):
     return lambda kind, address, shape: carray(_pointer(kind, address), shape)
 
 
+def item_size(kind):
+    """Bytes of the number `kind`."""
+    return kind.itemsize
+
+
+@overload(item_size)
+def _item_size(kind):
+    size = kind.bitwidth // 8
+    return lambda kind: size
+
+
 _interpreted: list[Any] = []  # the functions whose numbers stand for addresses without a compiler
 
 

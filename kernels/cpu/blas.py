@@ -7,7 +7,7 @@ it can add to what is there. BLAS must run on one thread meanwhile.
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -20,9 +20,11 @@ from numba.extending import (
     register_jitable,
 )
 
+from ..compiler.address import array_at
 from ..compiler.jit import SUMS, jit
+from ..formulas.elementary import like
 from .blocks import apply, evaluate, turn
-from .loops import reduce_chunks
+from .records import add, mean_loss, multiply, record_type
 
 
 @cache
@@ -101,89 +103,180 @@ def _product(address, A, trans_a, B, trans_b, beta, C):
     return gemm
 
 
-@register_jitable
-def forward_block(gemm, formula, X, V, W, Z, S, U):
-    """Z = X Vᵀ, then the formula's pass over Z and S, U (K, rows) = W Zᵀ."""
-    zero = X.dtype.type(0)
-    product(gemm, X, False, V, True, zero, Z)
-    apply(formula, zero, Z.ctypes.data, S.ctypes.data, Z.size)
-    product(gemm, W, False, Z, True, zero, U)
+class Code(NamedTuple):
+    """The addresses of what is called: BLAS, σ's pass over a block, with or without slopes, ℓ's or
+    h's.
+    """
+
+    gemm: int
+    features: int
+    losses: int
+
+
+class Block(NamedTuple):
+    """A block's Z, S = σ′(A) and G (rows, M), U, then Δ, and Y (K, rows), and room for sums."""
+
+    Z: Any
+    S: Any
+    G: Any
+    U: Any
+    Y: Any
+    sums: int
+
+
+def buffers(shape: Any, chunks: int, rows: int) -> dict[str, tuple[int, int]]:
+    """How many chunks have each buffer, and its elements, for blocks of so many rows.
+
+    The gradient of the first chunk is where the caller wants ∇L.
+    """
+    _, d, M, K = shape
+    of_block = {"Z": M, "S": M, "G": M, "U": K, "Y": K, "sums": 4}
+    sizes = {name: (chunks, rows * size) for name, size in of_block.items()}
+    return sizes | {"gV": (chunks - 1, M * d), "gW": (chunks - 1, K * M)}
+
+
+_CODE = ("gemm", "features", "values", "losses", "links")
+CHUNK = record_type(("rows", *_CODE, *buffers((0, 0, 0, 0), 0, 0)))
 
 
 @register_jitable
-def workspace_size(rows, M, K):
-    """Elements of a chunk's workspace: Z, S, G, U and Y by columns, four sums."""
-    return rows * (3 * M + 2 * K + 4)
+def block_of(record, kind, rows, W):
+    """The arrays of a block of so many rows."""
+    K, M = W.shape
+    return Block(
+        array_at(kind, record["Z"], (rows, M)), array_at(kind, record["S"], (rows, M)),
+        array_at(kind, record["G"], (rows, M)), array_at(kind, record["U"], (K, rows)),
+        array_at(kind, record["Y"], (K, rows)), record["sums"],
+    )  # fmt: skip
 
 
 @register_jitable
-def split(work, rows, M, K):
-    """A workspace's Z, S and G (rows, M), U and Y (K, rows), and four sums, for a block of rows."""
-    size = rows * M
-    Z, S, G = work[:size], work[size : 2 * size], work[2 * size : 3 * size]
-    rest = work[3 * size :]
-    U, Y = rest[: K * rows].reshape(K, rows), rest[K * rows : 2 * K * rows].reshape(K, rows)
-    shape = (rows, M)
-    return Z.reshape(shape), S.reshape(shape), G.reshape(shape), U, Y, rest[2 * K * rows :]
+def forward(code, x, V, W, block):
+    """Z = σ(X Vᵀ), and S where the code writes it, U (K, rows) = W Zᵀ."""
+    zero, Z = x.dtype.type(0), block.Z
+    product(code.gemm, x, False, V, True, zero, Z)
+    apply(code.features, zero, Z.ctypes.data, block.S.ctypes.data, Z.size)
+    product(code.gemm, W, False, Z, True, zero, block.U)
 
 
-def _gradient(gemm, formulas, X, Y, V, W, bounds, block, work, gVs, gWs, losses, gV, gW):
-    zero, one = X.dtype.type(0), X.dtype.type(1)
-    K = len(W)
-    for c in prange(len(bounds) - 1):
-        gv, gw = gVs[c, : gV.size].reshape(gV.shape), gWs[c, : gW.size].reshape(gW.shape)
-        gv[:] = 0
-        gw[:] = 0
-        total = 0.0
-        for start in range(bounds[c], bounds[c + 1], block):
-            stop = min(start + block, bounds[c + 1])
-            x, rows = X[start:stop], stop - start
-            Z, S, G, U, y, sums = split(work[c], rows, W.shape[1], K)
-            forward_block(gemm, formulas[0], x, V, W, Z, S, U)
-            turn(Y[start:stop], y)
-            total += evaluate(
-                formulas[1], zero, U.ctypes.data, y.ctypes.data, sums.ctypes.data, K, rows
-            )
-            Delta = U
-            product(gemm, Delta, False, Z, False, one, gw)
-            product(gemm, Delta, True, W, False, zero, G)
-            g, s = G.ravel(), S.ravel()
-            for i in range(len(g)):
-                g[i] *= s[i]
-            product(gemm, G, True, x, False, one, gv)
-        losses[c] = total
-    return reduce_chunks(len(bounds) - 1, len(X), losses, gVs, gWs, gV, gW)
+@register_jitable
+def judge(code, kind, block):
+    """Σ ℓ, and Δ in U; or 0, and F in U."""
+    U = block.U
+    return evaluate(
+        code.losses, kind, U.ctypes.data, block.Y.ctypes.data, block.sums, U.shape[0], U.shape[1]
+    )
+
+
+@register_jitable
+def backward(gemm, x, W, block, gV, gW):
+    """gW += Δᵀ Z, G = (Δ W) ⊙ S, gV += Gᵀ X."""
+    zero, one = x.dtype.type(0), x.dtype.type(1)
+    Delta, G = block.U, block.G
+    product(gemm, Delta, False, block.Z, False, one, gW)
+    product(gemm, Delta, True, W, False, zero, G)
+    g, s = G.ravel(), block.S.ravel()
+    for i in range(len(g)):
+        g[i] *= s[i]
+    product(gemm, G, True, x, False, one, gV)
+
+
+@register_jitable
+def chunk(record, X, Y, V, W, gV, gW):
+    """Σ ℓ over the rows of X and Y; Σ ∂ℓ/∂V and Σ ∂ℓ/∂W into gV and gW."""
+    kind = X.dtype.type(0)
+    code = Code(record["gemm"], record["features"], record["losses"])
+    gV[:] = 0
+    gW[:] = 0
+    total = 0.0
+    for start in range(0, len(X), record["rows"]):
+        x, y = X[start : start + record["rows"]], Y[start : start + record["rows"]]
+        block = block_of(record, kind, len(x), W)
+        forward(code, x, V, W, block)
+        turn(y, block.Y)
+        total += judge(code, kind, block)
+        backward(code.gemm, x, W, block, gV, gW)
+    return total
+
+
+@register_jitable
+def chunk_loss(record, X, Y, V, W):
+    """Σ ℓ over the rows of X and Y."""
+    kind = X.dtype.type(0)
+    code = Code(record["gemm"], record["values"], record["losses"])
+    total = 0.0
+    for start in range(0, len(X), record["rows"]):
+        x, y = X[start : start + record["rows"]], Y[start : start + record["rows"]]
+        block = block_of(record, kind, len(x), W)
+        forward(code, x, V, W, block)
+        turn(y, block.Y)
+        total += judge(code, kind, block)
+    return total
+
+
+@register_jitable
+def chunk_outputs(record, X, F, V, W):
+    """F = h(σ(X Vᵀ) Wᵀ) for the rows of X."""
+    kind = X.dtype.type(0)
+    code = Code(record["gemm"], record["values"], record["links"])
+    for start in range(0, len(X), record["rows"]):
+        x, f = X[start : start + record["rows"]], F[start : start + record["rows"]]
+        block = block_of(record, kind, len(x), W)
+        forward(code, x, V, W, block)
+        judge(code, kind, block)
+        turn(block.U, f)
+
+
+@register_jitable
+def add_up(records, gV, gW, chunks, scale):
+    """gV and gW (flat): the sums over the chunks, times scale."""
+    for c in range(1, chunks):
+        add(gV, array_at(gV[0], records[c]["gV"], gV.size))
+        add(gW, array_at(gW[0], records[c]["gW"], gW.size))
+    multiply(gV, scale)
+    multiply(gW, scale)
+
+
+def _gradient(records, X, Y, V, W, gV, gW, chunks):
+    n, kind = len(X), X.dtype.type(0)
+    for c in prange(chunks):
+        start, stop = c * n // chunks, (c + 1) * n // chunks
+        of_V = records[c]["gV"] if c > 0 else np.int64(gV.ctypes.data)
+        of_W = records[c]["gW"] if c > 0 else np.int64(gW.ctypes.data)
+        gv, gw = array_at(kind, of_V, V.shape), array_at(kind, of_W, W.shape)
+        records[c]["loss"] = chunk(records[c], X[start:stop], Y[start:stop], V, W, gv, gw)
+    add_up(records, gV.ravel(), gW.ravel(), chunks, like(kind, 1.0 / n))
+    return mean_loss(records, chunks, n)
 
 
 @cache
 def gradient() -> Any:
-    """Compiled gradient(gemm, formulas, X, Y, V, W, bounds, block, work, gVs, gWs, losses, gV,
-    gW) -> L.
-
-    gemm, BLAS's address; formulas, `blocks.gradient_formulas` of the network. Chunk c takes
-    the rows bounds[c] to bounds[c + 1] in blocks of `block` rows, with its own work[c], gVs[c] and
-    gWs[c].
-    """
+    """Compiled gradient(records, X, Y, V, W, gV, gW, chunks) -> L, over so many chunks of X."""
     return jit("blas", fastmath=SUMS, parallel=True)(_gradient)
 
 
-def _predict(gemm, formulas, X, V, W, bounds, block, work, F):
-    zero = X.dtype.type(0)
-    K = len(W)
-    for c in prange(len(bounds) - 1):
-        for start in range(bounds[c], bounds[c + 1], block):
-            stop = min(start + block, bounds[c + 1])
-            rows = stop - start
-            Z, S, _, U, f, sums = split(work[c], rows, W.shape[1], K)
-            forward_block(gemm, formulas[0], X[start:stop], V, W, Z, S, U)
-            evaluate(formulas[1], zero, U.ctypes.data, f.ctypes.data, sums.ctypes.data, K, rows)
-            turn(U, F[start:stop])
+def _loss(records, X, Y, V, W, chunks):
+    n = len(X)
+    for c in prange(chunks):
+        start, stop = c * n // chunks, (c + 1) * n // chunks
+        records[c]["loss"] = chunk_loss(records[c], X[start:stop], Y[start:stop], V, W)
+    return mean_loss(records, chunks, n)
+
+
+@cache
+def loss() -> Any:
+    """Compiled loss(records, X, Y, V, W, chunks) -> L, as `gradient`."""
+    return jit("blas", fastmath=SUMS, parallel=True)(_loss)
+
+
+def _predict(records, X, F, V, W, chunks):
+    n = len(X)
+    for c in prange(chunks):
+        start, stop = c * n // chunks, (c + 1) * n // chunks
+        chunk_outputs(records[c], X[start:stop], F[start:stop], V, W)
 
 
 @cache
 def predict() -> Any:
-    """Compiled predict(gemm, formulas, X, V, W, bounds, block, work, F), as `gradient`.
-
-    formulas, `blocks.predict_formulas` of the network.
-    """
+    """Compiled predict(records, X, F, V, W, chunks), as `gradient`."""
     return jit("blas", fastmath=SUMS, parallel=True)(_predict)

@@ -76,36 +76,33 @@ def _links(loss: Forms) -> Any:
     return links
 
 
+def features(activation: Activation, dtype: np.dtype) -> int:
+    """The address of σ's pass: `apply(features, kind, A, S, size)` makes Z of A and σ′(A) of S."""
+    return _address(_features(activation), dtype, 3)
+
+
+def values(activation: Activation, dtype: np.dtype) -> int:
+    """The same without slopes: `apply(values, kind, A, S, size)` makes Z of A and leaves S."""
+    return _address(_values(activation), dtype, 3)
+
+
+def losses(loss: Forms, dtype: np.dtype) -> int:
+    """The address of ℓ's pass: `evaluate(losses, …)` returns Σ ℓ and turns U into Δ."""
+    return _address(_losses(loss), dtype, 5)
+
+
+def links(loss: Forms, dtype: np.dtype) -> int:
+    """The address of h's pass: `evaluate(links, …)` turns U into F and returns 0."""
+    return _address(_links(loss), dtype, 5)
+
+
 @cache
-def gradient_formulas(activation: Activation, loss: Forms, dtype: np.dtype) -> tuple[int, int]:
-    """The addresses of a network's passes over a block for L and ∇L: features and losses.
-
-    `apply(features, kind, A, S, size)` turns A into Z = σ(A) and S into σ′(A);
-    `evaluate(losses, kind, U, Y, work, K, rows)` returns Σ ℓ and turns U into Δ.
-    """
-    return _addresses(_features(activation), _losses(loss), dtype)
-
-
-@cache
-def predict_formulas(activation: Activation, loss: Forms, dtype: np.dtype) -> tuple[int, int]:
-    """The addresses of a network's passes over a block for F: values and links.
-
-    `apply(values, kind, A, S, size)` turns A into Z and leaves S; `evaluate(links, …)` turns U into
-    F and returns 0. Who only trains never compiles them.
-    """
-    return _addresses(_values(activation), _links(loss), dtype)
-
-
-def _addresses(of_features: Any, of_outputs: Any, dtype: np.dtype) -> tuple[int, int]:
-    kind, i8 = from_dtype(dtype), types.int64
-    return (
-        address_of(of_features, (kind, i8, i8, i8)),
-        address_of(of_outputs, (kind, i8, i8, i8, i8, i8)),
-    )
+def _address(formula: Any, dtype: np.dtype, integers: int) -> int:
+    return address_of(formula, (from_dtype(dtype), *(types.int64,) * integers))
 
 
 def apply(address, kind, A, S, size):
-    """Call the pass over A and S (size,) at an address: see `gradient_formulas`."""
+    """Call the pass over A and S (size,) at an address: `features` or `values`."""
     call_interpreted(address, kind, A, S, size)
 
 
@@ -126,8 +123,8 @@ def _apply(typingctx, address, kind, A, S, size):
 
 
 def evaluate(address, kind, U, Y, work, K, rows):
-    """Call the pass over U and Y (K, rows) at an address, with work (4, rows): see
-    `gradient_formulas`.
+    """Call the pass over U and Y (K, rows) at an address, with work (4, rows):
+    `losses` or `links`.
     """
     return call_interpreted(address, kind, U, Y, work, K, rows)
 

@@ -1,39 +1,47 @@
 """Register-tiled products in explicit SIMD vectors: the calls under `fused.py`.
 
-A *panel* is a contiguous (rows, lanes) array whose rows are one or two vectors wide. `product`
-computes
+`product` computes
 
-    C[r, :] = [C[r, :] +] Σₖ a[r ra + k ka] b[k, :]        or        C[r, :] *= Σₖ …
+    C[r, :] = [C[r, :] +] Σₖ a(r, k) b[k, :]        or        C[r, :] *= Σₖ …
 
-for a panel C (rows, lanes) and a panel b (K, lanes): a is broadcast with any two strides, b is read
-as it lies. `dots` sums along the lanes. Pointers are passed as integers (`array.ctypes.data`),
-offsets in elements. Nothing is checked. Each has an interpreted form; the code that is compiled
-comes from `tiles`.
+for panels C and b (see `panels`): a is broadcast with any strides, b is read as it lies. `dots`
+sums along the lanes. Addresses are integers (`array.ctypes.data`), strides count elements. Nothing
+is checked. Each has an interpreted form; the code that is compiled comes from `tiles`.
 """
 
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import config
-from numba.extending import intrinsic, overload
+from numba.extending import intrinsic, overload, register_jitable
 
-from ..compiler.address import array_at
+from ..compiler.address import array_at, item_size
 from ..compiler.jit import jit
 from ..compiler.target import TARGET
+from .panels import from_row, panel, panel_count, view
 from .tiles import FLAG, INDEX, dots_function, product_function, spread_function
 
 HEIGHT = TARGET.height  # rows of a tile, and of a group of what was spread
 _PLAIN, _SCALED = 0, 1  # what stands for the addresses of products where nothing is compiled
 
 
+class Addresses(NamedTuple):
+    """Where the machine code of the calls below lies, for one dtype."""
+
+    product: int
+    scaled: int  # of the product that C is multiplied by
+    dots: int
+    spread: int
+
+
 @intrinsic
 def _addresses(typingctx, kind):
-    """The addresses of product, product_scaled and dots for the dtype of the number `kind`."""
+    """The `Addresses` for the dtype of the number `kind`, as a tuple."""
 
     def codegen(context, builder, signature, args):
         real = context.get_value_type(kind)
@@ -50,20 +58,23 @@ def _addresses(typingctx, kind):
 
 
 @cache
-def addresses() -> Any:
-    """Compiled addresses(kind): those of product, product_scaled and dots for a dtype.
-
-    Kernels call them through these: tiles are long to compile, and serve every network.
-    """
-
-    if config.DISABLE_JIT:
-        return lambda kind: (_PLAIN, _SCALED, _PLAIN, _PLAIN)
-
+def _compiled_addresses() -> Any:
     @jit(f"simd-{TARGET.name}")
     def addresses(kind):
         return _addresses(kind)
 
     return addresses
+
+
+@cache
+def addresses(dtype: np.dtype) -> Addresses:
+    """Where the code for a dtype lies, compiled or loaded from disk.
+
+    Kernels call it through these addresses: tiles are long to compile, and serve every network.
+    """
+    if config.DISABLE_JIT:
+        return Addresses(_PLAIN, _SCALED, _PLAIN, _PLAIN)
+    return Addresses(*_compiled_addresses()(dtype.type(0)))
 
 
 def _call(kind: Any, arguments: str) -> tuple[Any, Any]:
@@ -89,70 +100,111 @@ def _call(kind: Any, arguments: str) -> tuple[Any, Any]:
     return types.void(types.int64, kind, *numba_types), codegen
 
 
-def product(address, kind, c, cs, a, at, ar, ac, ak, b, bs, length, accumulate, rows, lanes):
-    """C[r, :] = [C[r, :] if accumulate] + Σₖ a(r, k) b[k bs :], r < rows, k < length.
+class Operand(NamedTuple):
+    """A matrix a of which products broadcast single numbers, in groups of HEIGHT rows and columns.
 
-    a(r, k) lies at a + (r // H) at + (r % H) ar + (k // H) ac + (k % H) ak with H = HEIGHT: a
-    matrix as it lies, where at = H ar and ac = H ak, or one that was spread. address, of product;
-    or of product_scaled, C[r, :] *= Σₖ …; kind, any number of the arrays' dtype; c, a, b addresses;
-    strides in elements; lanes, one or two vectors.
+    a(r, k) lies at address + (r // H) row_group + (r % H) row + (k // H) column_group
+    + (k % H) column with H = HEIGHT: a matrix as it lies, where row_group = H row and
+    column_group = H column, or one that was spread. Strides in elements.
     """
-    C = _strided(kind, c, (rows, lanes), (cs, 1))
-    total = _grouped(kind, a, (rows, length), (at, ar), (ac, ak)) @ _strided(
-        kind, b, (length, lanes), (bs, 1)
+
+    address: int
+    row_group: int
+    row: int
+    column_group: int
+    column: int
+
+
+@register_jitable
+def as_it_lies(address, columns):
+    """A contiguous matrix with so many columns."""
+    return Operand(address, HEIGHT * columns, columns, HEIGHT, 1)
+
+
+@register_jitable
+def as_spread(address, step):
+    """A matrix that `spread` has written."""
+    return Operand(address, HEIGHT * HEIGHT, HEIGHT, step, 1)
+
+
+@register_jitable
+def turned(a):
+    """The transposed matrix."""
+    return Operand(a.address, a.column_group, a.column, a.row_group, a.row)
+
+
+@register_jitable
+def from_column(kind, a, column):
+    """The matrix without what lies before that column, a multiple of HEIGHT."""
+    address = a.address + item_size(kind) * (column // HEIGHT * a.column_group)
+    return Operand(address, a.row_group, a.row, a.column_group, a.column)
+
+
+def product(address, kind, C, a, b, rows, length, accumulate):
+    """C[r, :] = [C[r, :] if accumulate] + Σₖ a(r, k) b[k, :], r < rows, k < length.
+
+    address, of product; or of scaled, C[r, :] *= Σₖ …; kind, any number of the dtype; C and
+    b panels of as many lanes; a, an operand.
+    """
+    out = _strided(kind, C.address, (rows, C.lanes), (C.step, 1))
+    total = _grouped(kind, a, (rows, length)) @ _strided(
+        kind, b.address, (length, C.lanes), (b.step, 1)
     )
     if address == _SCALED:
-        C *= total
+        out *= total
     elif accumulate:
-        C += total
+        out += total
     else:
-        C[...] = total
+        out[...] = total
 
 
 @overload(product)
-def _overload_product(
-    address, kind, c, cs, a, at, ar, ac, ak, b, bs, length, accumulate, rows, lanes
-):  # fmt: skip
-    return lambda address, kind, c, cs, a, at, ar, ac, ak, b, bs, length, accumulate, rows, lanes: (
-        _product(address, kind, c, cs, a, at, ar, ac, ak, b, bs, length, accumulate, rows, lanes)
-    )
+def _overload_product(address, kind, C, a, b, rows, length, accumulate):
+    return lambda address, kind, C, a, b, rows, length, accumulate: _product(
+        address, kind, C.address, C.step, a.address, a.row_group, a.row, a.column_group, a.column,
+        b.address, b.step, length, accumulate, rows, C.lanes,
+    )  # fmt: skip
 
 
 @intrinsic
 def _product(
     typingctx, address, kind, c, cs, a, at, ar, ac, ak, b, bs, length, accumulate, rows, lanes
 ):  # fmt: skip
+    """The call as tiles take it: addresses, and strides in elements."""
     return _call(kind, "pipiiiipiifii")
 
 
-def dots(address, kind, out, z, z_step, w, w_step, w_last, panels, lanes, last, rows):
-    """out[i] = Σ over all lanes of z[i, :] w[:], i < rows, for operands split into panels.
+def dots(address, out, Z, W, k):
+    """out[i] = Σₘ Z[i, m] W[k, m] for panels Z (rows, M) and W, whose padding is 0; out (rows,).
 
-    address, of dots; kind as for product. Panel p of z (rows, lanes) starts at z + p z_step, of w
-    (lanes,) at w + p w_step; the last panel has `last` lanes, and its w is at w_last if that is a
-    single vector.
+    address, of dots; out, an address.
     """
-    total = _strided(kind, out, (rows,), (1,))
+    total = _strided(Z.kind, out, (Z.rows,), (1,))
     total[...] = 0
-    for p in range(panels):
-        narrow = p == panels - 1 and last < lanes
-        width = last if narrow else lanes
-        w_row = _strided(kind, w_last if narrow else w + p * w_step * kind.itemsize, (width,), (1,))
-        start = z + p * z_step * kind.itemsize
-        total += _strided(kind, start, (rows, width), (width, 1)) @ w_row
+    for p in range(panel_count(Z.columns, Z.lanes)):
+        total += view(Z, p) @ view(W, p)[k]
 
 
 @overload(dots)
-def _overload_dots(
-    address, kind, out, z, z_step, w, w_step, w_last, panels, lanes, last, rows
-):  # fmt: skip
-    return lambda address, kind, out, z, z_step, w, w_step, w_last, panels, lanes, last, rows: (
-        _dots(address, kind, out, z, z_step, w, w_step, w_last, panels, lanes, last, rows)
-    )
+def _overload_dots(address, out, Z, W, k):
+    def call(address, out, Z, W, k):
+        panels = panel_count(Z.columns, Z.lanes)
+        last = panel(W, panels - 1)
+        _dots(
+            address, Z.kind, out, Z.address, Z.rows * Z.lanes,
+            W.address + item_size(Z.kind) * k * Z.lanes, W.rows * W.lanes,
+            from_row(Z.kind, last, k).address, panels, Z.lanes, last.lanes, Z.rows,
+        )  # fmt: skip
+
+    return call
 
 
 @intrinsic
 def _dots(typingctx, address, kind, out, z, z_step, w, w_step, w_last, panels, lanes, last, rows):
+    """The call as its code takes it: panel p of z (rows, lanes) starts at z + p z_step, of w
+    (lanes,) at w + p w_step; the last panel has `last` lanes, and its w is at w_last if that is a
+    single vector.
+    """
     return _call(kind, "ppipipiiii")
 
 
@@ -180,15 +232,15 @@ def _spread(typingctx, address, kind, out, step, x, xs, rows, columns):
     return _call(kind, "pipiii")
 
 
-def _grouped(kind, address, shape, row_strides, column_strides):
-    """A copy of the matrix whose rows and columns lie in groups of HEIGHT; strides in elements."""
+def _grouped(kind, a, shape):
+    """A copy of an operand (rows, columns)."""
     r, k = (np.arange(n) for n in shape)
     offsets = [
-        i // HEIGHT * outer + i % HEIGHT * inner
-        for i, (outer, inner) in ((r, row_strides), (k, column_strides))
+        i // HEIGHT * group + i % HEIGHT * one
+        for i, group, one in ((r, a.row_group, a.row), (k, a.column_group, a.column))
     ]
     places = offsets[0][:, None] + offsets[1]
-    return array_at(kind, address, places.max() + 1)[places]
+    return array_at(kind, a.address, places.max() + 1)[places]
 
 
 def _strided(kind, address, shape, strides):

@@ -75,7 +75,7 @@ class _Reference(NamedTuple):
     """What every variant must find on a case."""
 
     half: slice
-    initial: list[Expected]  # L, ∇L and F at θ, and L and ∇L over half of the rows
+    initial: list[Expected]  # L, ∇L and L alone at θ, the same over half of the rows, and F
     steps: int
     mu: float
     losses: list[Expected]  # what each step returns
@@ -220,8 +220,10 @@ def _equal(plan: Plan, case: cases.Case) -> Iterator[Worst]:
     start = max(0, n // 4 - 3)
     whole, part = slice(0, n), slice(start, start + min((n + 1) // 2, 24001))
     yield from judge("", whole, *plan.gradient())
+    yield from judge(" alone", whole, plan.loss())
     yield worst(Expected("F", F, 0.0), plan.predict(case.X), dtype)
     yield from judge(" of rows", part, *plan.gradient(part))
+    yield from judge(" alone of rows", part, plan.loss(part))
     mu = 0.125
     yield from judge(" returned by step", whole, plan.step(mu))
     r = F - Y
@@ -236,7 +238,8 @@ def _compare(plan: Plan, case: cases.Case, reference: _Reference) -> Iterator[Wo
     loss, gradient = plan.gradient()
     half_loss, half_gradient = plan.gradient(reference.half)
     F = plan.predict(case.X)
-    values = [loss, *gradient, half_loss, *half_gradient, F]
+    alone, half_alone = plan.loss(), plan.loss(reference.half)
+    values = [loss, *gradient, alone, half_loss, *half_gradient, half_alone, F]
     for expected, value in zip(reference.initial, values, strict=True):
         yield worst(expected, value, case.X.dtype)
     for name, before, after in zip(("theta.V", "theta.W"), case.theta, plan.theta, strict=True):
@@ -325,6 +328,7 @@ def _reference(key: _Key) -> _Reference:
             Expected(f"L{label}", loss, evaluation.loss_bound),
             Expected(f"dL/dV{label}", gradient.V, evaluation.gradient_bound.V),
             Expected(f"dL/dW{label}", gradient.W, evaluation.gradient_bound.W),
+            Expected(f"L alone{label}", loss, evaluation.loss_bound),
         ]
     F = at_start.F if oracle is None else oracle.predict(X)
     initial.append(Expected("F", F, at_start.F_bound))

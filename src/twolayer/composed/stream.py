@@ -114,12 +114,12 @@ class Stream(Engine):
 
     def __init__(self, problem: Problem, inner: Engine, reader: _Reader) -> None:
         super().__init__(problem)
-        self._inner, self._reader = inner, reader
+        self.inner, self.reader = inner, reader
         _, d, M, K = self.shape
         self._totals = np.zeros((M, d)), np.zeros((K, M))
 
     def weights(self) -> Weights:
-        self._weights = self._inner.weights()
+        self._weights = self.inner.weights()
         return self._weights
 
     def hold(self, X: Any, Y: Any) -> tuple[range, range]:
@@ -131,7 +131,7 @@ class Stream(Engine):
         for of_weights in self._totals:
             of_weights[...] = 0
         for start, share, x, y in self._blocks(X):
-            loss = self._inner.backpropagate(*self._inner.hold(x, y), theta, gradient)
+            loss = self.inner.backpropagate(*self.inner.hold(x, y), theta, gradient)
             slopes = self._weights.get(gradient)
             if not math.isfinite(loss + sum(float(slope.sum()) for slope in slopes)):
                 self._check(start, x)
@@ -146,7 +146,7 @@ class Stream(Engine):
     def loss(self, X: range, Y: range, theta: Any, gradient: Any) -> float:
         total = 0.0
         for start, share, x, y in self._blocks(X):
-            loss = self._inner.loss(*self._inner.hold(x, y), theta, gradient)
+            loss = self.inner.loss(*self.inner.hold(x, y), theta, gradient)
             if not math.isfinite(loss):
                 self._check(start, x)
             total += share * loss
@@ -154,7 +154,7 @@ class Stream(Engine):
 
     def _blocks(self, rows: range) -> Iterator[tuple[int, float, np.ndarray, np.ndarray]]:
         """The first row of each block, its share of the rows, and its X and Y."""
-        with contextlib.closing(self._reader.blocks(rows.start, rows.stop)) as blocks:
+        with contextlib.closing(self.reader.blocks(rows.start, rows.stop)) as blocks:
             for start, X, Y in blocks:
                 yield start, len(X) / len(rows), X, Y
 
@@ -164,9 +164,9 @@ class Stream(Engine):
         if len(wrong):
             row, column = (int(i) for i in wrong[0])
             raise ValueError(
-                f"{self._reader.X.source.name}: expected finite numbers that {self.dtype} can hold "
+                f"{self.reader.X.source.name}: expected finite numbers that {self.dtype} can hold "
                 f"in X, got {X[row, column]} at [{start + row}, {column}]"
             )
 
     def forward(self, X: np.ndarray, theta: Any, F: np.ndarray) -> None:
-        self._inner.forward(X, theta, F)
+        self.inner.forward(X, theta, F)

@@ -29,6 +29,7 @@ Promise = Callable[[Trial], Iterator[Worst]]
 EVERYWHERE: dict[str, Promise] = {
     "steps": results.after_steps,
     "slices": results.slices,
+    "loss": state.losses,
     "update": state.updates,
     "predict": results.predictions,
     "same bits": arrays.same_bits,

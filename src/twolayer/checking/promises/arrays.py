@@ -58,6 +58,7 @@ def untouched(trial: Trial) -> Iterator[Worst]:
     uses: dict[str, Callable[[], Any]] = {
         "gradient": plan.gradient,
         "gradient of rows": lambda: plan.gradient(slice(1, 5)),
+        "loss": plan.loss,
         "step": lambda: plan.step(0.1),
         "predict": lambda: plan.predict(new),
         "predict for X": lambda: plan.predict(X),
@@ -110,7 +111,7 @@ def same_bits(trial: Trial) -> Iterator[Worst]:
                     ("L", "dL/dV", "dL/dW"), (loss, *gradient), (loss_again, *again), strict=True
                 ):
                     yield trial.same(f"{name} at once a second time", one, other)
-            run += [loss, *gradient, plan.predict(trial.case.X), plan.step(0.1)]
+            run += [loss, *gradient, plan.loss(), plan.predict(trial.case.X), plan.step(0.1)]
             if read or number == 3 - 2 * trial.long:
                 theta = plan.theta
         runs.append([*run, *theta, *trial.plan().gradient()[1]])

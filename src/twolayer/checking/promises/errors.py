@@ -40,6 +40,8 @@ def refusals(trial: Trial) -> Iterator[Worst]:
         ("rows", "negative rows", lambda: plan.gradient(slice(-3, None))),
         ("rows", "no rows", lambda: plan.gradient(slice(5, 5))),
         ("rows", "every second row", lambda: plan.gradient(slice(0, n, 2))),
+        ("rows", "a loss beyond n", lambda: plan.loss(slice(0, n + 1))),
+        ("rows", "a loss of no rows", lambda: plan.loss(slice(5, 5))),
         ("X_new", "NaN in X_new", lambda: plan.predict(spoiled(X))),
         ("X_new", "X_new without rows", lambda: plan.predict(X[:0])),
         ("X_new", "X_new of other inputs", lambda: plan.predict(X[:, 1:])),

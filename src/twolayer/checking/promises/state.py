@@ -62,6 +62,33 @@ def parameters(trial: Trial) -> Iterator[Worst]:
     yield from trial.compare("of rows after θ was set", of_rows, *plan.gradient(slice(1, n)))
 
 
+def losses(trial: Trial) -> Iterator[Worst]:
+    """loss, over all rows and slices and at any θ, is L and changes nothing that can be seen."""
+    n, momentum = trial.case.shape.n, UPDATES["descend_with_momentum"]
+    plan = trial.plan()
+    plan.slots = (trial.theta(1),)
+    for number in range(2):
+        what = f"alone after {number} steps"
+        first = plan.gradient()[1]
+        kept = [array.copy() for array in first]
+        theta, slots = plan.theta, plan.slots
+        for rows in (None, slice(n // 3, n - 2), slice(n - 1, n), slice(None, 5), slice(5, None)):
+            yield from trial.loss(what, plan, rows)
+        for name, before, after in zip("VW", kept, first, strict=True):
+            yield trial.same(f"dL/d{name} of a gradient before L {what}", before, after)
+        for name, before, after in zip("VW", theta, plan.theta, strict=True):
+            yield trial.same(f"{name} after L {what}", before, after)
+        yield from _same_slots(trial, f"after L {what}", slots, plan.slots)
+        yield from trial.gradient(f"after L {what}", plan)
+        plan.loss()
+        yield from _update(trial, plan, momentum, None)
+        plan.loss(slice(0, n - 1))
+        yield from trial.step(f"of a step after L {what}", plan, 0.1)
+    plan.theta = trial.theta(2)
+    right = trial.at(trial.theta(2))
+    yield from trial.compare("alone after θ was set", right, plan.loss())
+
+
 def updates(trial: Trial) -> Iterator[Worst]:
     """update by every formula, over all rows and a slice; slots are read and set as copies."""
     n = trial.case.shape.n
@@ -136,6 +163,8 @@ def any_order(trial: Trial) -> Iterator[Worst]:
     uses: dict[str, Callable[[str], Iterator[Worst]]] = {
         "gradient": lambda what: trial.gradient(what, plan),
         "gradient of rows": lambda what: trial.gradient(what, plan, slice(4, 11)),
+        "loss": lambda what: trial.loss(what, plan),
+        "loss of rows": lambda what: trial.loss(what, plan, slice(4, 11)),
         "predict": lambda what: trial.predict(what, plan, case.X[2:7]),
         "predict of more rows": lambda what: trial.predict(what, plan, case.X.repeat(3, axis=0)),
         "step": lambda what: trial.step(what, plan, 0.1),

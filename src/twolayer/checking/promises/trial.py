@@ -73,6 +73,11 @@ class Trial:
         loss, gradient = plan.gradient() if rows is None else plan.gradient(rows)
         yield from self.compare(what, self.at(theta, rows or slice(None)), loss, gradient)
 
+    def loss(self, what: str, plan: Plan, rows: slice | None = None) -> Iterator[Worst]:
+        """L alone at the plan's θ."""
+        right = self.at(plan.theta, rows or slice(None))
+        yield from self.compare(what, right, plan.loss() if rows is None else plan.loss(rows))
+
     def compare(
         self, what: str, right: bounds.Evaluation, loss: Any, gradient: Any = None
     ) -> Iterator[Worst]:

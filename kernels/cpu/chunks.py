@@ -1,0 +1,123 @@
+"""What a chunk of the samples works with in panels: its record, and the names of what is in it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from numba.extending import register_jitable
+
+from .panels import Panels, after, panel_size
+from .records import record_type
+
+_SIZES = ("d", "M", "K", "lanes", "rows", "depth", "step", "by_dots", "alone")
+_CODE = ("product", "scaled", "dots", "spread", "features", "values", "losses", "links")
+_BUFFERS = ("X", "Z", "S", "U_panels", "U", "Y", "sums", "gradient")
+CHUNK = record_type((*_SIZES, *_CODE, *_BUFFERS))
+
+
+class Code(NamedTuple):
+    """The addresses of what is called; kind, any number of the dtype."""
+
+    kind: Any
+    product: int
+    scaled: int
+    dots: int
+    spread: int
+    features: int  # σ's pass over a block, with or without slopes
+    losses: int  # ℓ's pass, or h's
+
+
+class Weights(NamedTuple):
+    """θ or ∇L in panels: V by inputs (d, M), W (K, M), Wᵀ (M, K)."""
+
+    V: Panels
+    W: Panels
+    Wt: Panels
+
+
+class Cut(NamedTuple):
+    """How a chunk is cut: rows of a block, inputs of a part of d, the step of `simd.spread`."""
+
+    rows: int
+    depth: int
+    step: int  # 0 where X is read as it lies
+    by_dots: bool  # U by sums along the lanes, else by tiles
+
+
+class Room(NamedTuple):
+    """The addresses of a chunk's buffers: see `buffers`."""
+
+    X: int
+    Z: int
+    S: int
+    U_panels: int
+    U: int
+    Y: int
+    sums: int
+
+
+def buffers(shape: Any, cut: Any) -> dict[str, tuple[int, int]]:
+    """How many chunks have each buffer, and its elements; cut, a `Blocking` of the shape.
+
+    All other sizes follow from this table: views begin where a buffer does, and a block of fewer
+    rows uses less of it.
+    """
+    _, d, M, K = shape
+    rows, lanes, chunks = cut.rows, cut.lanes, cut.chunks
+    sizes = {
+        "X": -(-d // cut.height) * cut.step,  # spread
+        "Z": panel_size(rows, M, lanes),
+        "S": panel_size(rows, M, lanes),  # σ′(A), then G
+        "U_panels": 0 if cut.by_dots else panel_size(rows, K, lanes),
+        "U": K * rows,  # by columns, then Δ
+        "Y": K * rows,  # by columns
+        "sums": 4 * rows,
+        "gradient": panel_size(d + K, M, lanes),  # of V and W
+    }
+    # The gradient of the first chunk is where the caller wants ∇L.
+    return {name: (chunks - (name == "gradient"), size) for name, size in sizes.items()}
+
+
+def weights_size(shape: Any, cut: Any) -> int:
+    """Elements of θ in panels; of them `panel_size(d + K, M, lanes)` are V and W."""
+    _, d, M, K = shape
+    turned = 0 if cut.by_dots else panel_size(M, K, cut.lanes)
+    return panel_size(d + K, M, cut.lanes) + turned
+
+
+@register_jitable
+def cut_of(record):
+    """The chunk's `Cut`."""
+    return Cut(record["rows"], record["depth"], record["step"], record["by_dots"] != 0)
+
+
+@register_jitable
+def code_of(record, kind, features, losses):
+    """The chunk's `Code`, with these passes over a block."""
+    return Code(
+        kind, record["product"], record["scaled"], record["dots"], record["spread"], features,
+        losses,
+    )  # fmt: skip
+
+
+@register_jitable
+def room_of(record):
+    """The chunk's `Room`."""
+    return Room(
+        record["X"], record["Z"], record["S"], record["U_panels"], record["U"], record["Y"],
+        record["sums"],
+    )  # fmt: skip
+
+
+@register_jitable
+def weights_at(record, kind, address):
+    """The weights at an address."""
+    V = Panels(kind, address, record["d"], record["M"], record["lanes"])
+    W = after(V, record["K"], record["M"])
+    return Weights(V, W, after(W, record["M"], record["K"]))
+
+
+@register_jitable
+def weights_size_of(record):
+    """Elements of V and W in panels."""
+    return panel_size(record["d"] + record["K"], record["M"], record["lanes"])

@@ -1,0 +1,150 @@
+"""Matrices in panels: the form in which products in explicit vectors read and write.
+
+A matrix (rows, columns) is cut into panels of `lanes` columns, two vectors; panel p starts at
+p · rows · lanes and is a contiguous (rows, lanes). The last is one vector wide where that holds the
+columns that are left. What lies beyond the last column is padding.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba.extending import register_jitable
+
+from ..compiler.address import array_at, item_size
+from ..compiler.jit import jit
+from ..formulas.elementary import like
+
+
+class Panels(NamedTuple):
+    """A matrix (rows, columns) in panels at an address; kind, any number of its dtype."""
+
+    kind: Any
+    address: int
+    rows: int
+    columns: int
+    lanes: int
+
+
+class Panel(NamedTuple):
+    """A panel: rows of `lanes` numbers that begin `step` elements apart."""
+
+    address: int
+    step: int
+    lanes: int
+
+
+@register_jitable
+def last_lanes(columns, lanes):
+    """Lanes of the last panel: one vector where that holds the columns that are left, else two."""
+    left = columns - (columns - 1) // lanes * lanes
+    return lanes // 2 if left <= lanes // 2 else lanes
+
+
+@register_jitable
+def panel_count(columns, lanes):
+    """Number of panels for that many columns."""
+    return (columns + lanes - 1) // lanes
+
+
+@register_jitable
+def panel_size(rows, columns, lanes):
+    """Elements of all panels of a (rows, columns) matrix."""
+    return rows * ((panel_count(columns, lanes) - 1) * lanes + last_lanes(columns, lanes))
+
+
+@register_jitable
+def panel(P, p):
+    """Panel p."""
+    lanes = P.lanes if (p + 1) * P.lanes <= P.columns else last_lanes(P.columns, P.lanes)
+    return Panel(P.address + item_size(P.kind) * (p * P.rows * P.lanes), lanes, lanes)
+
+
+@register_jitable
+def from_row(kind, panel, row):
+    """The panel without what lies before that row."""
+    return Panel(panel.address + item_size(kind) * row * panel.step, panel.step, panel.lanes)
+
+
+@register_jitable
+def panels_of(array, rows, columns, lanes):
+    """A flat array as the panels of a matrix (rows, columns)."""
+    return Panels(array[0], np.int64(array.ctypes.data), rows, columns, lanes)
+
+
+@register_jitable
+def after(P, rows, columns):
+    """The panels of a matrix (rows, columns) that begin where those of P end."""
+    end = P.address + item_size(P.kind) * panel_size(P.rows, P.columns, P.lanes)
+    return Panels(P.kind, end, rows, columns, P.lanes)
+
+
+@register_jitable
+def view(P, p):
+    """Panel p as an array (rows, its lanes)."""
+    at = panel(P, p)
+    return array_at(P.kind, at.address, (P.rows, at.lanes))
+
+
+@register_jitable
+def pack(matrix, P):
+    """Write matrix (rows, columns) into panels; padding becomes 0."""
+    for p in range(panel_count(P.columns, P.lanes)):
+        out, first = view(P, p), p * P.lanes
+        width = min(out.shape[1], P.columns - first)
+        for r in range(P.rows):
+            for lane in range(width):
+                out[r, lane] = matrix[r, first + lane]
+    clear(P)
+
+
+@register_jitable
+def unpack(P, matrix):
+    """Write panels into matrix (rows, columns)."""
+    for p in range(panel_count(P.columns, P.lanes)):
+        source, first = view(P, p), p * P.lanes
+        width = min(source.shape[1], P.columns - first)
+        for r in range(P.rows):
+            for lane in range(width):
+                matrix[r, first + lane] = source[r, lane]
+
+
+@register_jitable
+def clear(P):
+    """Make the padding 0."""
+    last = panel_count(P.columns, P.lanes) - 1
+    left = P.columns - last * P.lanes
+    out = view(P, last)
+    for r in range(P.rows):
+        for lane in range(left, out.shape[1]):
+            out[r, lane] = like(P.kind, 0.0)
+
+
+@register_jitable
+def transpose(P, T):
+    """Write Pᵀ into T, panels of the transposed matrix; padding becomes 0."""
+    for q in range(panel_count(T.columns, T.lanes)):
+        first = q * T.lanes
+        rows = min(T.lanes, P.rows - first)
+        for p in range(panel_count(P.columns, P.lanes)):
+            source, out = view(P, p)[first : first + rows], view(T, q)[p * P.lanes :]
+            for m in range(min(P.lanes, P.columns - p * P.lanes)):
+                for k in range(rows):
+                    out[m, k] = source[k, m]
+    clear(T)
+
+
+def _pack(matrix, panels, lanes):
+    pack(matrix, panels_of(panels, *matrix.shape, lanes))
+
+
+def _unpack(panels, matrix, lanes):
+    unpack(panels_of(panels, *matrix.shape, lanes), matrix)
+
+
+@cache
+def packers() -> tuple[Any, Any]:
+    """Compiled pack(matrix, panels, lanes) and unpack(panels, matrix, lanes) on flat arrays."""
+    return jit("panels")(_pack), jit("panels")(_unpack)

@@ -1,0 +1,146 @@
+"""How an epoch of panels is cut: all that is decided about a shape, once, when a plan is made."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..kernels.compiler.target import TARGET
+from ..kernels.cpu.loops import chunk_count
+from ..kernels.cpu.panels import last_lanes, panel_count, panel_size
+from ..machine.hardware import cache_sizes
+from ..network import Shape
+
+_FEW = 1.5e6  # operations that are over before a second thread would have begun
+_SMALL = 1 << 15  # elements of V that one thread updates before a second would have begun
+_PANELS = 128  # columns of Z and S that are in use at a time
+_FORMULA = 40  # operations that σ and σ′ of a number are worth
+
+
+class Blocking(NamedTuple):
+    """How an epoch is cut."""
+
+    chunks: int  # of the samples, at most; more than one are shared among threads
+    few: int  # rows fewer than these are one chunk
+    rows: int  # of a block
+    lanes: int  # of a panel
+    height: int  # of a tile
+    depth: int  # inputs of a part of d
+    step: int  # see `spread_step`
+    by_dots: bool  # U by sums along the lanes, else by tiles
+    alone: bool  # one thread adds up the gradient and updates θ
+
+    def chunks_of(self, rows: int) -> int:
+        """The number of chunks that so many rows are cut into."""
+        return 1 if rows < self.few else chunk_count(rows, self.chunks)
+
+
+def blocking(shape: Shape, itemsize: int, threads: int) -> Blocking:
+    """The sizes for a problem, with calls over up to n rows."""
+    n, d, M, K = shape
+    lanes, rows = lane_count(itemsize), min(block_rows(shape, itemsize), n)
+    few = few_rows(shape)
+    return Blocking(
+        chunks=1 if n < few else chunk_count(n, threads),
+        few=few,
+        rows=rows,
+        lanes=lanes,
+        height=TARGET.height,
+        depth=product_depth(d, itemsize),
+        step=spread_step(shape, rows, itemsize),
+        by_dots=dots_pay(M, K, lanes),
+        alone=panel_size(d, M, lanes) < _SMALL,
+    )
+
+
+def few_rows(shape: Shape) -> int:
+    """The fewest rows that are worth a second thread."""
+    of_row = shape._replace(n=1).flops() + _FORMULA * shape.M
+    return int(-(-_FEW // of_row))
+
+
+def lane_count(itemsize: int) -> int:
+    """Lanes of a panel: two vectors."""
+    return 2 * TARGET.lanes(itemsize)
+
+
+def block_rows(shape: Shape, itemsize: int) -> int:
+    """Rows of a block, 96 to 480: what the products go through again and again stays in L2.
+
+    That is as much of X as they take at a time, a few panels of Z and S, and the outputs: three
+    quarters of the cache. More rows only spread what is read of V over more samples.
+    """
+    columns = product_depth(shape.d, itemsize) + min(2 * shape.M, _PANELS) + 3 * shape.K
+    rows = cache_sizes()[2] * 3 // 4 // (itemsize * columns)
+    return max(96, min(480, rows)) // TARGET.height * TARGET.height
+
+
+def product_depth(d: int, itemsize: int) -> int:
+    """Inputs that a product runs over at a time: so many rows of a panel of V take half of L1.
+
+    All parts of d are about as long, for a short one would cost as many stores; a multiple of a
+    tile's height.
+    """
+    most = cache_sizes()[1] // 2 // (itemsize * lane_count(itemsize))
+    parts = -(-d // most)
+    return -(-d // (parts * TARGET.height)) * TARGET.height
+
+
+def spread_step(shape: Shape, rows: int, itemsize: int) -> int:
+    """Elements from one group of a block's inputs to the next; 0 where X is read as it lies.
+
+    Spreading pays where many products read a row, and where rows are so many bytes apart that they
+    compete for few sets of a cache. The step is an odd number of cache lines for the same reason.
+    """
+    if shape.d < 16 or (shape.M < 32 and shape.d * itemsize % 512):
+        return 0
+    line = 64 // itemsize
+    lines = -(-rows * TARGET.height // line)
+    return (lines + 1 - lines % 2) * line
+
+
+def dots_pay(M: int, K: int, lanes: int) -> bool:
+    """Whether U = Z Wᵀ is cheaper by dot products along M than by tiles with lanes along K.
+
+    In cycles a sample: a dot product loads two vectors a multiply-add and ends in a sum of lanes.
+    """
+    width = lanes // 2
+    return K * (M // width + 12) <= M * ((K + width - 1) // width) // 2
+
+
+class Decisions(NamedTuple):
+    """What an epoch does for some shapes only."""
+
+    chunks: bool  # several, on several threads
+    blocks: bool  # a second one in a chunk, of X as it lies
+    spread: bool
+    spread_blocks: bool  # a second one, to where the first was spread
+    parts: bool  # of d
+    panels: bool  # of hidden units
+    one_vector: bool  # as the last of these panels
+    dots: bool
+    dots_one_vector: bool
+    output_panels: bool  # of U by tiles
+    output_one_vector: bool
+    large_update: bool  # on several threads
+
+
+def decisions(shape: Shape, cut: Blocking) -> Decisions:
+    """What is decided for a shape that is cut so."""
+    n, d, M, K = shape
+    lanes, dots = cut.lanes, cut.by_dots
+    blocks = -(-n // cut.chunks) > cut.rows
+    one_vector = last_lanes(M, lanes) < lanes
+    return Decisions(
+        chunks=cut.chunks > 1,
+        blocks=blocks and not cut.step,
+        spread=cut.step > 0,
+        spread_blocks=blocks and cut.step > 0,
+        parts=d > cut.depth,
+        panels=panel_count(M, lanes) > 1,
+        one_vector=one_vector,
+        dots=dots,
+        dots_one_vector=dots and one_vector,
+        output_panels=not dots and panel_count(K, lanes) > 1,
+        output_one_vector=not dots and last_lanes(K, lanes) < lanes,
+        large_update=not cut.alone,
+    )

@@ -1,0 +1,196 @@
+"""Panels, weights in panels, and the buffers of a chunk: what is written is read, and no more."""
+
+from inspect import signature
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+import twolayer as tl
+from twolayer.checking import cases
+from twolayer.engines.blocking import blocking
+from twolayer.interface.weights import Weights
+from twolayer.kernels.cpu import chunks, panels
+from twolayer.kernels.cpu.panels import panel_size
+from twolayer.kernels.formulas.updates import UPDATES
+from twolayer.machine.buffers import together
+from twolayer.network import DTYPES
+
+COLUMNS = [1, 3, 4, 5, 7, 8, 9, 16, 17, 31]
+LANES = 8
+
+
+def packed(matrix, fill=np.nan):
+    flat = np.full(panel_size(*matrix.shape, LANES), fill, matrix.dtype)
+    panels.packers()[0](matrix, flat, LANES)
+    return flat
+
+
+@pytest.mark.parametrize("rows", [1, 3, 8])
+@pytest.mark.parametrize("columns", COLUMNS)
+def test_panels_hold_the_matrix_and_zeros(columns, rows):
+    matrix = np.arange(1.0, rows * columns + 1).reshape(rows, columns)
+    flat = packed(matrix)
+    back = np.full_like(matrix, np.nan)
+    panels.packers()[1](flat, back, LANES)
+    assert (back == matrix).all()
+    assert flat.sum() == matrix.sum()
+    assert (flat != 0).sum() == matrix.size
+
+
+@pytest.mark.parametrize("columns", COLUMNS)
+def test_every_number_lies_where_the_address_rule_says(columns):
+    rows = 3
+    matrix = np.arange(1.0, rows * columns + 1).reshape(rows, columns)
+    flat = packed(matrix)
+    P = panels.panels_of(flat, rows, columns, LANES)
+    for p in range(panels.panel_count(columns, LANES)):
+        at, view = panels.panel(P, p), panels.view(P, p)
+        assert at.lanes == at.step == (LANES // 2 if columns - p * LANES <= LANES // 2 else LANES)
+        assert at.address == flat.ctypes.data + p * rows * LANES * 8
+        width = min(LANES, columns - p * LANES)
+        assert (view[:, :width] == matrix[:, p * LANES : p * LANES + width]).all()
+        assert panels.from_row(P.kind, at, 2).address == view[2:].ctypes.data
+    after = panels.after(P, 2, 5)
+    assert after.address == flat.ctypes.data + flat.nbytes
+
+
+@pytest.mark.parametrize("rows", [1, 5, 8, 9, 12, 13])
+@pytest.mark.parametrize("columns", COLUMNS)
+def test_the_transposed_panels_hold_the_transposed_matrix(columns, rows):
+    matrix = np.arange(1.0, rows * columns + 1).reshape(rows, columns)
+    flat = packed(matrix)
+    turned = np.full(panel_size(columns, rows, LANES), np.nan)
+    panels.transpose(
+        panels.panels_of(flat, rows, columns, LANES), panels.panels_of(turned, columns, rows, LANES)
+    )
+    assert (turned == packed(matrix.T)).all()
+
+
+@pytest.mark.parametrize("columns", COLUMNS)
+def test_what_was_made_of_the_padding_becomes_0_again(columns):
+    matrix = np.arange(1.0, 3 * columns + 1).reshape(3, columns)
+    flat = packed(matrix)
+    expected = flat.copy()
+    flat[flat == 0] = np.nan
+    panels.clear(panels.panels_of(flat, 3, columns, LANES))
+    assert (flat == expected).all()
+
+
+SHAPES = [(1, 1, 1, 1), (50, 16, 32, 1), (131, 37, 33, 40), (700, 40, 65, 3)]
+
+
+def plan_of(shape, dtype, threads=1):
+    case = cases.problem(tl.Network("sigmoid", "squared"), tl.Shape(*shape), dtype)
+    return tl.variants.get("numba-fused").plan(*case[1:], threads)
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_block_fills_its_buffers(shape, dtype):
+    """What is past them is found by guard pages (test_memory_guards)."""
+    plan = plan_of(shape, dtype)
+    sizes = chunks.buffers(plan.shape, blocking(plan.shape, plan.dtype.itemsize, 1))
+    buffers = plan.engine._buffers
+    assert buffers.keys() == sizes.keys()
+    for array in buffers.values():
+        array.fill(np.nan)
+    plan.step(0.1)
+    for name, (count, size) in sizes.items():
+        assert len(buffers[name]) == count
+        written = np.isfinite(buffers[name][:, :size])
+        if name == "X":  # groups of inputs lie a little apart, and the last may be short
+            assert not size or written.any(axis=1).all()
+        elif name != "sums":  # scratch, of which a loss takes what it needs
+            assert written.all(), name
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_workspace_is_what_is_allocated(shape, threads):
+    if threads > tl.machine.hardware.cpu_count():
+        pytest.skip("needs two CPUs")
+    variant = tl.variants.get("numba-fused")
+    case = cases.problem(tl.Network("tanh", "squared"), tl.Shape(*shape), "float32")
+    plan = variant.plan(*case[1:], threads)
+    weights = plan.weights
+    arrays = [*plan.engine._buffers.values(), weights.theta, weights.gradient]
+    rounded_up = 128 * sum(map(len, plan.engine._buffers.values()))
+    declared = variant.workspace(plan.shape, 4, threads)
+    assert declared <= sum(array.nbytes for array in arrays) <= declared + rounded_up
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("shape", SHAPES)
+def test_updates_leave_the_padding_at_0_and_both_forms_of_w_alike(shape):
+    """Adam with ε = 0 makes NaN of the padding."""
+    plan = plan_of(shape, "float64")
+    weights, zeros = plan.weights, tl.Parameters(*(0 * w for w in plan.theta))
+    plan.slots = [zeros, zeros]
+    for update, scalars in (
+        (UPDATES["adam"], (0.01, 0.9, 0.1, 0.99, 0.01, 0.5, 0.0, 1.0)),
+        (UPDATES["descend"], (0.01,)),
+    ):
+        plan.update(update, scalars)
+        plan.slots = []
+        repacked = weights.room()
+        weights.put(plan.theta, repacked)
+        assert np.isfinite(repacked).all()
+        assert (weights.theta == repacked).all()
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("name", UPDATES)
+def test_updates_in_panels_are_those_of_arrays(name):
+    """On both sides of a second thread and of a second block."""
+    update = UPDATES[name]
+    shape = (1100, 20, 35, 6)
+    count = len(signature(update.formula).parameters) - 2 - update.slots
+    scalars = (0.01, 0.9, 0.1, 0.99, 0.01, 0.5, 1e-3, 1.0)[:count]
+    plan = plan_of(shape, "float64")
+    plain = Weights(plan.shape, plan.dtype)
+    plain.put(plan.theta, plain.theta)
+    slots = [tl.Parameters(*(abs(w) for w in plan.theta))] * update.slots
+    plan.slots, plain.slots = slots, tuple(tl.Parameters(*(w.copy() for w in s)) for s in slots)
+    for rows in (slice(0, 64), slice(700, 701), None, slice(5, 1000)):
+        loss, gradient = plan.gradient(rows)
+        assert plan.update(update, scalars, rows) == loss
+        plain.put(gradient, plain.gradient)
+        plain.apply(update, scalars)
+        found, expected = (plan.theta, *plan.slots), (plain.theta, *plain.slots)
+        for arrays, others in zip(found, expected, strict=True):
+            for one, other in zip(arrays, others, strict=True):
+                np.testing.assert_allclose(one, other, rtol=1e-13, atol=1e-15)
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_loss_alone_is_the_loss_and_writes_no_gradient(shape):
+    plan = plan_of(shape, "float32")
+    for rows in (None, slice(0, 1), slice(shape[0] // 2, shape[0])):
+        expected, _ = plan.gradient(rows)
+        plan.weights.gradient.fill(np.nan)
+        theta = plan.weights.theta.copy()
+        assert plan.loss(rows) == expected
+        assert np.isnan(plan.weights.gradient).all()
+        assert (plan.weights.theta == theta).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_buffers_of_a_chunk_lie_together_and_share_no_line(dtype):
+    dtype = np.dtype(dtype)
+    sizes = {"a": (3, 5), "b": (3, 0), "c": (3, 64), "of two": (2, 7), "d": (3, 33)}
+    arrays = together(sizes, dtype)
+    assert {name: array.shape for name, array in arrays.items() if name != "of two"} == {
+        name: size for name, size in sizes.items() if name != "of two"
+    }
+    assert len(arrays["of two"]) == 2
+    lines = [
+        (row.ctypes.data // 128, (row.ctypes.data + row.nbytes - 1) // 128)
+        for c in range(3)
+        for row in (array[c] for array in arrays.values() if len(array) == 3 and array.size)
+    ]
+    assert all(array.ctypes.data % 128 == 0 for array in arrays.values())
+    assert all(end < start for (_, end), (start, _) in pairwise(lines))

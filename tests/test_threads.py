@@ -13,6 +13,7 @@ from threadpoolctl import ThreadpoolController
 
 import twolayer as tl
 from twolayer.checking import cases
+from twolayer.kernels.cpu import blas, fused
 from twolayer.machine import forks, threads
 from twolayer.machine.hardware import cpu_count
 
@@ -160,14 +161,14 @@ def test_settings_of_blas_are_put_back_by_threads_that_overlap(run_python):
 def test_blas_has_one_thread_while_numba_has_several(monkeypatch):
     plan = make_plan(tl.variants.get("numba-blas"), 2)
     seen = []
-    for name in ("_kernel", "_predict"):
-        kernel = getattr(plan, name)
+    for name in ("gradient", "predict"):
+        kernel = getattr(blas, name)()
 
         def run(*arguments, kernel=kernel):
             seen.extend(pool.num_threads for pool in threads._blas_pools())
             return kernel(*arguments)
 
-        monkeypatch.setattr(plan, name, run)
+        monkeypatch.setattr(blas, name, lambda run=run: run)
     plan.gradient()
     plan.predict(plan.X)
     assert len(seen) >= 2
@@ -180,14 +181,14 @@ def test_a_plan_asks_numba_for_its_threads(monkeypatch):
     _, net, X, Y, theta = cases.problem(NET, tl.Shape(4000, 7, 9, 3), "float32")
     plan = tl.variants.get("numba-fused").plan(net, X, Y, theta, 2)
     seen = []
-    for name in ("_epoch", "_predict"):
-        kernel = getattr(plan, name)
+    for name in ("epoch", "predict"):
+        kernel = getattr(fused, name)(True)
 
         def run(*arguments, kernel=kernel):
             seen.append(numba.get_num_threads())
             return kernel(*arguments)
 
-        monkeypatch.setattr(plan, name, run)
+        monkeypatch.setattr(fused, name, lambda parallel, run=run: run)
     before = numba.get_num_threads()
     numba.set_num_threads(1)
     try:

@@ -22,8 +22,8 @@ from twolayer import Shape
 from twolayer.checking.cuda import accuracy
 from twolayer.checking.cuda.code import machine_code
 from twolayer.engines import tuning
-from twolayer.engines.planes import PlanesPlan
-from twolayer.engines.tiled import ProductsPlan, parts_of
+from twolayer.engines.planes import PlanesEngine
+from twolayer.engines.tiled import TiledEngine, parts_of
 from twolayer.kernels.cuda import (
     epilogues,
     fused,
@@ -609,9 +609,9 @@ def test_probes(dtype):
 @pytest.mark.parametrize("model", ["H100", "H200"])
 def test_what_the_shipped_table_chooses_is_a_candidate(model, monkeypatch):
     """One that is none any more would be passed over in silence."""
-    plans = {plan.__name__: plan for plan in (CudaFused, PlanesPlan, ProductsPlan)}
+    engines = {one.__name__: one for one in (CudaFused, PlanesEngine, TiledEngine)}
     monkeypatch.setattr("twolayer.engines.planes.compute_capability", lambda: (9, 0))
     for name, best in tuning._shipped(f"NVIDIA {model}").items():
         kind, dtype, *sizes = name.split()
         shape = Shape(*(int(size.partition("<=")[2]) for size in sizes))
-        assert best in plans[kind].candidates(shape, dtype), name
+        assert best in engines[kind].candidates(shape, dtype), name

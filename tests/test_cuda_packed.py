@@ -93,7 +93,7 @@ def small(monkeypatch):
     monkeypatch.setattr(planes, "_LEAST", tl.Shape(1, 1, 1, 1))
     engines = {"numpy": in_numpy, **planes.ENGINES}
     monkeypatch.setattr(planes, "ENGINES", engines)
-    monkeypatch.setattr(planes.PlanesPlan, "candidates", lambda *_: [{"engine": "numpy"}])
+    monkeypatch.setattr(planes.PlanesEngine, "candidates", lambda *_: [{"engine": "numpy"}])
     monkeypatch.setattr("twolayer.checking.verify.STEPS", 2)
     make = cuda.device_array
 
@@ -350,18 +350,31 @@ def test_a_plan_with_each_engine_agrees(engine, small, monkeypatch):
     assert result.agrees, result
 
 
-def test_an_epoch_is_bound_once(small, monkeypatch):
+def test_what_comes_again_is_bound_once(small, monkeypatch):
     case = cases.problem(tl.Network("relu", "squared"), tl.Shape(9, 3, 5, 2), "float32")
     plan = TENSOR.plan(*case[1:])
+    assert isinstance(plan.engine, planes.PlanesEngine)
+    found = plan.step(0.1), plan.loss(slice(0, 4)), plan.gradient(slice(0, 4))[0], plan.loss()
+    assert found[1] == found[2]
     monkeypatch.setattr(FakeCUDAKernel, "__getitem__", None)
-    assert plan.step(0.1) > plan.step(0.1)
-    gone = weakref.ref(plan)
+    assert found[0] > found[3] == plan.step(0.1) > plan.loss()
+    assert plan.loss(slice(0, 4)) == plan.gradient(slice(0, 4))[0] < found[1]
+    gone = weakref.ref(plan.engine)
     gc.disable()
     try:
         del plan
         assert gone() is None  # its memory on the device is free before anybody collects garbage
     finally:
         gc.enable()
+
+
+def test_what_was_held_first_stays_packed(small):
+    net = tl.Network("tanh", "squared")
+    case, other = (cases.problem(net, tl.Shape(n, 3, 5, 2), "float32") for n in (9, 7))
+    plan = TENSOR.plan(*case[1:])
+    loss = plan.loss()
+    assert isinstance(plan.engine.hold(100 * other.X, other.Y)[0], planes.PackedRows)
+    assert plan.loss() == loss
 
 
 def test_memory_that_is_not_free_is_refused(monkeypatch):

@@ -19,6 +19,8 @@ pytest.importorskip("numba_cuda")
 pytest.importorskip("greenlet")
 
 from numba import cuda
+from numba.cuda.simulator.kernel import FakeCUDAKernel
+from numba.extending import register_jitable
 
 import twolayer as tl
 from twolayer.checking import cases
@@ -26,7 +28,7 @@ from twolayer.checking.cuda.blocks import check_blocks
 from twolayer.checking.verify import agreement
 from twolayer.kernels.formulas.activations import ACTIVATIONS
 from twolayer.kernels.formulas.losses import LOSSES
-from twolayer.kernels.formulas.updates import UPDATES
+from twolayer.kernels.formulas.updates import UPDATES, Update
 from twolayer.network import DTYPES
 
 NETWORKS = [tl.Network(activation, loss) for activation in ACTIVATIONS for loss in LOSSES]
@@ -93,7 +95,7 @@ def test_one_of_each_agrees(name):
 def test_tiles_of_every_size_agree(name, monkeypatch):
     """Sums in parts, more than one tile along each axis, and tiles as large as on a device."""
     monkeypatch.setattr("twolayer.checking.verify.STEPS", 1)
-    monkeypatch.setattr("twolayer.engines.tiled.ProductsPlan.least_share", 16)
+    monkeypatch.setattr("twolayer.engines.tiled.TiledEngine.least_share", 16)
     variant = tl.variants.get(name)
     net = tl.Network("gelu", "softmax")
     shapes = [(70, 18, 35, 17), (40, 66, 17, 1), (131, 3, 65, 2)]
@@ -121,7 +123,7 @@ def test_a_product_without_its_barrier_shows(monkeypatch):
 def test_wide_and_long_problems_agree_in_one_kernel(dtype, monkeypatch):
     """All inputs, units and outputs that the kernel takes, and more samples than its blocks."""
     monkeypatch.setattr("twolayer.checking.verify.STEPS", 1)
-    monkeypatch.setattr("twolayer.engines.cuda._MULTIPROCESSORS", 2)
+    monkeypatch.setattr("twolayer.engines.gpu._MULTIPROCESSORS", 2)
     d, K = (32, 8) if dtype == "float32" else (16, 4)
     case = cases.problem(tl.Network("elu", "softmax"), tl.Shape(67, d, 64, K), dtype)
     result = agreement(tl.variants.get("cuda-fused"), case)
@@ -142,7 +144,7 @@ def test_samples_read_ahead_agree(dtype, M, d, K, monkeypatch):
     from twolayer.kernels.cuda.memory.copies import padded
 
     monkeypatch.setattr("twolayer.checking.verify.STEPS", 1)
-    monkeypatch.setattr("twolayer.engines.cuda._MULTIPROCESSORS", 1)
+    monkeypatch.setattr("twolayer.engines.gpu._MULTIPROCESSORS", 1)
     variant, net = tl.variants.get("cuda-fused"), tl.Network("tanh", "squared")
     for division in fused.divisions(dtype, M, padded(d, dtype), K):
         assert division.ahead or division.warps == 16
@@ -215,8 +217,15 @@ def test_one_pass_is_an_explicit_choice():
         cuda_tensor.TF32.plan(*wide[1:])
 
 
+def three_slots(w, g, a, b, c, mu):
+    return w - mu * g, a + g, b + a, c + b
+
+
+MORE = Update("three_slots", register_jitable(three_slots), 3)  # than kernels are made for
+
+
 @pytest.mark.parametrize("name", ["cuda-samples", "cuda-tiled"])
-@pytest.mark.parametrize("update", UPDATES.values(), ids=UPDATES)
+@pytest.mark.parametrize("update", [*UPDATES.values(), MORE], ids=lambda update: update.name)
 def test_updates_on_the_device_are_those_on_the_host(name, update):
     case = cases.problem(tl.Network("tanh", "softmax"), tl.Shape(9, 3, 5, 2), "float64")
     plans = [tl.variants.get(which).plan(*case[1:]) for which in (name, "numpy")]
@@ -232,23 +241,77 @@ def test_updates_on_the_device_are_those_on_the_host(name, update):
             np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_step_configures_no_launch(name, monkeypatch):
-    """Grids and arguments are bound when the plan is made."""
-    from numba.cuda.simulator.kernel import FakeCUDAKernel
+def descend_by_all_ways(plan):
+    """L of steps, gradients, losses and updates of all rows and of some."""
+    rows, descend = slice(2, 7), UPDATES["descend"]
+    found = [plan.step(0.1), plan.gradient()[0], plan.gradient(rows)[0], plan.loss()]
+    return [*found, plan.loss(rows), plan.update(descend, (0.2,), rows), plan.step(0.3)]
 
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_comes_again_configures_no_launch(name, monkeypatch):
+    """Launches are bound to the same rows once."""
     case = cases.problem(tl.Network("relu", "squared"), tl.Shape(9, 3, 5, 2), "float32")
     plan, again = (tl.variants.get(name).plan(*case[1:]) for _ in range(2))
-    losses = again.step(0.1), again.step(0.1)
+    losses = [descend_by_all_ways(again) for _ in range(2)]
+    found = [descend_by_all_ways(plan)]
     monkeypatch.setattr(FakeCUDAKernel, "__getitem__", None)
-    assert (plan.step(0.1), plan.step(0.1)) == pytest.approx(losses, rel=1e-6)
-    gone = weakref.ref(plan)
+    found.append(descend_by_all_ways(plan))
+    np.testing.assert_allclose(found, losses, rtol=1e-6)
+    assert found[0] != found[1]
+    gone = weakref.ref(plan.engine)
     gc.disable()
     try:
         del plan
         assert gone() is None  # its memory on the device is free before anybody collects garbage
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_more_slices_than_are_kept(name, monkeypatch):
+    monkeypatch.setattr("twolayer.engines.cuda.MOST_KEPT", 3)
+    monkeypatch.setattr("twolayer.engines.device.MOST_KEPT", 2)
+    case = cases.problem(tl.Network("tanh", "squared"), tl.Shape(9, 3, 5, 2), "float32")
+    plan, right = (tl.variants.get(which).plan(*case[1:]) for which in (name, "numpy"))
+    for start in [0, 1, 2, 3, 0, 1, 2, 3, 4]:
+        for rows in (slice(start, start + 4), None):
+            assert plan.loss(rows) == pytest.approx(right.loss(rows), rel=1e-5)
+    assert len(plan.engine._kept) <= 3
+
+
+@pytest.mark.parametrize("K", [2, 18])
+def test_a_loss_alone_launches_no_gradient(K, monkeypatch):
+    case = cases.problem(tl.Network("tanh", "squared"), tl.Shape(9, 3, 5, K), "float32")
+    plan = tl.variants.get("cuda-tiled").plan(*case[1:])
+    launched, configure = [], FakeCUDAKernel.__getitem__
+
+    def counted(self, grid):
+        launched.append(grid)
+        return configure(self, grid)
+
+    monkeypatch.setattr(FakeCUDAKernel, "__getitem__", counted)
+    assert plan.gradient()[0] == plan.gradient()[0]
+    gradient = len(launched)
+    assert plan.loss() == plan.gradient()[0]
+    assert (gradient, len(launched) - gradient) == (6 if K == 2 else 7, 4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_was_held_first_stays(name):
+    """Each data set that an engine holds is its own."""
+    net = tl.Network("tanh", "squared")
+    data = [cases.problem(net, tl.Shape(n, 3, 5, 2), "float32") for n in (9, 7)]
+    engine = tl.variants.get(name).plan(*data[0][1:]).engine
+    weights = engine.weights()
+    weights.put(data[0].theta, weights.theta)
+    held = [engine.hold(case.X, case.Y) for case in data]
+    for (X, Y), case in zip(held, data, strict=True):
+        found = engine.backpropagate(X, Y, weights.theta, weights.gradient)
+        expected, slopes = tl.loss_and_gradient(net, data[0].theta, case.X, case.Y)
+        assert found == pytest.approx(expected, rel=1e-5)
+        for a, b in zip(weights.get(weights.gradient), slopes, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 def test_bench_runs_on_the_device(monkeypatch, tmp_path):

@@ -9,6 +9,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 import scipy.special
+from numba.extending import register_jitable
 from typer.testing import CliRunner
 
 import twolayer as tl
@@ -18,7 +19,7 @@ from twolayer.cli import app
 from twolayer.interface import Problem
 from twolayer.kernels.formulas.activations import ACTIVATIONS
 from twolayer.kernels.formulas.losses import LOSSES
-from twolayer.kernels.formulas.updates import UPDATES
+from twolayer.kernels.formulas.updates import UPDATES, Update
 from twolayer.machine import hardware
 from twolayer.network import DTYPES
 
@@ -64,7 +65,7 @@ def test_list_has_a_line_for_each_device(tmp_path):
 
 
 def test_verify_takes_a_device(monkeypatch):
-    monkeypatch.setattr("twolayer.engines.cuda.gpu_count", lambda: 0)
+    monkeypatch.setattr("twolayer.engines.gpu.gpu_count", lambda: 0)
     shown = command("verify", "--device", "cuda", "--variants", "numpy,jax", "--shape", "3,2,2,1")
     assert shown.exit_code == 3  # nothing was verified
     assert "numpy" not in shown.stdout
@@ -75,7 +76,7 @@ def test_verify_takes_a_device(monkeypatch):
 
 
 def test_bench_on_a_gpu_that_is_not_there_names_every_reason(monkeypatch):
-    monkeypatch.setattr("twolayer.engines.cuda.gpu_count", lambda: 0)
+    monkeypatch.setattr("twolayer.engines.gpu.gpu_count", lambda: 0)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
     wrong = command("bench", "--device", "cuda", "--variants", "jax,cupy")
     assert wrong.exit_code == 2
@@ -84,7 +85,7 @@ def test_bench_on_a_gpu_that_is_not_there_names_every_reason(monkeypatch):
 
 @pytest.mark.parametrize("name", ON_CUDA)
 def test_without_a_gpu_its_absence_is_the_reason(name, monkeypatch):
-    monkeypatch.setattr("twolayer.engines.cuda.gpu_count", lambda: 0)
+    monkeypatch.setattr("twolayer.engines.gpu.gpu_count", lambda: 0)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
     variant = tl.variants.get(name).on("cuda")
     if name.startswith("cuda-"):
@@ -106,7 +107,7 @@ def test_without_a_gpu_its_absence_is_the_reason(name, monkeypatch):
 def test_a_library_without_cuda_is_the_reason(name, reason, monkeypatch):
     if "torch" in name:
         monkeypatch.setattr(pytest.importorskip("torch").version, "cuda", None)
-    monkeypatch.setattr("twolayer.engines.cuda.gpu_count", lambda: 1)
+    monkeypatch.setattr("twolayer.engines.gpu.gpu_count", lambda: 1)
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name.startswith("jax_cuda") else True
     )
@@ -114,7 +115,7 @@ def test_a_library_without_cuda_is_the_reason(name, reason, monkeypatch):
 
 
 def test_cupy_refuses_to_round_to_tf32(monkeypatch):
-    monkeypatch.setattr("twolayer.engines.cuda.gpu_count", lambda: 1)
+    monkeypatch.setattr("twolayer.engines.gpu.gpu_count", lambda: 1)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
     monkeypatch.setenv("CUPY_TF32", "1")
     assert "CUPY_TF32" in tl.variants.get("cupy").unavailable()
@@ -152,9 +153,7 @@ def test_memory_that_a_gpu_lacks_is_refused(name, monkeypatch):
         monkeypatch.setattr("twolayer.variants.jax._device", lambda name, threads: place)
     else:
         stand_in(monkeypatch, free)
-    X, Y = np.zeros((300, 1000), np.float32), np.zeros((300, 1), np.float32)
-    net = tl.Network()
-    problem = Problem(net, X, Y, net.init(1000, 8, 1), 1)
+    problem = Problem(tl.Network(), tl.Shape(300, 1000, 8, 1), np.dtype("float32"), 1)
     with pytest.raises(
         MemoryError, match=r"^a plan on the GPU with n=.*: needs .* GiB of its memory, .* GiB are f"
     ):
@@ -192,12 +191,14 @@ def test_pytorch_makes_nothing_on_another_device():
     for activation in ACTIVATIONS:
         for loss in LOSSES:
             _, net, X, Y, theta = small(net=tl.Network(activation, loss))
-            plan = Torch(Problem(net, X, Y, theta, 1), device="meta")
-            value, slopes = plan._differentiate(plan.X, plan.Y)
+            shape = tl.Shape(*X.shape, *theta.W.shape[::-1])
+            engine = Torch(Problem(net, shape, X.dtype, 1), device="meta")
+            weights, held = engine.weights(), engine.hold(X, Y)
+            value, slopes = engine._differentiate(*held, weights.theta)
             assert {value.device.type, *(slope.device.type for slope in slopes)} == {"meta"}
             assert value.dtype == torch.float64
-            with pytest.raises((RuntimeError, NotImplementedError)):
-                plan.step(0.1)  # what it returns has to be copied to the host
+            with pytest.raises((RuntimeError, NotImplementedError)):  # L has to be copied
+                engine.update(*held, weights, UPDATES["descend"], (0.1,))
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -250,7 +251,7 @@ def stand_in(monkeypatch, free=1 << 40):
     from twolayer.variants import cupy as variant
 
     monkeypatch.setattr("twolayer.variants.cupy._fused", variant._fused.__wrapped__)
-    monkeypatch.setattr("twolayer.engines.cuda.gpu_count", lambda: 1)
+    monkeypatch.setattr("twolayer.engines.gpu.gpu_count", lambda: 1)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
     return cupy
 
@@ -290,7 +291,14 @@ def abs_of(theta):
     return theta._make(map(abs, theta))
 
 
-@pytest.mark.parametrize("update", UPDATES.values(), ids=UPDATES)
+def climb(w, g, mu):
+    return (w + mu * g,)
+
+
+OWN = Update("climb", register_jitable(climb), 0)
+
+
+@pytest.mark.parametrize("update", [*UPDATES.values(), OWN], ids=lambda update: update.name)
 def test_cupys_updates_are_those_on_the_host(update, monkeypatch):
     stand_in(monkeypatch)
     scalars = update.formula.__code__.co_argcount - 2 - update.slots

@@ -322,7 +322,7 @@ def test_an_agreement_has_every_activation_and_loss(check, monkeypatch):
 
 
 def test_without_a_gpu_it_says_why_and_writes_nothing(check, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("twolayer.engines.cuda.gpu_count", lambda: 0)
+    monkeypatch.setattr("twolayer.engines.gpu.gpu_count", lambda: 0)
     assert run(check, monkeypatch, "--json", tmp_path / "gpu.json") == 2
     assert "cuda-tiled: " in capsys.readouterr().err
     assert run(check, monkeypatch, "--variants", "cuda-tiler") == 2
@@ -352,5 +352,5 @@ def test_the_fastest_parameters_go_into_a_file(check, monkeypatch, tmp_path):
     table = json.loads(kept.read_text())
     assert table.keys() == {"H200", "A100"}
     assert table["H200"]["other"] == {"a": 1}
-    name = "PlanesPlan float32 n<=65536 d<=1024 M<=1024 K<=16"
+    name = "PlanesEngine float32 n<=65536 d<=1024 M<=1024 K<=16"
     assert table["H200"][name] == {"engine": "wgmma"}

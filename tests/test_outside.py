@@ -5,6 +5,7 @@ import re
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -285,24 +286,25 @@ def test_the_next_process_finds_the_code_on_disk(file, run_python, tmp_path):
     assert run() == (first, "[]")
 
 
-def test_compiled_code_depends_on_formulas_wherever_they_stand():
-    """On the code of all but the kernels, whose sources name the folder that it is kept in."""
-
-    def found(module, text, **names):
-        names = {"__name__": module, **names}
+def test_compiled_code_depends_on_all_that_a_formula_refers_to():
+    def found(text, **names):
+        names = {"__name__": "mine", **names}
         exec(text, names)
         return contents(names["f"])
 
-    one, two = "def f(x): return x + g(1.0)", "def f(x): return x + g(2.0)"
-    for module, same in (("twolayer.losses", False), ("mine", False), ("twolayer.kernels.a", True)):
-        assert found(module, one, g=abs) == found(module, one, g=abs)
-        assert (found(module, one, g=abs) == found(module, two, g=abs)) == same
-        assert (found(module, one, g=abs) == found(module, one, g=lambda x: x)) == same
-        inner = "def f(x): return (lambda z: c * z)(x)"
-        numbers = [found(module, inner, c=c) for c in (2.0, 3.0)]
-        assert (numbers[0] == numbers[1]) == same
-        numbers = [found(module, "def f(x): return x * c", c=c) for c in (2.0, 3.0)]
-        assert (numbers[0] == numbers[1]) == same
+    text = "def f(x): return x + g(1.0)"
+    assert found(text, g=abs) == found(text, g=abs)
+    assert found(text, g=abs) != found("def f(x): return x + g(2.0)", g=abs)
+    assert found(text, g=abs) != found(text, g=lambda x: x)
+    assert found(text, g=lambda x: x) != found(text, g=lambda x: x * x)
+    for text in ("def f(x): return x * c", "def f(x): return (lambda z: c * z)(x)"):
+        assert found(text, c=2.0) != found(text, c=3.0)
+    module = ModuleType("helpers")
+    text = "def f(x): return helpers.g(x)"
+    seen = set()
+    for module.g in (lambda x: x, lambda x: x * x):
+        seen.add(found(text, helpers=module))
+    assert len(seen) == 2
 
 
 @pytest.mark.parametrize("name", ["numba-loops", "numba-fused"])

@@ -76,7 +76,7 @@ def test_the_shipped_table_names_models_and_classes():
     assert tuning._shipped("NVIDIA Z9") == {}
     for name, best in table.items():
         kind, dtype, *sizes = name.split()
-        assert kind in ("CudaFused", "PlanesPlan", "ProductsPlan")
+        assert kind in ("CudaFused", "PlanesEngine", "TiledEngine")
         assert dtype in ("float32", "float64")
         assert [size[:3] for size in sizes] == ["n<=", "d<=", "M<=", "K<="]
         assert isinstance(best, dict)

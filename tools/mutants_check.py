@@ -21,8 +21,8 @@ import twolayer as tl
 from twolayer import interface
 from twolayer.checking import bounds, cases
 from twolayer.engines import blocking
+from twolayer.kernels.compiler.target import TARGET
 from twolayer.kernels.cpu import loops
-from twolayer.kernels.cpu.simd import HEIGHT
 from twolayer.kernels.formulas import elementary
 from twolayer.kernels.formulas.activations import ACTIVATIONS
 from twolayer.kernels.formulas.losses import LOSSES
@@ -171,11 +171,11 @@ def ways() -> list[Any]:
     ]  # fmt: skip
     found = [[(place, name, getattr(place, name)) for place, name in places]]
     for number, (block, lanes, spread) in enumerate(CUTS):
-        groups = -(-block // 8) * 8 * HEIGHT
+        groups = -(-block // 8) * 8 * TARGET.height
         values = [
             lambda shape, itemsize, block=block: min(block, shape.n),
             lambda shape, itemsize, block=block: block,
-            lambda d, itemsize: HEIGHT,
+            lambda d, itemsize: TARGET.height,
             lambda itemsize, lanes=lanes: lanes,
             lambda shape, rows, itemsize, step=groups * spread: step,
             0, 4, (0, 1 << 15, 0)[number], 40,

@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from ..engines.cuda import CudaPlan, CudaVariant, Sums, elements, multiprocessors
+from ..engines.cuda import CudaEngine, CudaVariant, Sums
+from ..engines.device import Rows
+from ..engines.gpu import elements, multiprocessors
 from ..kernels.cuda.driver.launch import Launch, bound
 from ..kernels.cuda.memory.copies import padded
-from ..network import Shape
+from ..network import Parameters, Shape
 
 
-class CudaFused(CudaPlan):
+class CudaFused(CudaEngine):
     """Two launches an epoch: the sums of blocks of samples, and their sum with the update."""
 
     @classmethod
@@ -35,7 +37,7 @@ class CudaFused(CudaPlan):
         items = self._blocks(n) * elements(self.shape, self.dtype) + n * (M + K)
         return self.dtype.itemsize * items + 8 * self._blocks(n)
 
-    def _prepare(self) -> None:
+    def _prepare(self) -> int:
         from ..kernels.cuda import fused, samples
 
         n, d, M, K = self.shape
@@ -45,20 +47,22 @@ class CudaFused(CudaPlan):
         )  # fmt: skip
         blocks = self._blocks(n)
         # Columns that fill a row of W up to 16 bytes are never written, nor read into θ.
-        self._gVs = self._empty(blocks, self._dV.size)
-        self._gWs = self._cuda.to_device(np.zeros((blocks, self._dW.size), self.dtype))
+        self._gVs = self._empty(blocks, M * padded(d, self.dtype))
+        sums_W = np.zeros((blocks, K * padded(M, self.dtype)), self.dtype)
+        self._gWs = self._cuda.to_device(sums_W)
         self._losses = self._cuda.device_array(blocks, np.float64)
         self._predict_kernel = samples.predict(self.net.sigma, self.net.objective)
         self._Z, self._F, self._threads = self._empty(M, n), self._empty(n, K), samples.THREADS
+        return blocks
 
-    def _sum_rows(self, X: Any, Y: Any) -> tuple[list[Launch], Sums]:
+    def _sum_rows(self, X: Rows, Y: Any, theta: Parameters) -> tuple[list[Launch], Sums]:
         blocks = self._blocks(len(X))
         sums = self._gVs[:blocks], self._gWs[:blocks], self._losses[:blocks]
-        arguments = X, Y, self._dV, self._dW, *sums, self.shape.M
+        arguments = X.array, Y, *theta, *sums, self.shape.M
         return [bound(self._kernel, blocks, self._division.threads, arguments)], sums
 
-    def _predict_rows(self, X: Any, F: np.ndarray) -> None:
-        arguments = X, self._dV, self._dW, self._Z, self._F, self.shape.d, self.shape.M
+    def _predict_rows(self, X: Any, theta: Parameters, F: np.ndarray) -> None:
+        arguments = X, *theta, self._Z, self._F, self.shape.d, self.shape.M
         bound(self._predict_kernel, -(-len(X) // self._threads), self._threads, arguments)()
         self._F[: len(X)].copy_to_host(F)
 

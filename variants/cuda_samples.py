@@ -9,42 +9,48 @@ from typing import Any
 
 import numpy as np
 
-from ..engines.cuda import CudaPlan, CudaVariant, Sums, elements
+from ..engines.cuda import CudaEngine, CudaVariant, Sums
+from ..engines.device import Rows
+from ..engines.gpu import elements
 from ..kernels.cuda.driver.launch import Launch, bound
+from ..kernels.cuda.memory.copies import padded
+from ..network import Parameters
 
 
-class CudaSamples(CudaPlan):
+class CudaSamples(CudaEngine):
     """Z, S = σ′(A) and U of every sample in global memory, transposed; three launches an epoch."""
 
     def _device_bytes(self) -> int:
         n, _, M, K = self.shape
         return self.dtype.itemsize * (n * (2 * M + K) + elements(self.shape, self.dtype))
 
-    def _prepare(self) -> None:
+    def _prepare(self) -> int:
         from ..kernels.cuda import samples
 
-        n, _, M, K = self.shape
+        n, d, M, K = self.shape
         self._work = self._empty(M, n), self._empty(M, n), self._empty(n, K)
-        self._sums = self._empty(1, self._dV.size), self._empty(1, self._dW.size)
+        sizes = M * padded(d, self.dtype), K * padded(M, self.dtype)
+        self._sums = tuple(self._empty(1, size) for size in sizes)
         self._losses = self._cuda.device_array(1, np.float64)
         self._threads = samples.THREADS
-        blocks = -(-max(array.size for array in self._sums) // self._threads)
+        blocks = -(-max(sizes) // self._threads)
         sums = *self._sums, self._losses
         self._clear = bound(samples.clear(self.dtype.name), blocks, self._threads, sums)
         self._gradient_kernel = samples.gradient(self.net.sigma, self.net.objective)
         self._predict_kernel = samples.predict(self.net.sigma, self.net.objective)
+        return 1
 
-    def _sum_rows(self, X: Any, Y: Any) -> tuple[list[Launch], Sums]:
+    def _sum_rows(self, X: Rows, Y: Any, theta: Parameters) -> tuple[list[Launch], Sums]:
         sums = *self._sums, self._losses
         arguments = (
-            X, Y, self._dV, self._dW, *self._work, *sums, self.shape.d, self.shape.M,
+            X.array, Y, *theta, *self._work, *sums, self.shape.d, self.shape.M,
         )  # fmt: skip
         blocks = -(-len(X) // self._threads)
         return [self._clear, bound(self._gradient_kernel, blocks, self._threads, arguments)], sums
 
-    def _predict_rows(self, X: Any, F: np.ndarray) -> None:
+    def _predict_rows(self, X: Any, theta: Parameters, F: np.ndarray) -> None:
         Z, _, U = self._work
-        arguments = X, self._dV, self._dW, Z, U, self.shape.d, self.shape.M
+        arguments = X, *theta, Z, U, self.shape.d, self.shape.M
         bound(self._predict_kernel, -(-len(X) // self._threads), self._threads, arguments)()
         U[: len(X)].copy_to_host(F)
 

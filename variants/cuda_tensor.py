@@ -1,10 +1,10 @@
 """Products on tensor cores: float32 in three passes of float16 or TF32, or in one of TF32.
 
 `cuda-tensor` takes three passes. Large problems are packed as two float16 numbers an element, with
-exact scales (`PlanesPlan`): within 3 · 2⁻²² of each product and 2⁻³⁹ of the largest that its scales
-are made for. Others, and more than 16 outputs, take three passes of TF32, within 3 · 2⁻²² of each
-product. float32's own is 2⁻²⁴. `TF32` takes one pass, 2⁻¹⁰ of each product, and is no float32: it
-is not in the list, and who accepts its error adds it with
+exact scales (`PlanesEngine`): within 3 · 2⁻²² of each product and 2⁻³⁹ of the largest that its
+scales are made for. Others, and more than 16 outputs, take three passes of TF32, within 3 · 2⁻²² of
+each product. float32's own is 2⁻²⁴. `TF32` takes one pass, 2⁻¹⁰ of each product, and is no float32:
+it is not in the list, and who accepts its error adds it with
 `tl.variants.add(tl.variants.cuda_tensor.TF32)`.
 """
 
@@ -14,22 +14,22 @@ from typing import Any
 
 import numpy as np
 
-from ..engines.cuda import CudaPlan, CudaVariant
-from ..engines.planes import PlanesPlan, pays
-from ..engines.tiled import ProductsPlan
+from ..engines.cuda import CudaEngine, CudaVariant
+from ..engines.planes import PlanesEngine, pays
+from ..engines.tiled import TiledEngine
 from ..interface import Problem
 from ..network import Shape
 
 
-class ThreePasses(ProductsPlan):
-    """As `ProductsPlan`, each product by three passes of TF32."""
+class ThreePasses(TiledEngine):
+    """As `TiledEngine`, each product by three passes of TF32."""
 
     @classmethod
     def candidates(cls, shape: Shape, dtype: str) -> list[Any]:
         """One."""
         return [{}]
 
-    def _engine(self) -> Any:
+    def _multiplier(self) -> Any:
         from ..kernels.cuda.tensorcores import tf32
 
         return tf32.three_passes
@@ -42,17 +42,17 @@ class ThreePasses(ProductsPlan):
 
 
 class OnePass(ThreePasses):
-    """As `ProductsPlan`, each product by one pass of TF32."""
+    """As `TiledEngine`, each product by one pass of TF32."""
 
-    def _engine(self) -> Any:
+    def _multiplier(self) -> Any:
         from ..kernels.cuda.tensorcores import tf32
 
         return tf32.one_pass
 
 
-def three_passes(problem: Problem) -> CudaPlan:
-    """The plan of three passes that suits the problem."""
-    return (PlanesPlan if pays(problem.shape, problem.X.dtype) else ThreePasses)(problem)
+def three_passes(problem: Problem) -> CudaEngine:
+    """The engine of three passes that suits the problem."""
+    return (PlanesEngine if pays(problem.shape, problem.dtype) else ThreePasses)(problem)
 
 
 def _refuses(shape: Shape, dtype: np.dtype) -> str | None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from ..engines.cuda import CudaVariant
-from ..engines.tiled import ProductsPlan
+from ..engines.tiled import TiledEngine
 
 VARIANT = CudaVariant(
     "cuda-tiled",
     "cuda",
     "shared-memory and register tiles, one kernel a product, fused epilogues",
-    ProductsPlan,
+    TiledEngine,
     parallel=False,
 )

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from ..engines.arrays import BatchEngine, in_place, workspace
-from ..engines.cuda import enough_memory, lacks_gpu
-from ..interface import Problem, Variant
+from ..engines.gpu import enough_memory, lacks_gpu
+from ..interface import Problem, Variant, Weights
 from ..kernels.formulas.activations import Activation
-from ..kernels.formulas.updates import Update
+from ..kernels.formulas.updates import UPDATES, Update
 from ..network import Parameters
 
 
@@ -55,63 +55,63 @@ def _fused(sigma: Activation) -> list[Any]:
     return [fuse(function) for function in in_place(sigma)]
 
 
+class CupyWeights(Weights):
+    """θ, ∇L and slots as CuPy's arrays."""
+
+    def room(self) -> Parameters:
+        import cupy
+
+        _, d, M, K = self.shape
+        return Parameters(cupy.empty((M, d), self.dtype), cupy.empty((K, M), self.dtype))
+
+    def put(self, values: Parameters, arrays: Any) -> None:
+        for array, value in zip(arrays, values, strict=True):
+            array.set(value)
+
+    def get(self, arrays: Any) -> Parameters:
+        return Parameters(*(array.get() for array in arrays))
+
+    def apply(self, update: Update, scalars: tuple[float, ...]) -> None:
+        """The formula by CuPy's functions."""
+        if update is UPDATES["descend"]:
+            return super().apply(update, scalars)  # in place
+        for arrays in zip(self.theta, self.gradient, *self.slots, strict=True):
+            weights, _, *slots = arrays
+            new = update.formula(*arrays, *scalars)
+            for array, values in zip((weights, *slots), new, strict=True):
+                array[...] = values
+
+
 class Cupy(BatchEngine):
     """As `BatchEngine`, on the device: X, Y, θ, ∇L and the update stay there."""
-
-    V: Any  # CuPy's arrays
-    W: Any
-    _gradient: Any
-    _slots: Any
 
     def __init__(self, problem: Problem) -> None:
         import cupy
 
         self.xp = cupy
-        shape, dtype = problem.shape, problem.X.dtype
+        shape, dtype = problem.shape, problem.dtype
         self.block = shape.n * max(shape.M, shape.K)  # all rows at once
         copies = (shape.n + 2 * shape.M) * (shape.d + shape.K)  # X, Y, θ and ∇L
         temporary = shape.n * shape.K  # elements of an array that the loss makes
         needed = dtype.itemsize * copies + workspace(shape, dtype.itemsize, temporary)
         pool = cupy.get_default_memory_pool()
         enough_memory(shape, needed, cupy.cuda.runtime.memGetInfo()[0] + pool.free_bytes())
-        X, Y = cupy.asarray(problem.X), cupy.asarray(problem.Y)
-        theta = Parameters(*map(cupy.asarray, problem.theta))
-        super().__init__(problem._replace(X=X, Y=Y, theta=theta))
+        super().__init__(problem)
         self._value, self._value_and_slope = _fused(self.net.sigma)
 
-    def _backpropagate(self, X: Any, Y: Any, gradient: Parameters) -> float:
-        loss = self._differentiate(X, Y, self._gradient)
-        if gradient is not self._gradient:
-            for device, host in zip(self._gradient, gradient, strict=True):
-                device.get(out=host)
-        return loss
+    def weights(self) -> Weights:
+        return CupyWeights(self.shape, self.dtype)
 
-    def _update(self, update: Update, scalars: tuple[float, ...], rows: slice) -> float:
-        loss = self._loss_and_gradient(rows, self._gradient)
-        for arrays in zip((self.V, self.W), self._gradient, *self._slots, strict=True):
-            weights, _, *slots = arrays
-            new = update.formula(*arrays, *scalars)
-            for array, values in zip((weights, *slots), new, strict=True):
-                array[...] = values
-        return loss
+    def hold(self, X: np.ndarray, Y: np.ndarray) -> tuple[Any, Any]:
+        return self.xp.asarray(X), self.xp.asarray(Y)
 
-    def _get_slots(self) -> tuple[Parameters, ...]:
-        return tuple(Parameters(*(array.get() for array in slot)) for slot in self._slots)
+    def backpropagate(self, X: Any, Y: Any, theta: Parameters, gradient: Parameters) -> float:
+        return float(self._differentiate(X, Y, theta, gradient))
 
-    def _set_slots(self, slots: tuple[Parameters, ...]) -> None:
-        self._slots = tuple(Parameters(*map(self.xp.asarray, slot)) for slot in slots)
-
-    def _forward(self, X: np.ndarray, F: np.ndarray) -> None:
+    def forward(self, X: np.ndarray, theta: Parameters, F: np.ndarray) -> None:
         device = self.xp.empty(F.shape, self.dtype)
-        self._outputs(self.xp.asarray(X), device)
+        self._outputs(self.xp.asarray(X), theta, device)
         device.get(out=F)
-
-    def _get_theta(self) -> Parameters:
-        return Parameters(self.V.get(), self.W.get())
-
-    def _set_theta(self, theta: Parameters) -> None:
-        self.V.set(theta.V)
-        self.W.set(theta.W)
 
 
 def _lacks() -> str | None:

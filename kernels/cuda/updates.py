@@ -7,6 +7,7 @@ from numba import cuda
 from ..formulas.updates import Update
 
 THREADS = 128
+MOST_SLOTS = 2
 
 
 @cache

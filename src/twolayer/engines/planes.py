@@ -1,4 +1,4 @@
-"""The plan on tensor cores whose large products are made from packed float16 numbers."""
+"""The engine on tensor cores whose large products are made from packed float16 numbers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import numpy as np
 
 from ..kernels.cuda.driver.launch import Launch, bound
 from ..kernels.cuda.memory.copies import padded
-from ..network import Shape
-from .cuda import CudaPlan, Sums, compute_capability, multiprocessors
+from ..network import Parameters, Shape
+from .cuda import CudaEngine, Sums
+from .device import Rows
+from .gpu import compute_capability, enough_memory, free_memory, multiprocessors
 
 # For smaller problems tiles of 128 × 128 are too few, or too empty.
 _LEAST = Shape(1024, 48, 48, 1)
@@ -67,7 +69,7 @@ ENGINES: dict[str, Callable[[Any, Shape], Products]] = {
 
 
 def pays(shape: Shape, dtype: np.dtype) -> bool:
-    """Whether a problem is made for the plan, and large enough for its tiles."""
+    """Whether a problem is made for the engine, and large enough for its tiles."""
     from ..kernels.cuda.head import OUTPUTS
 
     large = all(size >= least for size, least in zip(shape, _LEAST, strict=True))
@@ -88,7 +90,29 @@ def share_of(rows: int, tiles: int, blocks: int, most: int) -> int:
     return -(-slabs // min(range(1, min(slabs, most) + 1), key=time)) * _TILE
 
 
-class PlanesPlan(CudaPlan):
+class Scales(NamedTuple):
+    """Exponents of the columns of X (n, d), so that its columns and those of V weigh alike."""
+
+    of_X: Any
+    of_V: Any  # what undoes them
+    undo: Any  # the same as powers of 2
+
+
+class PackedRows(Rows):
+    """Rows of X (n, ld) with the scales of all of X; packed where they are all.
+
+    planes and undo are as `packing.pack` makes them, None where they are made for a call.
+    """
+
+    def __init__(self, array: Any, scales: Scales, planes: Any = None, undo: Any = None) -> None:
+        super().__init__(array)
+        self.scales, self.planes, self.undo = scales, planes, undo
+
+    def _some(self, array: Any) -> Rows:
+        return PackedRows(array, self.scales)
+
+
+class PlanesEngine(CudaEngine):
     """A and packed G of all samples in global memory; X is packed once, V anew in every epoch.
 
     Packing V, A = X Vᵀ with parts of U in its epilogue, ℓ and Δ, Δᵀ Z with G = (Δ W) ⊙ σ′(A), Gᵀ X
@@ -119,10 +143,8 @@ class PlanesPlan(CudaPlan):
             "A": (n, ld_M),
             "Us": _tiles(M) * n * K,
             "Delta": (n, K),
-            "X": words(n, d),
             "V": words(M, d),
             "G": words(n, M),
-            "xr": padded_rows(n),
             "vr": padded_rows(M),
             "gr": padded_rows(M),
             "gVs": (self._parts_V, M * ld_d),
@@ -135,17 +157,20 @@ class PlanesPlan(CudaPlan):
         return -(-self.shape.n // share_of(self.shape.n, tiles, blocks, most))
 
     def _device_bytes(self) -> int:
+        from ..kernels.cuda.memory.packing import padded_rows, words
+
+        n, d, *_ = self.shape
         self._products = ENGINES[self.parameters["engine"]](self.net.sigma, self.shape)
         items = sum(int(np.prod(size)) for size in self._sizes().values())
-        return 4 * items + 8 * _tiles(self.shape.n)
+        return 4 * (items + words(n, d) + padded_rows(n)) + 8 * _tiles(n)
 
-    def _prepare(self) -> None:
+    def _prepare(self) -> int:
         from ..kernels.cuda import head
         from ..kernels.cuda.memory import packing
 
         n, K = self.shape.n, self.shape.K
         sizes = self._sizes()
-        kinds = {name: np.uint32 if name in "XVG" else np.float32 for name in sizes}
+        kinds = {name: np.uint32 if name in "VG" else np.float32 for name in sizes}
         self._buffers = {
             name: self._cuda.device_array(size, kinds[name]) for name, size in sizes.items()
         }
@@ -155,32 +180,37 @@ class PlanesPlan(CudaPlan):
         self._link_kernel = head.link_of_parts(self.net.objective)
         self._head = head.head(self.net.sigma, K, packed=True)
         self._pack = packing.pack()
-        exponents = self._column_exponents()
-        self._shifts_X = self._cuda.to_device(exponents)
-        self._shifts_V = self._cuda.to_device(-exponents)
-        self._xc = self._cuda.to_device(np.ldexp(np.float32(1), -exponents))
         self._scratch: tuple[Any, Any] | None = None
-        planes = self._buffers["X"], self._buffers["xr"]
-        self._packed(self.X, self._shifts_X, *planes)()
+        return self._parts_V
 
-    def _column_exponents(self) -> np.ndarray:
-        """The exponent of each column of X, filled up with zeros."""
+    def hold(self, X: np.ndarray, Y: np.ndarray) -> tuple[Any, Any]:
+        """X and Y on the device, X packed as well."""
+        (rows, targets), planes = super().hold(X, Y), self._room(len(X))
+        scales = self._scales(rows.array)
+        self._packed(rows.array, scales.of_X, *planes)()
+        return PackedRows(rows.array, scales, *planes), targets
+
+    def _scales(self, X: Any) -> Scales:
+        """The scales of the columns of X on the device, filled up with zeros."""
         from ..kernels.cuda.memory import packing
 
-        n, d = self.X.shape
+        d = X.shape[1]
         maxima = self._cuda.to_device(np.zeros(d, np.uint32))
-        grid = -(-d // packing.THREADS), min(n, 1024)
-        bound(packing.column_maxima(), grid, packing.THREADS, (self.X, maxima))()
+        grid = -(-d // packing.THREADS), min(len(X), 1024)
+        bound(packing.column_maxima(), grid, packing.THREADS, (X, maxima))()
         exponents = np.zeros(packing.padded_columns(d), np.int32)
         exponents[:d] = packing.column_exponents(maxima.copy_to_host())
-        return exponents
+        undo = np.ldexp(np.float32(1), -exponents)
+        return Scales(*map(self._cuda.to_device, (exponents, -exponents, undo)))
 
-    def _packed(self, A: Any, shifts: Any, planes: Any, undo: Any) -> Launch:
-        """The launch that packs A (rows, ld)."""
+    def _room(self, rows: int) -> tuple[Any, Any]:
+        """Room for so many packed rows of X."""
         from ..kernels.cuda.memory import packing
 
-        arguments = A, shifts, planes, undo, len(A), self._maximum
-        return bound(self._pack, packing.pack_grid(len(A)), packing.THREADS, arguments)
+        return (
+            self._cuda.device_array(packing.words(rows, self.shape.d), np.uint32),
+            self._cuda.device_array(packing.padded_rows(rows), np.float32),
+        )
 
     def _scratch_for(self, rows: int) -> tuple[Any, Any]:
         """Room for so many packed rows that are not all of X, kept for the next ones."""
@@ -189,57 +219,76 @@ class PlanesPlan(CudaPlan):
         needed = packing.words(rows, self.shape.d)
         if self._scratch is None or self._scratch[0].size < needed:
             self._scratch = None
-            self._enough_memory(4 * (needed + packing.padded_rows(rows)))
-            self._scratch = (
-                self._cuda.device_array(needed, np.uint32),
-                self._cuda.device_array(packing.padded_rows(rows), np.float32),
-            )
+            self._kept.clear()  # which hold on to it
+            enough_memory(self.shape, 4 * (needed + packing.padded_rows(rows)), free_memory())
+            self._scratch = self._room(rows)
         return self._scratch
 
-    def _forward_rows(self, X: Any, whole: bool) -> tuple[list[Launch], Any, Any, Any, Any]:
-        """Launches up to A and the parts of U; packed X, xr, A and Us."""
+    def _packed(self, A: Any, shifts: Any, planes: Any, undo: Any) -> Launch:
+        """The launch that packs A (rows, ld)."""
+        from ..kernels.cuda.memory import packing
+
+        arguments = A, shifts, planes, undo, len(A), self._maximum
+        return bound(self._pack, packing.pack_grid(len(A)), packing.THREADS, arguments)
+
+    def _forward_rows(self, X: Any, theta: Parameters) -> tuple[list[Launch], Any, Any, Any]:
+        """Launches up to A and the parts of U; the rows packed, A and Us."""
         _, d, M, K = self.shape
-        rows, buffers = len(X), self._buffers
-        packed, xr = (buffers["X"], buffers["xr"]) if whole else self._scratch_for(rows)
-        launches = [] if whole else [self._packed(X, self._shifts_X, packed, xr)]
+        rows, buffers, launches = len(X), self._buffers, []
+        if X.planes is None:
+            X = PackedRows(X.array, X.scales, *self._scratch_for(rows))
+            launches.append(self._packed(X.array, X.scales.of_X, X.planes, X.undo))
         A = buffers["A"][:rows]
         Us = buffers["Us"][: _tiles(M) * rows * K].reshape(_tiles(M), rows, K)
         tiles = _tiles(rows) * _tiles(M)
         grid = min(tiles, self._blocks_V) if self._products.persistent else tiles
         threads, shared = self._products.threads[0], self._products.shared[0]
-        arguments = packed, buffers["V"], xr, buffers["vr"], self._dW, A, Us, rows, M, d
+        arguments = X.planes, buffers["V"], X.undo, buffers["vr"], theta.W, A, Us, rows, M, d
         launches += [
-            self._packed(self._dV, self._shifts_V, buffers["V"], buffers["vr"]),
+            self._packed(theta.V, X.scales.of_V, buffers["V"], buffers["vr"]),
             bound(self._products.hidden, grid, threads, arguments, shared),
         ]
-        return launches, packed, xr, A, Us
+        return launches, X, A, Us
 
-    def _sum_rows(self, X: Any, Y: Any) -> tuple[list[Launch], Sums]:
+    def _loss_rows(self, X: Rows, Y: Any, theta: Parameters) -> tuple[list[Launch], Any]:
+        launches, losses, *_ = self._losses_of(X, Y, theta)
+        return launches, losses
+
+    def _losses_of(
+        self, X: Any, Y: Any, theta: Parameters
+    ) -> tuple[list[Launch], Any, Any, Any, Any]:
+        """Launches up to the losses; losses, the rows packed, A and Δ."""
+        from ..kernels.cuda import head
+
+        launches, X, A, Us = self._forward_rows(X, theta)
+        Delta, losses = self._buffers["Delta"][: len(X)], self._losses[: -(-len(X) // head.THREADS)]
+        arguments = Us, Y, Delta, X.undo, losses, self._maximum
+        launches.append(bound(self._loss_kernel, len(losses), head.THREADS, arguments))
+        return launches, losses, X, A, Delta
+
+    def _sum_rows(self, X: Any, Y: Any, theta: Parameters) -> tuple[list[Launch], Sums]:
         from ..kernels.cuda import head
 
         _, d, M, _ = self.shape
-        rows, buffers, ld = len(X), self._buffers, self._dV.shape[1]
-        launches, packed, xr, A, Us = self._forward_rows(X, rows == self.shape.n)
+        rows, buffers, ld = len(X), self._buffers, theta.V.shape[1]
+        launches, losses, X, A, Delta = self._losses_of(X, Y, theta)
         share_V = share_of(rows, self._tiles_V, self._blocks_V, self._parts_V)
         share_W = share_of(rows, self._tiles_W, self._blocks_W, self._parts_W)
         gVs, gWs = buffers["gVs"][: -(-rows // share_V)], buffers["gWs"][: -(-rows // share_W)]
-        Delta, G, gr = buffers["Delta"][:rows], buffers["G"], buffers["gr"]
-        losses = self._losses[: -(-rows // head.THREADS)]
-        of_loss = Us, Y, Delta, xr, losses, self._maximum
-        of_head = A, Delta, self._dW, gWs, G, M, share_W, xr, self._maximum, gr
-        of_sums = G, packed, gr, self._xc, gVs, M, d, ld, share_V, rows
+        G, gr = buffers["G"], buffers["gr"]
+        of_head = A, Delta, theta.W, gWs, G, M, share_W, X.undo, self._maximum, gr
+        of_sums = G, X.planes, gr, X.scales.undo, gVs, M, d, ld, share_V, rows
         threads, shared = self._products.threads[1], self._products.shared[1]
         launches += [
-            bound(self._loss_kernel, len(losses), head.THREADS, of_loss),
             bound(self._head, (self._tiles_W, len(gWs)), head.THREADS, of_head),
             bound(self._products.sums, (self._tiles_V, len(gVs)), threads, of_sums, shared),
         ]
         return launches, (gVs, gWs, losses)
 
-    def _predict_rows(self, X: Any, F: np.ndarray) -> None:
+    def _predict_rows(self, X: Any, theta: Parameters, F: np.ndarray) -> None:
         from ..kernels.cuda import head
 
-        launches, *_, Us = self._forward_rows(X, whole=False)
+        launches, _, _, Us = self._forward_rows(PackedRows(X, self._scales(X)), theta)
         found = self._buffers["Delta"][: len(X)]
         blocks = -(-len(X) // head.THREADS)
         for launch in (*launches, bound(self._link_kernel, blocks, head.THREADS, (Us, found))):

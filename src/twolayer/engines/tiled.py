@@ -1,4 +1,4 @@
-"""The plan of those CUDA variants that launch one kernel a product."""
+"""The engine of those CUDA variants that launch one kernel a product."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import numpy as np
 
 from ..kernels.cuda.driver.launch import Launch, bound
 from ..kernels.cuda.memory.copies import padded
-from ..network import Shape
-from .cuda import CudaPlan, Sums, elements, multiprocessors
+from ..network import Parameters, Shape
+from .cuda import CudaEngine, Sums
+from .device import Rows
+from .gpu import elements, multiprocessors
 from .planes import share_of
 
 _MOST_PARTS = 4096
@@ -39,7 +41,7 @@ def parts_of(
     return best[1:]
 
 
-class ProductsPlan(CudaPlan):
+class TiledEngine(CudaEngine):
     """A or Z and S = σ′(A), and U of all samples in global memory; G takes the place of A or S.
 
     With few outputs A = X Vᵀ is stored as it is, U = σ(A) Wᵀ changes it on its way, and after ℓ and
@@ -57,7 +59,8 @@ class ProductsPlan(CudaPlan):
         large = dtype == "float32" and min(shape.n, shape.M) > 64
         return [{"tile": "square"}, {"tile": "wide"}] if large else [{"tile": "square"}]
 
-    def _engine(self) -> Any:
+    def _multiplier(self) -> Any:
+        """How tiles are multiplied."""
         from ..kernels.cuda import products
         from ..kernels.cuda.tensorcores import doubles
 
@@ -78,7 +81,7 @@ class ProductsPlan(CudaPlan):
         if self.dtype == np.float64:
             return doubles.tile_for(height, width)
         tile = products.tile_for(height, width)
-        if tile == products.LARGE and self._engine() is products.register_tile:
+        if tile == products.LARGE and self._multiplier() is products.register_tile:
             if self.parameters["tile"] == "wide":
                 return products.WIDE
             like = tile, products.TALL, products.SLIM
@@ -122,13 +125,13 @@ class ProductsPlan(CudaPlan):
         items = n * held + parts_V * M * ld_d + parts_W * K * ld_M
         return self.dtype.itemsize * (items + elements(self.shape, self.dtype))
 
-    def _prepare(self) -> None:
+    def _prepare(self) -> int:
         from ..kernels.cuda import epilogues, head
         from ..kernels.cuda.memory.slices import unchanged
         from ..kernels.cuda.products import blocks, product
 
         n, d, M, K = self.shape
-        dtype, engine = self.dtype.name, self._engine()
+        dtype, multiplier = self.dtype.name, self._multiplier()
         ld_d, ld_M, ld_K = (padded(size, self.dtype) for size in (d, M, K))
         self._S, self._U = self._empty(n, ld_M), self._empty(n, ld_K)
         self._Z = self._S if self._few else self._empty(n, ld_M)
@@ -140,7 +143,7 @@ class ProductsPlan(CudaPlan):
             """The launch for A, B, C and D of a product with so many rows, or a row a sample."""
             # A row a sample and few columns: more and smaller blocks, for those have little to do.
             tile = self._tile(rows or (n if columns > 16 else min(n, 64)), columns)
-            kernel = product(dtype, tile, along, epilogue, engine, change)
+            kernel = product(dtype, tile, along, epilogue, multiplier, change)
             width = padded(columns, self.dtype)
             share = self._parts(tile, rows, width)[1] if rows else depth
 
@@ -169,6 +172,7 @@ class ProductsPlan(CudaPlan):
         self._losses = self._cuda.device_array(-(-n // self._threads), np.float64)
         self._loss_kernel = epilogues.loss_of_rows(self.net.objective)
         self._link_kernel = epilogues.link_of_rows(self.net.objective)
+        return parts_V
 
     def _rows_of(self, rows: int) -> tuple[Any, ...]:
         """Views of Z, S, U, gVs, gWs and losses for so many rows."""
@@ -177,29 +181,33 @@ class ProductsPlan(CudaPlan):
         lengths = (rows, rows, rows, *parts)
         return tuple(array[:length] for array, length in zip(arrays, lengths, strict=True))
 
-    def _sum_rows(self, X: Any, Y: Any) -> tuple[list[Launch], Sums]:
-        Z, S, U, gVs, gWs, losses = self._rows_of(len(X))
-        launches: list[Launch] = [
-            self._hidden(X, self._dV, Z, S),
-            self._outputs(Z, self._dW, U, U),
+    def _loss_rows(self, X: Rows, Y: Any, theta: Parameters) -> tuple[list[Launch], Any]:
+        Z, S, U, _, _, losses = self._rows_of(len(X))
+        return [
+            self._hidden(X.array, theta.V, Z, S),
+            self._outputs(Z, theta.W, U, U),
             bound(self._loss_kernel, len(losses), self._threads, (U, Y, losses)),
-        ]
+        ], losses
+
+    def _sum_rows(self, X: Rows, Y: Any, theta: Parameters) -> tuple[list[Launch], Sums]:
+        Z, S, U, gVs, gWs, _ = self._rows_of(len(X))
+        launches, losses = self._loss_rows(X, Y, theta)
         if self._few:
             from ..kernels.cuda import head
             from ..kernels.cuda.memory import packing
 
             grid = -(-self.shape.M // packing.COLUMNS), len(gWs)
-            arguments = Z, U, self._dW, gWs, S, self.shape.M, self._share_W
+            arguments = Z, U, theta.W, gWs, S, self.shape.M, self._share_W
             launches.append(bound(self._head, grid, head.THREADS, arguments))
         else:
-            launches += [self._sum_W(U, Z, gWs, gWs), self._backward(U, self._dW, S, S)]
-        launches.append(self._sum_V(S, X, gVs, gVs))
+            launches += [self._sum_W(U, Z, gWs, gWs), self._backward(U, theta.W, S, S)]
+        launches.append(self._sum_V(S, X.array, gVs, gVs))
         return launches, (gVs, gWs, losses)
 
-    def _predict_rows(self, X: Any, F: np.ndarray) -> None:
+    def _predict_rows(self, X: Any, theta: Parameters, F: np.ndarray) -> None:
         Z, S, U, *_ = self._rows_of(len(X))
-        self._hidden(X, self._dV, Z, S)()
-        self._outputs(Z, self._dW, U, U)()
+        self._hidden(X, theta.V, Z, S)()
+        self._outputs(Z, theta.W, U, U)()
         blocks = -(-len(X) // self._threads)
         bound(self._link_kernel, blocks, self._threads, (U, self.shape.K))()
         F[...] = U.copy_to_host()[:, : F.shape[1]]

@@ -21,7 +21,7 @@ import numpy as np
 
 from ..checking.answers import Answers, Disagreement
 from ..engines import tuning
-from ..engines.cuda import device_name, multiprocessors
+from ..engines.gpu import device_name, multiprocessors
 from ..interface import Plan, Variant
 from ..machine.store import Store
 from ..network import Network, Shape
@@ -164,10 +164,10 @@ def tune(
     Raises what making a plan of the first raises.
     """
     answers = _answers(net, shape, dtype)
-    first: Any = variant.plan(*answers.problem)
-    kind = type(first).__name__
-    candidates: list[Any] = getattr(first, "candidates", lambda *_: [{}])(first.shape, dtype)
-    del first
+    engine: Any = variant.plan(*answers.problem).engine
+    kind = type(engine).__name__
+    candidates: list[Any] = getattr(engine, "candidates", lambda *_: [{}])(engine.shape, dtype)
+    del engine
     found: dict[str, float | str] = {}
     if len(candidates) == 1:
         return tuning.name_of(kind, shape, dtype), found

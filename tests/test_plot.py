@@ -7,6 +7,7 @@ import twolayer as tl
 from twolayer.measuring.race import Entry, Result, Workload
 from twolayer.measuring.roofline import Roofline
 from twolayer.showing import plot as plots
+from twolayer.showing.plot import style
 
 pytest.importorskip("matplotlib")
 
@@ -153,3 +154,13 @@ def test_the_other_figures_are_the_same_each_time(tmp_path, figure):
     for path in paths:
         plots.plot(figure, {"shapes": peers(jax=4e-3)}, path, "a machine")
     assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_a_variant_looks_the_same_in_every_picture_and_unlike_all_others():
+    names = [name for name in tl.variants.names() if name != "auto"]
+    whole = style.styles([result({name: 1e-5 * 2**i for i, name in enumerate(names)})])
+    few = style.styles([result({name: 1e-5 for name in names[3:6]})])
+    parts = ("color", "marker", "linestyle", "markerfacecolor")
+    for name, look in few.items():
+        assert [look[part] for part in parts] == [whole[name][part] for part in parts]
+    assert len({tuple(look[part] for part in parts) for look in whole.values()}) == len(names)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ... import variants
 from ...measuring.race import Result
 
 Groups = Mapping[str, Sequence[Result]]
@@ -20,6 +21,12 @@ INK = "#222222"
 # Okabe and Ito's palette, distinct under all common forms of colour blindness, the darker first.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#111111", "#5a5a5a")
 _MARKERS = "osD^vPXp"
+# Colour and marker follow the place; the second eight are dashed, their markers hollow.
+_VARIANTS = (
+    "numba-fused", "numpy", "torch", "jax", "numba-blas", "numba-parallel", "numba-loops",
+    "python-loops", "cuda-fused", "numpy-samples", "torch-compile", "cupy", "cuda-tensor",
+    "cuda-tiled", "cuda-samples", "dask",
+)  # fmt: skip
 STYLE: Any = {
     "svg.hashsalt": "twolayer",
     "font.size": 9,
@@ -105,28 +112,32 @@ def timed(groups: Groups) -> dict[str, list[Result]]:
 
 
 def styles(results: Sequence[Result]) -> dict[str, dict[str, Any]]:
-    """Colour and marker of each variant, the one that is fastest on the whole first."""
+    """How each variant looks, the one that is fastest on the whole first."""
     ratios: dict[str, list[float]] = {}
     for result in results:
         for entry in result.ranking:
             ratio = math.log(entry.seconds.median / result.ranking[0].seconds.median)
             ratios.setdefault(entry.variant.name, []).append(ratio)
     order = sorted(ratios, key=lambda name: sum(ratios[name]) / len(ratios[name]))
-    found = {}
-    for i, name in enumerate(order):
-        again, colour = divmod(i, len(COLOURS))  # a second round is dashed, its markers hollow
-        found[name] = {
-            "color": COLOURS[colour],
-            "marker": _MARKERS[colour],
-            "markersize": 5,
-            "markerfacecolor": "white" if again else COLOURS[colour],
-            "markeredgecolor": COLOURS[colour] if again else "white",
-            "markeredgewidth": 1.0 if again else 0.5,
-            "linestyle": "--" if again else "-",
-            "linewidth": 1.5 if i else 2.4,
-            "zorder": 3 - i / 100,
-        }
-    return found
+    places = list(dict.fromkeys([*_VARIANTS, *variants.names(), *sorted(order)]))
+    return {
+        name: look(places.index(name)) | {"linewidth": 1.5 if i else 2.4, "zorder": 3 - i / 100}
+        for i, name in enumerate(order)
+    }
+
+
+def look(place: int) -> dict[str, Any]:
+    """Colour, marker and dashes of the variant in that place, the same in every picture."""
+    round_of, place = divmod(place, len(COLOURS))
+    return {
+        "color": COLOURS[place],
+        "marker": _MARKERS[place],
+        "markersize": 5,
+        "markerfacecolor": "white" if round_of else COLOURS[place],
+        "markeredgecolor": COLOURS[place] if round_of else "white",
+        "markeredgewidth": 1.0 if round_of else 0.5,
+        "linestyle": ("-", "--", ":", "-.")[round_of % 4],
+    }
 
 
 def handles(looks: Mapping[str, Mapping[str, Any]], ground: str = "") -> list[Any]:

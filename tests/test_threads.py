@@ -412,3 +412,22 @@ for name in ("numba-parallel", "numba-blas"):
 @two_cpus
 def test_fewer_threads_in_numba_give_the_same_bits(run_python):
     assert run_python(FEWER, NUMBA_NUM_THREADS="1") == run_python(FEWER, NUMBA_NUM_THREADS="2")
+
+
+COMPILED = """
+import twolayer as tl
+from twolayer.checking import cases
+from twolayer.kernels.cpu import fused
+
+case = cases.problem(tl.Network("tanh", "squared"), tl.Shape(4000, 7, 9, 3), "float32")
+plan = tl.variants.get("numba-fused").plan(*case[1:], threads=2)
+print(len(fused.epoch(True).signatures), len(fused.epoch(False).signatures))
+plan.step(0.1)
+print(len(fused.epoch(True).signatures), len(fused.epoch(False).signatures))
+"""
+
+
+@two_cpus
+@pytest.mark.compiled
+def test_making_a_plan_compiles_what_its_epochs_run_and_no_more(run_python):
+    assert run_python(COMPILED) == "1 0\n1 0\n"

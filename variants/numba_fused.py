@@ -40,7 +40,8 @@ class NumbaFused(ChunkedEngine):
     def _call(self, kernel: Callable[[bool], Any], rows: int, *arguments: Any) -> Any:
         """Call a kernel in as many chunks as so many rows are worth."""
         count = self._cut.chunks_of(rows)
-        if count == 1:
+        # A plan tries its engine on one row: what its epochs run is to be compiled then.
+        if count == 1 and (rows > 1 or self._cut.chunks == 1):
             return kernel(False)(self._records, *arguments, 1)
         with numba_threads(min(count, self.threads)):
             return kernel(True)(self._records, *arguments, count)

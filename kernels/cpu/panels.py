@@ -93,11 +93,10 @@ def pack(matrix, P):
     """Write matrix (rows, columns) into panels; padding becomes 0."""
     for p in range(panel_count(P.columns, P.lanes)):
         out, first = view(P, p), p * P.lanes
-        width = min(out.shape[1], P.columns - first)
         for r in range(P.rows):
-            for lane in range(width):
-                out[r, lane] = matrix[r, first + lane]
-    clear(P)
+            for lane in range(out.shape[1]):
+                c = first + lane
+                out[r, lane] = matrix[r, c] if c < P.columns else like(P.kind, 0.0)
 
 
 @register_jitable

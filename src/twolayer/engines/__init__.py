@@ -1,1 +1,1 @@
-"""Engines that several variants share: the whole batch at once, and those on a CUDA device."""
+"""What variants are made of: the whole batch at once; chunks and panels on a CPU; CUDA devices."""

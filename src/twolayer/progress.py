@@ -51,7 +51,7 @@ class Bar:
     def show(self, what: str, done: float, total: float | None = None) -> None:
         """Say what is being done, and how many units are done, of how many if that is new."""
         self._bar.update(self._task, completed=done, total=total, description=what)
-        if self._lines and what and done != self._last:
+        if self._lines and what and done != self._last and (total is None or done < total):
             of = f"/{total:g}" if total is not None else ""
             self._console.print(f"{done + 1:g}{of} {what}", soft_wrap=True)
         self._last = done

@@ -124,7 +124,6 @@ class Answers:
             terms = zip("VW", right.gradient, right.gradient_bound, gradient, strict=True)
             for name, expected, bound, value in terms:
                 yield self._worst(f"dL/d{name}{when}", expected, bound, value)
-            yield self._worst(f"L alone{when}", right.loss, right.loss_bound, plan.loss())
             F = plan.predict(self.X)
             yield self._worst(f"F{when}", right.F, right.F_bound, F, self._of)
             loss = plan.step(epoch.mu)

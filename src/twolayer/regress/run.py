@@ -208,10 +208,11 @@ class Run:
                     "side": side, side: str(revision.folder), "results": str(path),
                     "cache": cache and str(cache),
                 }  # fmt: skip
-                done = 0
+                at, done = "", 0
                 for message in self._worker(request):
+                    at = message.get("begin", at)
                     done += "done" in message
-                    self.progress(f"{side} compiles {message.get('begin', '')}", done, len(todo))
+                    self.progress(f"{side} compiles {at}", done, len(todo))
         found = records.read(path, lambda sentence: None)
         return {r["variant"]: r["seconds"] for r in found if "seconds" in r}
 

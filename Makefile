@@ -15,13 +15,13 @@ BIN := $(VENV)/bin
 CUDA_VENV ?= $(VENV)-cuda
 PYTEST = $(BIN)/python -m pytest -n logical --maxprocesses=4 --dist=worksteal
 
-.PHONY: help test test-slow test-cuda coverage lint format bench peers report documents \
-  regress asv mutants clean
+.PHONY: help test test-slow test-cuda test-cuda-slow coverage lint format bench peers report \
+  documents regress asv mutants clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make test | test-slow | test-cuda | coverage | lint | format"
+	@echo "make test | test-slow | test-cuda | test-cuda-slow | coverage | lint | format"
 	@echo "     bench | peers | report | documents | regress | asv | mutants | clean"
 
 test: $(VENV)/.test $(GPU)
@@ -32,14 +32,18 @@ test-slow: $(VENV)/.test $(GPU)
 	$(PYTEST) -m slow $(ARGS)
 
 # CUDA kernels without a GPU: their arithmetic in the simulator, which takes a process for itself,
-# and their machine code. An environment of its own, as the toolkit takes 900 MB.
-test-cuda:
+# and their machine code. An environment of its own, as the toolkit takes 900 MB. The slow ones are
+# all combinations of activations, losses and dtypes where the others have each in turn.
+IN_SIMULATOR = $(addprefix tests/test_cuda_,checker.py simulator.py planes.py packed.py wgmma.py \
+  faults.py)
+test-cuda test-cuda-slow:
 	@$(MAKE) --no-print-directory VENV=$(CUDA_VENV) $(CUDA_VENV)/.cuda-test
-	NUMBA_ENABLE_CUDASIM=1 $(CUDA_VENV)/bin/python -m pytest -n logical --maxprocesses=4 \
-	  --dist=worksteal tests/test_cuda_checker.py tests/test_cuda_simulator.py \
-	  tests/test_cuda_planes.py tests/test_cuda_packed.py tests/test_cuda_wgmma.py \
-	  tests/test_cuda_faults.py $(ARGS)
-	$(CUDA_VENV)/bin/python -m pytest -n logical --maxprocesses=4 tests/test_cuda_code.py $(ARGS)
+	NUMBA_ENABLE_CUDASIM=1 $(CUDA_PYTEST) $(IN_SIMULATOR) $(ARGS)
+	$(CUDA_PYTEST) tests/test_cuda_code.py $(ARGS)
+test-cuda: CUDA_MARK = not slow
+test-cuda-slow: CUDA_MARK = slow
+CUDA_PYTEST = $(CUDA_VENV)/bin/python -m pytest -n logical --maxprocesses=4 --dist=worksteal \
+  -m "$(CUDA_MARK)"
 
 # Coverage does not see compiled code; tests/test_interpreted.py runs it interpreted.
 coverage: $(VENV)/.test $(GPU)

@@ -39,7 +39,7 @@ IN_SIMULATOR = $(addprefix tests/test_cuda_,checker.py simulator.py planes.py pa
 test-cuda test-cuda-slow:
 	@$(MAKE) --no-print-directory VENV=$(CUDA_VENV) $(CUDA_VENV)/.cuda-test
 	NUMBA_ENABLE_CUDASIM=1 $(CUDA_PYTEST) $(IN_SIMULATOR) $(ARGS)
-	$(CUDA_PYTEST) tests/test_cuda_code.py $(ARGS)
+	$(CUDA_PYTEST) tests/test_cuda_code*.py $(ARGS)
 test-cuda: CUDA_MARK = not slow
 test-cuda-slow: CUDA_MARK = slow
 CUDA_PYTEST = $(CUDA_VENV)/bin/python -m pytest -n logical --maxprocesses=4 --dist=worksteal \

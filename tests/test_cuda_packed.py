@@ -96,7 +96,7 @@ def small(monkeypatch):
     engines = {"numpy": in_numpy, **planes.ENGINES}
     monkeypatch.setattr(planes, "ENGINES", engines)
     monkeypatch.setattr(planes.PlanesEngine, "candidates", lambda *_: [{"engine": "numpy"}])
-    monkeypatch.setattr("twolayer.checking.verify.STEPS", 2)
+    monkeypatch.setattr("twolayer.checking.verify.STEPS", 1)
     make = cuda.device_array
 
     def poisoned(*arguments, **options):
@@ -267,18 +267,21 @@ def test_agrees(pair, small):
     assert result.agrees, result
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (140, 66, 5, 1), (20, 130, 130, 16)])
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1, 1), (140, 66, 5, 1), (20, 66, 130, 2), (3, 2, 5, head.OUTPUTS)]
+)
 def test_ragged_shapes_agree(shape, small, monkeypatch):
-    monkeypatch.setattr("twolayer.checking.verify.STEPS", 1)
-    net = tl.Network("gelu", "softmax" if shape[3] > 1 else "logistic")
+    """Two blocks along each axis of X and V, and all outputs that the head takes."""
+    monkeypatch.setattr("twolayer.checking.verify.STEPS", 0)
+    net = tl.Network("sigmoid", "softmax" if shape[3] > 1 else "logistic")
     result = agreement(TENSOR, cases.problem(net, tl.Shape(*shape), "float32"))
     assert result.agrees, result
 
 
 def test_hard_inputs_agree(small, monkeypatch):
     """Those whose sizes differ most: what packing may get wrong."""
-    monkeypatch.setattr("twolayer.checking.verify.STEPS", 1)
-    hard = ("logits of 1e4 in both signs", "saturated units", "dead units", "rows of zeros")
+    monkeypatch.setattr("twolayer.checking.verify.STEPS", 0)
+    hard = ("logits of 1e4 in both signs", "saturated units", "dead units")  # zeros are below
     found = [c for c in cases.adversarial(tl.Network("tanh", "softmax"), "float32")
              if c.name in hard]  # fmt: skip
     assert len(found) == len(hard)
@@ -288,7 +291,8 @@ def test_hard_inputs_agree(small, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["columns", "a sample", "zeros", "subnormal"])
-def test_data_of_many_sizes_agree(kind, small):
+def test_data_of_many_sizes_agree(kind, small, monkeypatch):
+    monkeypatch.setattr("twolayer.checking.verify.STEPS", 0)
     net = tl.Network("sigmoid", "squared")
     case = cases.problem(net, tl.Shape(37, 13, 9, 3), "float32")
     X, V = case.X.copy(), case.theta.V.copy()
@@ -308,7 +312,7 @@ def test_data_of_many_sizes_agree(kind, small):
 def test_gradients_keep_their_digits(small):
     """Against float64, each product within what the planes hold."""
     net = tl.Network("tanh", "softmax")
-    case = cases.problem(net, tl.Shape(300, 70, 66, 10), "float32")
+    case = cases.problem(net, tl.Shape(130, 70, 66, 3), "float32")
     loss, gradient = TENSOR.plan(*case[1:]).gradient()
     wide = [a.astype(float) for a in (case.X, case.Y, *case.theta)]
     plan = tl.variants.get("numpy").plan(net, *wide[:2], tl.Parameters(*wide[2:]))
@@ -346,8 +350,7 @@ def test_updates_over_rows(small):
 
 
 @pytest.mark.parametrize("engine", planes.ENGINES)
-def test_a_plan_with_each_engine_agrees(engine, small, monkeypatch):
-    monkeypatch.setattr("twolayer.checking.verify.STEPS", 1)
+def test_a_plan_with_each_engine_agrees(engine, small):
     case = cases.problem(tl.Network("tanh", "softmax"), tl.Shape(37, 9, 21, 3), "float32")
     with tuning.forced({"engine": engine}):
         result = agreement(TENSOR, case)

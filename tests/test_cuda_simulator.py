@@ -343,7 +343,7 @@ def test_bench_runs_on_the_device(monkeypatch, tmp_path):
     there = select_variants(None, None, "cuda")
     records = gpu.bench(
         there, tl.Network(), [tl.Shape(9, 3, 4, 1)], "float64",
-        tmp_path / "figures.json", repetitions=2, warm_up=0.0, size=1 << 14,
+        tmp_path / "figures.json", repetitions=2, warm_up=0.0, size=1 << 12,
     )  # fmt: skip
     skipped = {record["variant"]: record["skipped"] for record in records}
     assert list(skipped) == [variant.name for variant in there]
@@ -359,16 +359,23 @@ def test_the_parts_of_the_check_for_a_gpu_run(monkeypatch):
     monkeypatch.syspath_prepend(tools)
     import gpu_parts
 
+    from twolayer.variants.cuda_samples import CudaSamples
+
     monkeypatch.setattr("twolayer.checking.verify.STEPS", 1)
     monkeypatch.setattr("twolayer.measuring.device_clock._MOST_PLANS", 1)
     monkeypatch.setattr("twolayer.measuring.device_clock.WARM_UP", 0.0)
+    monkeypatch.setattr("twolayer.measuring.device_clock.TIME", 0.0)
+    monkeypatch.setattr("twolayer.measuring.device_clock._LEAST", 1)
     monkeypatch.setattr(gpu_parts.device_clock.record, "__defaults__", (2, 0.0))
     monkeypatch.setattr(gpu_parts.device_clock, "SHAPES", (tl.Shape(9, 3, 4, 1),))
-    found = dict(gpu_parts.race("cuda-fused"))
+    candidates = {"float32": [{"quick": 1}, {"quick": 2}], "float64": [{"quick": 1}]}
+    found_for = staticmethod(lambda shape, dtype: candidates[dtype])
+    monkeypatch.setattr(CudaSamples, "candidates", found_for)
+    found = dict(gpu_parts.race("cuda-samples"))
     tuned, *raced = found
     assert tuned == "tuning float32 n=9 d=3 M=4 K=1"
     assert raced == ["float32 n=9 d=3 M=4 K=1", "float64 n=9 d=3 M=4 K=1"]
-    assert found[tuned]["kept as"] == "CudaFused float32 n<=16 d<=4 M<=4 K<=1"
+    assert found[tuned]["kept as"] == "CudaSamples float32 n<=16 d<=4 M<=4 K<=1"
     assert all(isinstance(seconds, float) for seconds in found[tuned]["seconds"].values())
     assert all(found[key]["skipped"] == "" and found[key]["error"] <= 1 for key in raced)
     monkeypatch.setattr(gpu_parts.gpu_tables, "HELD_OUT", (tl.Shape(33, 5, 3, 2),))
@@ -376,7 +383,7 @@ def test_the_parts_of_the_check_for_a_gpu_run(monkeypatch):
     assert list(found) == ["float32 n=33 d=5 M=3 K=2", "float64 n=33 d=5 M=3 K=2"]
     assert all(values["skipped"] == "" and values["error"] <= 1 for values in found.values())
     monkeypatch.setattr(gpu_parts, "BLOCKS", 1)
-    assert dict(gpu_parts.launches("cuda-fused"))["seconds"] > 0
+    assert dict(gpu_parts.launches("cuda-samples"))["seconds"] > 0
     monkeypatch.setattr(gpu_parts, "ACTIVATIONS", ["relu"])
     monkeypatch.setattr(gpu_parts.cases, "adversarial", lambda net, dtype: [])
     found = dict(gpu_parts.agreement("cuda-samples"))

@@ -14,6 +14,7 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,11 @@ class BarrierError(RuntimeError):
 
 
 def _poisoned(shape: Any, dtype: Any) -> np.ndarray:
+    return _poison(shape, dtype).copy()
+
+
+@cache
+def _poison(shape: Any, dtype: Any) -> np.ndarray:
     from numba.cuda.np import numpy_support
 
     array = np.empty(shape, numpy_support.as_dtype(dtype) if hasattr(dtype, "name") else dtype)

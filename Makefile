@@ -34,8 +34,8 @@ test-slow: $(VENV)/.test $(GPU)
 # CUDA kernels without a GPU: their arithmetic in the simulator, which takes a process for itself,
 # and their machine code. An environment of its own, as the toolkit takes 900 MB. The slow ones are
 # all combinations of activations, losses and dtypes where the others have each in turn.
-IN_SIMULATOR = $(addprefix tests/test_cuda_,checker.py simulator.py planes.py packed.py wgmma.py \
-  faults.py)
+IN_SIMULATOR = $(addprefix tests/test_cuda_,checker.py simulator.py planes.py packed.py packing.py \
+  wgmma.py faults.py)
 test-cuda test-cuda-slow:
 	@$(MAKE) --no-print-directory VENV=$(CUDA_VENV) $(CUDA_VENV)/.cuda-test
 	NUMBA_ENABLE_CUDASIM=1 $(CUDA_PYTEST) $(IN_SIMULATOR) $(ARGS)

@@ -95,7 +95,7 @@ def small(monkeypatch):
     monkeypatch.setattr(cuda, "device_array", poisoned)
 
 
-# σ is only in the head, which is tried with each alone: here two that are not 0 at 0, and two that are.
+# σ is only in the head, tried with each alone: here two that are not 0 at 0, and two that are.
 QUICK = list(zip(("sigmoid", "tanh", "softplus", "gelu"), LOSSES, strict=True))
 
 

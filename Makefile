@@ -13,7 +13,9 @@ ARGS ?=
 GPU := $(if $(shell command -v nvidia-smi 2>/dev/null),$(VENV)/.cuda)
 BIN := $(VENV)/bin
 CUDA_VENV ?= $(VENV)-cuda
-PYTEST = $(BIN)/python -m pytest -n logical --maxprocesses=4 --dist=worksteal
+# A test that is named starts at once in one process; each further process collects all again.
+PYTEST = $(BIN)/python -m pytest \
+  $(if $(filter -k% tests/%,$(ARGS)),,-n logical --maxprocesses=4 --dist=worksteal)
 
 .PHONY: help test test-slow test-cuda coverage lint format bench peers report documents \
   regress asv mutants clean

@@ -100,7 +100,7 @@ asv: $(VENV)/.bench
 
 clean:
 	rm -rf $(VENV) $(CUDA_VENV) build dist src/*.egg-info .coverage .coverage.* .asv/env
-	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One stamp an extra, so that only a change of pyproject.toml installs again.

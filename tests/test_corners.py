@@ -8,7 +8,7 @@ import pytest
 from mistakes import Batch
 
 import twolayer as tl
-from twolayer.checking import cases, verify
+from twolayer.checking import cases, exact, verify
 from twolayer.engines import blocking
 from twolayer.kernels.compiler.target import TARGET
 from twolayer.kernels.cpu import loops
@@ -87,7 +87,7 @@ class Wrong(Batch):
 def test_corners_of_a_users_variant_are_compared():
     corners = [Shape(8, 22, 3, 1), Shape(8, 23, 3, 1)]
     told = tl.Variant("wrong", "cpu", "", Wrong, corners=lambda itemsize, threads: corners)
-    found = [*verify.corners(told, NET, "float64"), *verify.exact(told, "float64")]
+    found = [*verify.corners(told, NET, "float64"), *exact.exact(told, "float64")]
     assert {result.shape for result in found if not result.agrees} == {corners[1]}
     assert sum(result.shape == corners[1] for result in found) == 2
 
@@ -122,7 +122,7 @@ def test_thirteen_rows_in_seven_chunks_agree(dtype, monkeypatch):
     assert plan.engine.decisions.spread_blocks
     assert plan.engine.decisions.parts
     monkeypatch.setattr(cases, "EXACT_SHAPES", {dtype: (shape, Shape(128, 2, 65, 1))})
-    for result in verify.exact(fused, dtype, threads=1):
+    for result in exact.exact(fused, dtype, threads=1):
         assert result.agrees, result
 
 
@@ -167,7 +167,7 @@ MUTANTS = {
 PROGRAM = """
 import inspect, json, sys
 import twolayer as tl
-from twolayer.checking import cases, verify
+from twolayer.checking import cases, exact, verify
 from twolayer.engines import blocking
 from twolayer.kernels.cpu import blas, fused, loops, records, simd
 from twolayer.variants import numba_blas, numba_fused
@@ -184,7 +184,7 @@ numba_blas.blocking = lambda shape, itemsize, threads: numba_blas.Blocking(
 
 def found(name):
     variant = tl.variants.get(name)
-    results = (str(one) for one in verify.exact(variant, "float64", 1) if not one.agrees)
+    results = (str(one) for one in exact.exact(variant, "float64", 1) if not one.agrees)
     return next(results, "")
 
 VARIANTS = {
@@ -227,4 +227,4 @@ def test_corners_that_cannot_be_told_are_a_failure():
     (result,) = verify.corners(variant, NET, "float64")
     assert not result.agrees
     assert "corners: ZeroDivisionError: no caches" in str(result)
-    assert all(result.agrees for result in verify.exact(variant, "float64"))
+    assert all(result.agrees for result in exact.exact(variant, "float64"))

@@ -64,7 +64,7 @@ def agrees(package, name, monkeypatch):
 
     verify = module("checking.verify")
     monkeypatch.setattr(verify, "STEPS", 1)
-    monkeypatch.setattr(module("engines.gpu"), "_MULTIPROCESSORS", 2)
+    monkeypatch.setattr(module("engines.cuda_facts"), "_MULTIPROCESSORS", 2)
     monkeypatch.setattr(module("engines.tiled").TiledEngine, "least_share", 16)
     net = package.Network("tanh", "squared")
     case = module("checking.cases").problem(net, package.Shape(*SHAPES[name]), "float32")

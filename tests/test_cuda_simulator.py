@@ -123,7 +123,7 @@ def test_a_product_without_its_barrier_shows(monkeypatch):
 def test_wide_and_long_problems_agree_in_one_kernel(dtype, monkeypatch):
     """All inputs, units and outputs that the kernel takes, and more samples than its blocks."""
     monkeypatch.setattr("twolayer.checking.verify.STEPS", 1)
-    monkeypatch.setattr("twolayer.engines.gpu._MULTIPROCESSORS", 2)
+    monkeypatch.setattr("twolayer.engines.cuda_facts._MULTIPROCESSORS", 2)
     d, K = (32, 8) if dtype == "float32" else (16, 4)
     case = cases.problem(tl.Network("elu", "softmax"), tl.Shape(67, d, 64, K), dtype)
     result = agreement(tl.variants.get("cuda-fused"), case)
@@ -144,7 +144,7 @@ def test_samples_read_ahead_agree(dtype, M, d, K, monkeypatch):
     from twolayer.kernels.cuda.memory.copies import padded
 
     monkeypatch.setattr("twolayer.checking.verify.STEPS", 1)
-    monkeypatch.setattr("twolayer.engines.gpu._MULTIPROCESSORS", 1)
+    monkeypatch.setattr("twolayer.engines.cuda_facts._MULTIPROCESSORS", 1)
     variant, net = tl.variants.get("cuda-fused"), tl.Network("tanh", "squared")
     for division in fused.divisions(dtype, M, padded(d, dtype), K):
         assert division.ahead or division.warps == 16
@@ -271,7 +271,7 @@ def test_what_comes_again_configures_no_launch(name, monkeypatch):
 @pytest.mark.parametrize("name", NAMES)
 def test_more_slices_than_are_kept(name, monkeypatch):
     monkeypatch.setattr("twolayer.engines.cuda.MOST_KEPT", 3)
-    monkeypatch.setattr("twolayer.engines.device.MOST_KEPT", 2)
+    monkeypatch.setattr("twolayer.engines.cuda_memory.MOST_KEPT", 2)
     case = cases.problem(tl.Network("tanh", "squared"), tl.Shape(9, 3, 5, 2), "float32")
     plan, right = (tl.variants.get(which).plan(*case[1:]) for which in (name, "numpy"))
     for start in [0, 1, 2, 3, 0, 1, 2, 3, 4]:

@@ -65,7 +65,7 @@ def test_list_has_a_line_for_each_device(tmp_path):
 
 
 def test_verify_takes_a_device(monkeypatch):
-    monkeypatch.setattr("twolayer.engines.gpu.gpu_count", lambda: 0)
+    monkeypatch.setattr("twolayer.engines.cuda_facts.gpu_count", lambda: 0)
     shown = command("verify", "--device", "cuda", "--variants", "numpy,jax", "--shape", "3,2,2,1")
     assert shown.exit_code == 3  # nothing was verified
     assert "numpy" not in shown.stdout
@@ -76,7 +76,7 @@ def test_verify_takes_a_device(monkeypatch):
 
 
 def test_bench_on_a_gpu_that_is_not_there_names_every_reason(monkeypatch):
-    monkeypatch.setattr("twolayer.engines.gpu.gpu_count", lambda: 0)
+    monkeypatch.setattr("twolayer.engines.cuda_facts.gpu_count", lambda: 0)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
     wrong = command("bench", "--device", "cuda", "--variants", "jax,cupy")
     assert wrong.exit_code == 2
@@ -85,7 +85,7 @@ def test_bench_on_a_gpu_that_is_not_there_names_every_reason(monkeypatch):
 
 @pytest.mark.parametrize("name", ON_CUDA)
 def test_without_a_gpu_its_absence_is_the_reason(name, monkeypatch):
-    monkeypatch.setattr("twolayer.engines.gpu.gpu_count", lambda: 0)
+    monkeypatch.setattr("twolayer.engines.cuda_facts.gpu_count", lambda: 0)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
     variant = tl.variants.get(name).on("cuda")
     if name.startswith("cuda-"):
@@ -107,7 +107,7 @@ def test_without_a_gpu_its_absence_is_the_reason(name, monkeypatch):
 def test_a_library_without_cuda_is_the_reason(name, reason, monkeypatch):
     if "torch" in name:
         monkeypatch.setattr(pytest.importorskip("torch").version, "cuda", None)
-    monkeypatch.setattr("twolayer.engines.gpu.gpu_count", lambda: 1)
+    monkeypatch.setattr("twolayer.engines.cuda_facts.gpu_count", lambda: 1)
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name.startswith("jax_cuda") else True
     )
@@ -115,7 +115,7 @@ def test_a_library_without_cuda_is_the_reason(name, reason, monkeypatch):
 
 
 def test_cupy_refuses_to_round_to_tf32(monkeypatch):
-    monkeypatch.setattr("twolayer.engines.gpu.gpu_count", lambda: 1)
+    monkeypatch.setattr("twolayer.engines.cuda_facts.gpu_count", lambda: 1)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
     monkeypatch.setenv("CUPY_TF32", "1")
     assert "CUPY_TF32" in tl.variants.get("cupy").unavailable()
@@ -251,7 +251,7 @@ def stand_in(monkeypatch, free=1 << 40):
     from twolayer.variants import cupy as variant
 
     monkeypatch.setattr("twolayer.variants.cupy._fused", variant._fused.__wrapped__)
-    monkeypatch.setattr("twolayer.engines.gpu.gpu_count", lambda: 1)
+    monkeypatch.setattr("twolayer.engines.cuda_facts.gpu_count", lambda: 1)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
     return cupy
 

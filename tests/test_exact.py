@@ -8,7 +8,7 @@ from mistakes import Batch
 
 import twolayer as tl
 from twolayer.checking import cases
-from twolayer.checking.verify import exact
+from twolayer.checking.exact import exact
 from twolayer.network import DTYPES
 
 

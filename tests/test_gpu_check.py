@@ -322,7 +322,7 @@ def test_an_agreement_has_every_activation_and_loss(check, monkeypatch):
 
 
 def test_without_a_gpu_it_says_why_and_writes_nothing(check, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("twolayer.engines.gpu.gpu_count", lambda: 0)
+    monkeypatch.setattr("twolayer.engines.cuda_facts.gpu_count", lambda: 0)
     assert run(check, monkeypatch, "--json", tmp_path / "gpu.json") == 2
     assert "cuda-tiled: " in capsys.readouterr().err
     assert run(check, monkeypatch, "--variants", "cuda-tiler") == 2

@@ -8,6 +8,7 @@ import sys
 import sysconfig
 import venv
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,15 @@ def test_no_module_of_the_tests_is_named_as_one_of_the_tools():
     """Tests import both by their bare names: of two of one name the first that is loaded wins."""
     tests, tools = ({path.name for path in (ROOT / name).glob("*.py")} for name in FLAT)
     assert not tests & tools
+
+
+def test_rooms_and_files_are_small():
+    """A room is seen at a glance, a file read in one go; variants are a list, a file each."""
+    rooms = Counter(Path(module).parent for module in MODULES if not module.endswith("__init__.py"))
+    del rooms[Path("twolayer/variants")]
+    assert max(rooms.values()) <= 10, rooms.most_common(3)
+    lines = {m: len((ROOT / "src" / m).read_text(encoding="utf-8").splitlines()) for m in MODULES}
+    assert max(lines.values()) <= 400, max(lines, key=lines.get)
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

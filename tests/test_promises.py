@@ -8,8 +8,8 @@ from mistakes import Batch
 from rare_faults import FAULTS
 
 import twolayer as tl
+from twolayer.checking.exact import exact
 from twolayer.checking.promises import SHAPES, promises
-from twolayer.checking.verify import exact
 from twolayer.kernels.formulas.losses import LOSSES
 from twolayer.network import DTYPES
 

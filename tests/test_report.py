@@ -193,8 +193,8 @@ def test_what_is_stale_is_measured_anew(measured, monkeypatch, tmp_path, what):
     gathered(names)
     asked = len(measured)
     if what == "sources":
-        changed = hardware.fingerprint() | {"sources": "changed"}
-        monkeypatch.setattr(hardware, "fingerprint", lambda: changed)
+        changed = hardware.signature() | {"sources": "changed"}
+        monkeypatch.setattr(hardware, "signature", lambda: changed)
     elif what == "variants":
         names = NAMES
     elif what == "files":

@@ -95,7 +95,7 @@ def test_numbers_of_numpy(path):
 
 
 def test_time_and_machine_are_filled_in(path, monkeypatch):
-    monkeypatch.setattr("twolayer.machine.hardware.fingerprint", lambda: HERE)
+    monkeypatch.setattr("twolayer.machine.hardware.signature", lambda: HERE)
     Store(path).add(record())
     (found,) = Store(path).select()
     assert found.time > 1e9

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..engines.cuda import CudaEngine, CudaVariant, Sums
-from ..engines.device import Rows
-from ..engines.gpu import elements
+from ..engines.cuda_facts import elements
+from ..engines.cuda_memory import Rows
 from ..kernels.cuda.driver.launch import Launch, bound
 from ..kernels.cuda.memory.copies import padded
 from ..network import Parameters

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..engines.arrays import BatchEngine, in_place, workspace
-from ..engines.gpu import enough_memory, lacks_gpu
+from ..engines.cuda_facts import enough_memory, lacks_gpu
 from ..interface import Problem, Variant, Weights
 from ..kernels.formulas.activations import Activation
 from ..kernels.formulas.updates import UPDATES, Update

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ..engines.gpu import enough_memory, lacks_gpu
+from ..engines.cuda_facts import enough_memory, lacks_gpu
 from ..interface import Engine, ForeignWeights, Problem, Variant, Weights
 from ..kernels.formulas.updates import UPDATES, Update
 from ..machine.forks import renewed

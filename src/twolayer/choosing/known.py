@@ -6,10 +6,10 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
-from ..machine.store import Store, find, here, keep
+from ..machine.store import Store, find, keep
 from .model import Model
 
-__all__ = ["ANSWER", "MODEL", "START", "Calibrated", "calibrated", "find", "here", "keep", "start"]
+__all__ = ["ANSWER", "MODEL", "START", "Calibrated", "calibrated", "find", "keep", "start"]
 
 MODEL, START, ANSWER = "cost model", "start of a process", "choice"
 

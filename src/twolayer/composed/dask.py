@@ -102,6 +102,8 @@ class Dask(Engine):
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
+        self._here = local_variant().make(problem)  # for predictions
+        self._here_weights = self._here.weights()
         self._client = cluster.client(self.threads)
         self._owner = os.getpid()
 
@@ -177,7 +179,8 @@ class Dask(Engine):
         return loss
 
     def forward(self, X: np.ndarray, theta: Parameters, F: np.ndarray) -> None:
-        F[...] = local_variant().predict(self.net, theta, X, self.threads)
+        self._here_weights.put(theta, self._here_weights.theta)
+        self._here.forward(X, self._here_weights.theta, F)
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from ..kernels.cuda.memory.copies import padded
 from ..kernels.formulas.updates import UPDATES, Update
 from ..network import Parameters, Shape
 from . import tuning
-from .device import MOST_KEPT, DeviceWeights, Rows, to_device
-from .gpu import device_name, elements, enough_memory, free_memory, multiprocessors
+from .cuda_facts import device_name, elements, enough_memory, free_memory, multiprocessors
+from .cuda_memory import MOST_KEPT, DeviceWeights, Rows, to_device
 
 Sums = tuple[Any, Any, Any]
 

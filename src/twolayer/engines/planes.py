@@ -12,8 +12,8 @@ from ..kernels.cuda.driver.launch import Launch, bound
 from ..kernels.cuda.memory.copies import padded
 from ..network import Parameters, Shape
 from .cuda import CudaEngine, Sums
-from .device import Rows
-from .gpu import compute_capability, enough_memory, free_memory, multiprocessors
+from .cuda_facts import compute_capability, enough_memory, free_memory, multiprocessors
+from .cuda_memory import Rows
 
 # For smaller problems tiles of 128 × 128 are too few, or too empty.
 _LEAST = Shape(1024, 48, 48, 1)

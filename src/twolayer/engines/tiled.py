@@ -12,8 +12,8 @@ from ..kernels.cuda.driver.launch import Launch, bound
 from ..kernels.cuda.memory.copies import padded
 from ..network import Parameters, Shape
 from .cuda import CudaEngine, Sums
-from .device import Rows
-from .gpu import elements, multiprocessors
+from .cuda_facts import elements, multiprocessors
+from .cuda_memory import Rows
 from .planes import share_of
 
 _MOST_PARTS = 4096

@@ -111,42 +111,11 @@ def source_digest() -> str:
 
 
 @cache
-def fingerprint() -> Fingerprint:
-    """Everything that figures measured here depend on: hardware, libraries and our own sources.
-
-    It does not depend on what this process did before, so that two processes on one machine get
-    the same; Numba's threading layer is therefore the one asked for, not the one that is running.
-    The dictionary is shared by all callers: do not change it.
-    """
-    import psutil
-    from llvmlite import binding
-
-    features = binding.get_host_cpu_features()
-    return {
-        "os": platform.platform(),
-        "cpu": _cpu_model(),
-        "cpu_target": binding.get_host_cpu_name(),
-        "cpu_features": sorted(name for name, present in features.items() if present),
-        "cpus": cpu_count(),
-        "cores": psutil.cpu_count(logical=False) or 0,
-        "logical_cores": psutil.cpu_count() or 0,
-        "numa_nodes": len(list(_NODE_FOLDER.glob("node[0-9]*"))) or 1,
-        "caches": [f"L{level} {size}" for level, size in cache_sizes().items()],
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "libraries": _versions(),
-        "blas": _blas(),
-        "numba_threading_layer": os.environ.get("NUMBA_THREADING_LAYER", "default"),
-        "gpus": _gpus(),
-        "sources": source_digest(),
-    }
-
-
-@cache
 def signature() -> Fingerprint:
     """What times of one machine depend on and a process tells at once, without any compiler.
 
     Hardware, libraries by their versions, the sources, and the variables that change the kernels.
-    The dictionary is shared by all callers: do not change it.
+    Two processes on one machine get the same. Shared by all callers: do not change it.
     """
     names = ("NUMBA_THREADING_LAYER", "NUMBA_DISABLE_JIT", "TWOLAYER_VECTOR_BYTES")
     driver = _NVIDIA_FOLDER / "version"
@@ -162,6 +131,26 @@ def signature() -> Fingerprint:
         "gpu_driver": driver.read_text() if driver.exists() else "",
         "gpus": _gpu_models(),
         "sources": source_digest(),
+    }
+
+
+@cache
+def fingerprint() -> Fingerprint:
+    """The signature and, for whoever reads figures, what takes longer to find out.
+
+    Shared by all callers: do not change it.
+    """
+    import psutil
+    from llvmlite import binding
+
+    return signature() | {
+        "os": platform.platform(),
+        "cpu_target": binding.get_host_cpu_name(),
+        "cores": psutil.cpu_count(logical=False) or 0,
+        "logical_cores": psutil.cpu_count() or 0,
+        "numa_nodes": len(list(_NODE_FOLDER.glob("node[0-9]*"))) or 1,
+        "blas": _blas(),
+        "gpus": _gpus() or _gpu_models(),
     }
 
 

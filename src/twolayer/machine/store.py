@@ -16,7 +16,6 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -73,9 +72,9 @@ _DAMAGE = {
 }  # fmt: skip
 
 
-def machine_hash(fingerprint: Mapping[str, Any] | None = None) -> str:
-    """A short name for a fingerprint, by default this machine's."""
-    return hashlib.sha256(_dumps(fingerprint or hardware.fingerprint()).encode()).hexdigest()[:16]
+def machine_hash(signature: Mapping[str, Any] | None = None) -> str:
+    """A short name for a machine's signature, by default that of this one."""
+    return hashlib.sha256(_dumps(signature or hardware.signature()).encode()).hexdigest()[:16]
 
 
 class Store:
@@ -101,15 +100,15 @@ class Store:
             self._memory = None
 
     def add(
-        self, record: Measurement | Mapping[str, Any], fingerprint: Mapping[str, Any] | None = None
+        self, record: Measurement | Mapping[str, Any], signature: Mapping[str, Any] | None = None
     ) -> None:
-        """Keep one measurement, made on the machine of that fingerprint: by default this one.
+        """Keep one measurement, made on the machine of that signature: by default this one.
 
         Raises TypeError for an unknown field, or for metrics that are no JSON values.
         """
         row = asdict(record if isinstance(record, Measurement) else Measurement(**record))
-        described = _dumps(fingerprint or hardware.fingerprint())
-        row |= {"machine": machine_hash(fingerprint), "time": row["time"] or time.time()}
+        described = _dumps(signature or hardware.signature())
+        row |= {"machine": machine_hash(signature), "time": row["time"] or time.time()}
         values = [kind(row[name]) for name, kind in (_COLUMNS | {"metrics": _dumps}).items()]
         marks = ", ".join("?" * len(values))
 
@@ -189,12 +188,6 @@ class Store:
         return self._memory
 
 
-@cache
-def here() -> str:
-    """The name of this machine's signature."""
-    return machine_hash(hardware.signature())
-
-
 def keep(store: Store, kind: str, metrics: Mapping[str, Any], **about: Any) -> None:
     """Keep what holds for this machine's signature: its processor, libraries and these sources.
 
@@ -202,13 +195,13 @@ def keep(store: Store, kind: str, metrics: Mapping[str, Any], **about: Any) -> N
     a digest of itself: one whose bytes were changed inside is not found again.
     """
     sealed = {**metrics, _SEAL: _digest(metrics)}
-    store.add(Measurement(kind=kind, metrics=sealed, **about), hardware.signature())
+    store.add(Measurement(kind=kind, metrics=sealed, **about))
 
 
 def find(store: Store, kind: str, **about: Any) -> list[Mapping[str, Any]]:
     """What was kept of that kind and holds here, oldest first, with its variant's name."""
     found: list[Mapping[str, Any]] = []
-    for row in store.select(kind=kind, machine=here(), **about):
+    for row in store.select(kind=kind, machine=machine_hash(), **about):
         metrics = dict(row.metrics)
         if metrics.pop(_SEAL, None) == _digest(metrics):
             found.append({**metrics, "variant": row.variant})

@@ -21,7 +21,7 @@ import numpy as np
 
 from ..checking.answers import Answers, Disagreement
 from ..engines import tuning
-from ..engines.gpu import device_name, multiprocessors
+from ..engines.cuda_facts import device_name, multiprocessors
 from ..interface import Plan, Variant
 from ..machine.store import Store
 from ..network import Network, Shape

@@ -46,5 +46,6 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON value, whole."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    """Write a JSON value, whole; NumPy's numbers are numbers."""
+    text = json.dumps(value, indent=1, ensure_ascii=False, default=lambda number: number.item())
+    write_text(path, text + "\n")

@@ -10,8 +10,9 @@ from rich.table import Table
 
 from ... import activations, losses
 from ...checking import cases
+from ...checking.exact import exact
 from ...checking.promises import SHAPES, promises
-from ...checking.verify import Agreement, agreement, corners, exact
+from ...checking.verify import Agreement, agreement, corners
 from ...interface import Variant, check_threads
 from ...network import DTYPES, Network, Shape, float_type
 from ...progress import Bar

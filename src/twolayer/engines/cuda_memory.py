@@ -11,7 +11,7 @@ from ..kernels.cuda.driver.launch import bound
 from ..kernels.cuda.memory.copies import padded
 from ..kernels.formulas.updates import Update
 from ..network import Parameters, Shape
-from .gpu import enough_memory, free_memory
+from .cuda_facts import enough_memory, free_memory
 
 MOST_KEPT = 512  # slices of the same rows, and graphs of launches bound to them
 _STAGING = 1 << 26  # bytes of a block of rows on its way to the device

@@ -13,7 +13,9 @@ ARGS ?=
 GPU := $(if $(shell command -v nvidia-smi 2>/dev/null),$(VENV)/.cuda)
 BIN := $(VENV)/bin
 CUDA_VENV ?= $(VENV)-cuda
-PYTEST = $(BIN)/python -m pytest -n logical --maxprocesses=4 --dist=worksteal
+# A test that is named starts at once in one process; each further process collects all again.
+PYTEST = $(BIN)/python -m pytest \
+  $(if $(filter -k% tests/%,$(ARGS)),,-n logical --maxprocesses=4 --dist=worksteal)
 
 .PHONY: help test test-slow test-cuda test-cuda-slow coverage lint format bench peers report \
   documents regress asv mutants clean
@@ -102,7 +104,7 @@ asv: $(VENV)/.bench
 
 clean:
 	rm -rf $(VENV) $(CUDA_VENV) build dist src/*.egg-info .coverage .coverage.* .asv/env
-	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One stamp an extra, so that only a change of pyproject.toml installs again.

@@ -152,7 +152,8 @@ def test_two_blocks_at_a_time_are_read_ahead(tmp_path, monkeypatch):
     assert sum(calls) == SHAPE.n
 
 
-def test_memory_does_not_grow_with_n(tmp_path):
+def test_memory_does_not_grow_with_n(tmp_path, monkeypatch):
+    monkeypatch.setattr(stream, "BLOCK", 1 << 16)
     X = np.lib.format.open_memmap(tmp_path / "X.npy", "w+", "float32", (400_000, 20))
     Y = np.lib.format.open_memmap(tmp_path / "Y.npy", "w+", "float32", (400_000, 1))
     X[...], Y[...] = 0.5, 1

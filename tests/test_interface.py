@@ -112,7 +112,8 @@ def compiled():
     return sum(
         len(kernel.signatures)
         for kernel in gc.get_objects()
-        if isinstance(kernel, Dispatcher) and kernel.py_func.__module__.startswith("twolayer.")
+        if issubclass(type(kernel), Dispatcher)  # a proxy of what is gone has no class to ask
+        and kernel.py_func.__module__.startswith("twolayer.")
     )
 
 

@@ -264,6 +264,7 @@ print(sorted({k.py_func.__qualname__ for k in found if k.stats.cache_misses}))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.compiled
 def test_the_next_process_finds_the_code_on_disk(file, run_python, tmp_path):
     def run():

@@ -49,7 +49,17 @@ def test_what_is_right_keeps_every_promise(loss, dtype):
         assert result.agrees, result
 
 
-@pytest.mark.parametrize("net", NETWORKS[1:], ids=lambda net: net.loss)
+# A promise holds for one loss as for another; L and ∇L of each are agreement's.
+QUICK = ("logistic", "softmax")
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        pytest.param(net, id=net.loss, marks=() if net.loss in QUICK else pytest.mark.slow)
+        for net in NETWORKS[1:]
+    ],
+)
 def test_every_variant_keeps_every_promise(variant, net):
     if variant.name in ("python-loops", "dask", "torch-compile"):
         pytest.skip("takes minutes")

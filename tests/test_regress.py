@@ -179,6 +179,7 @@ def test_the_report_has_every_benchmark(here, tmp_path):
     assert f"| numpy {SHAPE} |" in (tmp_path / "markdown").read_text()
 
 
+@pytest.mark.slow  # test_decide has the decision, the others here how it is come to
 def test_what_got_slower_and_what_got_faster_is_named(here):
     edit(here, "variants/numpy_samples.py", DEFINITION, SLOW)
     git(here, "commit", "--all", "--quiet", "--message=slow samples")

@@ -113,7 +113,7 @@ def compiled():
         len(kernel.signatures)
         for kernel in gc.get_objects()
         if issubclass(type(kernel), Dispatcher)  # a proxy of what is gone has no class to ask
-        and kernel.py_func.__module__.startswith("twolayer.")
+        and str(kernel.py_func.__module__).startswith("twolayer.")
     )
 
 

@@ -76,7 +76,7 @@ peers: $(VENV)/.bench $(VENV)/.peers
 report: $(VENV)/.bench $(GPU)
 	$(BIN)/twolayer report report.html $(ARGS)
 
-# The figures of README.md and docs/, measured anew on this machine: about 20 minutes.
+# The figures of README.md and docs/, measured anew on this machine.
 documents: $(VENV)/.bench $(VENV)/.peers $(GPU)
 	$(BIN)/twolayer bench --readme README.md --plot docs/bench.svg $(ARGS)
 	$(BIN)/twolayer bench --peers --readme README.md --plot docs/peers.svg \

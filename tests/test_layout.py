@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -70,6 +71,17 @@ def test_rooms_and_files_are_small():
     assert max(rooms.values()) <= 10, rooms.most_common(3)
     lines = {m: len((ROOT / "src" / m).read_text(encoding="utf-8").splitlines()) for m in MODULES}
     assert max(lines.values()) <= 400, max(lines, key=lines.get)
+
+
+def test_documents_name_files_that_are_there():
+    named = re.compile(
+        r"(?<![\w/])(?:kernels|variants|src|tests|tools|benchmarks)/[\w/]+\.(?:py|json)"
+    )
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "Makefile"]
+    found = {(page.name, path) for page in pages for path in named.findall(page.read_text("utf-8"))}
+    assert len(found) > 20
+    ours = {"variants/my_variant.py"}  # which a reader is about to write
+    assert not [pair for pair in found if not (ROOT / pair[1]).exists() and pair[1] not in ours]
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

@@ -111,7 +111,7 @@ def main() -> None:
     path, common = Path(arguments.results), here()
     suite = benchmarks(
         Network(), "float32", arguments.shape or (),
-        arguments.variants and arguments.variants.split(","),
+        arguments.variants and [name.strip() for name in arguments.variants.split(",")],
     )  # fmt: skip
     if arguments.slowed not in {benchmark.variant for benchmark in suite}:
         raise SystemExit(f"--slowed: expected a variant that is measured, got {arguments.slowed!r}")

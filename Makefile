@@ -36,18 +36,16 @@ test-slow: $(VENV)/.test $(GPU)
 # CUDA kernels without a GPU: their arithmetic in the simulator, which takes a process for itself,
 # and their machine code. An environment of its own, as the toolkit takes 900 MB. The slow ones are
 # all combinations of activations, losses and dtypes where the others have each in turn.
-IN_SIMULATOR = $(addprefix tests/test_cuda_,checker.py simulator.py planes.py packed.py packing.py \
-  wgmma.py faults.py)
 test-cuda test-cuda-slow:
 	@$(MAKE) --no-print-directory VENV=$(CUDA_VENV) $(CUDA_VENV)/.cuda-test
-	NUMBA_ENABLE_CUDASIM=1 $(CUDA_PYTEST) $(IN_SIMULATOR) $(ARGS)
-	$(CUDA_PYTEST) tests/test_cuda_code*.py $(ARGS)
+	NUMBA_ENABLE_CUDASIM=1 $(CUDA_PYTEST) tests/cuda $(ARGS)
+	$(CUDA_PYTEST) tests/cuda_code $(ARGS)
 test-cuda: CUDA_MARK = not slow
 test-cuda-slow: CUDA_MARK = slow
 CUDA_PYTEST = $(CUDA_VENV)/bin/python -m pytest -n logical --maxprocesses=4 --dist=worksteal \
   -m "$(CUDA_MARK)"
 
-# Coverage does not see compiled code; tests/test_interpreted.py runs it interpreted.
+# Coverage does not see compiled code; tests/kernels/test_interpreted.py runs it interpreted.
 coverage: $(VENV)/.test $(GPU)
 	$(PYTEST) -m "not slow" --cov --cov-report=
 	$(BIN)/python -m coverage report --skip-covered --show-missing
@@ -55,7 +53,7 @@ coverage: $(VENV)/.test $(GPU)
 # Hours for all of them; ARGS="--sample 300 -j 2" for some, ARGS="--only kernels/cpu/fused.py" for a file.
 # .mutants.jsonl keeps what is known, so that a run that was stopped goes on.
 mutants: $(VENV)/.test
-	$(BIN)/python tools/mutants.py $(ARGS)
+	$(BIN)/python tools/mutation/mutants.py $(ARGS)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check

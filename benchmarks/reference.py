@@ -1,7 +1,7 @@
 """A frozen epoch, the yardstick that tells a machine's drift from a change of the package.
 
 This file is never changed, not even to make it faster or tidier: every ratio ever recorded is in
-its units. tests/test_asv.py holds it to its digest. It imports nothing of twolayer.
+its units. A test holds it to its digest. It imports nothing of twolayer.
 
 It is of the same kind as the blocked variants: compiled by Numba, one chunk of samples a thread,
 blocks of samples that stay in the first-level cache, X and Y read once. σ is a rational

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from mistakes import DESCEND, Batch, copied, planned
+from batch import DESCEND, Batch, copied, planned
 
 from twolayer import Parameters, Plan, Variant, Weights
 

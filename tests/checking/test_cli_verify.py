@@ -1,0 +1,144 @@
+"""`twolayer verify`: its table, its exit codes, its figures."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from twolayer import Network
+from twolayer.checking import cases, promises
+from twolayer.cli import COMMANDS, app, codes
+from twolayer.network import Shape
+
+runner = CliRunner()
+
+WRONG = """
+from twolayer import Engine, Variant
+
+class Wrong(Engine):
+    def backpropagate(self, X, Y, theta, gradient):
+        for part in gradient:
+            part[...] = 0
+        return 0.0
+
+    def forward(self, X, theta, F):
+        F[...] = 0
+
+wrong = Variant("wrong-zero", "cpu", "returns zeros", Wrong)
+"""
+
+
+def run(*arguments):
+    return runner.invoke(app, ["verify", *arguments])
+
+
+def test_right_variants_agree(tmp_path):
+    figures = tmp_path / "figures.json"
+    result = run(
+        "--variants", "numpy,python-loops", "--activation", "tanh", "--loss", "softmax,squared",
+        "--dtype", "float64", "--json", str(figures),
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "python-loops" in result.stdout
+    records = json.loads(figures.read_text())["results"]
+    assert {record["variant"] for record in records} == {"numpy", "python-loops"}
+    assert all(record["agrees"] and record["ratio"] <= 1 for record in records)
+
+
+def test_every_kind_of_check_is_made(tmp_path):
+    figures = tmp_path / "figures.json"
+    result = run(
+        "--variants", "numpy", "--activation", "identity,tanh", "--loss", "squared",
+        "--dtype", "float32", "--json", str(figures),
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    made = {record["case"] for record in json.loads(figures.read_text())["results"]}
+    kinds = {f"promise: {name}" for name in (*promises.EVERYWHERE, *promises.ONCE)}
+    kinds |= {case.name for case in cases.all_cases(Network("tanh", "squared"), "float32")}
+    assert made == kinds | {"exact integers", "a corner"}
+
+
+def test_a_wrong_variant_is_named_and_the_exit_code_is_1(tmp_path):
+    file = tmp_path / "wrong.py"
+    file.write_text(WRONG)
+    result = run("--variants", "numpy", "--variant-file", str(file), "--shape", "5,3,4,2")
+    assert result.exit_code == 1
+    assert "wrong-zero" in result.output
+    assert "times the bound" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--variants", "nump"), "variant: expected one of"),
+        (("--activation", "sine"), "activation: expected one of"),
+        (("--loss", "hinge"), "loss: expected one of"),
+        (("--dtype", "float16"), "dtype: expected dtype float32 or float64"),
+        (("--shape", "5,3"), "--shape: expected four positive integers"),
+        (("--threads", "0"), "threads: expected a positive integer"),
+        (("--json", "/nowhere/x.json"), "--json: expected a file in an existing folder"),
+    ],
+)
+def test_bad_options_are_one_sentence(arguments, sentence):
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert sentence in result.output
+    assert len(result.output.strip().splitlines()) == 1
+
+
+def test_thorough_says_how_to_draw_the_same_shapes_again(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        cases, "drawn_shapes", lambda seed: drawn.append(seed) or (Shape(5, 3, 4, 2),)
+    )
+    for seed in ((), ("--seed", "5")):
+        result = run("--variants", "numpy", "--thorough", *seed, "--shape", "9,2,3,1")
+        assert result.exit_code == 0, result.output
+        assert result.stdout.startswith(f"--seed {drawn[-1]}\n")
+    assert drawn[0] != drawn[1] == 5
+
+
+def test_a_seed_draws_the_same_shapes():
+    assert cases.drawn_shapes(5) == cases.drawn_shapes(5) != cases.drawn_shapes(6)
+
+
+IDLE = """
+from twolayer import Variant
+from twolayer.variants import get
+
+idle = Variant("{name}", "cpu", "", get("numpy").make, {why})
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("idle-refuses", "refuses=lambda shape, dtype: 'is made for no shape'"),
+        ("idle-absent", "requires=('no_such_package',)"),
+    ],
+)
+def test_nothing_verified_is_exit_code_3(tmp_path, name, why):
+    file = tmp_path / "idle.py"
+    file.write_text(IDLE.format(name=name, why=why))
+    result = run("--variant-file", str(file), "--variants", name, "--shape", "5,3,4,2")
+    assert result.exit_code == 3, result.output
+    assert "nothing was verified" in result.output
+    assert "None" not in result.output
+
+
+def test_every_command_tells_its_exit_codes():
+    table = (Path(__file__).parents[2] / "docs" / "measuring.md").read_text(encoding="utf-8")
+    for code, meaning in codes.MEANINGS.items():
+        assert f"| {code} | {meaning} |" in table
+    for name in COMMANDS:
+        shown = " ".join(runner.invoke(app, [name, "--help"]).output.split())
+        assert "Exit codes: 0" in shown
+
+
+@pytest.mark.parametrize(
+    ("wrong", "enough", "code"),
+    [(True, True, 1), (True, False, 1), (False, False, 3), (False, True, 0)],
+)
+def test_a_wrong_variant_goes_before_too_little(wrong, enough, code):
+    assert codes.of(wrong, enough) == code

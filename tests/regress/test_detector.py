@@ -1,0 +1,82 @@
+"""The detector's own figures: counted rightly, written between markers."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import twolayer as tl
+from twolayer.showing.tables import between_markers
+
+ROOT = Path(__file__).parents[2]
+spec = importlib.util.spec_from_file_location("detector", ROOT / "tools/detector.py")
+detector = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(detector)
+
+
+def made(percent, slower, worse=(), faster=()):
+    return {
+        "percent": percent, "busy": False, "slowed": "numpy", "slower": slower,
+        "worse": [*worse], "faster": [*faster], "possible": 2, "seconds": 60.0,
+    }  # fmt: skip
+
+
+def test_only_runs_that_name_the_slowed_variant_and_no_other_are_right():
+    runs = [
+        made(2, ["numpy a", "numpy b"]),
+        made(2, ["numpy a", "numba-fused a"]),
+        made(2, []),
+        made(2, ["numpy a"], ["numba-fused memory"]),
+        made(0, []),
+    ]
+    text = detector.table(runs)
+    # 1 - 0.95^(1/4) is the bound from below; 0.902 solves (1-p)⁴ + 4p(1-p)³ + 6p²(1-p)² = 0.05.
+    assert "| 2% | no | 4 | 2 (≤ 90.2%) | 25% (≥ 1%) | 50% | 60 s |" in text
+    assert "| 0% | no | 1 | 0 (≤ 95.0%) | – | – | 60 s |" in text
+    # Here 0.811 solves (1-p)⁵ + 5p(1-p)⁴ + 10p²(1-p)³ = 0.05.
+    assert "All 5 runs together: 2 (≤ 81.1%) with a false alarm" in text
+    assert "1 of 4 slowdowns found, and nothing else (≥ 1%); the longest run took 60 s." in text
+
+
+def test_without_runs_there_is_only_the_head():
+    assert "together" not in detector.table([])
+
+
+@pytest.mark.parametrize("said", [{"slower": ["numpy a"]}, {"worse": ["numpy memory"]},
+                                  {"faster": ["numpy a"]}])  # fmt: skip
+def test_whatever_is_said_without_a_change_is_a_false_alarm(said):
+    text = detector.table([made(0, **({"slower": []} | said))])
+    assert "| 0% | no | 1 | 1 (≤ 100.0%) |" in text
+
+
+def test_runs_are_of_one_machine_until_its_cpu_or_a_library_changes(monkeypatch):
+    def seen(**changed):
+        monkeypatch.setattr(detector, "fingerprint", lambda: about | changed)
+        return detector.here()["machine"]
+
+    about = detector.fingerprint()
+    assert seen(os="another build", sources="changed") == seen()
+    assert len({seen(), seen(cpu="another"), seen(libraries=["numba 0.1"])}) == 3
+
+
+def test_the_page_has_the_markers():
+    page = ROOT / "docs" / "measuring.md"
+    assert "a table" in between_markers(page, page.read_text(), "a table", detector.MARKER)
+
+
+@pytest.mark.compiled
+def test_the_extra_work_changes_no_result(tmp_path):
+    variant = tl.variants.get("numpy")
+    scope = {"VARIANT": variant, "__file__": str(tmp_path / "numpy.py")}
+    (tmp_path / "numpy.slowdown").write_text("0.5")
+    exec(detector.SLOWED, scope)
+    slowed = scope["VARIANT"]
+    net = tl.Network()
+    theta = net.init(3, 4, 2)
+    X, Y = np.ones((20, 3), np.float32), np.ones((20, 2), np.float32)
+    plans = [v.plan(net, X, Y, theta) for v in (variant, slowed)]
+    assert plans[0].step(0.1) == plans[1].step(0.1)
+    # Of a few nanoseconds each, in an epoch below a millisecond.
+    assert 0 < plans[1].engine.length < 1e6
+    assert (plans[0].theta.V == plans[1].theta.V).all()

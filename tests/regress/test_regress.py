@@ -1,0 +1,373 @@
+"""Two revisions against each other: kept apart, compared, and interrupted without loss."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from twolayer.cli import app
+from twolayer.network import Shape
+from twolayer.regress import decide, dependency, records, revisions, run, worker
+
+ROOT = Path(__file__).parents[2]
+LOSSES_FILE = "kernels/formulas/losses.py"
+SQUARE = "return (u - y) * (u - y)"
+SHAPE = Shape(40, 5, 6, 2)
+WRITING = "# a comment"
+QUICK = ("--no-compile", "--seconds=0.01", "--limit=1", f"--shape={','.join(map(str, SHAPE))}")
+
+
+def git(folder, *arguments):
+    names = [f"GIT_{who}_{what}" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")]
+    done = subprocess.run(
+        ["git", *arguments],
+        cwd=folder,
+        env=os.environ | dict.fromkeys(names, "nobody"),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    """The present sources as a repository of one commit, tagged `sound`."""
+    folder = tmp_path_factory.mktemp("repository")
+    for name in ("src", "kernels", "variants"):
+        shutil.copytree(
+            ROOT / name,
+            folder / name,
+            symlinks=True,
+            ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"),
+        )
+    (folder / ".gitignore").write_text("__pycache__/\n")
+    git(folder, "init", "--quiet", "--initial-branch=main")
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--message=sound")
+    git(folder, "tag", "sound")
+    return folder
+
+
+@pytest.fixture
+def here(repository, monkeypatch, tmp_path_factory):
+    """That repository, clean, as the current folder; revisions are kept for all tests."""
+    git(repository, "reset", "--quiet", "--hard", "sound")
+    git(repository, "clean", "--quiet", "--force", "-d")
+    monkeypatch.chdir(repository)
+    monkeypatch.setenv("TWOLAYER_REGRESS", str(tmp_path_factory.getbasetemp() / "regress"))
+    return repository
+
+
+def edit(folder, path, old, new):
+    text = (folder / path).read_text()
+    assert old in text
+    (folder / path).write_text(text.replace(old, new, 1))
+
+
+def regress(*arguments, code, limit=1):
+    result = CliRunner().invoke(app, ["regress", *arguments, *QUICK, f"--limit={limit}"])
+    assert result.exit_code in (code if isinstance(code, tuple) else (code,)), result.output
+    return " ".join(result.output.split())
+
+
+def made_run(here, path, base=None, head=None, names=("numpy",), **settings):
+    sides = revisions.export(base, "base"), revisions.export(head, "head")
+    suite = [run.Benchmark(name, SHAPE) for name in names]
+    return run.Run(*sides, suite, path, seconds=0.001, limit=1, looks=(2,), **settings)
+
+
+# Revisions
+
+
+def test_a_revision_and_the_working_tree_are_exported_apart(here):
+    edit(here, "variants/numpy.py", '"""', f'{WRITING}\n"""')
+    (here / "variants" / "new.py").write_text(WRITING)
+    status = git(here, "status", "--porcelain")
+    old, new = revisions.export("sound", "base"), revisions.export(None, "head")
+    assert git(here, "status", "--porcelain") == status  # the index too
+    assert WRITING not in (old.folder / "variants" / "numpy.py").read_text()
+    assert WRITING in (new.folder / "src/twolayer/variants/numpy.py").read_text()
+    assert (new.folder / "variants" / "new.py").is_file()
+    assert old.tree != new.tree
+
+
+def test_the_sides_never_share_a_folder(here):
+    assert revisions.export("sound", "base").folder != revisions.export("sound", "head").folder
+
+
+@pytest.mark.parametrize("name", ["no-such-branch", "-x", "sound~7"])
+def test_an_unknown_revision_is_one_sentence(here, name):
+    with pytest.raises(ValueError, match="base: expected a revision that git knows, got"):
+        revisions.export(name, "base")
+
+
+def test_a_revision_without_the_package_is_refused(here):
+    git(here, "rm", "-r", "--quiet", "src")
+    with pytest.raises(ValueError, match="head: the working tree has no package src/twolayer"):
+        revisions.export(None, "head")
+
+
+LOSSES = """
+import importlib.util, json, sys
+spec = importlib.util.spec_from_file_location("worker", sys.argv[1])
+worker = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(worker)
+sys.modules["twolayer"] = None
+benchmark = json.loads(sys.argv[2])
+sides = [worker.Side(side, folder, 1) for side, folder in zip(worker.SIDES, sys.argv[3:])]
+print([side.plan(benchmark).gradient()[0] for side in sides])
+"""
+
+
+@pytest.mark.compiled
+def test_compiled_code_of_one_revision_is_never_used_for_the_other(here, run_python, monkeypatch):
+    """A kernel's constant changes; each revision computes its own loss, from disk as well."""
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    edit(
+        here,
+        "kernels/formulas/losses.py",
+        "return (u - y) * (u - y)",
+        "return (u - y) * (u - y) * 3",
+    )
+    about = json.dumps(run.Benchmark("numba-loops", SHAPE).request())
+    for names, factor in (("sound", None), 3), ((None, "sound"), 1 / 3):
+        sides = [revisions.export(*pair) for pair in zip(names, worker.SIDES, strict=True)]
+        for _ in range(2):  # compiled, then loaded
+            printed = run_python(LOSSES, worker.__file__, about, *(s.folder for s in sides))
+            base, head = json.loads(printed)
+            assert head == pytest.approx(factor * base, rel=1e-5)
+
+
+def test_compiling_is_measured_in_an_empty_folder_where_there_is_code(here, tmp_path, monkeypatch):
+    folders = []
+
+    def worker(self, request):
+        folders.append(request["cache"])
+        return iter(())
+
+    monkeypatch.setattr(run.Run, "_worker", worker)
+    made = made_run(here, tmp_path / "results")
+    made.base = revisions.Revision("base", "a tree", tmp_path)
+    made._cold("base")
+    (tmp_path / "src" / "twolayer" / "__pycache__" / "numba" / "code").mkdir(parents=True)
+    made._cold("base")
+    made._cold("base", empty=tmp_path)
+    assert folders[0] is None
+    assert folders[1] not in (None, str(tmp_path))
+    assert folders[2] == str(tmp_path)
+
+
+# Whole runs
+
+
+def test_the_report_has_every_benchmark(here, tmp_path):
+    files = [f"--{kind}={tmp_path / kind}" for kind in ("json", "markdown")]
+    said = regress("sound", "--variants=numpy", *files, code=(0, 3))
+    report = json.loads((tmp_path / "json").read_text())
+    assert [b["name"] for b in report["benchmarks"]] == [f"numpy {SHAPE}"]
+    assert report["benchmarks"][0]["processes"] == decide.LOOKS[0]
+    assert said.endswith(report["summary"])
+    assert {cost["kind"] for cost in report["costs"]} <= {"load", "memory", "accuracy"}
+    assert f"| numpy {SHAPE} |" in (tmp_path / "markdown").read_text()
+
+
+@pytest.mark.slow  # test_decide has the decision, the others here how it is come to
+def test_what_got_slower_and_what_got_faster_is_named(here):
+    edit(here, "variants/numpy_samples.py", DEFINITION, SLOW)
+    git(here, "commit", "--all", "--quiet", "--message=slow samples")
+    git(here, "revert", "--no-commit", "HEAD")
+    edit(here, "variants/numpy.py", DEFINITION, SLOW)
+    said = regress("HEAD", "--variants=numpy,numpy-samples", code=1, limit=60)
+    assert "Regression: 1 slower, 1 faster" in said
+    assert said.index(f"numpy {SHAPE}") < said.index(f"numpy-samples {SHAPE}")
+
+
+DEFINITION = "    def backpropagate(\n        self, X"
+SLOW = """    def backpropagate(self, *arguments):
+        for _ in range(29):
+            self._once(*arguments)
+        return self._once(*arguments)
+
+    def _once(
+        self, X"""
+
+
+def test_a_wrong_revision_is_a_failure(here):
+    edit(
+        here,
+        "kernels/formulas/losses.py",
+        "return (u - y) * (u - y)",
+        "return (u - y) * (u - y) * 3",
+    )
+    said = regress("sound", "--variants=numpy", code=2)
+    assert (
+        f"numpy {SHAPE} failed: RuntimeError: head disagrees with the oracle: L of all 40 rows"
+        in said
+    )
+
+
+def test_what_raises_or_dies_is_a_failure_and_the_others_are_measured(here):
+    edit(here, "variants/numpy.py", DEFINITION, RAISES)
+    edit(here, "variants/numpy_samples.py", DEFINITION, RAISES.replace("1 / 0", "os.abort()"))
+    said = regress("sound", "--variants=numpy,numpy-samples,python-loops", code=2)
+    assert f"numpy {SHAPE} failed: ZeroDivisionError: " in said
+    assert f"numpy-samples {SHAPE} failed: process 0 died of signal 6" in said
+    assert "2 failed" in said
+    assert f"python-loops {SHAPE} " in said
+
+
+RAISES = """    def backpropagate(self, X, Y, theta, gradient):
+        import os
+
+        return 1 / 0
+
+    def _once(
+        self, X"""
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("def broken(:", "SyntaxError"),
+        ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("import twolayer", "import of twolayer halted"),  # that would be another revision
+    ],
+)
+def test_a_revision_that_cannot_be_imported_is_one_sentence(here, line, reason):
+    (here / "variants/numpy.py").write_text(line)
+    said = regress("sound", "--variants=numpy", code=2)
+    assert said.startswith("head: the working tree cannot be imported: ")
+    assert reason in said
+
+
+def test_a_variant_that_one_revision_lacks_is_left_out(here):
+    edit(here, "variants/numpy.py", '"numpy",', '"numpy-new",')
+    said = regress("sound", "--variants=numpy-new", code=3)
+    assert f"left out: numpy-new {SHAPE}: base has no such variant" in said
+
+
+def test_a_slow_benchmark_is_left_out(here):
+    shape = "--shape=100000,64,64,8"
+    said = regress("sound", "--variants=python-loops", shape, code=3)
+    assert "the limit is 0.08 s" in said
+
+
+def test_outside_of_a_repository_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "git rev-parse: fatal: not a git repository" in regress("main", code=2)
+
+
+# Results on disk
+
+
+def test_an_interrupted_run_goes_on_and_loses_nothing(here, tmp_path):
+    path = tmp_path / "results"
+
+    def interrupt(name, done, total):
+        if done:
+            raise KeyboardInterrupt
+
+    two = {"names": ("numpy", "numpy-samples"), "base": "sound"}
+    with pytest.raises(KeyboardInterrupt):
+        made_run(here, path, progress=interrupt, **two).measure(compile_times=False)
+    before = path.read_bytes()
+    assert before.count(b"\n") >= 1
+    again = made_run(here, path, **two).measure(compile_times=False)
+    assert path.read_bytes().startswith(before)
+    assert [decision.processes for decision in again.decisions] == [2, 2]
+    found = records.read(path, pytest.fail)
+    assert len({(r["benchmark"], r["process"]) for r in found}) == len(found) == 4
+
+
+def test_a_killed_run_loses_nothing_and_goes_on(here, tmp_path, monkeypatch):
+    monkeypatch.setenv("TWOLAYER_REGRESS", str(tmp_path))
+    program = "from twolayer.cli import app; app()"
+    names = "--variants=numpy,numpy-samples"
+    command = [sys.executable, "-c", program, "regress", "sound", names, *QUICK]
+
+    def results():
+        return b"".join(path.read_bytes() for path in (tmp_path / "results").glob("*"))
+
+    with subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL) as process:
+        while not results() and process.poll() is None:
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    before = results()
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert again.returncode == 3, again.stderr
+    assert results().startswith(before)
+    (path,) = (tmp_path / "results").glob("*")
+    found = [(r["benchmark"], r["process"]) for r in records.read(path, pytest.fail) if len(r) > 1]
+    assert len(set(found)) == len(found) == 2 * decide.LOOKS[0]
+
+
+@pytest.mark.parametrize("damage", [b"\xff\xfe", b"{}", b"0 {}", b" ", b"a b"])
+def test_a_damaged_line_is_named_and_left_out(tmp_path, damage):
+    path = tmp_path / "results"
+    records.append(str(path), {"benchmark": "a"})
+    with path.open("ab") as file:
+        file.write(damage + b"\n")
+    records.append(str(path), {"benchmark": "b"})
+    told = []
+    assert [r["benchmark"] for r in records.read(path, told.append)] == ["a", "b"]
+    assert told == [f"{path}: 1 of its lines are damaged (2) and left out"]
+
+
+@pytest.mark.parametrize("cut", [1, 5, 20])
+def test_a_line_cut_off_damages_no_other(tmp_path, cut):
+    path = tmp_path / "results"
+    for name in "ab":
+        records.append(str(path), {"benchmark": name})
+    os.truncate(path, path.stat().st_size - cut)
+    records.append(str(path), {"benchmark": "c"})
+    found = [r["benchmark"] for r in records.read(path, lambda sentence: None)]
+    assert found == (["a", "b", "c"] if cut == 1 else ["a", "c"])
+
+
+def test_a_flipped_bit_is_damage(tmp_path):
+    path = tmp_path / "results"
+    records.append(str(path), {"seconds": 125})
+    path.write_bytes(path.read_bytes().replace(b"125", b"165"))
+    told = []
+    assert records.read(path, told.append) == []
+    assert told
+
+
+def test_a_run_that_ended_is_not_continued(tmp_path):
+    first = records.newest(tmp_path, "key")
+    records.append(str(first), {"benchmark": "a"})
+    assert records.newest(tmp_path, "key") == first
+    records.append(str(first), {"kind": "end"})
+    assert records.newest(tmp_path, "key") != first
+
+
+# Versions of a dependency
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("1.0", "2.0", "--dep=flask"), "--dep: expected one of numpy, numba,"),
+        (("1.0", "--dep=numba"), "--dep: expected two versions, BASE and HEAD"),
+    ],
+)
+def test_a_bad_dependency_is_one_sentence(here, arguments, sentence):
+    assert sentence in regress(*arguments, code=2)
+
+
+def test_processes_that_take_turns_give_a_decision(here, tmp_path):
+    run_of = made_run(here, tmp_path / "results", "sound", names=("numpy", "no-such"))
+    pythons = dict.fromkeys(worker.SIDES, Path(sys.executable))
+    turns = dependency.Turns(**vars(run_of), pythons=pythons)
+    found = turns.measure(compile_times=False)
+    assert [decision.processes for decision in found.decisions] == [2]
+    assert found.absent == [(f"no-such {SHAPE}", "base has no such variant")]

@@ -15,13 +15,13 @@ from ..engines.chunked import ChunkedEngine
 from ..engines.packed import PackedWeights
 from ..interface import Problem, Variant
 from ..interface.corners import both_sides
-from ..interface.weights import Weights
-from ..kernels.cpu import chunks, fused, simd
-from ..kernels.formulas.updates import UPDATES, Update
+from ..kernels.cpu import chunks, fused, simd, units
+from ..kernels.cpu.chunks import Rule
+from ..kernels.formulas.updates import Update
 from ..machine.threads import numba_threads
 from ..network import Shape
 
-_DESCEND = UPDATES["descend"]
+_STAY = Rule(0, 0, 0)
 
 
 class NumbaFused(ChunkedEngine):
@@ -36,6 +36,19 @@ class NumbaFused(ChunkedEngine):
         code = simd.addresses(self.dtype)
         numbers = self.shape._asdict() | cut._asdict() | code._asdict()
         self._allocate(cut.chunks, chunks.buffers(self.shape, cut), numbers)
+
+    def _pass(
+        self, X: np.ndarray, Y: np.ndarray, theta: np.ndarray, gradient: np.ndarray, rule: Rule
+    ) -> float:
+        rows, cut = len(X), self._cut
+        of = self.shape.n if rows == 1 else rows  # a plan tries its engine on one row
+        if of > cut.rows or (of >= cut.few and of > cut.shared):
+            return self._call(fused.epoch, rows, X, Y, theta, gradient, rule)
+        parts = cut.parts if of >= cut.few else 1
+        if parts == 1:
+            return units.update(False)(self._records, X, Y, theta, gradient, rule, 1)
+        with numba_threads(min(parts, self.threads)):
+            return units.update(True)(self._records, X, Y, theta, gradient, rule, parts)
 
     def _call(self, kernel: Callable[[bool], Any], rows: int, *arguments: Any) -> Any:
         """Call a kernel in as many chunks as so many rows are worth."""
@@ -52,15 +65,13 @@ class NumbaFused(ChunkedEngine):
     def backpropagate(
         self, X: np.ndarray, Y: np.ndarray, theta: np.ndarray, gradient: np.ndarray
     ) -> float:
-        return self._call(fused.epoch, len(X), X, Y, theta, gradient, 0.0, False)
+        return self._pass(X, Y, theta, gradient, _STAY)
 
     def update(
-        self, X: np.ndarray, Y: np.ndarray, weights: Weights, update: Update, scalars: Any
+        self, X: np.ndarray, Y: np.ndarray, weights: PackedWeights, update: Update, scalars: Any
     ) -> float:
-        theta, gradient = weights.theta, weights.gradient
-        if update is _DESCEND:
-            return self._call(fused.epoch, len(X), X, Y, theta, gradient, scalars[0], True)
-        return super().update(X, Y, weights, update, scalars)
+        rule = weights.rule(update, scalars)
+        return self._pass(X, Y, weights.theta, weights.gradient, rule)
 
     def loss(self, X: np.ndarray, Y: np.ndarray, theta: np.ndarray, gradient: Any) -> float:
         self._need_values()

@@ -140,6 +140,31 @@ def _evaluate(typingctx, address, kind, U, Y, work, K, rows):
     return types.float64(i8, kind, i8, i8, i8, i8, i8), call_address
 
 
+def advance(address, kind, w, g, slots, scalars, place, size):
+    """Call an update's pass, `updates.part`, over w and g (size,), `place` elements behind the
+    beginning of θ.
+    """
+    call_interpreted(address, kind, w, g, slots, scalars, place, size)
+
+
+@overload(advance)
+def _overload_advance(address, kind, w, g, slots, scalars, place, size):
+    return lambda address, kind, w, g, slots, scalars, place, size: _advance(
+        address, kind, w, g, slots, scalars, place, size
+    )
+
+
+@intrinsic
+def _advance(typingctx, address, kind, w, g, slots, scalars, place, size):
+    i8 = types.int64
+
+    def codegen(context, builder, signature, args):
+        call_address(context, builder, signature, args)
+        return context.get_dummy_value()
+
+    return types.none(i8, kind, *[i8] * 6), codegen
+
+
 @register_jitable
 def turn(matrix, columns):
     """Write matrix (rows, K) as columns (K, rows)."""

@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 from numba.extending import register_jitable
 
-from .panels import Panels, after, panel_size
+from .panels import Panels, after, panel_size, some
 from .records import record_type
 
 _SIZES = ("d", "M", "K", "lanes", "rows", "depth", "step", "by_dots", "alone")
 _CODE = ("product", "scaled", "dots", "spread", "features", "values", "losses", "links")
-_BUFFERS = ("X", "Z", "S", "U_panels", "U", "Y", "sums", "gradient")
+_BUFFERS = ("X", "Z", "S", "U_panels", "U", "total", "Y", "sums", "gradient")
 CHUNK = record_type((*_SIZES, *_CODE, *_BUFFERS))
 
 
@@ -28,11 +28,15 @@ class Code(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """θ or ∇L in panels: V by inputs (d, M), W (K, M), Wᵀ (M, K)."""
+    """θ or ∇L in panels: V by inputs (d, M), W (K, M), Wᵀ (M, K).
+
+    V and W may be those of a part of the hidden units, of which `start` is the first.
+    """
 
     V: Panels
     W: Panels
     Wt: Panels
+    start: int
 
 
 class Cut(NamedTuple):
@@ -56,6 +60,14 @@ class Room(NamedTuple):
     sums: int
 
 
+class Rule(NamedTuple):
+    """How θ changes: the address of an update's pass, those of its slots' and scalars' arrays."""
+
+    run: int  # 0 where θ stays
+    slots: int
+    scalars: int
+
+
 def buffers(shape: Any, cut: Any) -> dict[str, tuple[int, int]]:
     """How many chunks have each buffer, and its elements; cut, a `Blocking` of the shape.
 
@@ -70,6 +82,7 @@ def buffers(shape: Any, cut: Any) -> dict[str, tuple[int, int]]:
         "S": panel_size(rows, M, lanes),  # σ′(A), then G
         "U_panels": 0 if cut.by_dots else panel_size(rows, K, lanes),
         "U": K * rows,  # by columns, then Δ
+        "total": K * min(rows, cut.shared),  # of U, where threads share the hidden units; then Δ
         "Y": K * rows,  # by columns
         "sums": 4 * rows,
         "gradient": panel_size(d + K, M, lanes),  # of V and W
@@ -114,7 +127,14 @@ def weights_at(record, kind, address):
     """The weights at an address."""
     V = Panels(kind, address, record["d"], record["M"], record["lanes"])
     W = after(V, record["K"], record["M"])
-    return Weights(V, W, after(W, record["M"], record["K"]))
+    return Weights(V, W, after(W, record["M"], record["K"]), 0)
+
+
+@register_jitable
+def part_of(weights, first, last):
+    """What panels first to last of the hidden units have of the weights."""
+    V, W = some(weights.V, first, last), some(weights.W, first, last)
+    return Weights(V, W, weights.Wt, first * V.lanes)
 
 
 @register_jitable

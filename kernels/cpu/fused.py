@@ -19,7 +19,7 @@ from ..compiler.address import array_at, item_size
 from ..compiler.jit import SUMS, jit
 from ..compiler.target import TARGET
 from ..formulas.elementary import like
-from .blocks import apply, evaluate, turn
+from .blocks import advance, apply, evaluate, turn
 from .chunks import code_of, cut_of, room_of, weights_at, weights_size_of
 from .panels import Panels, clear, from_row, panel, panel_count, transpose, view
 from .records import add, mean_loss, multiply
@@ -42,10 +42,16 @@ def operand(code, x, room, step):
     reads consecutive memory in both products, and x itself is read once and in order.
     """
     rows, d = x.shape
-    address = np.int64(x.ctypes.data)
+    if step != 0:
+        spread(code.spread, code.kind, room.X, step, np.int64(x.ctypes.data), d, rows, d)
+    return lying(x, room, step)
+
+
+@register_jitable
+def lying(x, room, step):
+    """A block x (rows, d) as products read it, once it is spread."""
     if step == 0:
-        return as_it_lies(address, d)
-    spread(code.spread, code.kind, room.X, step, address, d, rows, d)
+        return as_it_lies(np.int64(x.ctypes.data), x.shape[1])
     return as_spread(room.X, step)
 
 
@@ -79,7 +85,7 @@ def outputs(code, Z, theta, room, by_dots):
         for p in range(panel_count(Z.columns, Z.lanes)):
             z, first = panel(Z, p), p * Z.lanes
             units = min(Z.lanes, Z.columns - first)
-            rows_of_w = from_row(kind, w, first)
+            rows_of_w = from_row(kind, w, theta.start + first)
             product(
                 code.product, kind, u, as_it_lies(z.address, z.lanes), rows_of_w, Z.rows, units,
                 p > 0,
@@ -93,13 +99,17 @@ def outputs(code, Z, theta, room, by_dots):
 @register_jitable
 def forward(code, x, theta, room, cut):
     """Z, S and U of the samples x (rows, d) into the room of a chunk."""
-    V = theta.V
-    Z = Panels(code.kind, room.Z, len(x), V.columns, V.lanes)
-    S = Panels(code.kind, room.S, len(x), V.columns, V.lanes)
-    block = Block(operand(code, x, room, cut.step), Z, S)
-    features(code, block, V, cut.depth)
-    outputs(code, Z, theta, room, cut.by_dots)
+    block = block_of(operand(code, x, room, cut.step), len(x), theta.V, room)
+    features(code, block, theta.V, cut.depth)
+    outputs(code, block.Z, theta, room, cut.by_dots)
     return block
+
+
+@register_jitable
+def block_of(x, rows, V, room):
+    """The block of so many samples in the room of a chunk; x, the operand."""
+    Z = Panels(V.kind, room.Z, rows, V.columns, V.lanes)
+    return Block(x, Z, Panels(V.kind, room.S, rows, V.columns, V.lanes))
 
 
 @register_jitable
@@ -172,13 +182,26 @@ def add_up(records, gradient, first, last, chunks, scale):
 
 
 @register_jitable
-def descend(theta, gradient, mu):
-    """θ −= μ ∇L."""
-    for i in range(len(theta)):
-        theta[i] -= mu * gradient[i]
+def settle(weights, by_dots):
+    """Padding is 0 again and Wᵀ up to date after a change of the weights."""
+    clear(weights.V)
+    clear(weights.W)
+    if not by_dots:
+        transpose(weights.W, weights.Wt, weights.start)
 
 
-def _epoch(records, X, Y, theta, gradient, mu, update, chunks):
+@register_jitable
+def renew(theta, gradient, rule, first, last):
+    """Elements first to last of θ, flat arrays, by the rule."""
+    if rule.run != 0:
+        w, g = theta[first:last], gradient[first:last]
+        advance(
+            rule.run, theta[0], np.int64(w.ctypes.data), np.int64(g.ctypes.data), rule.slots,
+            rule.scalars, np.int64(first), np.int64(last - first),
+        )  # fmt: skip
+
+
+def _epoch(records, X, Y, theta, gradient, rule, chunks):
     n, kind = len(X), X[0, 0]
     for c in prange(chunks):
         record = records[c]
@@ -189,31 +212,28 @@ def _epoch(records, X, Y, theta, gradient, mu, update, chunks):
             Y[start:stop], weights_at(record, kind, np.int64(theta.ctypes.data)),
             weights_at(record, kind, own), room_of(record), cut_of(record),
         )  # fmt: skip
-    scale, rate = like(kind, 1.0 / n), like(kind, mu)
+    scale = like(kind, 1.0 / n)
     size = weights_size_of(records[0])
     parts = 1 if records[0]["alone"] else chunks
     if parts == 1:
         add_up(records, gradient, 0, size, chunks, scale)
-        if update:
-            descend(theta[:size], gradient[:size], rate)
+        renew(theta, gradient, rule, 0, size)
     else:
         for c in prange(parts):
             first, last = c * size // parts, (c + 1) * size // parts
             add_up(records, gradient, first, last, chunks, scale)
-            if update:
-                descend(theta[first:last], gradient[first:last], rate)
-    if update and not records[0]["by_dots"]:
-        weights = weights_at(records[0], kind, np.int64(theta.ctypes.data))
-        transpose(weights.W, weights.Wt)
+            renew(theta, gradient, rule, first, last)
+    if rule.run != 0:
+        settle(weights_at(records[0], kind, np.int64(theta.ctypes.data)), records[0]["by_dots"])
     return mean_loss(records, chunks, n)
 
 
 @cache
 def epoch(parallel: bool) -> Any:
-    """Compiled epoch(records, X, Y, theta, gradient, mu, update, chunks) -> L.
+    """Compiled epoch(records, X, Y, theta, gradient, rule, chunks) -> L.
 
-    Writes ∇L into gradient and, where `update` is set, θ − μ ∇L into theta, both packed; in
-    `chunks` chunks of the samples, as many as there are records or fewer.
+    Writes ∇L into gradient and changes theta by the `Rule`, both packed; in `chunks` chunks of the
+    samples, as many as there are records or fewer.
     """
     return jit(f"fused-{TARGET.name}", fastmath=SUMS, parallel=parallel)(_epoch)
 
@@ -257,10 +277,9 @@ def predict(parallel: bool) -> Any:
 
 def _restore(records, theta):
     weights = weights_at(records[0], theta[0], np.int64(theta.ctypes.data))
-    clear(weights.V)
-    clear(weights.W)
+    settle(weights, records[0]["by_dots"])
     if not records[0]["by_dots"]:
-        transpose(weights.W, weights.Wt)
+        clear(weights.Wt)
 
 
 @cache

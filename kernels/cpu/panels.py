@@ -89,6 +89,14 @@ def view(P, p):
 
 
 @register_jitable
+def some(P, first, last):
+    """Panels first to last, as a matrix of their columns."""
+    start = first * P.lanes
+    address = P.address + item_size(P.kind) * (start * P.rows)
+    return Panels(P.kind, address, P.rows, min(P.columns, last * P.lanes) - start, P.lanes)
+
+
+@register_jitable
 def pack(matrix, P):
     """Write matrix (rows, columns) into panels; padding becomes 0."""
     for p in range(panel_count(P.columns, P.lanes)):
@@ -122,17 +130,16 @@ def clear(P):
 
 
 @register_jitable
-def transpose(P, T):
-    """Write Pᵀ into T, panels of the transposed matrix; padding becomes 0."""
+def transpose(P, T, start):
+    """Write Pᵀ into rows of T, panels of a transposed matrix; start, the first of the rows."""
     for q in range(panel_count(T.columns, T.lanes)):
         first = q * T.lanes
         rows = min(T.lanes, P.rows - first)
         for p in range(panel_count(P.columns, P.lanes)):
-            source, out = view(P, p)[first : first + rows], view(T, q)[p * P.lanes :]
+            source, out = view(P, p)[first : first + rows], view(T, q)[start + p * P.lanes :]
             for m in range(min(P.lanes, P.columns - p * P.lanes)):
                 for k in range(rows):
                     out[m, k] = source[k, m]
-    clear(T)
 
 
 def _pack(matrix, panels, lanes):

@@ -10,11 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cache
+from inspect import signature
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba import from_dtype, types
 from numba.extending import overload, register_jitable
 
+from ..compiler.address import address_of, array_at, item_size
 from ..compiler.jit import jit
 from .elementary import like
 
@@ -124,17 +127,77 @@ def _overload_put(arrays, i, values):
     return put_all
 
 
+def taken(array, example):
+    """The first numbers of an array, as many as the example has."""
+    return tuple(array[i] for i in range(len(example)))
+
+
+@overload(taken)
+def _overload_taken(array, example):
+    if len(example) == 0:
+        return lambda array, example: ()
+    return lambda array, example: (array[0], *taken(array[1:], example[1:]))
+
+
+def arrays_at(kind, addresses, place, size):
+    """Arrays (size,) of numbers like `kind`, so many elements behind each of the addresses."""
+    return tuple(array_at(kind, a + item_size(kind) * place, size) for a in addresses)
+
+
+@overload(arrays_at)
+def _overload_arrays_at(kind, addresses, place, size):
+    if len(addresses) == 0:
+        return lambda kind, addresses, place, size: ()
+    return lambda kind, addresses, place, size: (
+        array_at(kind, addresses[0] + item_size(kind) * place, size),
+        *arrays_at(kind, addresses[1:], place, size),
+    )
+
+
 @cache
-def loop(update: Update) -> Any:
-    """Compiled: (w, g, *slots, scalars) updates flat arrays w and slots in place."""
+def _run(update: Update) -> Any:
     formula = update.formula
 
-    @jit("update")
-    def run(w, g, *rest):
-        slots, scalars = rest[:-1], rest[-1]
+    @register_jitable
+    def run(w, g, slots, scalars):
         for i in range(w.size):
             values = formula(w[i], g[i], *at(slots, i), *scalars)
             w[i] = values[0]
             put(slots, i, values[1:])
 
     return run
+
+
+@cache
+def loop(update: Update) -> Any:
+    """Compiled: (w, g, *slots, scalars) updates flat arrays w and slots in place."""
+    run = _run(update)
+
+    @jit("update")
+    def of_arrays(w, g, *rest):
+        run(w, g, rest[:-1], rest[-1])
+
+    return of_arrays
+
+
+@cache
+def _part(update: Update) -> Any:
+    run, slots = _run(update), (0,) * update.slots
+    scalars = (0.0,) * (len(signature(update.formula).parameters) - 2 - update.slots)
+
+    @jit("update")
+    def of_part(kind, w, g, slots_at, scalars_at, place, size):
+        numbers = taken(array_at(np.float64(0), scalars_at, len(scalars)), scalars)
+        addresses = taken(array_at(np.int64(0), slots_at, len(slots)), slots)
+        run(
+            array_at(kind, w, size), array_at(kind, g, size),
+            arrays_at(kind, addresses, place, size), numbers,
+        )  # fmt: skip
+
+    return of_part
+
+
+@cache
+def part(update: Update, dtype: np.dtype) -> int:
+    """The address of the update of a part of all weights, which `blocks.advance` calls."""
+    return address_of(_part(update), (from_dtype(dtype), *(types.int64,) * 6))

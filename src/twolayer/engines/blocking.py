@@ -21,6 +21,8 @@ class Blocking(NamedTuple):
 
     chunks: int  # of the samples, at most; more than one are shared among threads
     few: int  # rows fewer than these are one chunk
+    parts: int  # of the hidden units, at most, which threads share where rows are few
+    shared: int  # the most rows that are few enough for that, at most those of a block
     rows: int  # of a block
     lanes: int  # of a panel
     height: int  # of a tile
@@ -39,9 +41,12 @@ def blocking(shape: Shape, itemsize: int, threads: int) -> Blocking:
     n, d, M, K = shape
     lanes, rows = lane_count(itemsize), min(block_rows(shape, itemsize), n)
     few = few_rows(shape)
+    parts = min(threads, panel_count(M, lanes))
     return Blocking(
         chunks=1 if n < few else chunk_count(n, threads),
         few=few,
+        parts=parts,
+        shared=min(rows, threads * M) if parts > 1 else 0,
         rows=rows,
         lanes=lanes,
         height=TARGET.height,

@@ -6,12 +6,15 @@ import numpy as np
 
 from ..interface.weights import Weights
 from ..kernels.cpu import chunks, fused
+from ..kernels.cpu.chunks import Rule
 from ..kernels.cpu.panels import packers, panel_size
 from ..kernels.formulas import updates
 from ..kernels.formulas.updates import Update
 from ..machine.buffers import per_chunk
 from ..network import Parameters, Shape
 from .blocking import Blocking
+
+_MOST_SCALARS = 32  # that an update takes
 
 
 class PackedWeights(Weights):
@@ -27,6 +30,9 @@ class PackedWeights(Weights):
         self._all = chunks.weights_size(shape, cut)
         self._pack, self._unpack = packers()
         self._restore = fused.restore()
+        self._scalars = np.empty(_MOST_SCALARS)
+        self._slots_at = np.empty(0, np.int64)  # the addresses of the slots
+        self._found: tuple[np.ndarray, ...] | None = None  # whose addresses these are
         super().__init__(shape, dtype)
 
     def room(self) -> np.ndarray:
@@ -42,6 +48,15 @@ class PackedWeights(Weights):
         self._unpack(arrays[: self._of_V], values.V.T, self._lanes)
         self._unpack(arrays[self._of_V : self._size], values.W, self._lanes)
         return values
+
+    def rule(self, update: Update, scalars: tuple[float, ...]) -> Rule:
+        """How compiled code changes θ and the slots; it holds until the next one is asked for."""
+        if self._found is not self.slots:
+            self._found = self.slots
+            self._slots_at = np.array([slot.ctypes.data for slot in self.slots], np.int64)
+        self._scalars[: len(scalars)] = scalars
+        run = updates.part(update, self.dtype)
+        return Rule(run, self._slots_at.ctypes.data, self._scalars.ctypes.data)
 
     def apply(self, update: Update, scalars: tuple[float, ...]) -> None:
         arrays = (self.theta, self.gradient, *self.slots)

@@ -1,0 +1,119 @@
+"""Updates over few samples: threads share the hidden units, each with its part of V and W.
+
+A chunk of the samples would read all of θ and write a gradient as large. Here a thread reads, and
+renews, the weights of its own units only; what it needs of the others is their part of U.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba import prange
+from numba.extending import register_jitable
+
+from ..compiler.address import array_at, item_size
+from ..compiler.jit import SUMS, jit
+from ..compiler.target import TARGET
+from ..formulas.elementary import like
+from .blocks import advance, evaluate, turn
+from .chunks import code_of, cut_of, part_of, room_of, weights_at
+from .fused import block_of, forward, lying, settle
+from .panels import Panel, clear, from_row, panel, panel_count
+from .records import add, multiply
+from .simd import as_it_lies, from_column, product, turned
+
+
+@register_jitable
+def share(record, kind, address, part, parts):
+    """The weights of one of so many parts of the hidden units."""
+    weights = weights_at(record, kind, address)
+    panels = panel_count(record["M"], record["lanes"])
+    return part_of(weights, part * panels // parts, (part + 1) * panels // parts)
+
+
+@register_jitable
+def judge(records, kind, y, part, parts):
+    """Σ ℓ over the block with targets y (rows, K), and the address of Δ / rows (K, rows)."""
+    rows, K = y.shape
+    record = records[part]
+    U = record["U"]
+    if parts > 1:
+        U = record["total"]
+        total = array_at(kind, U, K * rows)
+        total[:] = array_at(kind, records[0]["U"], K * rows)
+        for other in range(1, parts):
+            add(total, array_at(kind, records[other]["U"], K * rows))
+    turn(y, array_at(kind, record["Y"], (K, rows)))
+    loss = evaluate(record["losses"], kind, U, record["Y"], record["sums"], K, rows)
+    multiply(array_at(kind, U, K * rows), like(kind, 1.0 / rows))
+    return loss, U
+
+
+@register_jitable
+def backward(code, block, Delta, theta, gradient, depth, rule, base):
+    """gW = Δᵀ Z, S becomes G = (Δ W) ⊙ S, gV = Gᵀ X, for Δ (K, rows), a panel after the other.
+
+    Where the rule changes θ, which begins at `base`, only the gradient's first panel is written.
+    """
+    Z, W, kind, d = block.Z, theta.W, code.kind, theta.V.rows
+    keep = rule.run == 0
+    for p in range(panel_count(Z.columns, Z.lanes)):
+        z, s, w, v = panel(Z, p), panel(block.S, p), panel(W, p), panel(theta.V, p)
+        place = p if keep else 0
+        gW = Panel(panel(gradient.W, place).address, w.lanes, w.lanes)
+        gV = Panel(panel(gradient.V, place).address, v.lanes, v.lanes)
+        product(code.product, kind, gW, Delta, z, W.rows, Z.rows, False)
+        product(code.scaled, kind, s, turned(Delta), w, Z.rows, W.rows, False)
+        for start in range(0, d, depth):
+            inputs = min(depth, d - start)
+            x = turned(from_column(kind, block.x, start))
+            product(code.product, kind, from_row(kind, gV, start), x, s, inputs, Z.rows, False)
+        if not keep:
+            renew(kind, v, gV, d, rule, base)
+            renew(kind, w, gW, W.rows, rule, base)
+    if keep:
+        clear(gradient.W)  # Z is σ(0) there
+
+
+@register_jitable
+def renew(kind, w, g, rows, rule, base):
+    """A panel of weights by the rule."""
+    place = (w.address - base) // item_size(kind)
+    advance(
+        rule.run, kind, w.address, g.address, rule.slots, rule.scalars, place, rows * w.lanes
+    )  # fmt: skip
+
+
+def _update(records, X, Y, theta, gradient, rule, parts):
+    kind, step = X[0, 0], records[0]["step"]
+    base, of_gradient = np.int64(theta.ctypes.data), np.int64(gradient.ctypes.data)
+    for t in prange(parts):
+        record = records[t]
+        code = code_of(record, kind, record["features"], record["losses"])
+        forward(code, X, share(record, kind, base, t, parts), room_of(record), cut_of(record))
+    for t in prange(parts):
+        record = records[t]
+        room = room_of(record)
+        record["loss"], Delta = judge(records, kind, Y, t, parts)
+        mine = share(record, kind, base, t, parts)
+        block = block_of(lying(X, room, step), len(X), mine.V, room)
+        backward(
+            code_of(record, kind, record["features"], record["losses"]), block,
+            as_it_lies(Delta, len(X)), mine, share(record, kind, of_gradient, t, parts),
+            record["depth"], rule, base,
+        )  # fmt: skip
+        if rule.run != 0:
+            settle(mine, record["by_dots"])
+    return records[0]["loss"] / len(X)
+
+
+@cache
+def update(parallel: bool) -> Any:
+    """Compiled update(records, X, Y, theta, gradient, rule, parts) -> L, over one block of rows.
+
+    Changes theta by the `Rule`, or writes ∇L into gradient where it leaves θ as it is; gradient is
+    written to in any case. In so many parts of the hidden units.
+    """
+    return jit(f"units-{TARGET.name}", fastmath=SUMS, parallel=parallel)(_update)

@@ -11,21 +11,25 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, types
+from numba import types
 from numba.core import cgutils, config
-from numba.extending import intrinsic, overload
+from numba.np.arrayobj import np_cfarray
+
+from .lowering import lowers_to
 
 
-@intrinsic
-def _pointer(typingctx, kind, address):
-    """The address as a pointer to numbers like `kind`."""
+def _array_at(kind, address, shape):
+    dimensions = len(shape) if isinstance(shape, types.BaseTuple) else 1
+    array, pointer = types.Array(kind, dimensions, "C"), types.CPointer(kind)
 
     def codegen(context, builder, signature, args):
-        return builder.inttoptr(args[1], context.get_value_type(signature.return_type))
+        place = builder.inttoptr(args[1], context.get_value_type(pointer))
+        return np_cfarray(context, builder, array(pointer, shape), (place, args[2]))
 
-    return types.CPointer(kind)(kind, types.int64), codegen
+    return array(kind, types.int64, shape), codegen
 
 
+@lowers_to(_array_at)
 def array_at(kind, address, shape):
     """The array of numbers like `kind` at an address; shape, a number or a tuple of them."""
     number = np.ctypeslib.as_ctypes_type(kind.dtype)
@@ -33,20 +37,17 @@ def array_at(kind, address, shape):
     return np.ctypeslib.as_array((number * size).from_address(int(address))).reshape(shape)
 
 
-@overload(array_at)
-def _array_at(kind, address, shape):
-    return lambda kind, address, shape: carray(_pointer(kind, address), shape)
+def _item_size(kind):
+    def codegen(context, builder, signature, args):
+        return context.get_constant(types.int64, kind.bitwidth // 8)
+
+    return types.int64(kind), codegen
 
 
+@lowers_to(_item_size)
 def item_size(kind):
     """Bytes of the number `kind`."""
     return kind.itemsize
-
-
-@overload(item_size)
-def _item_size(kind):
-    size = kind.bitwidth // 8
-    return lambda kind: size
 
 
 _interpreted: list[Any] = []  # the functions whose numbers stand for addresses without a compiler

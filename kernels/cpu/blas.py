@@ -13,15 +13,11 @@ import numpy as np
 from llvmlite import ir
 from numba import prange, types
 from numba.core import cgutils
-from numba.extending import (
-    get_cython_function_address,
-    intrinsic,
-    overload,
-    register_jitable,
-)
+from numba.extending import get_cython_function_address, register_jitable
 
 from ..compiler.address import array_at
 from ..compiler.jit import SUMS, jit
+from ..compiler.lowering import lowers_to
 from ..formulas.elementary import like
 from .blocks import apply, evaluate, turn
 from .records import add, mean_loss, multiply, record_type
@@ -34,73 +30,60 @@ def gemm_address(dtype: np.dtype) -> int:
     return get_cython_function_address("scipy.linalg.cython_blas", name)
 
 
-@intrinsic
-def _call_gemm(typingctx, address, kind, trans_a, trans_b, m, n, k, a, lda, b, ldb, beta, c, ldc):
-    """gemm(trans_a, trans_b, m, n, k, 1, a, lda, b, ldb, beta, c, ldc), column-major as in BLAS.
+def _gemm(address, A, trans_a, B, trans_b, beta, C):
+    """gemm(op, op, m, n, k, 1, B, ldb, A, lda, beta, C, ldc): BLAS is column-major.
 
-    Pointers are integers; `kind` is a number of the dtype.
+    It sees the transposes, and Cᵀ = op(B)ᵀ op(A)ᵀ.
     """
 
     def codegen(context, builder, signature, args):
-        real = context.get_value_type(kind)
         integer, character = ir.IntType(32), ir.IntType(8)
         reference = character.as_pointer()
 
-        def by_reference(value, type_):
-            slot = cgutils.alloca_once(builder, type_)
+        def by_reference(value):
+            slot = cgutils.alloca_once(builder, value.type)
             builder.store(value, slot)
             return builder.bitcast(slot, reference)
 
         def number(value):
-            return by_reference(builder.trunc(value, integer), integer)
-
-        def pointer(value):
-            return builder.inttoptr(value, reference)
+            return by_reference(builder.trunc(value, integer))
 
         def flag(value):
             letter = builder.select(
                 builder.trunc(value, ir.IntType(1)), character(ord("T")), character(ord("N"))
             )
-            return by_reference(letter, character)
+            return by_reference(letter)
 
-        address_, _, ta, tb, m_, n_, k_, a_, lda_, b_, ldb_, beta_, c_, ldc_ = args
+        def matrix(at):
+            array = context.make_array(signature.args[at])(context, builder, args[at])
+            return builder.bitcast(array.data, reference), cgutils.unpack_tuple(
+                builder, array.shape
+            )
+
+        (a, of_a), (b, of_b), (c, of_c) = matrix(1), matrix(3), matrix(6)
+        address, _, trans_a, _, trans_b, beta, _ = args
+        inner = builder.select(builder.trunc(trans_a, ir.IntType(1)), *of_a)
         function = ir.FunctionType(ir.VoidType(), [reference] * 13).as_pointer()
         builder.call(
-            builder.inttoptr(address_, function),
+            builder.inttoptr(address, function),
             [
-                flag(ta), flag(tb), number(m_), number(n_), number(k_),
-                by_reference(ir.Constant(real, 1.0), real), pointer(a_), number(lda_),
-                pointer(b_), number(ldb_), by_reference(beta_, real), pointer(c_), number(ldc_),
+                flag(trans_b), flag(trans_a), number(of_c[1]), number(of_c[0]), number(inner),
+                by_reference(ir.Constant(beta.type, 1.0)), b, number(of_b[1]), a, number(of_a[1]),
+                by_reference(beta), c, number(of_c[1]),
             ],
         )  # fmt: skip
-        return context.get_dummy_value()
 
-    i8 = types.int64
-    return types.void(
-        types.uintp, kind, types.boolean, types.boolean, i8, i8, i8, i8, i8, i8, i8, kind, i8, i8
-    ), codegen
+    return types.void(types.int64, A, types.boolean, B, types.boolean, C.dtype, C), codegen
 
 
+@lowers_to(_gemm)
 def product(address, A, trans_a, B, trans_b, beta, C):
     """C = op(A) op(B) + beta C for C-contiguous A, B and C; op transposes where its flag is set.
 
-    beta is 0 or 1, a number of the arrays' dtype.
+    address, of gemm; beta is 0 or 1, a number of the arrays' dtype.
     """
     total = (A.T if trans_a else A) @ (B.T if trans_b else B)
     C[...] = C + total if beta else total
-
-
-@overload(product)
-def _product(address, A, trans_a, B, trans_b, beta, C):
-    def gemm(address, A, trans_a, B, trans_b, beta, C):
-        inner = A.shape[0] if trans_a else A.shape[1]
-        # BLAS is column-major: it sees the transposes, and Cᵀ = op(B)ᵀ op(A)ᵀ.
-        _call_gemm(
-            address, beta, trans_b, trans_a, C.shape[1], C.shape[0], inner,
-            B.ctypes.data, B.shape[1], A.ctypes.data, A.shape[1], beta, C.ctypes.data, C.shape[1],
-        )  # fmt: skip
-
-    return gemm
 
 
 class Code(NamedTuple):

@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 from numba import from_dtype, types
-from numba.extending import intrinsic, overload, register_jitable
+from numba.extending import register_jitable
 
 from ..compiler.address import address_of, array_at, call_address, call_interpreted
 from ..compiler.jit import SUMS, jit
+from ..compiler.lowering import lowers_to
 from ..formulas.activations import Activation
 from ..formulas.losses import Forms
 
@@ -101,27 +102,20 @@ def _address(formula: Any, dtype: np.dtype, integers: int) -> int:
     return address_of(formula, (from_dtype(dtype), *(types.int64,) * integers))
 
 
+def _call(result, integers):
+    """What a call of a pass with so many integers after `kind` lowers to."""
+    return lambda address, kind, *_: (
+        result(types.int64, kind, *[types.int64] * integers), call_address
+    )  # fmt: skip
+
+
+@lowers_to(_call(types.none, 3))
 def apply(address, kind, A, S, size):
     """Call the pass over A and S (size,) at an address: `features` or `values`."""
     call_interpreted(address, kind, A, S, size)
 
 
-@overload(apply)
-def _overload_apply(address, kind, A, S, size):
-    return lambda address, kind, A, S, size: _apply(address, kind, A, S, size)
-
-
-@intrinsic
-def _apply(typingctx, address, kind, A, S, size):
-    i8 = types.int64
-
-    def codegen(context, builder, signature, args):
-        call_address(context, builder, signature, args)
-        return context.get_dummy_value()
-
-    return types.none(i8, kind, i8, i8, i8), codegen
-
-
+@lowers_to(_call(types.float64, 5))
 def evaluate(address, kind, U, Y, work, K, rows):
     """Call the pass over U and Y (K, rows) at an address, with work (4, rows):
     `losses` or `links`.
@@ -129,40 +123,12 @@ def evaluate(address, kind, U, Y, work, K, rows):
     return call_interpreted(address, kind, U, Y, work, K, rows)
 
 
-@overload(evaluate)
-def _overload_evaluate(address, kind, U, Y, work, K, rows):
-    return lambda address, kind, U, Y, work, K, rows: _evaluate(address, kind, U, Y, work, K, rows)
-
-
-@intrinsic
-def _evaluate(typingctx, address, kind, U, Y, work, K, rows):
-    i8 = types.int64
-    return types.float64(i8, kind, i8, i8, i8, i8, i8), call_address
-
-
+@lowers_to(_call(types.none, 6))
 def advance(address, kind, w, g, slots, scalars, place, size):
     """Call an update's pass, `updates.part`, over w and g (size,), `place` elements behind the
     beginning of θ.
     """
     call_interpreted(address, kind, w, g, slots, scalars, place, size)
-
-
-@overload(advance)
-def _overload_advance(address, kind, w, g, slots, scalars, place, size):
-    return lambda address, kind, w, g, slots, scalars, place, size: _advance(
-        address, kind, w, g, slots, scalars, place, size
-    )
-
-
-@intrinsic
-def _advance(typingctx, address, kind, w, g, slots, scalars, place, size):
-    i8 = types.int64
-
-    def codegen(context, builder, signature, args):
-        call_address(context, builder, signature, args)
-        return context.get_dummy_value()
-
-    return types.none(i8, kind, *[i8] * 6), codegen
 
 
 @register_jitable

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 from numba import from_dtype, prange, types
-from numba.extending import intrinsic, overload, register_jitable
+from numba.extending import register_jitable
 
 from ..compiler.address import address_of, array_at, call_address, call_interpreted
 from ..compiler.jit import SUMS, jit
+from ..compiler.lowering import lowers_to
 from ..formulas.activations import Activation
 from ..formulas.elementary import like
 from ..formulas.losses import Forms
@@ -122,22 +123,10 @@ def predict_rows(activation: Activation, loss: Forms, dtype: np.dtype) -> int:
     return address_of(_predict_rows(activation, loss), (from_dtype(dtype), *_INTEGERS))
 
 
+@lowers_to(lambda address, kind, *_: (types.float64(types.int64, kind, *_INTEGERS), call_address))
 def loop(address, kind, X, Y, V, W, work, gV, gW, n, d, M, K):
     """Call `gradient_rows` or `predict_rows` with the addresses of its arrays and their sizes."""
     return call_interpreted(address, kind, X, Y, V, W, work, gV, gW, n, d, M, K)
-
-
-@overload(loop)
-def _overload_loop(address, kind, X, Y, V, W, work, gV, gW, n, d, M, K):
-    return lambda address, kind, X, Y, V, W, work, gV, gW, n, d, M, K: _loop(
-        address, kind, X, Y, V, W, work, gV, gW, n, d, M, K
-    )
-
-
-@intrinsic
-def _loop(typingctx, address, kind, X, Y, V, W, work, gV, gW, n, d, M, K):
-    i8 = types.int64
-    return types.float64(i8, kind, *[i8] * 11), call_address
 
 
 @register_jitable

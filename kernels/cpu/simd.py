@@ -11,19 +11,21 @@ is checked. Each has an interpreted form; the code that is compiled comes from `
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import config
-from numba.extending import intrinsic, overload, register_jitable
+from numba.core import cgutils, config
+from numba.extending import intrinsic, register_jitable
 
 from ..compiler.address import array_at, item_size
 from ..compiler.jit import jit
+from ..compiler.lowering import lowers_to
 from ..compiler.target import TARGET
-from .panels import from_row, panel, panel_count, view
+from .panels import from_row, panel, panel_count
 from .tiles import FLAG, INDEX, dots_function, product_function, spread_function
 
 HEIGHT = TARGET.height  # rows of a tile, and of a group of what was spread
@@ -77,27 +79,47 @@ def addresses(dtype: np.dtype) -> Addresses:
     return Addresses(*_compiled_addresses()(dtype.type(0)))
 
 
-def _call(kind: Any, arguments: str) -> tuple[Any, Any]:
-    """Signature and code of a call through an address; arguments are p, i or f, one a letter.
+def _call(letters: str, arrange: Callable[..., Any] = lambda *values: values) -> Any:
+    """What a call through an address lowers to.
 
-    p, an address; i, an integer; f, a flag.
+    Arguments: letters, one for each argument of the code there: p, an address; i, an integer; f, a
+    flag. arrange(*values), which makes these of what follows address and kind, for a tuple the
+    tuple of its entries.
     """
-    numba_types = [types.boolean if letter == "f" else types.int64 for letter in arguments]
 
-    def codegen(context, builder, signature, args):
-        pointer = context.get_value_type(kind).as_pointer()
-        kinds = {"p": pointer, "i": INDEX, "f": FLAG}
-        address, _, *values = args
-        for i, letter in enumerate(arguments):
-            if letter == "p":
-                values[i] = builder.inttoptr(values[i], pointer)
-            elif letter == "f":
-                values[i] = builder.trunc(values[i], FLAG)
-        function = ir.FunctionType(ir.VoidType(), [kinds[letter] for letter in arguments])
-        builder.call(builder.inttoptr(address, function.as_pointer()), values)
-        return context.get_dummy_value()
+    def form(address, kind, *kinds):
+        flag, whole = types.boolean, types.int64
+        taken = [
+            k if isinstance(k, types.BaseTuple) else flag if k == flag else whole for k in kinds
+        ]
 
-    return types.void(types.int64, kind, *numba_types), codegen
+        def codegen(context, builder, signature, args):
+            pointer = context.get_value_type(kind).as_pointer()
+
+            def entries(k, value):
+                parts = zip(cgutils.unpack_tuple(builder, value), k, strict=True)
+                return [context.cast(builder, part, of_part, whole) for part, of_part in parts]
+
+            values = arrange(
+                *(
+                    entries(k, value) if isinstance(k, types.BaseTuple) else value
+                    for k, value in zip(taken, args[2:], strict=True)
+                )
+            )
+            make = {
+                "p": (pointer, lambda value: builder.inttoptr(value, pointer)),
+                "i": (INDEX, lambda value: value),
+                "f": (FLAG, lambda value: builder.trunc(value, FLAG)),
+            }
+            function = ir.FunctionType(ir.VoidType(), [make[letter][0] for letter in letters])
+            builder.call(
+                builder.inttoptr(args[0], function.as_pointer()),
+                [make[letter][1](value) for letter, value in zip(letters, values, strict=True)],
+            )
+
+        return types.void(whole, kind, *taken), codegen
+
+    return form
 
 
 class Operand(NamedTuple):
@@ -140,6 +162,11 @@ def from_column(kind, a, column):
     return Operand(address, a.row_group, a.row, a.column_group, a.column)
 
 
+def _product(C, a, b, rows, length, accumulate):
+    return C[0], C[1], *a, b[0], b[1], length, accumulate, rows, C[2]
+
+
+@lowers_to(_call("pipiiiipiifii", _product))
 def product(address, kind, C, a, b, rows, length, accumulate):
     """C[r, :] = [C[r, :] if accumulate] + Σₖ a(r, k) b[k, :], r < rows, k < length.
 
@@ -158,56 +185,37 @@ def product(address, kind, C, a, b, rows, length, accumulate):
         out[...] = total
 
 
-@overload(product)
-def _overload_product(address, kind, C, a, b, rows, length, accumulate):
-    return lambda address, kind, C, a, b, rows, length, accumulate: _product(
-        address, kind, C.address, C.step, a.address, a.row_group, a.row, a.column_group, a.column,
-        b.address, b.step, length, accumulate, rows, C.lanes,
-    )  # fmt: skip
+@lowers_to(_call("ppipipiiii"))
+def _dots(address, kind, out, z, z_step, w, w_step, w_last, panels, lanes, last, rows):
+    """The call as its code takes it: panel p of z (rows, lanes) starts at z + p z_step, of w
+    (lanes,) at w + p w_step; the last panel has `last` lanes, and its w is at w_last if that is a
+    single vector.
+    """
+    total = _strided(kind, out, (rows,), (1,))
+    total[...] = 0
+    for p in range(panels):
+        of_z, of_w = z + kind.itemsize * p * z_step, w + kind.itemsize * p * w_step
+        if p == panels - 1 and last < lanes:
+            lanes, of_w = last, w_last
+        total += array_at(kind, of_z, (rows, lanes)) @ array_at(kind, of_w, lanes)
 
 
-@intrinsic
-def _product(
-    typingctx, address, kind, c, cs, a, at, ar, ac, ak, b, bs, length, accumulate, rows, lanes
-):  # fmt: skip
-    """The call as tiles take it: addresses, and strides in elements."""
-    return _call(kind, "pipiiiipiifii")
-
-
+@register_jitable
 def dots(address, out, Z, W, k):
     """out[i] = Σₘ Z[i, m] W[k, m] for panels Z (rows, M) and W, whose padding is 0; out (rows,).
 
     address, of dots; out, an address.
     """
-    total = _strided(Z.kind, out, (Z.rows,), (1,))
-    total[...] = 0
-    for p in range(panel_count(Z.columns, Z.lanes)):
-        total += view(Z, p) @ view(W, p)[k]
+    panels = panel_count(Z.columns, Z.lanes)
+    last = panel(W, panels - 1)
+    _dots(
+        address, Z.kind, out, Z.address, Z.rows * Z.lanes,
+        W.address + item_size(Z.kind) * k * Z.lanes, W.rows * W.lanes,
+        from_row(Z.kind, last, k).address, panels, Z.lanes, last.lanes, Z.rows,
+    )  # fmt: skip
 
 
-@overload(dots)
-def _overload_dots(address, out, Z, W, k):
-    def call(address, out, Z, W, k):
-        panels = panel_count(Z.columns, Z.lanes)
-        last = panel(W, panels - 1)
-        _dots(
-            address, Z.kind, out, Z.address, Z.rows * Z.lanes,
-            W.address + item_size(Z.kind) * k * Z.lanes, W.rows * W.lanes,
-            from_row(Z.kind, last, k).address, panels, Z.lanes, last.lanes, Z.rows,
-        )  # fmt: skip
-
-    return call
-
-
-@intrinsic
-def _dots(typingctx, address, kind, out, z, z_step, w, w_step, w_last, panels, lanes, last, rows):
-    """The call as its code takes it: panel p of z (rows, lanes) starts at z + p z_step, of w
-    (lanes,) at w + p w_step; the last panel has `last` lanes, and its w is at w_last if that is a
-    single vector.
-    """
-    return _call(kind, "ppipipiiii")
-
-
+@lowers_to(_call("pipiii"))
 def spread(address, kind, out, step, x, xs, rows, columns):
     """Write x[r, j] to out + (j // H) step + r H + j % H, r < rows, j < columns, H = HEIGHT.
 
@@ -218,18 +226,6 @@ def spread(address, kind, out, step, x, xs, rows, columns):
     for j in range(columns):
         start = out + kind.itemsize * (j // HEIGHT * step + j % HEIGHT)
         _strided(kind, start, (rows,), (HEIGHT,))[...] = X[:, j]
-
-
-@overload(spread)
-def _overload_spread(address, kind, out, step, x, xs, rows, columns):
-    return lambda address, kind, out, step, x, xs, rows, columns: _spread(
-        address, kind, out, step, x, xs, rows, columns
-    )
-
-
-@intrinsic
-def _spread(typingctx, address, kind, out, step, x, xs, rows, columns):
-    return _call(kind, "pipiii")
 
 
 def _grouped(kind, a, shape):

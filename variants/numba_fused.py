@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from ..engines.blocking import blocking, decisions
+from ..engines.blocking import Blocking, blocking, decisions
 from ..engines.chunked import ChunkedEngine
-from ..engines.packed import PackedWeights
+from ..engines.packed import FlatWeights, PackedWeights
 from ..interface import Problem, Variant
 from ..interface.corners import both_sides
-from ..kernels.cpu import chunks, fused, simd, units
-from ..kernels.cpu.chunks import Rule
+from ..kernels.cpu import chunks, few_samples, few_units, fused, simd
+from ..kernels.cpu.epochs import Rule
 from ..kernels.formulas.updates import Update
 from ..machine.threads import numba_threads
 from ..network import Shape
@@ -27,28 +27,28 @@ _STAY = Rule(0, 0, 0)
 class NumbaFused(ChunkedEngine):
     """One compiled call an epoch; nothing is allocated in it."""
 
-    record = chunks.CHUNK
-
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
         self._cut = cut = blocking(self.shape, self.dtype.itemsize, self.threads)
         self.decisions = decisions(self.shape, cut)
+        self._kernels = few_units.KERNELS if cut.plain else fused.KERNELS
+        self.record = few_units.CHUNK if cut.plain else chunks.CHUNK
         code = simd.addresses(self.dtype)
         numbers = self.shape._asdict() | cut._asdict() | code._asdict()
-        self._allocate(cut.chunks, chunks.buffers(self.shape, cut), numbers)
+        self._allocate(cut.chunks, _buffers(self.shape, cut), numbers)
 
     def _pass(
         self, X: np.ndarray, Y: np.ndarray, theta: np.ndarray, gradient: np.ndarray, rule: Rule
     ) -> float:
         rows, cut = len(X), self._cut
         of = self.shape.n if rows == 1 else rows  # a plan tries its engine on one row
-        if of > cut.rows or (of >= cut.few and of > cut.shared):
-            return self._call(fused.epoch, rows, X, Y, theta, gradient, rule)
+        if cut.plain or of > cut.rows or (of >= cut.few and of > cut.shared):
+            return self._call(self._kernels.epoch, rows, X, Y, theta, gradient, rule)
         parts = cut.parts if of >= cut.few else 1
         if parts == 1:
-            return units.update(False)(self._records, X, Y, theta, gradient, rule, 1)
+            return few_samples.update(False)(self._records, X, Y, theta, gradient, rule, 1)
         with numba_threads(min(parts, self.threads)):
-            return units.update(True)(self._records, X, Y, theta, gradient, rule, parts)
+            return few_samples.update(True)(self._records, X, Y, theta, gradient, rule, parts)
 
     def _call(self, kernel: Callable[[bool], Any], rows: int, *arguments: Any) -> Any:
         """Call a kernel in as many chunks as so many rows are worth."""
@@ -59,7 +59,9 @@ class NumbaFused(ChunkedEngine):
         with numba_threads(min(count, self.threads)):
             return kernel(True)(self._records, *arguments, count)
 
-    def weights(self) -> PackedWeights:
+    def weights(self) -> FlatWeights:
+        if self._cut.plain:
+            return FlatWeights(self.shape, self.dtype)
         return PackedWeights(self.shape, self.dtype, self._cut, self._records)
 
     def backpropagate(
@@ -68,25 +70,32 @@ class NumbaFused(ChunkedEngine):
         return self._pass(X, Y, theta, gradient, _STAY)
 
     def update(
-        self, X: np.ndarray, Y: np.ndarray, weights: PackedWeights, update: Update, scalars: Any
+        self, X: np.ndarray, Y: np.ndarray, weights: FlatWeights, update: Update, scalars: Any
     ) -> float:
         rule = weights.rule(update, scalars)
         return self._pass(X, Y, weights.theta, weights.gradient, rule)
 
     def loss(self, X: np.ndarray, Y: np.ndarray, theta: np.ndarray, gradient: Any) -> float:
         self._need_values()
-        return self._call(fused.loss, len(X), X, Y, theta)
+        return self._call(self._kernels.loss, len(X), X, Y, theta)
 
     def forward(self, X: np.ndarray, theta: np.ndarray, F: np.ndarray) -> None:
         self._need_values()
         self._need_links()
-        self._call(fused.predict, len(X), X, F, theta)
+        self._call(self._kernels.predict, len(X), X, F, theta)
+
+
+def _buffers(shape: Shape, cut: Blocking) -> dict[str, tuple[int, int]]:
+    if cut.plain:
+        return few_units.buffers(shape, cut.chunks, cut.rows)
+    return chunks.buffers(shape, cut)
 
 
 def _workspace(shape: Shape, itemsize: int, threads: int) -> int:
     cut = blocking(shape, itemsize, threads)
-    of_chunks = sum(count * size for count, size in chunks.buffers(shape, cut).values())
-    return itemsize * (of_chunks + 2 * chunks.weights_size(shape, cut))
+    of_chunks = sum(count * size for count, size in _buffers(shape, cut).values())
+    of_theta = cut.size if cut.plain else chunks.weights_size(shape, cut)
+    return itemsize * (of_chunks + 2 * of_theta)
 
 
 def _corners(itemsize: int, threads: int) -> Iterator[Shape]:

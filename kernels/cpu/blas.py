@@ -19,7 +19,7 @@ from ..compiler.address import array_at
 from ..compiler.jit import SUMS, jit
 from ..compiler.lowering import lowers_to
 from ..formulas.elementary import like
-from .blocks import apply, evaluate, turn
+from .blocks import apply, evaluate, losses_of, turn
 from .records import add, mean_loss, multiply, record_type
 
 
@@ -118,7 +118,7 @@ def buffers(shape: Any, chunks: int, rows: int) -> dict[str, tuple[int, int]]:
     return sizes | {"gV": (chunks - 1, M * d), "gW": (chunks - 1, K * M)}
 
 
-_CODE = ("gemm", "features", "values", "losses", "links")
+_CODE = ("gemm", "features", "values", "losses", "labels", "links")
 CHUNK = record_type(("rows", *_CODE, *buffers((0, 0, 0, 0), 0, 0)))
 
 
@@ -168,7 +168,7 @@ def backward(gemm, x, W, block, gV, gW):
 def chunk(record, X, Y, V, W, gV, gW):
     """Σ ℓ over the rows of X and Y; Σ ∂ℓ/∂V and Σ ∂ℓ/∂W into gV and gW."""
     kind = X.dtype.type(0)
-    code = Code(record["gemm"], record["features"], record["losses"])
+    code = Code(record["gemm"], record["features"], losses_of(record, Y, len(W)))
     gV[:] = 0
     gW[:] = 0
     total = 0.0
@@ -186,7 +186,7 @@ def chunk(record, X, Y, V, W, gV, gW):
 def chunk_loss(record, X, Y, V, W):
     """Σ ℓ over the rows of X and Y."""
     kind = X.dtype.type(0)
-    code = Code(record["gemm"], record["values"], record["losses"])
+    code = Code(record["gemm"], record["values"], losses_of(record, Y, len(W)))
     total = 0.0
     for start in range(0, len(X), record["rows"]):
         x, y = X[start : start + record["rows"]], Y[start : start + record["rows"]]

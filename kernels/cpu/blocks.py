@@ -65,6 +65,18 @@ def _losses(loss: Forms) -> Any:
 
 
 @cache
+def _labels(loss: Forms) -> Any:
+    label_columns = loss.label_columns
+
+    @jit("blocks", fastmath=SUMS)
+    def labels(kind, U, Y, work, K, rows):
+        u, y = array_at(kind, U, K * rows), array_at(kind, Y, rows)
+        return label_columns(u.reshape(K, rows), y, array_at(kind, work, 4 * rows).reshape(4, rows))
+
+    return labels
+
+
+@cache
 def _links(loss: Forms) -> Any:
     link_columns = loss.link_columns
 
@@ -90,6 +102,11 @@ def values(activation: Activation, dtype: np.dtype) -> int:
 def losses(loss: Forms, dtype: np.dtype) -> int:
     """The address of ℓ's pass: `evaluate(losses, …)` returns Σ ℓ and turns U into Δ."""
     return _address(_losses(loss), dtype, 5)
+
+
+def labels(loss: Forms, dtype: np.dtype) -> int:
+    """The same where Y (rows,) is the number of the one output that is 1 in each row."""
+    return _address(_labels(loss), dtype, 5)
 
 
 def links(loss: Forms, dtype: np.dtype) -> int:
@@ -129,6 +146,12 @@ def advance(address, kind, w, g, slots, scalars, place, size):
     beginning of θ.
     """
     call_interpreted(address, kind, w, g, slots, scalars, place, size)
+
+
+@register_jitable
+def losses_of(record, Y, K):
+    """The address of ℓ's pass for targets (rows, K), or for labels (rows, 1)."""
+    return record["losses"] if Y.shape[1] == K else record["labels"]
 
 
 @register_jitable

@@ -9,9 +9,12 @@ from numba.extending import register_jitable
 from .panels import Panels, after, panel_size, some
 from .records import record_type
 
-_SIZES = ("d", "M", "K", "lanes", "rows", "depth", "step", "by_dots", "alone")
-_CODE = ("product", "scaled", "dots", "spread", "features", "values", "losses", "links")
-_BUFFERS = ("X", "Z", "S", "U_panels", "U", "total", "Y", "sums", "gradient")
+_SIZES = ("d", "M", "K", "lanes", "rows", "depth", "step", "by_dots", "alone", "size")
+_CODE = (
+    "product", "scaled", "dots", "spread", "transpose", "features", "values", "losses", "labels",
+    "links",
+)  # fmt: skip
+_BUFFERS = ("X", "Z", "S", "U_panel", "U", "total", "Y", "sums", "gradient")
 CHUNK = record_type((*_SIZES, *_CODE, *_BUFFERS))
 
 
@@ -23,6 +26,7 @@ class Code(NamedTuple):
     scaled: int
     dots: int
     spread: int
+    transpose: int
     features: int  # σ's pass over a block, with or without slopes
     losses: int  # ℓ's pass, or h's
 
@@ -54,18 +58,10 @@ class Room(NamedTuple):
     X: int
     Z: int
     S: int
-    U_panels: int
+    U_panel: int
     U: int
     Y: int
     sums: int
-
-
-class Rule(NamedTuple):
-    """How θ changes: the address of an update's pass, those of its slots' and scalars' arrays."""
-
-    run: int  # 0 where θ stays
-    slots: int
-    scalars: int
 
 
 def buffers(shape: Any, cut: Any) -> dict[str, tuple[int, int]]:
@@ -80,7 +76,7 @@ def buffers(shape: Any, cut: Any) -> dict[str, tuple[int, int]]:
         "X": -(-d // cut.height) * cut.step,  # spread
         "Z": panel_size(rows, M, lanes),
         "S": panel_size(rows, M, lanes),  # σ′(A), then G
-        "U_panels": 0 if cut.by_dots else panel_size(rows, K, lanes),
+        "U_panel": 0 if cut.by_dots else rows * lanes,
         "U": K * rows,  # by columns, then Δ
         "total": K * min(rows, cut.shared),  # of U, where threads share the hidden units; then Δ
         "Y": K * rows,  # by columns
@@ -108,8 +104,8 @@ def cut_of(record):
 def code_of(record, kind, features, losses):
     """The chunk's `Code`, with these passes over a block."""
     return Code(
-        kind, record["product"], record["scaled"], record["dots"], record["spread"], features,
-        losses,
+        kind, record["product"], record["scaled"], record["dots"], record["spread"],
+        record["transpose"], features, losses,
     )  # fmt: skip
 
 
@@ -117,7 +113,7 @@ def code_of(record, kind, features, losses):
 def room_of(record):
     """The chunk's `Room`."""
     return Room(
-        record["X"], record["Z"], record["S"], record["U_panels"], record["U"], record["Y"],
+        record["X"], record["Z"], record["S"], record["U_panel"], record["U"], record["Y"],
         record["sums"],
     )  # fmt: skip
 
@@ -135,9 +131,3 @@ def part_of(weights, first, last):
     """What panels first to last of the hidden units have of the weights."""
     V, W = some(weights.V, first, last), some(weights.W, first, last)
     return Weights(V, W, weights.Wt, first * V.lanes)
-
-
-@register_jitable
-def weights_size_of(record):
-    """Elements of V and W in panels."""
-    return panel_size(record["d"] + record["K"], record["M"], record["lanes"])

@@ -12,18 +12,27 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import prange
 from numba.extending import register_jitable
 
-from ..compiler.address import array_at, item_size
-from ..compiler.jit import SUMS, jit
+from ..compiler.address import item_size
+from ..compiler.jit import jit
 from ..compiler.target import TARGET
-from ..formulas.elementary import like
-from .blocks import advance, apply, evaluate, turn
-from .chunks import code_of, cut_of, room_of, weights_at, weights_size_of
-from .panels import Panels, clear, from_row, panel, panel_count, transpose, view
-from .records import add, mean_loss, multiply
-from .simd import Operand, as_it_lies, as_spread, dots, from_column, product, spread, turned
+from . import epochs
+from .blocks import apply, evaluate, losses_of
+from .chunks import code_of, cut_of, room_of, weights_at
+from .panels import Panel, Panels, clear, from_row, panel, panel_count
+from .simd import (
+    Operand,
+    as_it_lies,
+    as_spread,
+    dots,
+    from_column,
+    product,
+    rows_of,
+    spread,
+    transpose,
+    turned,
+)  # fmt: skip
 
 
 class Block(NamedTuple):
@@ -75,25 +84,20 @@ def outputs(code, Z, theta, room, by_dots):
     """U (K, rows) = W Zᵀ."""
     W, Wt, kind = theta.W, theta.Wt, code.kind
     if by_dots:
-        for k in range(W.rows):
-            dots(code.dots, room.U + item_size(kind) * k * Z.rows, Z, W, k)
+        (of_Z, length), (of_W, _) = rows_of(Z), rows_of(W)
+        dots(code.dots, kind, (room.U, Z.rows), of_Z, of_W, length, (Z.rows, W.rows), False)
         return
-    U = array_at(kind, room.U, (W.rows, Z.rows))
-    by_rows = Panels(kind, room.U_panels, Z.rows, Wt.columns, Wt.lanes)
     for q in range(panel_count(Wt.columns, Wt.lanes)):
-        u, w = panel(by_rows, q), panel(Wt, q)
+        w, first = panel(Wt, q), q * Wt.lanes
+        u = Panel(room.U_panel, w.lanes, w.lanes)
         for p in range(panel_count(Z.columns, Z.lanes)):
-            z, first = panel(Z, p), p * Z.lanes
-            units = min(Z.lanes, Z.columns - first)
-            rows_of_w = from_row(kind, w, theta.start + first)
-            product(
-                code.product, kind, u, as_it_lies(z.address, z.lanes), rows_of_w, Z.rows, units,
-                p > 0,
-            )  # fmt: skip
-        u_rows, first = view(by_rows, q), q * Wt.lanes
-        for k in range(min(u.lanes, W.rows - first)):
-            for i in range(Z.rows):
-                U[first + k, i] = u_rows[i, k]
+            z, start = panel(Z, p), p * Z.lanes
+            units = min(Z.lanes, Z.columns - start)
+            of_z, of_w = as_it_lies(z.address, z.lanes), from_row(kind, w, theta.start + start)
+            product(code.product, kind, u, of_z, of_w, Z.rows, units, p > 0)
+        columns = room.U + item_size(kind) * (first * Z.rows)
+        count = min(w.lanes, W.rows - first)
+        transpose(code.transpose, kind, columns, Z.rows, u.address, u.step, Z.rows, count)
 
 
 @register_jitable
@@ -113,10 +117,11 @@ def block_of(x, rows, V, room):
 
 
 @register_jitable
-def judge(code, y, room):
-    """Σ ℓ over a block with targets y (rows, K); U becomes Δ."""
-    rows, K = y.shape
-    turn(y, array_at(code.kind, room.Y, (K, rows)))
+def judge(code, y, room, K):
+    """Σ ℓ over a block with targets y (rows, K), or labels (rows, 1); U becomes Δ."""
+    rows, columns = y.shape
+    y_at = np.int64(y.ctypes.data)
+    transpose(code.transpose, code.kind, room.Y, rows, y_at, columns, rows, columns)
     return evaluate(code.losses, code.kind, room.U, room.Y, room.sums, K, rows)
 
 
@@ -138,151 +143,92 @@ def backward(code, block, Delta, W, gradient, depth, add):
 
 
 @register_jitable
-def chunk(code, X, Y, theta, gradient, room, cut):
-    """Σ ℓ over the rows of X and Y; Σ ∂ℓ/∂V and Σ ∂ℓ/∂W into the gradient."""
+def chunk(record, X, Y, theta, gradient):
+    """Σ ℓ over the rows of X and Y; Σ ∂ℓ/∂θ to the address of the gradient."""
+    kind, room, cut = X[0, 0], room_of(record), cut_of(record)
+    code = code_of(record, kind, record["features"], losses_of(record, Y, record["K"]))
+    weights, slopes = weights_at(record, kind, theta), weights_at(record, kind, gradient)
     total = 0.0
     for start in range(0, len(X), cut.rows):
         x, y = X[start : start + cut.rows], Y[start : start + cut.rows]
-        block = forward(code, x, theta, room, cut)
-        total += judge(code, y, room)
+        block = forward(code, x, weights, room, cut)
+        total += judge(code, y, room, weights.W.rows)
         Delta = as_it_lies(room.U, len(x))
-        backward(code, block, Delta, theta.W, gradient, cut.depth, start > 0)
-    clear(gradient.W)  # Z is σ(0) there
+        backward(code, block, Delta, weights.W, slopes, cut.depth, start > 0)
+    clear(slopes.W)  # Z is σ(0) there
     return total
 
 
 @register_jitable
-def chunk_loss(code, X, Y, theta, room, cut):
+def chunk_loss(record, X, Y, theta):
     """Σ ℓ over the rows of X and Y."""
+    kind, room, cut = X[0, 0], room_of(record), cut_of(record)
+    code = code_of(record, kind, record["values"], losses_of(record, Y, record["K"]))
+    weights = weights_at(record, kind, theta)
     total = 0.0
     for start in range(0, len(X), cut.rows):
-        forward(code, X[start : start + cut.rows], theta, room, cut)
-        total += judge(code, Y[start : start + cut.rows], room)
+        forward(code, X[start : start + cut.rows], weights, room, cut)
+        total += judge(code, Y[start : start + cut.rows], room, weights.W.rows)
     return total
 
 
 @register_jitable
-def chunk_outputs(code, X, F, theta, room, cut):
+def chunk_outputs(record, X, F, theta):
     """F = h(σ(X Vᵀ) Wᵀ) for the rows of X."""
+    kind, room, cut = X[0, 0], room_of(record), cut_of(record)
+    code = code_of(record, kind, record["values"], record["links"])
+    weights = weights_at(record, kind, theta)
     for start in range(0, len(X), cut.rows):
         f = F[start : start + cut.rows]
-        forward(code, X[start : start + cut.rows], theta, room, cut)
-        rows, K = f.shape
-        evaluate(code.losses, code.kind, room.U, room.Y, room.sums, K, rows)
-        turn(array_at(code.kind, room.U, (K, rows)), f)
+        forward(code, X[start : start + cut.rows], weights, room, cut)
+        answer(code, f, room)
 
 
 @register_jitable
-def add_up(records, gradient, first, last, chunks, scale):
-    """Elements first to last of the gradient: the sum over the chunks, times scale."""
-    total = gradient[first:last]
-    for c in range(1, chunks):
-        add(total, array_at(gradient[0], records[c]["gradient"], last)[first:])
-    multiply(total, scale)
+def answer(code, f, room):
+    """F (rows, K) of a block from its U."""
+    kind, (rows, K) = code.kind, f.shape
+    evaluate(code.losses, kind, room.U, room.Y, room.sums, K, rows)
+    transpose(code.transpose, kind, np.int64(f.ctypes.data), K, room.U, rows, K, rows)
 
 
 @register_jitable
-def settle(weights, by_dots):
+def settle_part(record, weights):
     """Padding is 0 again and Wᵀ up to date after a change of the weights."""
+    W, Wt, kind = weights.W, weights.Wt, weights.W.kind
     clear(weights.V)
-    clear(weights.W)
-    if not by_dots:
-        transpose(weights.W, weights.Wt, weights.start)
+    clear(W)
+    if record["by_dots"]:
+        return
+    for q in range(panel_count(Wt.columns, Wt.lanes)):
+        out, first = panel(Wt, q), q * Wt.lanes
+        for p in range(panel_count(W.columns, W.lanes)):
+            w, start = from_row(kind, panel(W, p), first), p * W.lanes
+            place = from_row(kind, out, weights.start + start)
+            rows, columns = min(out.lanes, W.rows - first), min(W.lanes, W.columns - start)
+            transpose(
+                record["transpose"], kind, place.address, out.step, w.address, w.step, rows,
+                columns,
+            )  # fmt: skip
 
 
 @register_jitable
-def renew(theta, gradient, rule, first, last):
-    """Elements first to last of θ, flat arrays, by the rule."""
-    if rule.run != 0:
-        w, g = theta[first:last], gradient[first:last]
-        advance(
-            rule.run, theta[0], np.int64(w.ctypes.data), np.int64(g.ctypes.data), rule.slots,
-            rule.scalars, np.int64(first), np.int64(last - first),
-        )  # fmt: skip
-
-
-def _epoch(records, X, Y, theta, gradient, rule, chunks):
-    n, kind = len(X), X[0, 0]
-    for c in prange(chunks):
-        record = records[c]
-        start, stop = c * n // chunks, (c + 1) * n // chunks
-        own = record["gradient"] if c > 0 else np.int64(gradient.ctypes.data)
-        record["loss"] = chunk(
-            code_of(record, kind, record["features"], record["losses"]), X[start:stop],
-            Y[start:stop], weights_at(record, kind, np.int64(theta.ctypes.data)),
-            weights_at(record, kind, own), room_of(record), cut_of(record),
-        )  # fmt: skip
-    scale = like(kind, 1.0 / n)
-    size = weights_size_of(records[0])
-    parts = 1 if records[0]["alone"] else chunks
-    if parts == 1:
-        add_up(records, gradient, 0, size, chunks, scale)
-        renew(theta, gradient, rule, 0, size)
-    else:
-        for c in prange(parts):
-            first, last = c * size // parts, (c + 1) * size // parts
-            add_up(records, gradient, first, last, chunks, scale)
-            renew(theta, gradient, rule, first, last)
-    if rule.run != 0:
-        settle(weights_at(records[0], kind, np.int64(theta.ctypes.data)), records[0]["by_dots"])
-    return mean_loss(records, chunks, n)
-
-
-@cache
-def epoch(parallel: bool) -> Any:
-    """Compiled epoch(records, X, Y, theta, gradient, rule, chunks) -> L.
-
-    Writes ∇L into gradient and changes theta by the `Rule`, both packed; in `chunks` chunks of the
-    samples, as many as there are records or fewer.
-    """
-    return jit(f"fused-{TARGET.name}", fastmath=SUMS, parallel=parallel)(_epoch)
-
-
-def _loss(records, X, Y, theta, chunks):
-    n, kind = len(X), X[0, 0]
-    for c in prange(chunks):
-        record = records[c]
-        start, stop = c * n // chunks, (c + 1) * n // chunks
-        record["loss"] = chunk_loss(
-            code_of(record, kind, record["values"], record["losses"]), X[start:stop],
-            Y[start:stop], weights_at(record, kind, np.int64(theta.ctypes.data)),
-            room_of(record), cut_of(record),
-        )  # fmt: skip
-    return mean_loss(records, chunks, n)
-
-
-@cache
-def loss(parallel: bool) -> Any:
-    """Compiled loss(records, X, Y, theta, chunks) -> L; see `epoch`."""
-    return jit(f"fused-{TARGET.name}", fastmath=SUMS, parallel=parallel)(_loss)
-
-
-def _predict(records, X, F, theta, chunks):
-    n, kind = len(X), X[0, 0]
-    for c in prange(chunks):
-        record = records[c]
-        start, stop = c * n // chunks, (c + 1) * n // chunks
-        chunk_outputs(
-            code_of(record, kind, record["values"], record["links"]), X[start:stop],
-            F[start:stop], weights_at(record, kind, np.int64(theta.ctypes.data)),
-            room_of(record), cut_of(record),
-        )  # fmt: skip
-
-
-@cache
-def predict(parallel: bool) -> Any:
-    """Compiled predict(records, X, F, theta, chunks): F = h(σ(X Vᵀ) Wᵀ); see `epoch`."""
-    return jit(f"fused-{TARGET.name}", fastmath=SUMS, parallel=parallel)(_predict)
+def settle(record, kind, theta):
+    """Padding is 0 again and Wᵀ up to date after a change of θ, which lies at an address."""
+    settle_part(record, weights_at(record, kind, theta))
 
 
 def _restore(records, theta):
-    weights = weights_at(records[0], theta[0], np.int64(theta.ctypes.data))
-    settle(weights, records[0]["by_dots"])
-    if not records[0]["by_dots"]:
-        clear(weights.Wt)
+    record, address = records[0], np.int64(theta.ctypes.data)
+    settle(record, theta[0], address)
+    if not record["by_dots"]:
+        clear(weights_at(record, theta[0], address).Wt)
 
 
 @cache
 def restore() -> Any:
     """Compiled restore(records, theta): padding 0 again and Wᵀ up to date after a change of θ."""
     return jit(f"fused-{TARGET.name}")(_restore)
+
+
+KERNELS = epochs.kernels(f"fused-{TARGET.name}", chunk, chunk_loss, chunk_outputs, settle)

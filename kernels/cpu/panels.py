@@ -129,19 +129,6 @@ def clear(P):
             out[r, lane] = like(P.kind, 0.0)
 
 
-@register_jitable
-def transpose(P, T, start):
-    """Write Pᵀ into rows of T, panels of a transposed matrix; start, the first of the rows."""
-    for q in range(panel_count(T.columns, T.lanes)):
-        first = q * T.lanes
-        rows = min(T.lanes, P.rows - first)
-        for p in range(panel_count(P.columns, P.lanes)):
-            source, out = view(P, p)[first : first + rows], view(T, q)[start + p * P.lanes :]
-            for m in range(min(P.lanes, P.columns - p * P.lanes)):
-                for k in range(rows):
-                    out[m, k] = source[k, m]
-
-
 def _pack(matrix, panels, lanes):
     pack(matrix, panels_of(panels, *matrix.shape, lanes))
 

@@ -6,7 +6,8 @@
 
 for panels C and b (see `panels`): a is broadcast with any strides, b is read as it lies. `dots`
 sums along the lanes. Addresses are integers (`array.ctypes.data`), strides count elements. Nothing
-is checked. Each has an interpreted form; the code that is compiled comes from `tiles`.
+is checked. Each has an interpreted form; the code that is compiled comes
+from `tiles` and `lanes`.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ from ..compiler.address import array_at, item_size
 from ..compiler.jit import jit
 from ..compiler.lowering import lowers_to
 from ..compiler.target import TARGET
-from .panels import from_row, panel, panel_count
-from .tiles import FLAG, INDEX, dots_function, product_function, spread_function
+from .emit import FLAG, INDEX
+from .lanes import dots_function, spread_function, transpose_function
+from .panels import panel, panel_count
+from .tiles import product_function
 
 HEIGHT = TARGET.height  # rows of a tile, and of a group of what was spread
 _PLAIN, _SCALED = 0, 1  # what stands for the addresses of products where nothing is compiled
@@ -39,6 +42,7 @@ class Addresses(NamedTuple):
     scaled: int  # of the product that C is multiplied by
     dots: int
     spread: int
+    transpose: int
 
 
 @intrinsic
@@ -52,11 +56,12 @@ def _addresses(typingctx, kind):
             product_function(builder.module, real, TARGET, True),
             dots_function(builder.module, real, TARGET),
             spread_function(builder.module, real, TARGET),
+            transpose_function(builder.module, real, TARGET),
         )
         values = [builder.ptrtoint(function, INDEX) for function in functions]
         return context.make_tuple(builder, signature.return_type, values)
 
-    return types.UniTuple(types.int64, 4)(kind), codegen
+    return types.UniTuple(types.int64, 5)(kind), codegen
 
 
 @cache
@@ -75,7 +80,7 @@ def addresses(dtype: np.dtype) -> Addresses:
     Kernels call it through these addresses: tiles are long to compile, and serve every network.
     """
     if config.DISABLE_JIT:
-        return Addresses(_PLAIN, _SCALED, _PLAIN, _PLAIN)
+        return Addresses(_PLAIN, _SCALED, _PLAIN, _PLAIN, _PLAIN)
     return Addresses(*_compiled_addresses()(dtype.type(0)))
 
 
@@ -185,34 +190,70 @@ def product(address, kind, C, a, b, rows, length, accumulate):
         out[...] = total
 
 
-@lowers_to(_call("ppipipiiii"))
-def _dots(address, kind, out, z, z_step, w, w_step, w_last, panels, lanes, last, rows):
-    """The call as its code takes it: panel p of z (rows, lanes) starts at z + p z_step, of w
-    (lanes,) at w + p w_step; the last panel has `last` lanes, and its w is at w_last if that is a
-    single vector.
-    """
-    total = _strided(kind, out, (rows,), (1,))
-    total[...] = 0
-    for p in range(panels):
-        of_z, of_w = z + kind.itemsize * p * z_step, w + kind.itemsize * p * w_step
-        if p == panels - 1 and last < lanes:
-            lanes, of_w = last, w_last
-        total += array_at(kind, of_z, (rows, lanes)) @ array_at(kind, of_w, lanes)
+class Rows(NamedTuple):
+    """Rows of a matrix along the lanes: two vectors in a panel, then what is left of each row."""
+
+    address: int
+    row: int  # from a row to the next, in elements
+    panel: int  # from a panel to the next
+    rest: int  # the address of what is left
+    rest_row: int
+
+
+class Length(NamedTuple):
+    """How long such rows are."""
+
+    panels: int
+    vectors: int  # that are left, at most one
+    lanes: int  # of a last vector, which may be a part of one
 
 
 @register_jitable
-def dots(address, out, Z, W, k):
-    """out[i] = Σₘ Z[i, m] W[k, m] for panels Z (rows, M) and W, whose padding is 0; out (rows,).
+def rows_of(P):
+    """The rows of panels, and their length, padding included."""
+    count = panel_count(P.columns, P.lanes)
+    last = panel(P, count - 1)
+    rest = 0 if last.lanes == P.lanes else 1
+    rows = Rows(P.address, P.lanes, P.rows * P.lanes, last.address, last.lanes)
+    return rows, Length(count - rest, rest, 0)
 
-    address, of dots; out, an address.
+
+@register_jitable
+def lying_rows(kind, address, columns):
+    """The rows of a contiguous matrix with so many columns, and their length."""
+    width = TARGET.vector_bytes // item_size(kind)
+    panels, rest = columns // (2 * width), columns % (2 * width)
+    end = address + item_size(kind) * (panels * 2 * width)
+    rows = Rows(address, columns, 2 * width, end, columns)
+    return rows, Length(panels, rest // width, rest % width)
+
+
+def _dots(out, a, b, length, shape, add):
+    return *out, *a, *b, *length, *shape, add
+
+
+@lowers_to(_call("pipiipipiipiiiiiif", _dots))
+def dots(address, kind, out, a, b, length, shape, add):
+    """out[c, r] = [out[c, r] if add] + Σ a[r, :] b[c, :] for r and c below shape, a pair.
+
+    address, of dots; kind as for product; out, the address and the stride of its rows; a and b,
+    `Rows` of one length.
     """
-    panels = panel_count(Z.columns, Z.lanes)
-    last = panel(W, panels - 1)
-    _dots(
-        address, Z.kind, out, Z.address, Z.rows * Z.lanes,
-        W.address + item_size(Z.kind) * k * Z.lanes, W.rows * W.lanes,
-        from_row(Z.kind, last, k).address, panels, Z.lanes, last.lanes, Z.rows,
-    )  # fmt: skip
+    result = _strided(kind, out[0], shape[::-1], (out[1], 1))
+    total = _dense(kind, b, length, shape[1]) @ _dense(kind, a, length, shape[0]).T
+    result[...] = result + total if add else total
+
+
+@lowers_to(_call("pipiii"))
+def transpose(address, kind, out, step, a, a_step, rows, columns):
+    """out[c, r] = a[r, c] for r < rows, c < columns.
+
+    address, of transpose; kind as for product; out and a addresses; step and a_step, the strides of
+    their rows.
+    """
+    _strided(kind, out, (columns, rows), (step, 1))[...] = _strided(
+        kind, a, (rows, columns), (a_step, 1)
+    ).T
 
 
 @lowers_to(_call("pipiii"))
@@ -237,6 +278,19 @@ def _grouped(kind, a, shape):
     ]
     places = offsets[0][:, None] + offsets[1]
     return array_at(kind, a.address, places.max() + 1)[places]
+
+
+def _dense(kind, a, length, count):
+    """A copy of `Rows`, so many of that length."""
+    width = TARGET.lanes(kind.itemsize)
+    parts = [
+        _strided(kind, a.address + kind.itemsize * p * a.panel, (count, 2 * width), (a.row, 1))
+        for p in range(length.panels)
+    ]
+    left = length.vectors * width + length.lanes
+    if left:
+        parts.append(_strided(kind, a.rest, (count, left), (a.rest_row, 1)))
+    return np.hstack(parts)
 
 
 def _strided(kind, address, shape, strides):

@@ -9,7 +9,8 @@ three forms made from the same scalar formulas:
   `loss_batch(U, Y) -> Σ ℓ`; both overwrite U, with F and Δ.
 - columns, for blocks of samples: `link_columns(U, work)` and `loss_columns(U, Y, work) -> Σ ℓ` for
   contiguous U and Y (K, rows), with work (4, rows) to write to; U becomes F or Δ. Vectors run along
-  the samples, whatever K is. Compiled.
+  the samples, whatever K is. Compiled. `label_columns(U, labels, work)` is the same for rows of Y
+  with a single 1, of which `labels` (rows,) are the places.
 
 Sums of ℓ are accumulated in float64.
 """
@@ -37,6 +38,7 @@ class Forms:
     loss_batch: Callable[..., Any]
     link_columns: Callable[..., Any]
     loss_columns: Callable[..., Any]
+    label_columns: Callable[..., Any] | None = None  # where rows of Y may be labels
 
 
 @register_jitable(forceinline=True)
@@ -94,9 +96,9 @@ def cross_entropy(weight, s, dot):
 
 
 @register_jitable(forceinline=True)
-def softmax_delta(e, s, y):
-    """δ = f − y, f = e / s."""
-    return e / s - y
+def softmax_delta(e, share, y):
+    """δ = f − y, f = e / s, from share = 1 / s."""
+    return e * share - y
 
 
 @register_jitable(forceinline=True)
@@ -127,20 +129,26 @@ def softmax_loss_row(u, y, delta):
         weight += y[k]
         delta[k] = shifted_exponential(u[k], m)
         s += delta[k]
+    share = like(s, 1.0) / s
     for k in range(len(u)):
-        delta[k] = softmax_delta(delta[k], s, y[k])
+        delta[k] = softmax_delta(delta[k], share, y[k])
     return cross_entropy(weight, s, dot)
 
 
 @register_jitable(forceinline=True)
-def softmax_columns(U, m, s):
-    """U becomes e^(U − m) for every column of U (K, rows), m its maxima, s the sums; (rows,)."""
+def maxima(U, m):
+    """m (rows,), the largest number of every column of U (K, rows)."""
     for i in range(len(m)):
         m[i] = U[0, i]
     for k in range(1, len(U)):
         u = U[k]
         for i in range(len(m)):
             m[i] = select(m[i] > u[i], m[i], u[i])
+
+
+@register_jitable(forceinline=True)
+def exponentials(U, m, s):
+    """U becomes e^(U − m) for every column of U (K, rows), s their sums; m and s (rows,)."""
     for i in range(len(m)):
         s[i] = like(m[i], 0.0)
     for k in range(len(U)):
@@ -154,11 +162,14 @@ def softmax_columns(U, m, s):
 def softmax_link_columns(U, work):
     """F = softmax of every column of U (K, rows), in place; work (4, rows) is written to."""
     m, s = work[0], work[1]
-    softmax_columns(U, m, s)
+    maxima(U, m)
+    exponentials(U, m, s)
+    for i in range(len(s)):
+        s[i] = like(s[i], 1.0) / s[i]
     for k in range(len(U)):
         u = U[k]
         for i in range(len(m)):
-            u[i] /= s[i]
+            u[i] *= s[i]
 
 
 @register_jitable(forceinline=True)
@@ -168,27 +179,45 @@ def softmax_loss_columns(U, Y, work):
     As `softmax_loss_row`, with the loop over samples inside, where vectors can run along it.
     """
     m, s, dot, weight = work[0], work[1], work[2], work[3]
+    maxima(U, m)
     for i in range(len(m)):
-        m[i] = U[0, i]
         dot[i] = like(m[i], 0.0)
         weight[i] = like(m[i], 0.0)
-    for k in range(1, len(U)):
-        u = U[k]
-        for i in range(len(m)):
-            m[i] = select(m[i] > u[i], m[i], u[i])
     for k in range(len(U)):
         u, y = U[k], Y[k]
         for i in range(len(m)):
             dot[i] += y[i] * (u[i] - m[i])
             weight[i] += y[i]
-    softmax_columns(U, m, s)
+    exponentials(U, m, s)
+    total = 0.0
+    for i in range(len(m)):
+        total += cross_entropy(weight[i], s[i], dot[i])
+        s[i] = like(s[i], 1.0) / s[i]
     for k in range(len(U)):
         u, y = U[k], Y[k]
         for i in range(len(m)):
             u[i] = softmax_delta(u[i], s[i], y[i])
+    return total
+
+
+@register_jitable(forceinline=True)
+def softmax_label_columns(U, labels, work):
+    """`softmax_loss_columns` for columns of Y with a single 1, at labels (rows,)."""
+    m, s, dot = work[0], work[1], work[2]
+    maxima(U, m)
+    for i in range(len(m)):
+        dot[i] = U[int(labels[i]), i] - m[i]
+    exponentials(U, m, s)
     total = 0.0
     for i in range(len(m)):
-        total += cross_entropy(weight[i], s[i], dot[i])
+        total += cross_entropy(like(m[i], 1.0), s[i], dot[i])
+        s[i] = like(s[i], 1.0) / s[i]
+    for k in range(len(U)):
+        u = U[k]
+        for i in range(len(m)):
+            u[i] = softmax_delta(u[i], s[i], like(s[i], 0.0))
+    for i in range(len(m)):
+        U[int(labels[i]), i] -= like(m[i], 1.0)
     return total
 
 
@@ -206,7 +235,7 @@ def softmax_loss_batch(U, Y):
     weight = Y.sum(axis=1)  # (n,)
     U[...] = shifted_exponential(U, m)
     s = U.sum(axis=1)  # (n,)
-    U[...] = softmax_delta(U, s[:, None], Y)
+    U[...] = softmax_delta(U, 1 / s[:, None], Y)
     return cross_entropy(weight, s, dot).sum(dtype=np.float64)
 
 
@@ -265,5 +294,6 @@ LOSSES: dict[str, Forms] = {
         softmax_loss_batch,
         softmax_link_columns,
         softmax_loss_columns,
+        softmax_label_columns,
     ),
 }

@@ -30,6 +30,8 @@ class Blocking(NamedTuple):
     step: int  # see `spread_step`
     by_dots: bool  # U by sums along the lanes, else by tiles
     alone: bool  # one thread adds up the gradient and updates θ
+    plain: bool  # θ lies as it is: see `few_units`
+    size: int  # elements of θ that an update changes
 
     def chunks_of(self, rows: int) -> int:
         """The number of chunks that so many rows are cut into."""
@@ -41,7 +43,9 @@ def blocking(shape: Shape, itemsize: int, threads: int) -> Blocking:
     n, d, M, K = shape
     lanes, rows = lane_count(itemsize), min(block_rows(shape, itemsize), n)
     few = few_rows(shape)
-    parts = min(threads, panel_count(M, lanes))
+    plain = few_units(M, itemsize)
+    parts = 1 if plain else min(threads, panel_count(M, lanes))
+    size = M * (d + K) if plain else panel_size(d + K, M, lanes)
     return Blocking(
         chunks=1 if n < few else chunk_count(n, threads),
         few=few,
@@ -53,8 +57,15 @@ def blocking(shape: Shape, itemsize: int, threads: int) -> Blocking:
         depth=product_depth(d, itemsize),
         step=spread_step(shape, rows, itemsize),
         by_dots=dots_pay(M, K, lanes),
-        alone=panel_size(d, M, lanes) < _SMALL,
+        alone=size < _SMALL,
+        plain=plain,
+        size=size,
     )
+
+
+def few_units(M: int, itemsize: int) -> bool:
+    """Whether the hidden units are so few that lanes run along inputs and samples instead."""
+    return TARGET.lanes(itemsize) // 2 >= M
 
 
 def few_rows(shape: Shape) -> int:

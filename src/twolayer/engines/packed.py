@@ -1,4 +1,4 @@
-"""θ, ∇L and slots in the panels that the fused kernels read and write."""
+"""θ, ∇L and slots as the fused kernels read and write them: flat, plain or in panels."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from ..interface.weights import Weights
 from ..kernels.cpu import chunks, fused
-from ..kernels.cpu.chunks import Rule
+from ..kernels.cpu.epochs import Rule
 from ..kernels.cpu.panels import packers, panel_size
 from ..kernels.formulas import updates
 from ..kernels.formulas.updates import Update
@@ -17,37 +17,34 @@ from .blocking import Blocking
 _MOST_SCALARS = 32  # that an update takes
 
 
-class PackedWeights(Weights):
-    """Flat arrays: V by inputs and W in panels, then Wᵀ where the products read that too.
+class FlatWeights(Weights):
+    """Flat arrays: V (M, d), then W (K, M).
 
-    Panels are padded with 0; what an optimizer's formula makes of the padding is put back to it.
+    `size`, the elements that an update changes; a subclass may have `all` more behind them.
     """
 
-    def __init__(self, shape: Shape, dtype: np.dtype, cut: Blocking, records: np.ndarray) -> None:
-        self._lanes, self._records = cut.lanes, records
-        self._of_V = panel_size(shape.d, shape.M, cut.lanes)
-        self._size = panel_size(shape.d + shape.K, shape.M, cut.lanes)
-        self._all = chunks.weights_size(shape, cut)
-        self._pack, self._unpack = packers()
-        self._restore = fused.restore()
+    def __init__(self, shape: Shape, dtype: np.dtype) -> None:
+        self.size = shape.M * (shape.d + shape.K)
+        self._prepare(shape)
         self._scalars = np.empty(_MOST_SCALARS)
         self._slots_at = np.empty(0, np.int64)  # the addresses of the slots
         self._found: tuple[np.ndarray, ...] | None = None  # whose addresses these are
         super().__init__(shape, dtype)
 
+    def _prepare(self, shape: Shape) -> None:
+        """What a layout needs before there are arrays."""
+        self.all = self.size
+
     def room(self) -> np.ndarray:
-        return per_chunk(1, self._all, self.dtype)[0, : self._all]
+        return per_chunk(1, self.all, self.dtype)[0, : self.all]
 
     def put(self, values: Parameters, arrays: np.ndarray) -> None:
-        self._pack(values.V.T, arrays[: self._of_V], self._lanes)
-        self._pack(values.W, arrays[self._of_V : self._size], self._lanes)
-        self._restore(self._records, arrays)
+        arrays[: self.size] = np.concatenate([value.ravel() for value in values])
 
     def get(self, arrays: np.ndarray) -> Parameters:
-        values = super().room()
-        self._unpack(arrays[: self._of_V], values.V.T, self._lanes)
-        self._unpack(arrays[self._of_V : self._size], values.W, self._lanes)
-        return values
+        _, d, M, K = self.shape
+        V, W = np.split(arrays[: self.size].copy(), [M * d])
+        return Parameters(V.reshape(M, d), W.reshape(K, M))
 
     def rule(self, update: Update, scalars: tuple[float, ...]) -> Rule:
         """How compiled code changes θ and the slots; it holds until the next one is asked for."""
@@ -60,5 +57,39 @@ class PackedWeights(Weights):
 
     def apply(self, update: Update, scalars: tuple[float, ...]) -> None:
         arrays = (self.theta, self.gradient, *self.slots)
-        updates.loop(update)(*(array[: self._size] for array in arrays), scalars)
+        updates.loop(update)(*(array[: self.size] for array in arrays), scalars)
+
+
+class PackedWeights(FlatWeights):
+    """V by inputs and W in panels, then Wᵀ where the products read that too.
+
+    Panels are padded with 0; what an optimizer's formula makes of the padding is put back to it.
+    """
+
+    def __init__(self, shape: Shape, dtype: np.dtype, cut: Blocking, records: np.ndarray) -> None:
+        self._cut, self._records = cut, records
+        super().__init__(shape, dtype)
+
+    def _prepare(self, shape: Shape) -> None:
+        lanes = self._cut.lanes
+        self._of_V = panel_size(shape.d, shape.M, lanes)
+        self.size = panel_size(shape.d + shape.K, shape.M, lanes)
+        self.all = chunks.weights_size(shape, self._cut)
+        self._pack, self._unpack = packers()
+        self._restore = fused.restore()
+
+    def put(self, values: Parameters, arrays: np.ndarray) -> None:
+        lanes = self._cut.lanes
+        self._pack(values.V.T, arrays[: self._of_V], lanes)
+        self._pack(values.W, arrays[self._of_V : self.size], lanes)
+        self._restore(self._records, arrays)
+
+    def get(self, arrays: np.ndarray) -> Parameters:
+        values, lanes = Weights.room(self), self._cut.lanes
+        self._unpack(arrays[: self._of_V], values.V.T, lanes)
+        self._unpack(arrays[self._of_V : self.size], values.W, lanes)
+        return values
+
+    def apply(self, update: Update, scalars: tuple[float, ...]) -> None:
+        super().apply(update, scalars)
         self._restore(self._records, self.theta)

@@ -17,12 +17,12 @@ from ..compiler.address import array_at, item_size
 from ..compiler.jit import SUMS, jit
 from ..compiler.target import TARGET
 from ..formulas.elementary import like
-from .blocks import advance, evaluate, turn
+from .blocks import advance, evaluate, losses_of
 from .chunks import code_of, cut_of, part_of, room_of, weights_at
-from .fused import block_of, forward, lying, settle
+from .fused import block_of, forward, lying, settle_part
 from .panels import Panel, clear, from_row, panel, panel_count
 from .records import add, multiply
-from .simd import as_it_lies, from_column, product, turned
+from .simd import as_it_lies, from_column, product, transpose, turned
 
 
 @register_jitable
@@ -36,8 +36,8 @@ def share(record, kind, address, part, parts):
 @register_jitable
 def judge(records, kind, y, part, parts):
     """Σ ℓ over the block with targets y (rows, K), and the address of Δ / rows (K, rows)."""
-    rows, K = y.shape
-    record = records[part]
+    record, (rows, columns) = records[part], y.shape
+    K = record["K"]
     U = record["U"]
     if parts > 1:
         U = record["total"]
@@ -45,8 +45,9 @@ def judge(records, kind, y, part, parts):
         total[:] = array_at(kind, records[0]["U"], K * rows)
         for other in range(1, parts):
             add(total, array_at(kind, records[other]["U"], K * rows))
-    turn(y, array_at(kind, record["Y"], (K, rows)))
-    loss = evaluate(record["losses"], kind, U, record["Y"], record["sums"], K, rows)
+    y_at = np.int64(y.ctypes.data)
+    transpose(record["transpose"], kind, record["Y"], rows, y_at, columns, rows, columns)
+    loss = evaluate(losses_of(record, y, K), kind, U, record["Y"], record["sums"], K, rows)
     multiply(array_at(kind, U, K * rows), like(kind, 1.0 / rows))
     return loss, U
 
@@ -91,7 +92,7 @@ def _update(records, X, Y, theta, gradient, rule, parts):
     base, of_gradient = np.int64(theta.ctypes.data), np.int64(gradient.ctypes.data)
     for t in prange(parts):
         record = records[t]
-        code = code_of(record, kind, record["features"], record["losses"])
+        code = code_of(record, kind, record["features"], 0)
         forward(code, X, share(record, kind, base, t, parts), room_of(record), cut_of(record))
     for t in prange(parts):
         record = records[t]
@@ -100,12 +101,12 @@ def _update(records, X, Y, theta, gradient, rule, parts):
         mine = share(record, kind, base, t, parts)
         block = block_of(lying(X, room, step), len(X), mine.V, room)
         backward(
-            code_of(record, kind, record["features"], record["losses"]), block,
+            code_of(record, kind, record["features"], 0), block,
             as_it_lies(Delta, len(X)), mine, share(record, kind, of_gradient, t, parts),
             record["depth"], rule, base,
         )  # fmt: skip
         if rule.run != 0:
-            settle(mine, record["by_dots"])
+            settle_part(record, mine)
     return records[0]["loss"] / len(X)
 
 
@@ -116,4 +117,4 @@ def update(parallel: bool) -> Any:
     Changes theta by the `Rule`, or writes ∇L into gradient where it leaves θ as it is; gradient is
     written to in any case. In so many parts of the hidden units.
     """
-    return jit(f"units-{TARGET.name}", fastmath=SUMS, parallel=parallel)(_update)
+    return jit(f"few-samples-{TARGET.name}", fastmath=SUMS, parallel=parallel)(_update)

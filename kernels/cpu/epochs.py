@@ -1,0 +1,111 @@
+"""Epochs over chunks of the samples, which threads share: the loops around what a chunk does.
+
+The gradients of the chunks are added in the order of their numbers, so that an epoch's bits do not
+depend on which thread was first. θ and ∇L are flat arrays, whatever their layout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import prange
+from numba.extending import register_jitable
+
+from ..compiler.address import array_at
+from ..compiler.jit import SUMS, jit
+from ..formulas.elementary import like
+from .blocks import advance
+from .records import add, mean_loss, multiply
+
+
+class Rule(NamedTuple):
+    """How θ changes: the address of an update's pass, those of its slots' and scalars' arrays."""
+
+    run: int  # 0 where θ stays
+    slots: int
+    scalars: int
+
+
+class Kernels(NamedTuple):
+    """Functions of `parallel` that give a compiled kernel each.
+
+    epoch(records, X, Y, theta, gradient, rule, chunks) -> L writes ∇L into gradient and changes
+    theta by the `Rule`; loss(records, X, Y, theta, chunks) -> L; predict(records, X, F, theta,
+    chunks) writes F; all in so many chunks of the samples, as there are records or fewer.
+    """
+
+    epoch: Callable[[bool], Any]
+    loss: Callable[[bool], Any]
+    predict: Callable[[bool], Any]
+
+
+@register_jitable
+def add_up(records, gradient, first, last, chunks, scale):
+    """Elements first to last of the gradient: the sum over the chunks, times scale."""
+    total = gradient[first:last]
+    for c in range(1, chunks):
+        add(total, array_at(gradient[0], records[c]["gradient"], last)[first:])
+    multiply(total, scale)
+
+
+@register_jitable
+def renew(theta, gradient, rule, first, last):
+    """Elements first to last of θ by the rule."""
+    w, g = theta[first:last], gradient[first:last]
+    advance(
+        rule.run, theta[0], np.int64(w.ctypes.data), np.int64(g.ctypes.data), rule.slots,
+        rule.scalars, np.int64(first), np.int64(last - first),
+    )  # fmt: skip
+
+
+def kernels(name: str, chunk: Any, chunk_loss: Any, chunk_outputs: Any, settle: Any) -> Kernels:
+    """The kernels made of what is done to a chunk, all of it compiled with them.
+
+    chunk(record, X, Y, theta, gradient) -> Σ ℓ and chunk_loss(record, X, Y, theta) -> Σ ℓ over the
+    rows, chunk_outputs(record, X, F, theta); settle(record, kind, theta), after a change of θ.
+    theta and gradient are addresses; a record has `gradient`, `size`, `alone` and `loss`.
+    """
+
+    def epoch(records, X, Y, theta, gradient, rule, chunks):
+        n = len(X)
+        at, of_first = np.int64(theta.ctypes.data), np.int64(gradient.ctypes.data)
+        for c in prange(chunks):
+            start, stop = c * n // chunks, (c + 1) * n // chunks
+            own = records[c]["gradient"] if c > 0 else of_first
+            records[c]["loss"] = chunk(records[c], X[start:stop], Y[start:stop], at, own)
+        scale, size = like(X[0, 0], 1.0 / n), records[0]["size"]
+        parts = 1 if records[0]["alone"] else chunks
+        if parts == 1:
+            add_up(records, gradient, 0, size, chunks, scale)
+            if rule.run != 0:
+                renew(theta, gradient, rule, 0, size)
+        else:
+            for c in prange(parts):
+                first, last = c * size // parts, (c + 1) * size // parts
+                add_up(records, gradient, first, last, chunks, scale)
+                if rule.run != 0:
+                    renew(theta, gradient, rule, first, last)
+        if rule.run != 0:
+            settle(records[0], X[0, 0], at)
+        return mean_loss(records, chunks, n)
+
+    def loss(records, X, Y, theta, chunks):
+        n, at = len(X), np.int64(theta.ctypes.data)
+        for c in prange(chunks):
+            start, stop = c * n // chunks, (c + 1) * n // chunks
+            records[c]["loss"] = chunk_loss(records[c], X[start:stop], Y[start:stop], at)
+        return mean_loss(records, chunks, n)
+
+    def predict(records, X, F, theta, chunks):
+        n, at = len(X), np.int64(theta.ctypes.data)
+        for c in prange(chunks):
+            start, stop = c * n // chunks, (c + 1) * n // chunks
+            chunk_outputs(records[c], X[start:stop], F[start:stop], at)
+
+    def compiled(function):
+        return cache(lambda parallel: jit(name, fastmath=SUMS, parallel=parallel)(function))
+
+    return Kernels(*map(compiled, (epoch, loss, predict)))

@@ -1,0 +1,144 @@
+"""Epochs of few hidden units: what would fill a part of a vector there fills vectors elsewhere.
+
+V and W lie as they are. Lanes run along the inputs where X is read, and along the samples for all
+that there is of a hidden unit or an output: A, Z, S and G (M, rows), U and Δ (K, rows).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba.extending import register_jitable
+
+from ..compiler.address import item_size
+from ..compiler.target import TARGET
+from . import epochs
+from .blocks import apply, evaluate, losses_of
+from .panels import Panel
+from .records import record_type
+from .simd import as_it_lies, dots, lying_rows, product, transpose, turned
+
+_SIZES = ("d", "M", "K", "rows", "alone", "size")
+_CODE = (
+    "product", "scaled", "dots", "transpose", "features", "values", "losses", "labels", "links",
+)  # fmt: skip
+_BUFFERS = ("Z", "S", "U", "Y", "sums", "gradient")
+CHUNK = record_type((*_SIZES, *_CODE, *_BUFFERS))
+
+
+class Matrix(NamedTuple):
+    """A matrix whose rows begin `step` elements apart."""
+
+    address: int
+    step: int
+
+
+def buffers(shape: Any, chunks: int, rows: int) -> dict[str, tuple[int, int]]:
+    """How many chunks have each buffer, and its elements, for blocks of so many rows."""
+    _, d, M, K = shape
+    of_row = {"Z": M, "S": M, "U": K, "Y": K, "sums": 4}
+    sizes = {name: (chunks, rows * size) for name, size in of_row.items()}
+    return sizes | {"gradient": (chunks - 1, M * (d + K))}
+
+
+@register_jitable
+def along(address, kind, C, a, b, shape, add):
+    """C [+]= a b, or C ⊙= a b, for shape (rows, length, columns), along the columns."""
+    rows, length, columns = shape
+    width = TARGET.vector_bytes // item_size(kind)
+    start = 0
+    while start < columns:
+        left = columns - start
+        lanes = 2 * width if left >= 2 * width else min(width, left)
+        shift = item_size(kind) * start
+        product(
+            address, kind, Panel(C.address + shift, C.step, lanes), a,
+            Panel(b.address + shift, b.step, lanes), rows, length, add,
+        )  # fmt: skip
+        start += lanes
+
+
+@register_jitable
+def forward(record, x, theta, features):
+    """Z, S and U of the samples x (rows, d)."""
+    kind, (rows, d) = x[0, 0], x.shape
+    M, K = record["M"], record["K"]
+    (of_x, length), (of_V, _) = (
+        lying_rows(kind, np.int64(x.ctypes.data), d), lying_rows(kind, theta, d)
+    )  # fmt: skip
+    dots(record["dots"], kind, (record["Z"], rows), of_x, of_V, length, (rows, M), False)
+    apply(features, kind, record["Z"], record["S"], M * rows)
+    W = as_it_lies(theta + item_size(kind) * (M * d), M)
+    U, Z = Matrix(record["U"], rows), Matrix(record["Z"], rows)
+    along(record["product"], kind, U, W, Z, (K, M, rows), False)
+
+
+@register_jitable
+def judge(record, y, losses):
+    """Σ ℓ over a block with targets y (rows, K), or labels (rows, 1); U becomes Δ."""
+    kind, (rows, columns), K = y[0, 0], y.shape, record["K"]
+    y_at = np.int64(y.ctypes.data)
+    transpose(record["transpose"], kind, record["Y"], rows, y_at, columns, rows, columns)
+    return evaluate(losses, kind, record["U"], record["Y"], record["sums"], K, rows)
+
+
+@register_jitable
+def backward(record, x, theta, gradient, add):
+    """gW [+]= Δ Zᵀ, S becomes G = (Wᵀ Δ) ⊙ S, gV [+]= G X."""
+    kind, (rows, d) = x[0, 0], x.shape
+    M, K = record["M"], record["K"]
+    skip = item_size(kind) * (M * d)
+    (of_Z, length), (of_Delta, _) = (
+        lying_rows(kind, record["Z"], rows), lying_rows(kind, record["U"], rows)
+    )  # fmt: skip
+    dots(record["dots"], kind, (gradient + skip, M), of_Z, of_Delta, length, (M, K), add)
+    S, Delta = Matrix(record["S"], rows), Matrix(record["U"], rows)
+    W = turned(as_it_lies(theta + skip, M))
+    along(record["scaled"], kind, S, W, Delta, (M, K, rows), False)
+    X, G = Matrix(np.int64(x.ctypes.data), d), as_it_lies(record["S"], rows)
+    along(record["product"], kind, Matrix(gradient, d), G, X, (M, rows, d), add)
+
+
+@register_jitable
+def chunk(record, X, Y, theta, gradient):
+    """Σ ℓ over the rows of X and Y; Σ ∂ℓ/∂θ to the address of the gradient."""
+    total, rows = 0.0, record["rows"]
+    for start in range(0, len(X), rows):
+        x, y = X[start : start + rows], Y[start : start + rows]
+        forward(record, x, theta, record["features"])
+        total += judge(record, y, losses_of(record, y, record["K"]))
+        backward(record, x, theta, gradient, start > 0)
+    return total
+
+
+@register_jitable
+def chunk_loss(record, X, Y, theta):
+    """Σ ℓ over the rows of X and Y."""
+    total, rows = 0.0, record["rows"]
+    for start in range(0, len(X), rows):
+        x, y = X[start : start + rows], Y[start : start + rows]
+        forward(record, x, theta, record["values"])
+        total += judge(record, y, losses_of(record, y, record["K"]))
+    return total
+
+
+@register_jitable
+def chunk_outputs(record, X, F, theta):
+    """F = h(σ(X Vᵀ) Wᵀ) for the rows of X."""
+    most = record["rows"]
+    for start in range(0, len(X), most):
+        x, f = X[start : start + most], F[start : start + most]
+        forward(record, x, theta, record["values"])
+        kind, (rows, K) = f[0, 0], f.shape
+        evaluate(record["links"], kind, record["U"], record["Y"], record["sums"], K, rows)
+        f_at = np.int64(f.ctypes.data)
+        transpose(record["transpose"], kind, f_at, K, record["U"], rows, K, rows)
+
+
+@register_jitable
+def settle(record, kind, theta):
+    """Nothing follows a change of θ."""
+
+
+KERNELS = epochs.kernels(f"few-units-{TARGET.name}", chunk, chunk_loss, chunk_outputs, settle)

@@ -15,8 +15,9 @@ from ..engines.chunked import ChunkedEngine
 from ..engines.packed import FlatWeights, PackedWeights
 from ..interface import Problem, Variant
 from ..interface.corners import both_sides
-from ..kernels.cpu import chunks, few_samples, few_units, fused, simd
+from ..kernels.cpu import chunks, few_samples, few_units, fused
 from ..kernels.cpu.epochs import Rule
+from ..kernels.cpu.vectors import simd
 from ..kernels.formulas.updates import Update
 from ..machine.threads import numba_threads
 from ..network import Shape
@@ -70,7 +71,7 @@ class NumbaFused(ChunkedEngine):
         return self._pass(X, Y, theta, gradient, _STAY)
 
     def update(
-        self, X: np.ndarray, Y: np.ndarray, weights: FlatWeights, update: Update, scalars: Any
+        self, X: np.ndarray, Y: np.ndarray, weights: Any, update: Update, scalars: Any
     ) -> float:
         rule = weights.rule(update, scalars)
         return self._pass(X, Y, weights.theta, weights.gradient, rule)

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from numba.extending import register_jitable
 
-from .panels import Panels, after, panel_size, some
 from .records import record_type
+from .vectors.panels import Panels, after, panel_size, some
 
 _SIZES = ("d", "M", "K", "lanes", "rows", "depth", "step", "by_dots", "alone", "size")
 _CODE = (

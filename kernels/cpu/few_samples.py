@@ -20,9 +20,9 @@ from ..formulas.elementary import like
 from .blocks import advance, evaluate, losses_of
 from .chunks import code_of, cut_of, part_of, room_of, weights_at
 from .fused import block_of, forward, lying, settle_part
-from .panels import Panel, clear, from_row, panel, panel_count
 from .records import add, multiply
-from .simd import as_it_lies, from_column, product, transpose, turned
+from .vectors.panels import Panel, clear, from_row, panel, panel_count
+from .vectors.simd import as_it_lies, from_column, product, transpose, turned
 
 
 @register_jitable

@@ -15,9 +15,9 @@ from ..compiler.address import item_size
 from ..compiler.target import TARGET
 from . import epochs
 from .blocks import apply, evaluate, losses_of
-from .panels import Panel
 from .records import record_type
-from .simd import as_it_lies, dots, lying_rows, product, transpose, turned
+from .vectors.panels import Panel
+from .vectors.simd import as_it_lies, dots, lying_rows, product, transpose, turned
 
 _SIZES = ("d", "M", "K", "rows", "alone", "size")
 _CODE = (

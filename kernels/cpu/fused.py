@@ -20,8 +20,8 @@ from ..compiler.target import TARGET
 from . import epochs
 from .blocks import apply, evaluate, losses_of
 from .chunks import code_of, cut_of, room_of, weights_at
-from .panels import Panel, Panels, clear, from_row, panel, panel_count
-from .simd import (
+from .vectors.panels import Panel, Panels, clear, from_row, panel, panel_count
+from .vectors.simd import (
     Operand,
     as_it_lies,
     as_spread,

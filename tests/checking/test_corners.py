@@ -169,7 +169,8 @@ import inspect, json, sys
 import twolayer as tl
 from twolayer.checking import cases, exact, verify
 from twolayer.engines import blocking
-from twolayer.kernels.cpu import blas, fused, loops, records, simd
+from twolayer.kernels.cpu import blas, fused, loops, records
+from twolayer.kernels.cpu.vectors import simd
 from twolayer.variants import numba_blas, numba_fused
 
 sys.path[:0] = sys.argv[1:]

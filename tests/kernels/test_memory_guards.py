@@ -135,9 +135,9 @@ FAR = """
 import sys, tempfile
 import numpy as np
 from numba import njit
-from twolayer.kernels.cpu import simd
-from twolayer.kernels.cpu.panels import Panel
-from twolayer.kernels.cpu.simd import Operand
+from twolayer.kernels.cpu.vectors import simd
+from twolayer.kernels.cpu.vectors.panels import Panel
+from twolayer.kernels.cpu.vectors.simd import Operand
 from twolayer.kernels.compiler.target import TARGET
 
 H = TARGET.height

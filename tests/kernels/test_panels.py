@@ -10,8 +10,9 @@ import twolayer as tl
 from twolayer.checking import cases
 from twolayer.engines.blocking import blocking
 from twolayer.interface.weights import Weights
-from twolayer.kernels.cpu import chunks, panels
-from twolayer.kernels.cpu.panels import panel_size
+from twolayer.kernels.cpu import chunks
+from twolayer.kernels.cpu.vectors import panels
+from twolayer.kernels.cpu.vectors.panels import panel_size
 from twolayer.kernels.formulas.updates import UPDATES
 from twolayer.machine.buffers import together
 from twolayer.network import DTYPES

@@ -15,9 +15,9 @@ from numba import njit
 
 from twolayer.kernels.compiler import target
 from twolayer.kernels.compiler.target import TARGET, Target
-from twolayer.kernels.cpu import simd, tiles
-from twolayer.kernels.cpu.panels import Panel, packers, panel_size, panels_of
-from twolayer.kernels.cpu.simd import Operand
+from twolayer.kernels.cpu.vectors import simd, tiles
+from twolayer.kernels.cpu.vectors.panels import Panel, packers, panel_size, panels_of
+from twolayer.kernels.cpu.vectors.simd import Operand
 from twolayer.network import DTYPES
 
 pytestmark = pytest.mark.compiled

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from ..kernels.compiler.target import TARGET
 from ..kernels.cpu.loops import chunk_count
-from ..kernels.cpu.panels import last_lanes, panel_count, panel_size
+from ..kernels.cpu.vectors.panels import last_lanes, panel_count, panel_size
 from ..machine.hardware import cache_sizes
 from ..network import Shape
 

@@ -7,7 +7,7 @@ import numpy as np
 from ..interface.weights import Weights
 from ..kernels.cpu import chunks, fused
 from ..kernels.cpu.epochs import Rule
-from ..kernels.cpu.panels import packers, panel_size
+from ..kernels.cpu.vectors.panels import packers, panel_size
 from ..kernels.formulas import updates
 from ..kernels.formulas.updates import Update
 from ..machine.buffers import per_chunk

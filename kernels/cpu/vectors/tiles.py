@@ -11,7 +11,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils
 
-from ..compiler.target import Target
+from ...compiler.target import Target
 from .emit import FLAG, INDEX, Emit, new_function, number
 
 _INDEPENDENT = 8  # sums needed to keep two units of latency 4 busy

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba.extending import register_jitable
 
-from ..compiler.address import array_at, item_size
-from ..compiler.jit import jit
-from ..formulas.elementary import like
+from ...compiler.address import array_at, item_size
+from ...compiler.jit import jit
+from ...formulas.elementary import like
 
 
 class Panels(NamedTuple):

@@ -22,10 +22,10 @@ from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic, register_jitable
 
-from ..compiler.address import array_at, item_size
-from ..compiler.jit import jit
-from ..compiler.lowering import lowers_to
-from ..compiler.target import TARGET
+from ...compiler.address import array_at, item_size
+from ...compiler.jit import jit
+from ...compiler.lowering import lowers_to
+from ...compiler.target import TARGET
 from .emit import FLAG, INDEX
 from .lanes import dots_function, spread_function, transpose_function
 from .panels import panel, panel_count

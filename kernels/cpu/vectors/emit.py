@@ -5,7 +5,7 @@ from __future__ import annotations
 from llvmlite import ir
 from numba.core import cgutils
 
-from ..compiler.target import Target
+from ...compiler.target import Target
 
 INDEX = ir.IntType(64)
 FLAG = ir.IntType(1)

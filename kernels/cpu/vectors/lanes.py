@@ -8,7 +8,7 @@ from __future__ import annotations
 from llvmlite import ir
 from numba.core import cgutils
 
-from ..compiler.target import Target
+from ...compiler.target import Target
 from .emit import INDEX, Emit, new_function, number
 
 _SUMS = 8  # dot products at a time: rows times columns of a tile

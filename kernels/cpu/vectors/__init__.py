@@ -1,0 +1,1 @@
+"""Code in explicit vectors: products in tiles, sums in lanes, and the panels they read."""

@@ -36,6 +36,7 @@ from twolayer.regress.run import LIMIT, SECONDS, Outcome, Run
 from twolayer.regress.suite import benchmarks
 from twolayer.showing import tables
 from twolayer.showing.output import write_text
+from twolayer.texts import parts
 
 MARKER = "detector"
 PERCENT = (0, 1, 2, 5, 10)
@@ -109,10 +110,7 @@ def main() -> None:
     """Make the runs that the results file lacks, print the table, and write it where asked."""
     arguments = _arguments()
     path, common = Path(arguments.results), here()
-    suite = benchmarks(
-        Network(), "float32", arguments.shape or (),
-        arguments.variants and [name.strip() for name in arguments.variants.split(",")],
-    )  # fmt: skip
+    suite = benchmarks(Network(), "float32", arguments.shape or (), arguments.variants)
     if arguments.slowed not in {benchmark.variant for benchmark in suite}:
         raise SystemExit(f"--slowed: expected a variant that is measured, got {arguments.slowed!r}")
     base, head = (export(None, side) for side in ("base", "head"))
@@ -290,7 +288,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--slowed", default="numba-fused", help="the variant that does more work")
     parser.add_argument("--busy", nargs="+", default=["no"], choices=("no", "yes"),
                         help="whether one core is half busy")  # fmt: skip
-    parser.add_argument("--variants", help="names with commas between, by default the suite's")
+    parser.add_argument("--variants", type=parts,
+                        help="names with commas between, by default the suite's")  # fmt: skip
     parser.add_argument("--shape", action="append", help="n,d,M,K; by default the suite's")
     parser.add_argument("--seconds", type=float, default=SECONDS)
     parser.add_argument("--limit", type=float, default=LIMIT)

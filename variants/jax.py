@@ -22,7 +22,7 @@ import numpy as np
 from ..engines.cuda_facts import enough_memory, lacks_gpu
 from ..interface import Engine, ForeignWeights, Problem, Variant, Weights
 from ..kernels.formulas.updates import UPDATES, Update
-from ..machine.forks import renewed
+from ..machine.forks import refuse, renewed
 from ..network import Network, Parameters, Shape
 
 _THREADS = "PJRT_NPROC"  # both are read when JAX starts; there is no call that says them
@@ -42,12 +42,7 @@ def _float64() -> Iterator[None]:
 
     global _process
     _process = _process or os.getpid()
-    if _process != os.getpid():
-        raise RuntimeError(
-            f"threads: process {os.getpid()} was forked from process {_process} after that had run "
-            "JAX, and its threads were not copied: start processes with "
-            "multiprocessing.get_context('spawn')"
-        )
+    refuse(_process, "JAX")
     with jax.enable_x64(True):
         yield
 

@@ -130,7 +130,7 @@ def test_an_estimate_from_few_rows_does_not_mislead():
     ("error", "reason"),
     [
         (MemoryError("needs 9 GiB"), "needs 9 GiB"),
-        (RuntimeError(), "no reason given"),
+        (RuntimeError(), "RuntimeError: no reason given"),
         (ZeroDivisionError("by zero"), "ZeroDivisionError: by zero"),
     ],
 )

@@ -19,6 +19,7 @@ from ..measuring import timing
 from ..measuring.race import STEP_SIZE, WAKE_UP
 from ..network import Network, Shape
 from ..progress import Bar
+from ..texts import sentence
 from . import Terms, calibrate, known, starts
 from .choice import Candidate, Choice, break_even
 from .model import Model, Question
@@ -226,9 +227,8 @@ def _wrong(plan: Plan, answers: Answers) -> str:
 
 
 def _cause(error: Exception) -> str:
-    if isinstance(error, MemoryError):
-        return f"{_TOO_LITTLE}: {error}"
-    return str(error) if isinstance(error, Disagreement) else f"{type(error).__name__}: {error}"
+    text = sentence(error, Disagreement, MemoryError)
+    return f"{_TOO_LITTLE}: {text}" if isinstance(error, MemoryError) else text
 
 
 def _failure(variant: Variant, net: Network, q: Question) -> str:

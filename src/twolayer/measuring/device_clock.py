@@ -25,6 +25,7 @@ from ..engines.cuda_facts import device_name, multiprocessors
 from ..interface import Plan, Variant
 from ..machine.store import Store
 from ..network import Network, Shape
+from ..texts import sentence
 from .roofline import Roofline
 
 WARM_UP = 0.2  # seconds
@@ -225,7 +226,7 @@ def record(
     except (MemoryError, Disagreement) as error:
         return about | {"skipped": str(error)}
     except Exception as error:  # whatever a variant raises is its own affair
-        return about | {"skipped": f"does not run: {type(error).__name__}: {error}"}
+        return about | {"skipped": f"does not run: {sentence(error)}"}
     return about | {
         "skipped": "",
         "seconds": figures.median,

@@ -15,6 +15,7 @@ from ..interface import Plan, Variant
 from ..interface.checks import check_targets
 from ..machine.store import Measurement, Store
 from ..network import Network, Shape
+from ..texts import sentence
 from . import timing
 from .roofline import Roofline
 
@@ -27,6 +28,7 @@ REFERENCE = "numba-fused"  # what others are set against
 _LEAST_ROUNDS = 2  # one in either order
 WAKE_UP = 1.0  # seconds of all threads before the variants that use them are timed
 _DROWSY = 10.0  # times as long a step may take before that
+_TOLD = MemoryError, ValueError, TypeError, RuntimeError  # whose texts are whole sentences
 _FIRST_ROWS = 8  # even plain Python takes well under a second for so few
 
 
@@ -169,7 +171,7 @@ def race(
         answers = result.workload.load()
     except MemoryError as error:
         for entry in result.entries:
-            entry.skipped = _sentence(error)
+            entry.skipped = sentence(error, *_TOLD)
         progress("", len(field_of) * (rounds + 1))
         return
     for entry in result.entries:
@@ -191,7 +193,7 @@ def race(
                 answers.hold(plan)  # again: some go wrong only after many steps
             except Exception as error:
                 entry.blocks.clear()
-                entry.skipped = _sentence(error)
+                entry.skipped = sentence(error, *_TOLD)
     finally:
         for entry, _ in running:
             if entry.blocks and store is not None:
@@ -244,7 +246,7 @@ def _start(entry: Entry, result: Result, answers: Answers, limit: float) -> Plan
         answers.hold(plan)
         return plan
     except Exception as error:  # whatever a variant raises is its own affair
-        entry.skipped = _sentence(error)
+        entry.skipped = sentence(error, *_TOLD)
         return None
 
 
@@ -282,9 +284,3 @@ def _measurement(result: Result, entry: Entry) -> Measurement:
         threads=result.threads,
         **workload.shape._asdict(),
     )
-
-
-def _sentence(error: Exception) -> str:
-    text = str(error) or "no reason given"
-    told = isinstance(error, MemoryError | ValueError | TypeError | RuntimeError)
-    return text if told else f"{type(error).__name__}: {text}"

@@ -27,15 +27,15 @@ from scipy import stats
 
 from twolayer import regress
 from twolayer.kernels.compiler.digest import digest
+from twolayer.machine import lines
 from twolayer.machine.hardware import fingerprint
 from twolayer.machine.store import machine_hash
 from twolayer.network import Network
-from twolayer.regress import records
 from twolayer.regress.revisions import Revision, export
 from twolayer.regress.run import LIMIT, SECONDS, Outcome, Run
 from twolayer.regress.suite import benchmarks
 from twolayer.showing import tables
-from twolayer.showing.output import write_text
+from twolayer.showing.output import complain, write_text
 from twolayer.texts import parts
 
 MARKER = "detector"
@@ -124,7 +124,7 @@ def main() -> None:
                 "number": number, "percent": percent, "busy": busy, **common,
                 "slowed": arguments.slowed,
             }  # fmt: skip
-            if any(about.items() <= run.items() for run in records.read(path, _complain)):
+            if any(about.items() <= run.items() for run in lines.read(path, complain)):
                 continue
             _set_share(slowed, arguments.slowed, percent)
             side = slowed if percent else head
@@ -134,9 +134,9 @@ def main() -> None:
             with _half_busy() if busy else contextlib.nullcontext():
                 outcome = run.measure(compile_times=False)
             about |= _summary(outcome, arguments.slowed)
-            records.append(str(path), about)
+            lines.append(path, about)
             print(_line(about), flush=True)
-    runs = [run for run in records.read(path, _complain) if common.items() <= run.items()]
+    runs = [run for run in lines.read(path, complain) if common.items() <= run.items()]
     text = table(runs)
     print(text)
     if arguments.write:
@@ -275,10 +275,6 @@ def _half_busy() -> Iterator[None]:
     finally:
         neighbour.kill()
         neighbour.wait()
-
-
-def _complain(sentence: str) -> None:
-    print(sentence, file=sys.stderr)
 
 
 def _arguments() -> argparse.Namespace:

@@ -13,11 +13,9 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
 import math
 import os
 import statistics
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -31,10 +29,11 @@ from twolayer import variants
 from twolayer.interface import check_threads
 from twolayer.kernels.formulas.activations import ACTIVATIONS
 from twolayer.kernels.formulas.losses import LOSSES
+from twolayer.machine import lines
 from twolayer.measuring import timing
 from twolayer.measuring.race import Result, Workload, race
 from twolayer.measuring.roofline import Roofline
-from twolayer.showing.output import write_text
+from twolayer.showing.output import complain, write_text
 from twolayer.showing.tables import between_markers, describe_machine
 from twolayer.showing.units import duration
 
@@ -160,7 +159,7 @@ def table(records: Sequence[dict[str, Any]], threads: int) -> str:
         record["times"]["numba-fused"] / min(record["times"].values())
         for record in records if "numba-fused" in record["times"]
     )  # fmt: skip
-    lines = [
+    text = [
         f"{len(records)} shapes: regret median {statistics.median(found):.3f}, 95th percentile "
         f"{high:.3f}, worst {found[-1]:.3f}. The interval held the time of "
         f"{100 * inside / len(records):.0f}%. A measurement decided {decided}; a choice took "
@@ -177,18 +176,18 @@ def table(records: Sequence[dict[str, Any]], threads: int) -> str:
         low, high = map(duration, record["interval"])
         fastest = min(times, key=times.__getitem__)
         how = "" if record["measured"] else " (predicted)"
-        lines.append(
+        text.append(
             f"| {n} | {d} | {M} | {K} | {activation}, {loss} | {dtype} | {record['chosen']}{how} | "
             f"{duration(times[record['chosen']])} | {low} to {high} | {fastest} | "
             f"{regret(record):.3f} |"
         )
     date = datetime.date.today().isoformat()
-    lines += [
+    text += [
         "",
         f"{describe_machine(threads, 'both dtypes')}. Written on {date} by "
         "`python tools/regret.py --write docs/choosing.md`.",
     ]
-    return "\n".join(lines)
+    return "\n".join(text)
 
 
 def main() -> None:
@@ -202,7 +201,7 @@ def main() -> None:
     asked = parser.parse_args()
     threads = check_threads(asked.threads)
     os.environ["TWOLAYER_STORE"] = str(asked.results.with_suffix(".sqlite").resolve())
-    records = read(asked.results)
+    records = lines.read(asked.results, complain)
     done = {tuple(record["workload"]) for record in records}
     end = time.monotonic() + asked.seconds
     calm = Calm(threads)
@@ -214,8 +213,7 @@ def main() -> None:
             break
         record = measure(workload, threads, calm)
         record = record or {"workload": list(key), "left out": f"more than {LIMIT:g} s an epoch"}
-        with asked.results.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        lines.append(asked.results, record)
         records.append(record)
         print(
             workload,
@@ -232,17 +230,6 @@ def main() -> None:
     if asked.write is not None:
         document = asked.write.read_text(encoding="utf-8")
         write_text(asked.write, between_markers(asked.write, document, text, MARKER))
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    """The records of a file; a last line that was cut short is left out."""
-    found = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            print(f"left out of {path}: {line[:60]!r}", file=sys.stderr)
-    return found
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
-import hashlib
 import importlib.util
 import json
 import os
@@ -34,7 +33,6 @@ LONGER = 4  # times as long as was asked for at most, if only there are
 FEWEST = 3  # rounds
 _ROWS = 8  # of the problem that tells whether the whole one is affordable
 _DISTINCT = 256  # rows of a problem that differ
-_DIGEST = 12  # hexadecimal digits at a line's head
 
 
 class Absent(Exception):
@@ -53,21 +51,6 @@ def load(folder: str, name: str) -> Any:
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
-
-
-def append(path: str, record: dict[str, Any]) -> None:
-    """Add a line, whole, with the digest of its text at its head, and wait until it is on disk."""
-    text = json.dumps(record)
-    line = f"{hashlib.sha256(text.encode()).hexdigest()[:_DIGEST]} {text}\n"
-    handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        size = os.fstat(handle).st_size
-        if size and os.pread(handle, 1, size - 1) != b"\n":  # whoever wrote it was killed
-            line = "\n" + line
-        os.write(handle, line.encode())
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def say(**message: Any) -> None:
@@ -295,7 +278,7 @@ def compare(request: dict[str, Any]) -> None:
             found = {"kind": "absent", "sentence": str(reason)}
         except Exception as failure:
             found = failed(failure)
-        append(request["results"], about | found)
+        tool.machine.lines.append(request["results"], about | found)
         say(done=benchmark["name"])
 
 
@@ -340,15 +323,15 @@ def cold(request: dict[str, Any]) -> None:
         start = time.perf_counter()
         try:
             plan = side.plan(benchmark, _ROWS * 64)
-            seconds = time.perf_counter() - start
+            found: dict[str, Any] = {"seconds": time.perf_counter() - start}
             tool = tool or load_tool(request["tool"])  # now that nothing of it was timed
             checked(tool, side, plan, benchmark, _ROWS * 64)
         except Absent:
             continue
         except Exception as failure:
-            append(request["results"], {"variant": benchmark["variant"], **failed(failure)})
-            continue
-        append(request["results"], {"variant": benchmark["variant"], "seconds": seconds})
+            found = failed(failure)
+            tool = tool or load_tool(request["tool"])
+        tool.machine.lines.append(request["results"], {"variant": benchmark["variant"], **found})
         say(done=benchmark["name"])
 
 
@@ -377,9 +360,9 @@ def is_parallel(sides: list[Side], name: str) -> bool:
 
 
 def load_tool(folder: str) -> Any:
-    """The package that this file belongs to, for the answers and the measure of memory."""
+    """The package that this file belongs to: its answers, its measures and its lines on disk."""
     tool = load(folder, "twolayer_tool")
-    for name in ("checking.answers", "measuring.timing"):
+    for name in ("checking.answers", "machine.lines", "measuring.timing"):
         importlib.import_module(f"twolayer_tool.{name}")
     return tool
 

@@ -52,8 +52,8 @@ def speed() -> list[Row]:
     for plan in plans.values():
         answers.hold(plan)
     blocks: dict[int, list[float]] = {workers: [] for workers in plans}
-    for number in range(ROUNDS):
-        for workers in sorted(plans, reverse=bool(number % 2)):
+    for order in timing.rounds([*plans], ROUNDS):
+        for workers in order:
             run = partial(plans[workers].step, STEP_SIZE)
             blocks[workers].append(timing.block(run, seconds=2.0))
     one, two = (statistics.median(blocks[workers]) for workers in (1, 2))

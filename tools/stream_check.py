@@ -27,6 +27,7 @@ import numpy as np
 
 from twolayer import variants
 from twolayer.composed import stream
+from twolayer.measuring import timing
 from twolayer.network import Network, Shape
 from twolayer.showing import tables
 
@@ -76,9 +77,7 @@ def measure(paths: tuple[Path, Path], loss: str, M: int, K: int) -> dict[str, fl
 
     def read_all() -> float:
         drop(*paths)
-        begun = time.perf_counter()
-        deque(reader.blocks(0, n), maxlen=0)
-        return time.perf_counter() - begun
+        return timing.once(lambda: deque(reader.blocks(0, n), maxlen=0))[0]
 
     def compute_all() -> float:
         _, X, Y = next(reader.blocks(0, reader.rows))
@@ -89,14 +88,13 @@ def measure(paths: tuple[Path, Path], loss: str, M: int, K: int) -> dict[str, fl
 
     def epoch() -> float:
         drop(*paths)
-        begun = time.perf_counter()
-        plan.step(0.01)
-        return time.perf_counter() - begun
+        return timing.once(lambda: plan.step(0.01))[0]
 
     parts = {"disk": read_all, "arithmetic": compute_all, "epoch": epoch}
     seconds: dict[str, list[float]] = {name: [] for name in parts}
-    for name in [*parts, *reversed(parts)]:  # what lies below the file system may keep some of it
-        seconds[name].append(parts[name]())
+    for order in timing.rounds([*parts], 2):  # what lies below the file system may keep some of it
+        for name in order:
+            seconds[name].append(parts[name]())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {name: min(found) for name, found in seconds.items()} | {"peak": peak, "n": n}
 

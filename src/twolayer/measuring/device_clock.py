@@ -26,6 +26,7 @@ from ..interface import Plan, Variant
 from ..machine.store import Store
 from ..network import Network, Shape
 from ..texts import sentence
+from . import timing
 from .roofline import Roofline
 
 WARM_UP = 0.2  # seconds
@@ -85,7 +86,7 @@ def timed(call: Callable[[], object]) -> tuple[float, float]:
 
 def best(call: Callable[[], object], repetitions: int = 10, warm_up: float = WARM_UP) -> float:
     """Seconds of the fastest of several calls on a warm device."""
-    _warm(call, warm_up)
+    timing.warm_up(lambda: timed(call), warm_up, 1)
     return min(timed(call)[0] for _ in range(repetitions))
 
 
@@ -138,7 +139,7 @@ def epochs(
     count = min(_MOST_PLANS, 1 + 2 * second_level_cache() // shape.bytes(dtype))
     plans += [variant.plan(net, X, Y, theta) for _ in range(count - 1)]
     error = max(map(answers.hold, plans))
-    _warm(lambda: [plan.step(STEP_SIZE) for plan in plans], warm_up)
+    timing.warm_up(lambda: [plan.step(STEP_SIZE) for plan in plans], warm_up, 1)
     figures: list[tuple[float, float]] = []
     end = time.perf_counter() + TIME
     while len(figures) < repetitions and (len(figures) < _LEAST or time.perf_counter() < end):
@@ -194,14 +195,6 @@ def _release() -> None:
         sys.modules["torch"].cuda.empty_cache()
     if "cupy" in sys.modules:
         sys.modules["cupy"].get_default_memory_pool().free_all_blocks()
-
-
-def _warm(call: Callable[[], Any], seconds: float) -> None:
-    end = time.perf_counter() + seconds
-    while True:
-        call()
-        if time.perf_counter() >= end:
-            return
 
 
 def share(found: dict[str, Any], roof: Roofline) -> float:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime
 import shutil
 import statistics
 import subprocess
@@ -35,7 +34,7 @@ from twolayer.regress.revisions import Revision, export
 from twolayer.regress.run import LIMIT, SECONDS, Outcome, Run
 from twolayer.regress.suite import benchmarks
 from twolayer.showing import tables
-from twolayer.showing.output import complain, write_text
+from twolayer.showing.output import complain
 from twolayer.texts import parts
 
 MARKER = "detector"
@@ -140,9 +139,7 @@ def main() -> None:
     text = table(runs)
     print(text)
     if arguments.write:
-        page = Path(arguments.write)
-        old = page.read_text(encoding="utf-8")
-        write_text(page, tables.between_markers(page, old, text, MARKER))
+        tables.write_between(Path(arguments.write), text, MARKER)
 
 
 def here() -> dict[str, str]:
@@ -181,8 +178,8 @@ def table(runs: list[dict[str, Any]]) -> str:
 
 def origin(program: str) -> str:
     """Where a table of all runs of this machine comes from."""
-    about, date = fingerprint(), datetime.date.today().isoformat()
-    return tables.origin(f"{about['cpu']}, {about['cpus']} CPUs", date, f"python {program}")
+    about = fingerprint()
+    return tables.origin(f"{about['cpu']}, {about['cpus']} CPUs", f"python {program}")
 
 
 def _all(runs: list[dict[str, Any]]) -> str:

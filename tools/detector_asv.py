@@ -68,9 +68,7 @@ def main() -> None:
     text = table(runs)
     print(text)
     if arguments.write:
-        page = Path(arguments.write)
-        old = page.read_text(encoding="utf-8")
-        output.write_text(page, tables.between_markers(page, old, text, "detector-asv"))
+        tables.write_between(Path(arguments.write), text, "detector-asv")
 
 
 def here() -> dict[str, str]:

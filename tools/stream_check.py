@@ -11,7 +11,6 @@ in which each is measured twice, in the order ABCCBA, and the faster one counts.
 from __future__ import annotations
 
 import argparse
-import datetime
 import multiprocessing
 import os
 import resource
@@ -127,29 +126,16 @@ def main() -> None:
     arguments = parser.parse_args()
     paths = alone(make, arguments.folder, int(arguments.bytes))
     rows = [row(paths, *network) for network in _NETWORKS]
-    header = [
-        "n",
-        "d",
-        "M",
-        "K",
-        "disk alone",
-        "arithmetic alone",
-        "epoch",
-        "of the slower",
-        "peak",
-    ]
+    header = [*Shape._fields, "disk alone", "arithmetic alone", "epoch", "of the slower", "peak"]
     machine = tables.describe_machine(len(os.sched_getaffinity(0)), "float32")
-    origin = tables.origin(
-        machine, datetime.date.today().isoformat(), "python tools/stream_check.py FOLDER --write"
-    )
+    origin = tables.origin(machine, "python tools/stream_check.py FOLDER --write")
     text = (
         f"{tables.markdown_table(header, rows)}\n\n{arguments.bytes / 1e9:g} GB of X, numba-fused; "
         f"peak is the largest resident memory of the process, imports included.\n{origin}"
     )
     print(text)
     if arguments.write:
-        page = PAGE.read_text(encoding="utf-8")
-        PAGE.write_text(tables.between_markers(PAGE, page, text, "stream"), encoding="utf-8")
+        tables.write_between(PAGE, text, "stream")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
@@ -233,15 +234,11 @@ VARIANT = Variant(
     by_name=True,
 )
 
-THREE_PASSES = Variant(
-    "jax-tf32x3",
-    "cuda",
-    "JAX, three passes of TF32 at near-float32 accuracy",
-    partial(Jax, device="cuda", precision=_X3),
-    requires=("jax",),
+THREE_PASSES = replace(
+    VARIANT.on("cuda"),
+    name="jax-tf32x3",
+    summary="JAX, three passes of TF32 at near-float32 accuracy",
+    make=partial(Jax, device="cuda", precision=_X3),
     lacks=_lacks_three_passes,
-    parallel=False,
-    reproducible=False,
-    by_name=True,
     refuses=_refuses_three_passes,
 )

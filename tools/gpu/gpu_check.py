@@ -236,7 +236,7 @@ def main() -> int:
         return 0
     try:
         for page in filter(None, (options.docs, options.readme)):  # before anything is measured
-            tables.between_markers(page, page.read_text(encoding="utf-8"), "", options.section)
+            tables.between_markers(page, "", options.section)
         found = merged(options.files) if options.files else measure(options)
     except (ValueError, OSError, RuntimeError) as error:
         print(error, file=sys.stderr)
@@ -247,8 +247,7 @@ def main() -> int:
         (options.docs, everything), (options.readme, gpu_tables.summary(found, file))
     ):  # fmt: skip
         if page is not None:
-            text = page.read_text(encoding="utf-8")
-            output.write_text(page, tables.between_markers(page, text, content, options.section))
+            tables.write_between(page, content, options.section)
     if options.tuned is not None:
         before = json.loads(options.tuned.read_text(encoding="utf-8"))
         for model, choices in gpu_tables.tuned(found).items():

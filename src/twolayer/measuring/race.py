@@ -222,6 +222,13 @@ def side_by_side(
             entry.skipped = cause(error)
 
 
+def held(variant: Variant, answers: Answers, threads: int | None = None) -> Callable[[], float]:
+    """An epoch, again and again, of a plan that was held to the answers."""
+    plan = variant.plan(*answers.problem, threads)
+    answers.hold(plan)
+    return partial(plan.step, STEP_SIZE)
+
+
 def cause(error: Exception) -> str:
     """Why a variant that raised this is left out."""
     text = sentence(error, MemoryError, ValueError, TypeError, RuntimeError)

@@ -251,10 +251,8 @@ def _start(entry: Entry, result: Result, answers: Answers, limit: float) -> Plan
         return plan
 
     try:
-        if reason := variant.unavailable():
-            entry.skipped = reason
-            return None
-        if reason := variant.refusal(answers.net, result.workload.shape, X.dtype):
+        shape = result.workload.shape
+        if reason := variant.unavailable() or variant.refusal(answers.net, shape, X.dtype):
             entry.skipped = reason
             return None
         estimate = timing.estimate(

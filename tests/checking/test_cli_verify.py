@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from twolayer import Network
+from twolayer import Network, variants
 from twolayer.checking import cases, promises
 from twolayer.cli import COMMANDS, app, codes
 from twolayer.network import Shape
@@ -27,6 +27,12 @@ class Wrong(Engine):
 
 wrong = Variant("wrong-zero", "cpu", "returns zeros", Wrong)
 """
+
+
+@pytest.fixture(autouse=True)
+def _own_list(monkeypatch):
+    """What a test's file adds to the variants is gone after it."""
+    monkeypatch.setattr(variants.REGISTRY, "_entries", dict(variants.REGISTRY._entries))
 
 
 def run(*arguments):

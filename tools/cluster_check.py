@@ -9,7 +9,6 @@ Worker processes of one thread each, on this machine. The blocks of one worker a
 from __future__ import annotations
 
 import argparse
-import datetime
 import os
 import random
 import signal
@@ -19,7 +18,6 @@ import sys
 import tempfile
 import threading
 import time
-from functools import partial
 from pathlib import Path
 
 import distributed
@@ -30,7 +28,7 @@ from twolayer.checking import cases
 from twolayer.checking.verify import agreement
 from twolayer.composed import cluster
 from twolayer.measuring import timing
-from twolayer.measuring.race import STEP_SIZE, Workload
+from twolayer.measuring.race import Workload, held
 from twolayer.network import Network, Shape
 from twolayer.showing import tables
 
@@ -48,14 +46,11 @@ Row = tuple[str, str]
 def speed() -> list[Row]:
     """Seconds an epoch on one worker and on two."""
     answers = Workload(NET, LARGE).load()
-    plans = {workers: VARIANT.plan(*answers.problem, threads=workers) for workers in (1, 2)}
-    for plan in plans.values():
-        answers.hold(plan)
-    blocks: dict[int, list[float]] = {workers: [] for workers in plans}
-    for number in range(ROUNDS):
-        for workers in sorted(plans, reverse=bool(number % 2)):
-            run = partial(plans[workers].step, STEP_SIZE)
-            blocks[workers].append(timing.block(run, seconds=2.0))
+    runs = {workers: held(VARIANT, answers, workers) for workers in (1, 2)}
+    blocks: dict[int, list[float]] = {workers: [] for workers in runs}
+    for order in timing.rounds([*runs], ROUNDS):
+        for workers in order:
+            blocks[workers].append(timing.block(runs[workers], seconds=2.0))
     one, two = (statistics.median(blocks[workers]) for workers in (1, 2))
     return [
         (f"an epoch on {LARGE}, 1 worker", f"{one * 1e3:.0f} ms"),
@@ -66,10 +61,7 @@ def speed() -> list[Row]:
 
 def overhead() -> list[Row]:
     """Seconds of an epoch in which there is nothing to compute."""
-    answers = Workload(NET, LARGE._replace(n=1)).load()
-    plan = VARIANT.plan(*answers.problem, threads=2)
-    answers.hold(plan)
-    run = partial(plan.step, STEP_SIZE)
+    run = held(VARIANT, Workload(NET, LARGE._replace(n=1)).load(), threads=2)
     seconds = statistics.median(timing.block(run, seconds=1.0) for _ in range(ROUNDS))
     return [("an epoch of 1 sample, 2 workers", f"{seconds * 1e3:.1f} ms")]
 
@@ -176,16 +168,13 @@ def main() -> None:
         found = PARTS[name]()
         rows += found
         print(*(f"{what}: {figure}" for what, figure in found), sep="\n", flush=True)
-    command = "python tools/cluster_check.py --write"
     origin = tables.origin(
         f"{tables.describe_machine(2, 'float32')}, dask {distributed.__version__}",
-        datetime.date.today().isoformat(),
-        command,
+        "python tools/cluster_check.py --write",
     )
     text = f"{tables.markdown_table(['what', 'figure'], rows)}\n\n{origin}"
     if arguments.write:
-        page = PAGE.read_text(encoding="utf-8")
-        PAGE.write_text(tables.between_markers(PAGE, page, text, "cluster"), encoding="utf-8")
+        tables.write_between(PAGE, text, "cluster")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ in the cache; the peak is probed before and after each shape.
 from __future__ import annotations
 
 import argparse
-import datetime
 import statistics
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,7 @@ from numba import njit
 from twolayer import variants
 from twolayer.kernels.cpu import blocks
 from twolayer.measuring import roofline, timing, workloads
-from twolayer.measuring.race import STEP_SIZE, Workload
+from twolayer.measuring.race import Workload, held
 from twolayer.network import Network
 from twolayer.showing import tables
 
@@ -46,10 +45,7 @@ def activation_seconds(net: Network, dtype: str) -> float:
 
 def epoch_seconds(workload: Workload) -> float:
     """Median seconds of an epoch on one thread."""
-    answers = workload.load()
-    plan = variants.get("numba-fused").plan(*answers.problem, threads=1)
-    answers.hold(plan)
-    run = partial(plan.step, STEP_SIZE)
+    run = held(variants.get("numba-fused"), workload.load(), threads=1)
     return statistics.median(timing.block(run) for _ in range(3))
 
 
@@ -76,14 +72,12 @@ def main() -> None:
     for dtype in ("float32", "float64"):
         listed = workloads.peers(dtype, quick=False).values()
         rows = [row(workload) for group in listed for workload in group]
-        machine = tables.describe_machine(1, dtype)
-        lines.append(f"{machine}:\n\n{tables.markdown_table(header, rows)}")
-    date = datetime.date.today().isoformat()
-    text = "\n\n".join(lines) + f"\n\nWritten on {date} by `python tools/cpu_parts.py --write`."
+        lines.append(f"{dtype}:\n\n{tables.markdown_table(header, rows)}")
+    machine = tables.describe_machine(1, "both dtypes")
+    text = "\n\n".join([*lines, tables.origin(machine, "python tools/cpu_parts.py --write")])
     print(text)
     if write:
-        page = PAGE.read_text(encoding="utf-8")
-        PAGE.write_text(tables.between_markers(PAGE, page, text, "parts"), encoding="utf-8")
+        tables.write_between(PAGE, text, "parts")
 
 
 if __name__ == "__main__":

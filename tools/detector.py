@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime
 import shutil
 import statistics
 import subprocess
@@ -27,15 +26,16 @@ from scipy import stats
 
 from twolayer import regress
 from twolayer.kernels.compiler.digest import digest
+from twolayer.machine import lines
 from twolayer.machine.hardware import fingerprint
 from twolayer.machine.store import machine_hash
 from twolayer.network import Network
-from twolayer.regress import records
 from twolayer.regress.revisions import Revision, export
 from twolayer.regress.run import LIMIT, SECONDS, Outcome, Run
 from twolayer.regress.suite import benchmarks
 from twolayer.showing import tables
-from twolayer.showing.output import write_text
+from twolayer.showing.output import complain
+from twolayer.texts import parts
 
 MARKER = "detector"
 PERCENT = (0, 1, 2, 5, 10)
@@ -109,10 +109,7 @@ def main() -> None:
     """Make the runs that the results file lacks, print the table, and write it where asked."""
     arguments = _arguments()
     path, common = Path(arguments.results), here()
-    suite = benchmarks(
-        Network(), "float32", arguments.shape or (),
-        arguments.variants and [name.strip() for name in arguments.variants.split(",")],
-    )  # fmt: skip
+    suite = benchmarks(Network(), "float32", arguments.shape or (), arguments.variants)
     if arguments.slowed not in {benchmark.variant for benchmark in suite}:
         raise SystemExit(f"--slowed: expected a variant that is measured, got {arguments.slowed!r}")
     base, head = (export(None, side) for side in ("base", "head"))
@@ -126,7 +123,7 @@ def main() -> None:
                 "number": number, "percent": percent, "busy": busy, **common,
                 "slowed": arguments.slowed,
             }  # fmt: skip
-            if any(about.items() <= run.items() for run in records.read(path, _complain)):
+            if any(about.items() <= run.items() for run in lines.read(path, complain)):
                 continue
             _set_share(slowed, arguments.slowed, percent)
             side = slowed if percent else head
@@ -136,15 +133,13 @@ def main() -> None:
             with _half_busy() if busy else contextlib.nullcontext():
                 outcome = run.measure(compile_times=False)
             about |= _summary(outcome, arguments.slowed)
-            records.append(str(path), about)
+            lines.append(path, about)
             print(_line(about), flush=True)
-    runs = [run for run in records.read(path, _complain) if common.items() <= run.items()]
+    runs = [run for run in lines.read(path, complain) if common.items() <= run.items()]
     text = table(runs)
     print(text)
     if arguments.write:
-        page = Path(arguments.write)
-        old = page.read_text(encoding="utf-8")
-        write_text(page, tables.between_markers(page, old, text, MARKER))
+        tables.write_between(Path(arguments.write), text, MARKER)
 
 
 def here() -> dict[str, str]:
@@ -183,8 +178,8 @@ def table(runs: list[dict[str, Any]]) -> str:
 
 def origin(program: str) -> str:
     """Where a table of all runs of this machine comes from."""
-    about, date = fingerprint(), datetime.date.today().isoformat()
-    return tables.origin(f"{about['cpu']}, {about['cpus']} CPUs", date, f"python {program}")
+    about = fingerprint()
+    return tables.origin(f"{about['cpu']}, {about['cpus']} CPUs", f"python {program}")
 
 
 def _all(runs: list[dict[str, Any]]) -> str:
@@ -279,10 +274,6 @@ def _half_busy() -> Iterator[None]:
         neighbour.wait()
 
 
-def _complain(sentence: str) -> None:
-    print(sentence, file=sys.stderr)
-
-
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--runs", type=int, default=20, help="of each kind")
@@ -290,7 +281,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--slowed", default="numba-fused", help="the variant that does more work")
     parser.add_argument("--busy", nargs="+", default=["no"], choices=("no", "yes"),
                         help="whether one core is half busy")  # fmt: skip
-    parser.add_argument("--variants", help="names with commas between, by default the suite's")
+    parser.add_argument("--variants", type=parts,
+                        help="names with commas between, by default the suite's")  # fmt: skip
     parser.add_argument("--shape", action="append", help="n,d,M,K; by default the suite's")
     parser.add_argument("--seconds", type=float, default=SECONDS)
     parser.add_argument("--limit", type=float, default=LIMIT)

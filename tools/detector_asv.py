@@ -29,7 +29,7 @@ import detector
 from asv.machine import MachineCollection
 from asv.util import load_json
 
-from twolayer.regress import records
+from twolayer.machine import lines
 from twolayer.regress.revisions import export
 from twolayer.showing import output, tables
 
@@ -58,19 +58,17 @@ def main() -> None:
                     "number": number, "percent": percent, "setting": setting, **common,
                     "slowed": arguments.slowed,
                 }  # fmt: skip
-                if any(about.items() <= run.items() for run in records.read(path, output.complain)):
+                if any(about.items() <= run.items() for run in lines.read(path, output.complain)):
                     continue
                 about |= compare(folder, percent, attributes, arguments)
-                records.append(str(path), about)
+                lines.append(path, about)
                 print(f"{percent}%, {setting}: {about['seconds']:.0f} s, slower: "
                       f"{', '.join(about['slower']) or 'nothing'}", flush=True)  # fmt: skip
-    runs = [run for run in records.read(path, output.complain) if common.items() <= run.items()]
+    runs = [run for run in lines.read(path, output.complain) if common.items() <= run.items()]
     text = table(runs)
     print(text)
     if arguments.write:
-        page = Path(arguments.write)
-        old = page.read_text(encoding="utf-8")
-        output.write_text(page, tables.between_markers(page, old, text, "detector-asv"))
+        tables.write_between(Path(arguments.write), text, "detector-asv")
 
 
 def here() -> dict[str, str]:

@@ -12,15 +12,11 @@ choice and each measurement waits until the CPUs work together as fast as they d
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
 import math
 import os
 import statistics
-import sys
 import time
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +27,12 @@ from twolayer import variants
 from twolayer.interface import check_threads
 from twolayer.kernels.formulas.activations import ACTIVATIONS
 from twolayer.kernels.formulas.losses import LOSSES
+from twolayer.machine import lines
 from twolayer.measuring import timing
-from twolayer.measuring.race import Result, Workload, race
+from twolayer.measuring.race import Result, Workload, held, race
 from twolayer.measuring.roofline import Roofline
-from twolayer.showing.output import write_text
-from twolayer.showing.tables import between_markers, describe_machine
+from twolayer.showing import tables
+from twolayer.showing.output import complain
 from twolayer.showing.units import duration
 
 MARKER = "regret"
@@ -83,10 +80,7 @@ class Calm:
 
     def __init__(self, threads: int) -> None:
         workload = Workload(tl.Network("sigmoid", "squared"), tl.Shape(141, 1, 64, 227), "float64")
-        answers = workload.load()
-        plan = variants.get("numba-fused").plan(*answers.problem, threads)
-        answers.hold(plan)
-        self._step = partial(plan.step, 1e-6)
+        self._step = held(variants.get("numba-fused"), workload.load(), threads)
         self._least = min(timing.block(self._step) for _ in range(20))
 
     def holds(self) -> bool:
@@ -160,35 +154,34 @@ def table(records: Sequence[dict[str, Any]], threads: int) -> str:
         record["times"]["numba-fused"] / min(record["times"].values())
         for record in records if "numba-fused" in record["times"]
     )  # fmt: skip
-    lines = [
+    said = (
         f"{len(records)} shapes: regret median {statistics.median(found):.3f}, 95th percentile "
         f"{high:.3f}, worst {found[-1]:.3f}. The interval held the time of "
         f"{100 * inside / len(records):.0f}%. A measurement decided {decided}; a choice took "
         f"{statistics.median(record['took'] for record in records):.1f} s in the median the first "
         f"time. Always `numba-fused` would have had a regret of "
-        f"{statistics.mean(always):.3f} in the mean and {always[-1]:.2f} at worst.",
-        "",
-        "| n | d | M | K | σ, ℓ | dtype | chosen | an epoch | told before | fastest | regret |",
-        "| ---: | ---: | ---: | ---: | --- | --- | --- | ---: | ---: | --- | ---: |",
-    ]
+        f"{statistics.mean(always):.3f} in the mean and {always[-1]:.2f} at worst."
+    )
+    rows = []
     for record in sorted(records, key=regret, reverse=True):
-        n, d, M, K, activation, loss, dtype = record["workload"]
+        *shape, activation, loss, dtype = record["workload"]
         times = record["times"]
         low, high = map(duration, record["interval"])
         fastest = min(times, key=times.__getitem__)
         how = "" if record["measured"] else " (predicted)"
-        lines.append(
-            f"| {n} | {d} | {M} | {K} | {activation}, {loss} | {dtype} | {record['chosen']}{how} | "
-            f"{duration(times[record['chosen']])} | {low} to {high} | {fastest} | "
-            f"{regret(record):.3f} |"
-        )
-    date = datetime.date.today().isoformat()
-    lines += [
-        "",
-        f"{describe_machine(threads, 'both dtypes')}. Written on {date} by "
-        "`python tools/regret.py --write docs/choosing.md`.",
-    ]
-    return "\n".join(lines)
+        rows.append([
+            f"{activation}, {loss}", *map(str, shape), dtype, f"{record['chosen']}{how}",
+            duration(times[record["chosen"]]), f"{low} to {high}", fastest, f"{regret(record):.3f}",
+        ])  # fmt: skip
+    heads = [
+        "σ, ℓ", *tl.Shape._fields, "dtype", "chosen", "an epoch", "told before", "fastest",
+        "regret",
+    ]  # fmt: skip
+    origin = tables.origin(
+        tables.describe_machine(threads, "both dtypes"),
+        "python tools/regret.py --write docs/choosing.md",
+    )
+    return "\n\n".join([said, tables.markdown_table(heads, rows), origin])
 
 
 def main() -> None:
@@ -202,7 +195,7 @@ def main() -> None:
     asked = parser.parse_args()
     threads = check_threads(asked.threads)
     os.environ["TWOLAYER_STORE"] = str(asked.results.with_suffix(".sqlite").resolve())
-    records = read(asked.results)
+    records = lines.read(asked.results, complain)
     done = {tuple(record["workload"]) for record in records}
     end = time.monotonic() + asked.seconds
     calm = Calm(threads)
@@ -214,8 +207,7 @@ def main() -> None:
             break
         record = measure(workload, threads, calm)
         record = record or {"workload": list(key), "left out": f"more than {LIMIT:g} s an epoch"}
-        with asked.results.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        lines.append(asked.results, record)
         records.append(record)
         print(
             workload,
@@ -230,19 +222,7 @@ def main() -> None:
     text = table(timed, threads)
     print(text)
     if asked.write is not None:
-        document = asked.write.read_text(encoding="utf-8")
-        write_text(asked.write, between_markers(asked.write, document, text, MARKER))
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    """The records of a file; a last line that was cut short is left out."""
-    found = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            print(f"left out of {path}: {line[:60]!r}", file=sys.stderr)
-    return found
+        tables.write_between(asked.write, text, MARKER)
 
 
 if __name__ == "__main__":

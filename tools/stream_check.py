@@ -11,7 +11,6 @@ in which each is measured twice, in the order ABCCBA, and the faster one counts.
 from __future__ import annotations
 
 import argparse
-import datetime
 import multiprocessing
 import os
 import resource
@@ -27,6 +26,7 @@ import numpy as np
 
 from twolayer import variants
 from twolayer.composed import stream
+from twolayer.measuring import timing
 from twolayer.network import Network, Shape
 from twolayer.showing import tables
 
@@ -76,9 +76,7 @@ def measure(paths: tuple[Path, Path], loss: str, M: int, K: int) -> dict[str, fl
 
     def read_all() -> float:
         drop(*paths)
-        begun = time.perf_counter()
-        deque(reader.blocks(0, n), maxlen=0)
-        return time.perf_counter() - begun
+        return timing.once(lambda: deque(reader.blocks(0, n), maxlen=0))[0]
 
     def compute_all() -> float:
         _, X, Y = next(reader.blocks(0, reader.rows))
@@ -89,14 +87,13 @@ def measure(paths: tuple[Path, Path], loss: str, M: int, K: int) -> dict[str, fl
 
     def epoch() -> float:
         drop(*paths)
-        begun = time.perf_counter()
-        plan.step(0.01)
-        return time.perf_counter() - begun
+        return timing.once(lambda: plan.step(0.01))[0]
 
     parts = {"disk": read_all, "arithmetic": compute_all, "epoch": epoch}
     seconds: dict[str, list[float]] = {name: [] for name in parts}
-    for name in [*parts, *reversed(parts)]:  # what lies below the file system may keep some of it
-        seconds[name].append(parts[name]())
+    for order in timing.rounds([*parts], 2):  # what lies below the file system may keep some of it
+        for name in order:
+            seconds[name].append(parts[name]())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {name: min(found) for name, found in seconds.items()} | {"peak": peak, "n": n}
 
@@ -129,29 +126,16 @@ def main() -> None:
     arguments = parser.parse_args()
     paths = alone(make, arguments.folder, int(arguments.bytes))
     rows = [row(paths, *network) for network in _NETWORKS]
-    header = [
-        "n",
-        "d",
-        "M",
-        "K",
-        "disk alone",
-        "arithmetic alone",
-        "epoch",
-        "of the slower",
-        "peak",
-    ]
+    header = [*Shape._fields, "disk alone", "arithmetic alone", "epoch", "of the slower", "peak"]
     machine = tables.describe_machine(len(os.sched_getaffinity(0)), "float32")
-    origin = tables.origin(
-        machine, datetime.date.today().isoformat(), "python tools/stream_check.py FOLDER --write"
-    )
+    origin = tables.origin(machine, "python tools/stream_check.py FOLDER --write")
     text = (
         f"{tables.markdown_table(header, rows)}\n\n{arguments.bytes / 1e9:g} GB of X, numba-fused; "
         f"peak is the largest resident memory of the process, imports included.\n{origin}"
     )
     print(text)
     if arguments.write:
-        page = PAGE.read_text(encoding="utf-8")
-        PAGE.write_text(tables.between_markers(PAGE, page, text, "stream"), encoding="utf-8")
+        tables.write_between(PAGE, text, "stream")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
@@ -22,7 +23,7 @@ import numpy as np
 from ..engines.cuda_facts import enough_memory, lacks_gpu
 from ..interface import Engine, ForeignWeights, Problem, Variant, Weights
 from ..kernels.formulas.updates import UPDATES, Update
-from ..machine.forks import renewed
+from ..machine.forks import refuse, renewed
 from ..network import Network, Parameters, Shape
 
 _THREADS = "PJRT_NPROC"  # both are read when JAX starts; there is no call that says them
@@ -42,12 +43,7 @@ def _float64() -> Iterator[None]:
 
     global _process
     _process = _process or os.getpid()
-    if _process != os.getpid():
-        raise RuntimeError(
-            f"threads: process {os.getpid()} was forked from process {_process} after that had run "
-            "JAX, and its threads were not copied: start processes with "
-            "multiprocessing.get_context('spawn')"
-        )
+    refuse(_process, "JAX")
     with jax.enable_x64(True):
         yield
 
@@ -238,15 +234,11 @@ VARIANT = Variant(
     by_name=True,
 )
 
-THREE_PASSES = Variant(
-    "jax-tf32x3",
-    "cuda",
-    "JAX, three passes of TF32 at near-float32 accuracy",
-    partial(Jax, device="cuda", precision=_X3),
-    requires=("jax",),
+THREE_PASSES = replace(
+    VARIANT.on("cuda"),
+    name="jax-tf32x3",
+    summary="JAX, three passes of TF32 at near-float32 accuracy",
+    make=partial(Jax, device="cuda", precision=_X3),
     lacks=_lacks_three_passes,
-    parallel=False,
-    reproducible=False,
-    by_name=True,
     refuses=_refuses_three_passes,
 )

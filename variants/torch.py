@@ -21,7 +21,7 @@ import numpy as np
 from ..engines.cuda_facts import enough_memory, lacks_gpu
 from ..interface import Engine, ForeignWeights, Problem, Variant, Weights
 from ..kernels.formulas.updates import UPDATES, Update
-from ..machine.forks import renewed
+from ..machine.forks import refuse, renewed
 from ..network import Network, Parameters, Shape
 
 _STRICT = "highest"  # float32 products in float32, on GPUs not in TF32
@@ -40,12 +40,7 @@ def _settings(threads: int) -> Iterator[None]:
 
     global _process
     _process = _process or os.getpid()
-    if _process != os.getpid():
-        raise RuntimeError(
-            f"threads: process {os.getpid()} was forked from process {_process} after that had run "
-            "PyTorch, and its threads were not copied: start processes with "
-            "multiprocessing.get_context('spawn')"
-        )
+    refuse(_process, "PyTorch")
     with _one_at_a_time:
         before, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
         if before != threads:

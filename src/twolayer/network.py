@@ -14,6 +14,7 @@ from .kernels.formulas.activations import ACTIVATIONS, Activation
 from .kernels.formulas.losses import LOSSES
 from .losses import Loss
 from .machine.hardware import available_memory
+from .texts import parts
 
 DTYPES = ("float32", "float64")
 
@@ -36,7 +37,7 @@ class Shape(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Shape:
         """The shape of a text like "1000,16,32,4". Raises ValueError for what is none."""
-        sizes = [part.strip() for part in text.split(",")]
+        sizes = parts(text)
         if len(sizes) != 4 or not all(size.isdecimal() and int(size) > 0 for size in sizes):
             raise ValueError(f"shape: expected four sizes n,d,M,K, positive integers, got {text!r}")
         return cls(*map(int, sizes))

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
+from .texts import sentence
+
 
 class _Named(Protocol):
     @property
@@ -115,9 +117,7 @@ def add_file(path: str | Path, lists: Iterable[Registry[Any]] = _lists) -> list[
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[spec.name]
-        raise ValueError(
-            f"variant file: {path} failed with {type(error).__name__}: {error}"
-        ) from error
+        raise ValueError(f"variant file: {path} failed with {sentence(error)}") from error
     known = {id(entry) for registry in lists for entry in registry}  # that the file imported
     found = {
         id(value): (registry, value)

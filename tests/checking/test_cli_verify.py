@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from twolayer import Network
+from twolayer import Network, variants
 from twolayer.checking import cases, promises
 from twolayer.cli import COMMANDS, app, codes
 from twolayer.network import Shape
@@ -27,6 +27,12 @@ class Wrong(Engine):
 
 wrong = Variant("wrong-zero", "cpu", "returns zeros", Wrong)
 """
+
+
+@pytest.fixture(autouse=True)
+def _own_list(monkeypatch):
+    """What a test's file adds to the variants is gone after it."""
+    monkeypatch.setattr(variants.REGISTRY, "_entries", dict(variants.REGISTRY._entries))
 
 
 def run(*arguments):
@@ -75,7 +81,7 @@ def test_a_wrong_variant_is_named_and_the_exit_code_is_1(tmp_path):
         (("--activation", "sine"), "activation: expected one of"),
         (("--loss", "hinge"), "loss: expected one of"),
         (("--dtype", "float16"), "dtype: expected dtype float32 or float64"),
-        (("--shape", "5,3"), "--shape: expected four positive integers"),
+        (("--shape", "5,3"), "shape: expected four sizes n,d,M,K, positive integers"),
         (("--threads", "0"), "threads: expected a positive integer"),
         (("--json", "/nowhere/x.json"), "--json: expected a file in an existing folder"),
     ],

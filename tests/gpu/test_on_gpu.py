@@ -95,7 +95,7 @@ def test_copies_to_the_gpu_count_once(stand_in):
 @pytest.mark.usefixtures("store")
 def test_what_does_not_fit_into_the_gpu_is_ruled_out_for_now(raced):
     says, asked = raced
-    says[NAME] = f"{decide._TOO_LITTLE}: a plan on the GPU: needs 9 GiB, 1 GiB are free"
+    says[NAME] = f"{decide.TOO_LITTLE}: a plan on the GPU: needs 9 GiB, 1 GiB are free"
     choice = tl.choose(NET, **SHAPE)
     assert asked[0] == [NAME]  # it alone was predicted to be the best
     assert choice.variant == "numba-fused"

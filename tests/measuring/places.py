@@ -213,7 +213,7 @@ def regress(variant, monkeypatch, tmp_path):
     return recorded(tmp_path / "results", "head")
 
 
-@place(n=64 * worker._ROWS)
+@place(n=worker._ROWS)
 def compile_times_of_regress(variant, monkeypatch, tmp_path):
     _, benchmark = side_of(variant, monkeypatch)
     request = {"tool": "", "side": "head", "benchmarks": [benchmark]}

@@ -1,6 +1,5 @@
 """What is wrong on its own workload is timed nowhere, and the reason says what is wrong."""
 
-import sys
 from types import SimpleNamespace
 
 import numba
@@ -9,10 +8,8 @@ from places import FAULTS, PLACES, SHAPE, Faulty
 
 import twolayer as tl
 from twolayer.checking.answers import DISAGREES
-from twolayer.choosing import decide
 from twolayer.machine.hardware import cpu_count
 from twolayer.measuring import device_clock, timing
-from twolayer.measuring.race import race
 
 
 @pytest.fixture
@@ -42,8 +39,7 @@ def cases_of(places):
 def _brief(monkeypatch):
     monkeypatch.setattr(timing.block, "__defaults__", (0,))
     monkeypatch.setattr(timing.warm_up, "__defaults__", (0, 3))
-    for module in (race.__module__, decide.__name__):
-        monkeypatch.setattr(sys.modules[module], "WAKE_UP", 0.0)
+    monkeypatch.setattr(timing, "WAKE_UP", 0.0)
 
 
 def made(name, wrong=None):

@@ -35,6 +35,7 @@ import gpu_tables
 
 from twolayer.machine.hardware import fingerprint
 from twolayer.showing import output, tables
+from twolayer.texts import parts
 
 ROOT = Path(__file__).parents[2]
 SLOW = "cuda-samples"  # made for reading, and therefore measured last
@@ -210,18 +211,13 @@ def _nothing(values: Any) -> bool:
     return isinstance(values, dict) and values.keys() == {"cut"}
 
 
-def texts(text: str) -> list[str]:
-    """The parts between commas."""
-    return [part.strip() for part in text.split(",")]
-
-
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, default=Path("gpu.json"), help="what is measured")
     parser.add_argument("--minutes", type=float, default=8, help="everything is cut at these")
-    parser.add_argument("--only", type=texts, default=[], help="how parts begin: race,launches")
-    parser.add_argument("--variants", type=texts, default=[], help="names, by default all")
+    parser.add_argument("--only", type=parts, default=[], help="how parts begin: race,launches")
+    parser.add_argument("--variants", type=parts, default=[], help="names, by default all")
     parser.add_argument("--from", dest="files", type=Path, nargs="+", metavar="FILE",
                         help="measure nothing: the figures are in these files")  # fmt: skip
     parser.add_argument("--docs", type=Path, help="write the tables between the markers here")
@@ -240,7 +236,7 @@ def main() -> int:
         return 0
     try:
         for page in filter(None, (options.docs, options.readme)):  # before anything is measured
-            tables.between_markers(page, page.read_text(encoding="utf-8"), "", options.section)
+            tables.between_markers(page, "", options.section)
         found = merged(options.files) if options.files else measure(options)
     except (ValueError, OSError, RuntimeError) as error:
         print(error, file=sys.stderr)
@@ -251,8 +247,7 @@ def main() -> int:
         (options.docs, everything), (options.readme, gpu_tables.summary(found, file))
     ):  # fmt: skip
         if page is not None:
-            text = page.read_text(encoding="utf-8")
-            output.write_text(page, tables.between_markers(page, text, content, options.section))
+            tables.write_between(page, content, options.section)
     if options.tuned is not None:
         before = json.loads(options.tuned.read_text(encoding="utf-8"))
         for model, choices in gpu_tables.tuned(found).items():

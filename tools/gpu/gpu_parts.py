@@ -8,7 +8,6 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
-from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from twolayer.checking.answers import Answers
 from twolayer.kernels.formulas.activations import ACTIVATIONS
 from twolayer.kernels.formulas.losses import LOSSES
 from twolayer.measuring import device_clock, timing
+from twolayer.measuring.race import held
 from twolayer.network import DTYPES
 from twolayer.variants import jax
 
@@ -122,9 +122,8 @@ def odd(name: str) -> Found:
 def launches(name: str) -> Found:
     """The host's seconds of an epoch on one sample, nearly all of them launches and waiting."""
     case = cases.problem(tl.Network("relu", "squared"), tl.Shape(1, 4, 4, 1), "float32")
-    plan = field()[name].plan(*case[1:])
-    Answers(*case[1:]).hold(plan)
-    blocks = [timing.block(partial(plan.step, 0.0)) for _ in range(BLOCKS)]
+    run = held(field()[name], Answers(*case[1:]))
+    blocks = [timing.block(run) for _ in range(BLOCKS)]
     yield "seconds", statistics.median(blocks)
     yield "blocks", blocks
 

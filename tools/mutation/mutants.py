@@ -37,6 +37,9 @@ from typing import Any, NamedTuple
 
 from mutations import Mutant, mutants_of
 
+from twolayer.machine import lines
+from twolayer.showing.output import complain
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "twolayer"
 EQUIVALENT, CHECK, SERVER = (
@@ -232,8 +235,7 @@ def run(wanted: list[Mutant], results: Path, jobs: int) -> dict[str, str]:
     now = digest()
     known: dict[str, str] = {}
     limits: dict[Stage, float] = {}
-    for line in results.read_text().splitlines() if results.exists() else []:
-        entry = json.loads(line)
+    for entry in lines.read(results, complain):
         if entry["digest"] == now and "stage" in entry:
             words, environment = entry["stage"]
             limits[Stage(tuple(words), tuple(map(tuple, environment)))] = entry["limit"]
@@ -247,7 +249,6 @@ def run(wanted: list[Mutant], results: Path, jobs: int) -> dict[str, str]:
     chance.shuffle(left)  # so that what is known of a run that was stopped is a sample
     with ExitStack() as ending:
         folder = ending.enter_context(tempfile.TemporaryDirectory())
-        log = ending.enter_context(results.open("a"))
         references = Path(folder) / "references"
         subprocess.run(
             [sys.executable, str(CHECK), str(references)], check=True,
@@ -258,7 +259,7 @@ def run(wanted: list[Mutant], results: Path, jobs: int) -> dict[str, str]:
             labs.put(ending.enter_context(closing(Lab(Path(folder) / str(number), references))))
 
         def note(text: str, **entry: Any) -> None:
-            print(json.dumps({"digest": now} | entry, ensure_ascii=False), file=log, flush=True)
+            lines.append(results, {"digest": now} | entry)
             print(f"\r{text:79}", end="", file=sys.stderr, flush=True)
 
         def in_a_lab(use: Any) -> Any:

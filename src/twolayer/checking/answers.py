@@ -11,6 +11,7 @@ import numpy as np
 from ..data import datasets
 from ..interface import Plan, checks
 from ..network import Network, Parameters, Shape, enough_memory
+from ..texts import sentence
 from . import bounds
 from .verify import Expected, Worst, worst
 
@@ -91,7 +92,7 @@ class Answers:
         except (Disagreement, MemoryError):
             raise
         except Exception as error:
-            raise Disagreement(f"{DISAGREES}: {type(error).__name__}: {error}") from error
+            raise Disagreement(f"{DISAGREES}: {sentence(error)}") from error
         return largest
 
     @cached_property

@@ -11,6 +11,7 @@ import numpy as np
 from .. import variants
 from ..interface import Plan, Variant, check_threads, checks
 from ..network import Network, Parameters, Shape
+from ..texts import sentence
 from . import bounds, cases
 
 ORACLE = "python-loops"
@@ -98,7 +99,7 @@ def agreement(variant: Variant, case: cases.Case, threads: int | None = None) ->
             found.append(one)  # stays when the next one raises
     except Exception as error:
         if all(one.ratio <= 1 for one in found):  # a wrong number says more than what it led to
-            return Agreement(*about, np.inf, failure=f"{type(error).__name__}: {error}")
+            return Agreement(*about, np.inf, failure=sentence(error))
     return max(
         (Agreement(*about, *worst) for worst in found),
         key=lambda one: np.inf if np.isnan(one.ratio) else one.ratio,
@@ -122,7 +123,7 @@ def corners(
         shapes = corner_shapes(variant, net, dtype, threads)
     except Exception as error:
         about = (variant.name, net, "its corners", Shape(1, 1, 1, 1), dtype)
-        yield Agreement(*about, np.inf, failure=f"corners: {type(error).__name__}: {error}")
+        yield Agreement(*about, np.inf, failure=f"corners: {sentence(error)}")
         return
     for seed, shape in enumerate(shapes):
         yield agreement(variant, cases.problem(net, shape, dtype, seed, "a corner"), threads)

@@ -22,6 +22,7 @@ from ..machine.store import Store
 from ..measuring import timing
 from ..measuring.race import STEP_SIZE
 from ..network import DTYPES, Network, Shape
+from ..texts import sentence
 from . import known
 from .model import Model, Question, Sample, fit, to_json
 
@@ -95,10 +96,8 @@ def calibrate(
         entry = {"source": source(task.variant), "failure": ""}
         try:
             entry |= to_json(_measure(task, partial(progress, name)))
-        except Disagreement as error:
-            entry["failure"] = str(error)
         except Exception as error:  # whatever a variant raises is its own affair
-            entry["failure"] = f"{type(error).__name__}: {error}"
+            entry["failure"] = sentence(error, Disagreement)
         known.keep(
             store, known.MODEL, entry, variant=task.variant.name, device=task.variant.device,
             dtype=task.dtype, threads=task.threads,

@@ -5,18 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from .. import variants
-from ..checking.answers import Answers, Disagreement
+from ..checking.answers import Answers
 from ..interface import Plan, Variant
 from ..machine.hardware import available_memory
 from ..machine.store import Store
 from ..measuring import timing
-from ..measuring.race import STEP_SIZE, WAKE_UP
+from ..measuring.race import TOO_LITTLE, Entry, cause, side_by_side
 from ..network import Network, Shape
 from ..progress import Bar
 from . import Terms, calibrate, known, starts
@@ -29,7 +28,6 @@ _LONGEST = 0.1  # seconds an epoch in a measurement: a longer one runs on fewer 
 # Of each round, how many times the fastest a variant may have taken so far and still take part.
 _FAR = (math.inf, 3.0, 1.3)
 _NEEDS = "MiB of memory"
-_TOO_LITTLE = "found too little memory"
 NOISE = math.log(1.25)  # how far another measurement of the same may lie, on a shared machine
 
 
@@ -51,12 +49,12 @@ def choose(store: Store, net: Network, q: Question, asked: Terms) -> tuple[Choic
         variant, _ = by_name[ranking[0].variant]
         failure = "" if ranking[0].measured else _failure(variant, net, _part(q, ranking[0]))
         if not failure:
-            holds = holds and not any(_TOO_LITTLE in reason for reason in ruled_out.values())
+            holds = holds and not any(TOO_LITTLE in reason for reason in ruled_out.values())
             return _choice(ranking, ruled_out, asked), holds
         ruled_out[variant.name] = failure
         del ranking[0]
     reasons = "; ".join(f"{name} {reason}" for name, reason in ruled_out.items())
-    lacks = any(_NEEDS in why or _TOO_LITTLE in why for why in ruled_out.values())
+    lacks = any(_NEEDS in why or TOO_LITTLE in why for why in ruled_out.values())
     error = MemoryError if lacks else RuntimeError
     raise error(f"no variant is left for {shape}: {reasons}")
 
@@ -211,24 +209,10 @@ def _plan(variant: Variant, answers: Answers, threads: int) -> Plan | str:
     """A plan that was held to the answers, or why the variant is ruled out."""
     try:
         plan = variant.plan(*answers.problem, threads)
-    except Exception as error:  # whatever a variant raises is its own affair
-        return _cause(error)
-    return _wrong(plan, answers) or plan
-
-
-def _wrong(plan: Plan, answers: Answers) -> str:
-    """Nothing, or why a plan is ruled out."""
-    try:
         answers.hold(plan)
-    except Exception as error:
-        return _cause(error)
-    return ""
-
-
-def _cause(error: Exception) -> str:
-    if isinstance(error, MemoryError):
-        return f"{_TOO_LITTLE}: {error}"
-    return str(error) if isinstance(error, Disagreement) else f"{type(error).__name__}: {error}"
+    except Exception as error:  # whatever a variant raises is its own affair
+        return cause(error)
+    return plan
 
 
 def _failure(variant: Variant, net: Network, q: Question) -> str:
@@ -236,7 +220,7 @@ def _failure(variant: Variant, net: Network, q: Question) -> str:
     try:
         answers = Answers.drawn(net, Shape(q.n, q.d, q.M, q.K), q.dtype)
     except MemoryError as error:
-        return f"{_TOO_LITTLE}: {error}"
+        return cause(error)
     found = _plan(variant, answers, q.threads)
     return found if isinstance(found, str) else ""
 
@@ -246,25 +230,15 @@ def _race(
 ) -> dict[str, timing.Quartiles | str]:  # fmt: skip
     """Quartiles of the seconds an epoch, by blocks in alternating order, or why it is ruled out."""
     answers = Answers.drawn(net, Shape(q.n, q.d, q.M, q.K), q.dtype)
-    made = {variant.name: _plan(variant, answers, q.threads) for variant in field}
-    failures = {name: found for name, found in made.items() if isinstance(found, str)}
-    plans = {name: found for name, found in made.items() if not isinstance(found, str)}
-    blocks: dict[str, list[float]] = {name: [] for name in plans}
-    for parallel in (True, False):  # apart, because idle CPUs come back at full speed slowly
-        group = [v.name for v in field if v.parallel is parallel and v.name in plans]
-        if group and parallel and q.threads > 1:
-            timing.warm_up(partial(plans[group[0]].step, STEP_SIZE), seconds=WAKE_UP)
-        for number, far in enumerate(_FAR):
-            # What disturbs a block only makes it longer, so the fastest one is believed.
-            fastest = {name: min(found) for name, found in blocks.items() if found}
-            best = min(fastest.values(), default=math.inf)
-            for name in group[:: -1 if number % 2 else 1]:
-                if fastest.get(name, 0.0) > far * best:
-                    continue
-                blocks[name].append(timing.block(partial(plans[name].step, STEP_SIZE)))
-    quartiles = {name: timing.quartiles(found) for name, found in blocks.items()}
-    wrong = {name: why for name, plan in plans.items() if (why := _wrong(plan, answers))}
-    return failures | quartiles | wrong  # held again: some go wrong only after many steps
+    entries, running = [Entry(variant) for variant in field], []
+    for entry in entries:
+        found = _plan(entry.variant, answers, q.threads)
+        if isinstance(found, str):
+            entry.skipped = found
+        else:
+            running.append((entry, found))
+    side_by_side(running, answers, q.threads, _FAR)
+    return {entry.variant.name: entry.skipped or entry.seconds for entry in entries}
 
 
 def _choice(ranking: Sequence[Candidate], ruled_out: dict[str, str], asked: Terms) -> Choice:

@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from ..showing.output import complain
+from ..texts import sentence
 from . import codes
 
 # Command: its module and function. Only the one that is run is imported.
@@ -65,7 +66,7 @@ def command(name: str, function: Callable[..., None]) -> Any:
         except (typer.Exit, typer.Abort):  # these are RuntimeErrors too
             raise
         except (ValueError, TypeError, MemoryError, RuntimeError, OSError) as error:
-            complain(str(error) or type(error).__name__)
+            complain(sentence(error, Exception))
             raise typer.Exit(codes.FAILED) from None
 
     single = typer.Typer(pretty_exceptions_enable=False, add_completion=False)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..texts import parts
+
 if TYPE_CHECKING:
     from ..interface import Variant
 
@@ -56,7 +58,7 @@ def select_variants(
     left_out = {"any"} if clustered else {"any", "cluster"}
     found = [variant for variant in variants.REGISTRY if variant.device not in left_out]
     if names is not None:
-        named = [variants.get(name) for name in split(names)]
+        named = [variants.get(name) for name in parts(names)]
         found = list({variant.name: variant for variant in named + added}.values())
     if device is None:
         return found
@@ -93,8 +95,3 @@ def add_files(files: Sequence[Path] | None) -> list[Variant]:
 
     found = [entry for file in files for entry in variants.add_file(file)]
     return [entry for entry in found if isinstance(entry, Variant)]
-
-
-def split(text: str) -> list[str]:
-    """The parts between commas, without blanks around them."""
-    return [part.strip() for part in text.split(",")]

@@ -1,4 +1,4 @@
-"""Locks that a forked child finds free."""
+"""What a forked child may use: locks that it finds free, and no threads of its parent's."""
 
 from __future__ import annotations
 
@@ -20,6 +20,16 @@ def renewed(owner: Any, name: str, make: Callable[[], Any] = threading.Lock) -> 
     """
     _held.setdefault(owner, {})[name] = make
     return make()
+
+
+def refuse(process: int, what: str) -> None:
+    """Raise RuntimeError where this process was forked from one that ran `what` on its threads."""
+    if process != os.getpid():
+        raise RuntimeError(
+            f"threads: process {os.getpid()} was forked from process {process} after that had run "
+            f"{what}, and its threads were not copied: start processes with "
+            "multiprocessing.get_context('spawn')"
+        )
 
 
 def _after_fork() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numba
 from threadpoolctl import ThreadpoolController
 
-from .forks import renewed
+from .forks import refuse, renewed
 
 _forked_from: int | None = None  # the process whose Numba thread pool this one has no threads of
 _one_at_a_time = renewed(sys.modules[__name__], "_one_at_a_time")
@@ -45,11 +45,7 @@ def numba_threads(threads: int) -> Iterator[None]:
     entered twice, callers take turns.
     """
     if _forked_from is not None:
-        raise RuntimeError(
-            f"threads: process {os.getpid()} was forked from process {_forked_from} after that had "
-            "run a parallel kernel, and its threads were not copied: start processes with "
-            "multiprocessing.get_context('spawn')"
-        )
+        refuse(_forked_from, "a parallel kernel")
     before = numba.get_num_threads()  # launches the pool, so that its layer is known below
     wanted = min(threads, numba.config.NUMBA_NUM_THREADS)
     in_turns = numba.threading_layer() == "workqueue"

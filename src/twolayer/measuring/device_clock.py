@@ -25,6 +25,8 @@ from ..engines.cuda_facts import device_name, multiprocessors
 from ..interface import Plan, Variant
 from ..machine.store import Store
 from ..network import Network, Shape
+from ..texts import sentence
+from . import timing
 from .roofline import Roofline
 
 WARM_UP = 0.2  # seconds
@@ -84,7 +86,7 @@ def timed(call: Callable[[], object]) -> tuple[float, float]:
 
 def best(call: Callable[[], object], repetitions: int = 10, warm_up: float = WARM_UP) -> float:
     """Seconds of the fastest of several calls on a warm device."""
-    _warm(call, warm_up)
+    timing.warm_up(lambda: timed(call), warm_up, 1)
     return min(timed(call)[0] for _ in range(repetitions))
 
 
@@ -137,7 +139,7 @@ def epochs(
     count = min(_MOST_PLANS, 1 + 2 * second_level_cache() // shape.bytes(dtype))
     plans += [variant.plan(net, X, Y, theta) for _ in range(count - 1)]
     error = max(map(answers.hold, plans))
-    _warm(lambda: [plan.step(STEP_SIZE) for plan in plans], warm_up)
+    timing.warm_up(lambda: [plan.step(STEP_SIZE) for plan in plans], warm_up, 1)
     figures: list[tuple[float, float]] = []
     end = time.perf_counter() + TIME
     while len(figures) < repetitions and (len(figures) < _LEAST or time.perf_counter() < end):
@@ -195,14 +197,6 @@ def _release() -> None:
         sys.modules["cupy"].get_default_memory_pool().free_all_blocks()
 
 
-def _warm(call: Callable[[], Any], seconds: float) -> None:
-    end = time.perf_counter() + seconds
-    while True:
-        call()
-        if time.perf_counter() >= end:
-            return
-
-
 def share(found: dict[str, Any], roof: Roofline) -> float:
     """The least time that the ceilings allow for a record's epoch, over its time."""
     return roof.seconds(found["flops"], found["bytes"]) / found["seconds"]
@@ -225,7 +219,7 @@ def record(
     except (MemoryError, Disagreement) as error:
         return about | {"skipped": str(error)}
     except Exception as error:  # whatever a variant raises is its own affair
-        return about | {"skipped": f"does not run: {type(error).__name__}: {error}"}
+        return about | {"skipped": f"does not run: {sentence(error)}"}
     return about | {
         "skipped": "",
         "seconds": figures.median,

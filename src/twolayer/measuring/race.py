@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,6 +15,7 @@ from ..interface import Plan, Variant
 from ..interface.checks import check_targets
 from ..machine.store import Measurement, Store
 from ..network import Network, Shape
+from ..texts import sentence
 from . import timing
 from .roofline import Roofline
 
@@ -23,11 +24,8 @@ ROUNDS = 5
 LIMIT = 0.1  # seconds an epoch; a slower variant is skipped
 TIME = 3.0  # seconds for the blocks of a group on one workload; the first two rounds are done
 TOO_SLOW = "would take"  # how the reason of a variant that is too slow begins
+TOO_LITTLE = "found too little memory"  # how that of one without memory begins
 REFERENCE = "numba-fused"  # what others are set against
-_LEAST_ROUNDS = 2  # one in either order
-WAKE_UP = 1.0  # seconds of all threads before the variants that use them are timed
-_DROWSY = 10.0  # times as long a step may take before that
-_FIRST_ROWS = 8  # even plain Python takes well under a second for so few
 
 
 @dataclass(frozen=True)
@@ -169,7 +167,7 @@ def race(
         answers = result.workload.load()
     except MemoryError as error:
         for entry in result.entries:
-            entry.skipped = _sentence(error)
+            entry.skipped = cause(error)
         progress("", len(field_of) * (rounds + 1))
         return
     for entry in result.entries:
@@ -179,87 +177,96 @@ def race(
             running.append((entry, plan))
         progress(entry.variant.name, 1 if plan is not None else rounds + 1)
     try:
-        # A virtual machine's idle CPUs can take a second to come back at full speed, so variants
-        # that use all of them and variants that use one do not alternate.
-        for parallel in (True, False):
-            group = [pair for pair in running if pair[0].variant.parallel is parallel]
-            if group and parallel and result.threads > 1:
-                timing.warm_up(partial(group[0][1].step, STEP_SIZE), seconds=WAKE_UP)
-            _rounds(group, rounds, TIME if seconds is None else seconds, progress)
-        for entry, plan in running:
-            try:
-                answers.hold(plan)  # again: some go wrong only after many steps
-            except Exception as error:
-                entry.blocks.clear()
-                entry.skipped = _sentence(error)
+        far, most = [math.inf] * rounds, TIME if seconds is None else seconds
+        side_by_side(running, answers, result.threads, far, most, progress)
     finally:
         for entry, _ in running:
             if entry.blocks and store is not None:
                 store.add(_measurement(result, entry))
 
 
-def _rounds(
-    group: list[tuple[Entry, Plan]],
-    rounds: int,
-    seconds: float,
-    progress: Callable[[str, int], None],
+def side_by_side(
+    running: Sequence[tuple[Entry, Plan]],
+    answers: Answers,
+    threads: int,
+    far: Sequence[float],
+    seconds: float = math.inf,
+    progress: Callable[[str, int], None] = lambda name, units: None,
 ) -> None:
-    """Add blocks to the entries, a block a round, in an order that alternates between rounds."""
-    end = time.perf_counter() + seconds
-    for number in range(rounds):
-        if number >= _LEAST_ROUNDS and time.perf_counter() > end:
-            break
-        for entry, plan in group[:: -1 if number % 2 else 1]:
-            progress(entry.variant.name, 0)
-            entry.blocks.append(timing.block(partial(plan.step, STEP_SIZE)))
-            progress(entry.variant.name, 1)
+    """Add blocks to the entries, a block a round; a plan that ends up wrong loses its own.
+
+    Arguments: running, plans that were held to the answers; threads of each; far, for each round
+    how many times the fastest one's time a plan may have taken so far and still take part; seconds
+    and progress as for `race`.
+    """
+    # A virtual machine's idle CPUs can take a second to come back at full speed, so variants
+    # that use all of them and variants that use one do not alternate.
+    for parallel in (True, False):
+        group = [pair for pair in running if pair[0].variant.parallel is parallel]
+        if group and parallel and threads > 1:
+            timing.warm_up(partial(group[0][1].step, STEP_SIZE), seconds=timing.WAKE_UP)
+        for times, order in zip(far, timing.rounds(group, len(far), seconds), strict=False):
+            for entry, plan in order:
+                # What disturbs a block only makes it longer, so the fastest one is believed.
+                fastest = min((min(e.blocks) for e, _ in running if e.blocks), default=math.inf)
+                if entry.blocks and min(entry.blocks) > times * fastest:
+                    continue
+                progress(entry.variant.name, 0)
+                entry.blocks.append(timing.block(partial(plan.step, STEP_SIZE)))
+                progress(entry.variant.name, 1)
+    for entry, plan in running:
+        try:
+            answers.hold(plan)  # again: some go wrong only after many steps
+        except Exception as error:
+            entry.blocks.clear()
+            entry.skipped = cause(error)
+
+
+def held(variant: Variant, answers: Answers, threads: int | None = None) -> Callable[[], float]:
+    """An epoch, again and again, of a plan that was held to the answers."""
+    plan = variant.plan(*answers.problem, threads)
+    answers.hold(plan)
+    return partial(plan.step, STEP_SIZE)
+
+
+def cause(error: Exception) -> str:
+    """Why a variant that raised this is left out."""
+    text = sentence(error, MemoryError, ValueError, TypeError, RuntimeError)
+    return f"{TOO_LITTLE}: {text}" if isinstance(error, MemoryError) else text
 
 
 def _start(entry: Entry, result: Result, answers: Answers, limit: float) -> Plan | None:
     """The plan of a variant that runs here, fast enough and rightly; None once it is skipped."""
     variant, X, Y = entry.variant, answers.X, answers.Y
 
-    def start(rows: int) -> Plan:
+    def begin(rows: int) -> Plan:
         plan = variant.plan(answers.net, X[:rows], Y[:rows], answers.theta, result.threads)
         plan.step(STEP_SIZE)
         return plan
 
+    def start(rows: int) -> Plan:
+        seconds, plan = timing.once(partial(begin, rows))
+        # Few rows may not compile or load all.
+        entry.first_call = max(entry.first_call or 0.0, seconds)
+        return plan
+
     try:
-        if reason := variant.unavailable():
+        shape = result.workload.shape
+        if reason := variant.unavailable() or variant.refusal(answers.net, shape, X.dtype):
             entry.skipped = reason
             return None
-        if reason := variant.refusal(answers.net, result.workload.shape, X.dtype):
-            entry.skipped = reason
-            return None
-        entry.first_call, plan = timing.once(lambda: start(_FIRST_ROWS))
-        estimate = _estimate(start, plan, len(X), limit)
+        estimate = timing.estimate(
+            lambda rows: partial(start(rows).step, STEP_SIZE), len(X), limit, timing.WAKE_UP
+        )
         if estimate > limit:
             entry.skipped = f"{TOO_SLOW} {estimate:.2g} s an epoch, the limit is {limit:g} s"
             return None
-        # What the few rows did not compile or load, these do.
-        entry.peak_memory, (seconds, plan) = timing.peak_memory(
-            lambda: timing.once(lambda: start(len(X)))
-        )
-        entry.first_call = max(entry.first_call, seconds)
+        entry.peak_memory, plan = timing.peak_memory(partial(start, len(X)))
         answers.hold(plan)
         return plan
     except Exception as error:  # whatever a variant raises is its own affair
-        entry.skipped = _sentence(error)
+        entry.skipped = cause(error)
         return None
-
-
-def _estimate(start: Callable[[int], Plan], plan: Plan, n: int, limit: float) -> float:
-    """Seconds an epoch, from few rows; from more where what every call costs may have misled."""
-    while True:
-        rows = plan.shape.n
-        step = partial(plan.step, STEP_SIZE)
-        seconds = timing.warm_up(step, seconds=0, calls=2)
-        if limit < seconds * n / rows < _DROWSY * limit:
-            seconds = min(seconds, timing.warm_up(step, seconds=WAKE_UP, calls=2))
-        estimate = seconds * n / rows
-        if rows == n or estimate <= limit or seconds > limit / 5:
-            return estimate
-        plan = start(min(n, 4 * rows))
 
 
 def _measurement(result: Result, entry: Entry) -> Measurement:
@@ -282,9 +289,3 @@ def _measurement(result: Result, entry: Entry) -> Measurement:
         threads=result.threads,
         **workload.shape._asdict(),
     )
-
-
-def _sentence(error: Exception) -> str:
-    text = str(error) or "no reason given"
-    told = isinstance(error, MemoryError | ValueError | TypeError | RuntimeError)
-    return text if told else f"{type(error).__name__}: {text}"

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from ..machine import hardware
+from . import timing
 
 # Multiply-adds a chain and block: about a millisecond on any machine, for a step of all takes
 # about as many cycles anywhere. Long beside a launch, short beside what disturbs a shared machine.
 _STEPS = 1 << 18
-_LEAST_BLOCKS = 3
+_LEAST_BLOCKS = 4  # of which the first may warm up
 
 
 class Roofline(NamedTuple):
@@ -74,7 +75,7 @@ def _peak(dtype: np.dtype, threads: int, seconds: float) -> float:
             probes.fma_chains_parallel(sums, _STEPS, factor, addend)
 
     flops = 2 * threads * _STEPS * probes.CHAINS * probes.lanes(dtype)
-    return flops / _best(block, seconds)
+    return flops / timing.warm_up(block, seconds, _LEAST_BLOCKS)
 
 
 def _bandwidth(dtype: np.dtype, threads: int, seconds: float) -> float:
@@ -85,19 +86,8 @@ def _bandwidth(dtype: np.dtype, threads: int, seconds: float) -> float:
     values = np.empty(min(nbytes, hardware.available_memory() // 4) // dtype.itemsize, dtype)
     if threads == 1:
         values.fill(1)
-        return values.nbytes / _best(lambda: probes.stream_sum(values), seconds)
-    sums = np.zeros(threads, dtype)
-    probes.fill_parallel(values, dtype.type(1), threads)
-    return values.nbytes / _best(lambda: probes.stream_sum_parallel(sums, values), seconds)
-
-
-def _best(block: Callable[[], object], seconds: float) -> float:
-    """Seconds of the fastest of at least three runs, after one to warm up."""
-    block()
-    times: list[float] = []
-    end = time.perf_counter() + seconds
-    while len(times) < _LEAST_BLOCKS or time.perf_counter() < end:
-        start = time.perf_counter()
-        block()
-        times.append(time.perf_counter() - start)
-    return min(times)
+        block: Callable[[], object] = partial(probes.stream_sum, values)
+    else:
+        probes.fill_parallel(values, dtype.type(1), threads)
+        block = partial(probes.stream_sum_parallel, np.zeros(threads, dtype), values)
+    return values.nbytes / timing.warm_up(block, seconds, _LEAST_BLOCKS)

@@ -12,7 +12,7 @@ import ctypes
 import gc
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -23,6 +23,10 @@ LEAST_CALLS = 3
 _STEADY = 1.1  # times the fastest call
 _PATIENCE = 4  # times as long to wait for that
 BLOCK = 0.05  # seconds
+WAKE_UP = 1.0  # seconds of all threads: a virtual machine's idle CPUs come back slowly
+_DROWSY = 10.0  # times as long a call may take before that
+_FIRST_ROWS = 8  # even plain Python takes well under a second for so few
+_LEAST_ROUNDS = 2  # one in either order
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"  # proc(5): set VmHWM to the present VmRSS
@@ -60,12 +64,50 @@ def warm_up(
 
 def block(call: Callable[[], object], seconds: float = BLOCK) -> float:
     """Seconds a call, over one warmed-up block of as many calls as fill `seconds`, at least one."""
-    count = max(1, round(seconds / max(warm_up(call), 1e-9)))
+    return each(call, max(1, round(seconds / max(warm_up(call), 1e-9))))
+
+
+def each(call: Callable[[], object], calls: int) -> float:
+    """Seconds a call, over so many."""
     with _no_collection():
         start = time.perf_counter()
-        for _ in range(count):
+        for _ in range(calls):
             call()
-        return (time.perf_counter() - start) / count
+        return (time.perf_counter() - start) / calls
+
+
+def estimate(
+    make: Callable[[int], Callable[[], object]], n: int, limit: float, wake_up: float = 0.0
+) -> float:
+    """Seconds of a call over n rows, from few; from more where what every call costs may mislead.
+
+    Arguments: make(rows), what is called, over so many rows, after its first call; n; limit,
+    seconds that matter; wake_up, seconds of calls before it is believed that they are exceeded.
+    """
+    rows = min(n, _FIRST_ROWS)
+    while True:
+        call = make(rows)
+        seconds = warm_up(call, seconds=0, calls=2)
+        if limit < seconds * n / rows < _DROWSY * limit:
+            seconds = min(seconds, warm_up(call, seconds=wake_up, calls=2))
+        found = seconds * n / rows
+        if rows == n or found <= limit or seconds > limit / 5:
+            return found
+        rows = min(n, 4 * rows)
+
+
+def rounds(
+    members: Sequence[T], count: int, seconds: float = float("inf")
+) -> Iterator[Sequence[T]]:
+    """The members, a round after the other in an order that alternates.
+
+    After so many seconds no round begins but the first two.
+    """
+    end = time.perf_counter() + seconds
+    for number in range(count):
+        if number >= _LEAST_ROUNDS and time.perf_counter() > end:
+            return
+        yield members[:: -1 if number % 2 else 1]
 
 
 def once(call: Callable[[], T]) -> tuple[float, T]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from ..data import datasets
 from ..network import Network, Shape, positive_integer
+from ..texts import parts
 from .race import Workload
 
 Groups = dict[str, list[Workload]]
@@ -92,5 +93,5 @@ def parse_sweep(text: str) -> tuple[str, list[int]]:
     axis, equals, values = text.partition("=")
     if axis not in Shape._fields or not equals:
         raise ValueError(f"sweep: expected n, d, M or K = sizes, as in n=100,1000, got {text!r}")
-    sizes = [value.strip() for value in values.split(",")]
-    return axis, [positive_integer("sweep", int(s) if s.isdecimal() else s) for s in sizes]
+    sizes = [int(size) if size.isdecimal() else size for size in parts(values)]
+    return axis, [positive_integer("sweep", size) for size in sizes]

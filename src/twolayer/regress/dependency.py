@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from . import records
+from ..machine import lines
 from .revisions import Revision, cache_folder
 from .run import WORKER, Benchmark, Run, Unusable
 
@@ -63,7 +63,7 @@ class Turns(Run):
                     self.progress(benchmark.name, total - len(todo), total)
                     about = {"benchmark": benchmark.name, "process": number}
                     found = self._turns(pair, benchmark, number)
-                    records.append(str(self.path), about | found)
+                    lines.append(self.path, about | found)
                     todo = todo[1:]
                     self.progress(benchmark.name, total - len(todo), total)
                     if "died" in found:

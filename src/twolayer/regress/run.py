@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..machine import lines
 from ..machine.store import machine_hash
 from ..network import Shape
-from . import costs, records
+from . import costs
 from .costs import Cost
 from .decide import LOOKS, Decision, decide, decided
 from .revisions import Revision, cache_folder
@@ -118,7 +119,7 @@ class Run:
 
     def end(self) -> None:
         """Mark the file as that of a run that ended: the next one begins anew."""
-        records.append(str(self.path), {"kind": "end"})
+        lines.append(self.path, {"kind": "end"})
 
     def outcome(self) -> Outcome:
         """What the file's records say."""
@@ -139,7 +140,7 @@ class Run:
     def _read(self) -> list[dict[str, Any]]:
         """The file's records of benchmarks; damaged lines are told of once."""
         told, self._told = getattr(self, "_told", False), True
-        found = records.read(self.path, (lambda sentence: None) if told else self.complain)
+        found = lines.read(self.path, (lambda sentence: None) if told else self.complain)
         return [record for record in found if "benchmark" in record]
 
     def _undecided(self, found: list[dict[str, Any]], number: int) -> list[Benchmark]:
@@ -174,7 +175,7 @@ class Run:
                 if not at or at in done:
                     raise RuntimeError(f"{sentence} before it measured anything")
                 about = {"benchmark": at, "process": number, "kind": "failed"}
-                records.append(str(self.path), about | {"sentence": sentence})
+                lines.append(self.path, about | {"sentence": sentence})
                 todo = [benchmark for benchmark in todo if benchmark.name != at]
 
     def _compile_times(self) -> list[Cost]:
@@ -196,7 +197,7 @@ class Run:
         """Seconds of plan and first step by variant; empty: a folder for the compiled code."""
         revision = self.base if side == "base" else self.head
         path = (empty or revision.folder) / "cold.jsonl"
-        known = {r["variant"]: r for r in records.read(path, self.complain)}
+        known = {r["variant"]: r for r in lines.read(path, self.complain)}
         wanted = {b.variant: b for b in self.suite if names is None or b.variant in names}
         todo = [benchmark for name, benchmark in wanted.items() if name not in known]
         with tempfile.TemporaryDirectory() as spare:
@@ -213,7 +214,7 @@ class Run:
                     at = message.get("begin", at)
                     done += "done" in message
                     self.progress(f"{side} compiles {at}", done, len(todo))
-        found = records.read(path, lambda sentence: None)
+        found = lines.read(path, lambda sentence: None)
         return {r["variant"]: r["seconds"] for r in found if "seconds" in r}
 
     def _request(self, what: str, benchmarks: Sequence[Benchmark]) -> dict[str, Any]:
@@ -258,4 +259,14 @@ def results_file(run: Sequence[object], folder: Path | None = None) -> Path:
     """The file for a run of these trees, benchmarks and settings on this machine."""
     text = json.dumps([machine_hash(), *map(str, run)])
     key = hashlib.sha256(text.encode()).hexdigest()[:16]
-    return records.newest(folder or cache_folder() / "results", key)
+    return newest(folder or cache_folder() / "results", key)
+
+
+def newest(folder: Path, key: str) -> Path:
+    """The file of a run that was interrupted and goes on, or of a new one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    numbers = [int(path.stem.rpartition("-")[2]) for path in folder.glob(f"{key}-*.jsonl")]
+    last = max(numbers, default=0)
+    path = folder / f"{key}-{last}.jsonl"
+    ended = not last or any(r.get("kind") == "end" for r in lines.read(path, lambda sentence: None))
+    return folder / f"{key}-{last + 1}.jsonl" if ended else path

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
-import hashlib
 import importlib.util
 import json
 import os
@@ -18,7 +17,7 @@ import random
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,9 +31,8 @@ BLOCK = 0.0001  # seconds of calls that are timed together, at least one call
 ENOUGH = 8  # rounds in the order ABBA, though they take longer than was asked for
 LONGER = 4  # times as long as was asked for at most, if only there are
 FEWEST = 3  # rounds
-_ROWS = 8  # of the problem that tells whether the whole one is affordable
+_ROWS = 512  # of the problem that compiling is measured on
 _DISTINCT = 256  # rows of a problem that differ
-_DIGEST = 12  # hexadecimal digits at a line's head
 
 
 class Absent(Exception):
@@ -53,21 +51,6 @@ def load(folder: str, name: str) -> Any:
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
-
-
-def append(path: str, record: dict[str, Any]) -> None:
-    """Add a line, whole, with the digest of its text at its head, and wait until it is on disk."""
-    text = json.dumps(record)
-    line = f"{hashlib.sha256(text.encode()).hexdigest()[:_DIGEST]} {text}\n"
-    handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        size = os.fstat(handle).st_size
-        if size and os.pread(handle, 1, size - 1) != b"\n":  # whoever wrote it was killed
-            line = "\n" + line
-        os.write(handle, line.encode())
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def say(**message: Any) -> None:
@@ -108,6 +91,10 @@ class Side:
         plan.step(MU)
         return plan
 
+    def step(self, benchmark: dict[str, Any], rows: int | None = None) -> Callable[[], Any]:
+        """A step of such a plan, again and again."""
+        return partial(self.plan(benchmark, rows).step, MU)
+
 
 def problem(benchmark: dict[str, Any]) -> Any:
     """X (n, d), Y (n, K), V (M, d), W (K, M), the same for both sides."""
@@ -139,35 +126,12 @@ def drawn(n: int) -> Any:
 _problem: dict[str, Any] = {}
 
 
-def affordable(side: Side, benchmark: dict[str, Any]) -> None:
+def affordable(tool: Any, side: Side, benchmark: dict[str, Any]) -> None:
     """Raise Absent where an epoch would take too long."""
-    n = benchmark["shape"][0]
-    rows = min(n, _ROWS)
-    while True:  # from more rows where what every call costs may have misled
-        plan = side.plan(benchmark, rows)
-        seconds = min(timed(plan, 1) for _ in range(3))
-        if (estimate := seconds * n / rows) <= LIMIT:
-            return
-        if rows == n or seconds > LIMIT / 5:
-            raise Absent(f"an epoch takes about {estimate:.2g} s, the limit is {LIMIT:g} s")
-        rows = min(n, 4 * rows)
-
-
-def timed(plan: Any, calls: int) -> float:
-    """Seconds a step, over so many."""
-    start = time.perf_counter()
-    for _ in range(calls):
-        plan.step(MU)
-    return (time.perf_counter() - start) / calls
-
-
-def warm(plan: Any, seconds: float) -> float:
-    """Step for so many seconds and at least twice; the fastest step's seconds."""
-    end = time.perf_counter() + seconds
-    fastest = min(timed(plan, 1), timed(plan, 1))
-    while time.perf_counter() < end:
-        fastest = min(fastest, timed(plan, 1))
-    return fastest
+    make = partial(side.step, benchmark)
+    seconds = tool.measuring.timing.estimate(make, benchmark["shape"][0], LIMIT)
+    if seconds > LIMIT:
+        raise Absent(f"an epoch takes about {seconds:.2g} s, the limit is {LIMIT:g} s")
 
 
 def answers(tool: Any, benchmark: dict[str, Any], rows: int | None = None) -> Any:
@@ -209,7 +173,7 @@ def measure(
     first = number == 0
     for side in sides:
         if first:
-            affordable(side, benchmark)
+            affordable(tool, side, benchmark)
     plans: dict[str, Any] = {}
     result: dict[str, Any] = {"kind": "timing", "first": {}, "memory": {}, "error": {}}
     for side in sides:
@@ -224,12 +188,11 @@ def measure(
             result["error"][side.name] = checked(tool, side, plans[side.name], benchmark)
     plans.clear()
     keep_memory()
-    makes = [partial(side.plan, benchmark) for side in sides]
-    return result | blocks(makes, [side.name for side in sides], seconds, number)
+    return result | blocks(tool.measuring.timing, sides, benchmark, seconds, number)
 
 
 def blocks(
-    makes: Sequence[Callable[[], Any]], names: list[str], seconds: float, number: int
+    timing: Any, sides: list[Side], benchmark: dict[str, Any], seconds: float, number: int
 ) -> dict[str, Any]:
     """Seconds a step, a figure a block, in the order ABBA; as many calls on either side.
 
@@ -237,7 +200,7 @@ def blocks(
     side differ by as much. Each block makes its plan anew, where that of the last block lay; a pad
     moves all plans of a round.
     """
-    fastest = min(warm(make(), WARM_UP) for make in makes)
+    fastest = min(timing.warm_up(side.step(benchmark), WARM_UP, 2) for side in sides)
     calls = max(1, round(BLOCK / fastest))
     stay = max(1, round(STAY / (calls * fastest)))
     found: tuple[list[float], list[float]] = ([], [])
@@ -249,15 +212,16 @@ def blocks(
         while not over(len(found[0]) // 2, (time.perf_counter() - start) / seconds):
             pad = bytearray(64 * pads.randrange(1, 1024))
             for which in (0, 1, 1, 0):
-                plan = makes[which]()
-                warm(plan, min(STAY, fastest) / 4)
-                found[which].append(min(timed(plan, calls) for _ in range(stay)))
-                del plan
+                step = sides[which].step(benchmark)
+                timing.warm_up(step, min(STAY, fastest) / 4, 2)
+                found[which].append(min(timing.each(step, calls) for _ in range(stay)))
+                del step
             del pad
     finally:
         gc.enable()
     return {
-        name: [float(f"{x:.5g}") for x in values] for name, values in zip(names, found, strict=True)
+        side.name: [float(f"{x:.5g}") for x in values]
+        for side, values in zip(sides, found, strict=True)
     } | {"calls": calls}
 
 
@@ -295,7 +259,7 @@ def compare(request: dict[str, Any]) -> None:
             found = {"kind": "absent", "sentence": str(reason)}
         except Exception as failure:
             found = failed(failure)
-        append(request["results"], about | found)
+        tool.machine.lines.append(request["results"], about | found)
         say(done=benchmark["name"])
 
 
@@ -303,6 +267,7 @@ def turns(request: dict[str, Any]) -> None:
     """One side only: after each line on stdin, a warmed-up block of the benchmark it names."""
     name = request["side"]
     tool = load_tool(request["tool"])
+    timing = tool.measuring.timing
     side = started(name, request)
     errors: dict[str, float] = {}
     pads = random.Random(name)
@@ -313,17 +278,18 @@ def turns(request: dict[str, Any]) -> None:
         benchmark = benchmarks[json.loads(line)]
         try:
             if benchmark["name"] not in errors:
-                affordable(side, benchmark)
+                affordable(tool, side, benchmark)
             pad = bytearray(64 * pads.randrange(1, 1024))  # where buffers lie matters: see blocks
             plan = side.plan(benchmark)
             if benchmark["name"] not in errors:
                 errors[benchmark["name"]] = checked(tool, side, plan, benchmark)
-            calls = max(1, round(STAY / warm(plan, request["warm_up"])))
+            step = partial(plan.step, MU)
+            calls = max(1, round(STAY / timing.warm_up(step, request["warm_up"], 2)))
             end = time.perf_counter() + request["seconds"]
-            found = [timed(plan, calls)]
+            found = [timing.each(step, calls)]
             while time.perf_counter() < end:
-                found.append(timed(plan, calls))
-            del plan, pad
+                found.append(timing.each(step, calls))
+            del plan, step, pad
             say(blocks=found, error=errors[benchmark["name"]])
         except Absent as reason:
             say(kind="absent", sentence=str(reason))
@@ -339,16 +305,16 @@ def cold(request: dict[str, Any]) -> None:
         say(begin=benchmark["name"])
         start = time.perf_counter()
         try:
-            plan = side.plan(benchmark, _ROWS * 64)
-            seconds = time.perf_counter() - start
+            plan = side.plan(benchmark, _ROWS)
+            found: dict[str, Any] = {"seconds": time.perf_counter() - start}
             tool = tool or load_tool(request["tool"])  # now that nothing of it was timed
-            checked(tool, side, plan, benchmark, _ROWS * 64)
+            checked(tool, side, plan, benchmark, _ROWS)
         except Absent:
             continue
         except Exception as failure:
-            append(request["results"], {"variant": benchmark["variant"], **failed(failure)})
-            continue
-        append(request["results"], {"variant": benchmark["variant"], "seconds": seconds})
+            found = failed(failure)
+            tool = tool or load_tool(request["tool"])
+        tool.machine.lines.append(request["results"], {"variant": benchmark["variant"], **found})
         say(done=benchmark["name"])
 
 
@@ -377,9 +343,9 @@ def is_parallel(sides: list[Side], name: str) -> bool:
 
 
 def load_tool(folder: str) -> Any:
-    """The package that this file belongs to, for the answers and the measure of memory."""
+    """The package that this file belongs to: its answers, its measures and its lines on disk."""
     tool = load(folder, "twolayer_tool")
-    for name in ("checking.answers", "measuring.timing"):
+    for name in ("checking.answers", "machine.lines", "measuring.timing"):
         importlib.import_module(f"twolayer_tool.{name}")
     return tool
 

@@ -15,7 +15,7 @@ from .. import variants
 from ..checking import verify
 from ..interface import Variant
 from ..machine.store import Measurement, Store, machine_hash
-from ..measuring import race, roofline, startup
+from ..measuring import race, roofline, startup, timing
 from ..measuring.race import Entry, Result, Workload
 from ..measuring.roofline import Roofline
 from ..network import DTYPES, Network, Shape
@@ -57,7 +57,7 @@ class Gathering:
         self._total = len(swept) + len(mapped) + 2 * len(self.field)
         # A virtual machine's idle CPUs take as long to come back at full speed; before that, the
         # first race would leave out variants as too slow.
-        self._roof(seconds=race.WAKE_UP)
+        self._roof(seconds=timing.WAKE_UP)
         results: dict[Workload, Result] = {}
         for group in sweeps.values():
             for workload in group:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,12 @@ def check_writable(argument: str, path: Path) -> None:
         raise ValueError(f"{argument}: expected a file in an existing folder, got {str(path)!r}")
     if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
         raise ValueError(f"{argument}: expected a file that can be written, got {str(path)!r}")
+
+
+def occasion() -> tuple[str, str]:
+    """When a command runs, to the second, and its line."""
+    now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+    return now, shlex.join(["twolayer", *sys.argv[1:]])
 
 
 def write_text(path: Path, text: str) -> None:

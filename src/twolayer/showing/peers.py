@@ -49,7 +49,7 @@ def show(console: Console, groups: Groups, roof: Roofline, threads: int) -> None
         console.print(line, style="dim")
 
 
-def markdown(groups: Groups, machine: str, date: str, command: str) -> str:
+def markdown(groups: Groups, machine: str, command: str) -> str:
     """The same as a Markdown table, the fastest in bold."""
     results = [result for result in distinct(groups) if result.ranking]
     names = _names(results)
@@ -65,8 +65,7 @@ def markdown(groups: Groups, machine: str, date: str, command: str) -> str:
         f"Time of one epoch: median over warmed-up blocks of one race; – is skipped{reasons}. "
         "The roofline is what the processor's peak and the memory's bandwidth allow at best."
     )
-    origin = tables.origin(machine, date, command)
-    return f"{table}\n\n{_mean(results)}\n\n{note}\n{origin}"
+    return f"{table}\n\n{_mean(results)}\n\n{note}\n{tables.origin(machine, command)}"
 
 
 def report(groups: Groups) -> dict[str, Any]:

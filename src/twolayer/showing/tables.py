@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from rich.table import Table
 from ..machine.hardware import fingerprint
 from ..measuring.race import Entry, Result, distinct
 from ..measuring.roofline import Roofline
+from . import output
 from .units import duration, memory
 
 Groups = Mapping[str, Sequence[Result]]
@@ -132,7 +134,7 @@ def describe_machine(threads: int, dtype: str) -> str:
     return ", ".join([f"{found['cpu']}", f"{threads} threads", dtype, *versions])
 
 
-def markdown(groups: Groups, machine: str, date: str, command: str) -> str:
+def markdown(groups: Groups, machine: str, command: str) -> str:
     """The run as a Markdown table: a row a workload, a column a variant, the fastest in bold."""
     results = [result for result in distinct(groups) if result.ranking]
     names = list(dict.fromkeys(e.variant.name for r in results for e in r.entries if e.blocks))
@@ -150,7 +152,7 @@ def markdown(groups: Groups, machine: str, date: str, command: str) -> str:
         "Time of one epoch: median over warmed-up blocks; – is skipped; the roofline is what the "
         "processor's peak and the memory's bandwidth allow at best."
     )
-    return f"{markdown_table(heads, rows)}\n\n{note}\n{origin(machine, date, command)}"
+    return f"{markdown_table(heads, rows)}\n\n{note}\n{origin(machine, command)}"
 
 
 def times(result: Result, names: Iterable[str]) -> list[str]:
@@ -167,15 +169,20 @@ def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, rule, *rows))
 
 
-def origin(machine: str, date: str, command: str) -> str:
-    """Where a table comes from."""
-    return f"{machine}. Written on {date} by `{command}`."
+def origin(machine: str, command: str) -> str:
+    """Where a table comes from that is made today."""
+    return f"{machine}. Written on {datetime.date.today().isoformat()} by `{command}`."
 
 
-def between_markers(path: Path, text: str, content: str, name: str = "bench") -> str:
-    """`text` with `content` between the markers. Raises ValueError unless it has both, in order."""
+def write_between(path: Path, content: str, name: str) -> None:
+    """Put the content between the markers of that name in a file, which is replaced whole."""
+    output.write_text(path, between_markers(path, content, name))
+
+
+def between_markers(path: Path, content: str, name: str) -> str:
+    """A file's text with the content between the markers. Raises ValueError unless it has both."""
     first, last = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
-    before, start, rest = text.partition(first)
+    before, start, rest = path.read_text(encoding="utf-8").partition(first)
     _, end, after = rest.partition(last)
     if not start or not end:
         raise ValueError(f"readme: expected the lines {first} and {last}, in this order, in {path}")

@@ -15,6 +15,7 @@ import numpy as np
 
 from ...interface import Variant
 from ...network import Network, Shape
+from ...texts import sentence
 from .. import cases
 from ..verify import ORACLE, Agreement, Worst
 from . import arrays, errors, results, state, together
@@ -87,8 +88,7 @@ def _kept(trial: Trial, name: str, promise: Promise) -> Iterator[Agreement]:
         if before != _surroundings():
             raise Broken("NumPy's error state or a global random state was changed")
     except Exception as error:  # whatever a variant raises is its own affair
-        failure = str(error) if isinstance(error, Broken) else f"{type(error).__name__}: {error}"
-        yield Agreement(*about, np.inf, quantity=name, failure=failure)
+        yield Agreement(*about, np.inf, quantity=name, failure=sentence(error, Broken))
         return
     finally:
         np.seterr(**kept[0])

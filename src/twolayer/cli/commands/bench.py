@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
 import math
-import shlex
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -193,8 +190,7 @@ class _Outputs:
         if self.readme is not None:
             if not self.readme.is_file():
                 raise ValueError(f"readme: expected an existing file, got {str(self.readme)!r}")
-            text = self.readme.read_text(encoding="utf-8")
-            tables.between_markers(self.readme, text, "", self._marker)
+            tables.between_markers(self.readme, "", self._marker)
         names = [variant.name for variant in field]
         if self.peers and self.plot is not None and races.REFERENCE not in names:
             raise ValueError(
@@ -211,8 +207,7 @@ class _Outputs:
         interrupted: bool,
     ) -> None:
         """Write them; a run that was interrupted leaves the figures and the README alone."""
-        date = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-        command = shlex.join(["twolayer", *sys.argv[1:]])
+        date, command = output.occasion()
         if self.json is not None:
             report: dict[str, Any] = {"date": date, "command": command, "interrupted": interrupted}
             report |= tables.report(groups, roof, threads)
@@ -227,10 +222,8 @@ class _Outputs:
         machine = tables.describe_machine(threads, dtype)
         if self.readme is not None:
             markdown = peers_table.markdown if self.peers else tables.markdown
-            table = markdown(groups, machine, date[:10], command)
-            text = self.readme.read_text(encoding="utf-8")
-            text = tables.between_markers(self.readme, text, table, self._marker)
-            output.write_text(self.readme, text)
+            table = markdown(groups, machine, command)
+            tables.write_between(self.readme, table, self._marker)
         if self.plot is not None:
             figure = plots.peers_figure if self.peers else plots.figure
             plots.plot(figure, groups, self.plot, machine)

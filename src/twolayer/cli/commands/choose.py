@@ -9,6 +9,7 @@ import typer
 
 from ...choosing import Candidate, Choice, choose_by_name
 from ...showing import output, units
+from ...texts import parts
 from ..options import (
     Activation,
     Dtype,
@@ -18,7 +19,6 @@ from ..options import (
     VariantFiles,
     VariantNames,
     add_files,
-    split,
 )
 
 _EXPLAINED = 4  # variants whose terms fit beside each other
@@ -68,7 +68,7 @@ def choose(
     choice = choose_by_name(
         activation, loss, n=n, d=d, M=M, K=K, dtype=dtype, epochs=epochs, device=device,
         threads=threads, max_memory=None if max_memory is None else _bytes(max_memory),
-        deterministic=deterministic, variants=None if variants is None else split(variants),
+        deterministic=deterministic, variants=None if variants is None else parts(variants),
         cold=cold,
     )  # fmt: skip
     if json is not None:

@@ -16,6 +16,7 @@ from ...regress.revisions import Revision, export
 from ...regress.run import LIMIT, SECONDS, Run, results_file
 from ...regress.suite import benchmarks
 from ...showing import output, revisions
+from ...texts import parts
 from .. import codes, options
 
 
@@ -72,7 +73,7 @@ def regress(
         net,
         float_type("dtype", dtype).name,
         shape or (),
-        None if variants is None else options.split(variants),
+        None if variants is None else parts(variants),
         device,
     )
     if threads is not None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
 import os
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -87,14 +84,13 @@ def _check_outputs(path: Path, plots: Path | None, readme: Path | None, json: Pa
         if plots is None:
             raise ValueError("readme: expected --plots, the folder of the figures, beside it")
         output.check_writable("readme", readme)
-        tables.between_markers(readme, readme.read_text(encoding="utf-8"), "", _MARKER)
+        tables.between_markers(readme, "", _MARKER)
 
 
 def _write(
     study: Study, path: Path, plots: Path | None, readme: Path | None, json: Path | None
 ) -> None:
-    date = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-    command = shlex.join(["twolayer", *sys.argv[1:]])
+    date, command = output.occasion()
     machine = tables.describe_machine(study.threads, study.dtype)
     groups = {**study.sweeps, **{", ".join(axes): found for axes, found in study.maps.items()}}
     output.write_text(path, page.render(study, machine, date, command))
@@ -111,11 +107,8 @@ def _write(
             if named.name in _SHOWN
         ]
         sentences = [f"- {sentence}" for sentence in page.summary(study)]
-        content = "\n\n".join(
-            [*pictures, "\n".join(sentences), tables.origin(machine, date[:10], command)]
-        )
-        text = readme.read_text(encoding="utf-8")
-        output.write_text(readme, tables.between_markers(readme, text, content, _MARKER))
+        content = "\n\n".join([*pictures, "\n".join(sentences), tables.origin(machine, command)])
+        tables.write_between(readme, content, _MARKER)
         written.append(readme)
     if json is not None:
         head = {"date": date, "command": command}

@@ -17,6 +17,7 @@ from ...interface import Variant, check_threads
 from ...network import DTYPES, Network, Shape, float_type
 from ...progress import Bar
 from ...showing import output
+from ...texts import parts
 from .. import codes
 from ..options import (
     Device,
@@ -27,7 +28,6 @@ from ..options import (
     VariantNames,
     connect,
     select_variants,
-    split,
 )
 
 Some = Annotated[str | None, typer.Option(help="Names with commas between; all by default.")]
@@ -66,11 +66,11 @@ def verify(
     chosen = select_variants(variants, variant_file, device, scheduler is not None)
     networks = [
         Network(a, b)
-        for a in (split(activation) if activation else activations.names())
-        for b in (split(loss) if loss else losses.names())
+        for a in (parts(activation) if activation else activations.names())
+        for b in (parts(loss) if loss else losses.names())
     ]
-    dtypes = [float_type("dtype", name).name for name in (split(dtype) if dtype else DTYPES)]
-    size = _shape(shape) if shape else None
+    dtypes = [float_type("dtype", name).name for name in (parts(dtype) if dtype else DTYPES)]
+    size = Shape.parse(shape) if shape else None
     if json is not None:
         output.check_writable("--json", json)
     drawn: tuple[Shape, ...] = ()
@@ -130,16 +130,6 @@ def _one_a_loss(networks: list[Network]) -> list[Network]:
     names = [net.activation for net in networks]
     activation = "tanh" if "tanh" in names else names[0]
     return [net for net in networks if net.activation == activation]
-
-
-def _shape(text: str) -> Shape:
-    try:
-        numbers = [int(part) for part in split(text)]
-    except ValueError:
-        numbers = []
-    if len(numbers) != 4 or min(numbers) < 1:
-        raise ValueError(f"--shape: expected four positive integers n,d,M,K, got {text!r}")
-    return Shape(*numbers)
 
 
 def _report(

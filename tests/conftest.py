@@ -43,6 +43,24 @@ def variant(request):
     return found
 
 
+class Clock:
+    """Takes the place of the module `time`: nothing but its `sleep` takes any time."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
 @pytest.fixture
 def run_python():
     """run_python(code, *arguments, folder=, **environment): what a Python program prints."""

@@ -93,10 +93,10 @@ def test_agrees(pair, small):
 
 
 @pytest.mark.parametrize(
-    "shape", [(1, 1, 1, 1), (140, 66, 5, 1), (20, 66, 130, 2), (3, 2, 5, head.OUTPUTS)]
+    "shape", [(1, 1, 1, 1), (140, 66, 5, 1), (3, 9, 130, 2), (3, 2, 5, head.OUTPUTS)]
 )
 def test_ragged_shapes_agree(shape, small, monkeypatch):
-    """Two blocks along each axis of X and V, and all outputs that the head takes."""
+    """Two blocks along each axis of X, or over the units, and all outputs that the head takes."""
     monkeypatch.setattr("twolayer.checking.verify.STEPS", 0)
     net = tl.Network("sigmoid", "softmax" if shape[3] > 1 else "logistic")
     result = agreement(TENSOR, cases.problem(net, tl.Shape(*shape), "float32"))

@@ -325,7 +325,7 @@ def test_bench_runs_on_the_device(monkeypatch, tmp_path):
     there = select_variants(None, None, "cuda")
     records = gpu.bench(
         there, tl.Network(), [tl.Shape(9, 3, 4, 1)], "float64",
-        tmp_path / "figures.json", repetitions=2, warm_up=0.0, size=1 << 12,
+        tmp_path / "figures.json", repetitions=2, warm_up=0.0, size=1 << 8,
     )  # fmt: skip
     skipped = {record["variant"]: record["skipped"] for record in records}
     assert list(skipped) == [variant.name for variant in there]

@@ -40,7 +40,7 @@ def descend(plan: tl.Plan, theta: tl.Parameters, method: str, step: float, epoch
     return [loss if np.isfinite(loss) else np.inf for loss in losses]
 
 
-def main(path: Path, epochs: int = EPOCHS) -> dict[str, float]:
+def main(path: Path, epochs: int = EPOCHS, steps: list[float] = STEPS) -> dict[str, float]:
     """Draw the losses; returns each method's last one."""
     data = datasets.load("digits")
     net = tl.Network("tanh", "softmax")
@@ -48,7 +48,7 @@ def main(path: Path, epochs: int = EPOCHS) -> dict[str, float]:
     plan = tl.variants.get("numba-fused").plan(net, data.X, data.Y, theta)
     best = {}
     for method in METHODS:
-        runs = {step: descend(plan, theta, method, step, epochs) for step in STEPS}
+        runs = {step: descend(plan, theta, method, step, epochs) for step in steps}
         step = min(runs, key=lambda step: runs[step][-1])
         best[method] = (step, runs[step])
     caption = f"tanh, softmax, M = {HIDDEN}, all {len(data.X)} samples an update"

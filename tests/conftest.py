@@ -6,13 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from made_up import make_up_models
 
 import twolayer as tl
-from twolayer.choosing import known
-from twolayer.choosing.calibrate import by_default
-from twolayer.machine.hardware import cpu_count
 from twolayer.machine.store import Store
-from twolayer.network import DTYPES
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -25,29 +22,16 @@ def made_up_models(tmp_path_factory):
         yield store
 
 
-def make_up_models(store, failures=()):
-    """A model for each variant that runs here without another library; all are certain."""
-    # Who has the least overhead is the best for few samples, who does a sample fastest for many.
-    made_up = {"numba-loops": (1e-6, 1e-6), "numba-fused": (1e-5, 1e-7), "numpy": (2e-5, 5e-7)}
-    for variant in tl.variants.REGISTRY:
-        if variant.device == "any" or variant.unavailable() or not by_default(variant):
-            continue
-        overhead, sample = made_up.get(variant.name, (1e-3, 1e-3))
-        entry = {
-            "source": "", "failure": dict(failures).get(variant.name, ""), "samples": 36,
-            "coefficients": {"overhead": overhead, "samples": sample}, "spread": 0.0,
-            "setup": [1e-4, 1e-11],
-        }  # fmt: skip
-        for dtype in DTYPES:
-            for threads in range(1, cpu_count() + 1):
-                known.keep(
-                    store, known.MODEL, entry, variant=variant.name, device=variant.device,
-                    dtype=dtype, threads=threads,
-                )  # fmt: skip
-        known.keep(
-            store, known.START, {"cold": 9.0, "cached": 0.3}, variant=variant.name,
-            device=variant.device,
-        )  # fmt: skip
+LISTS = (tl.activations, tl.losses, tl.optimizers, tl.variants)
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays_registered():
+    """What a test adds to the lists is taken out again: no other test may come to know it."""
+    known = [{entry.name: entry for entry in module.REGISTRY} for module in LISTS]
+    yield
+    for module, entries in zip(LISTS, known, strict=True):
+        module.REGISTRY._entries = entries
 
 
 @pytest.fixture(params=tl.variants.names())
@@ -57,6 +41,24 @@ def variant(request):
     if reason := found.unavailable():
         pytest.skip(f"{found.name} {reason}")
     return found
+
+
+class Clock:
+    """Takes the place of the module `time`: nothing but its `sleep` takes any time."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
+@pytest.fixture
+def clock():
+    return Clock()
 
 
 @pytest.fixture

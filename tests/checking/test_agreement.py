@@ -14,6 +14,7 @@ NETWORKS = [tl.Network(activation, loss) for activation in ACTIVATIONS for loss 
 
 # torch.compile takes seconds for each shape, Dask milliseconds for each step.
 SLOW = ("torch-compile", "dask")
+COMPILING = ("numba-loops", "numba-parallel", "auto")  # auto is numba-loops for few samples
 NAMES = [
     pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
     for name in tl.variants.names()
@@ -22,13 +23,18 @@ NAMES = [
 
 def combinations():
     """Networks, dtypes and variants; the variants vary first, so that the oracle is asked once."""
-    for number, net in enumerate(NETWORKS):
+    # What takes samples one by one compiles each network for a second: each σ and each ℓ has both
+    # dtypes here, and the slow tests have the rest.
+    here = {
+        (activation, [*LOSSES][(number + which) % len(LOSSES)], dtype)
+        for number, activation in enumerate(ACTIVATIONS)
+        for which, dtype in enumerate(DTYPES)
+    }
+    for net in NETWORKS:
         for dtype in DTYPES:
-            # numba-loops compiles each of them for a second: σ and ℓ meet in one dtype here, each
-            # of them has both, and the slow tests have the rest.
-            here = DTYPES[sum(divmod(number, len(LOSSES))) % len(DTYPES)]
+            rest = (net.activation, net.loss, dtype) not in here
             for name in tl.variants.names():
-                slow = name in SLOW or (name == "numba-loops" and dtype != here)
+                slow = name in SLOW or (name in COMPILING and rest)
                 marks = pytest.mark.slow if slow else ()
                 about = f"{net.activation}-{net.loss}-{dtype}-{name}"
                 yield pytest.param(net, dtype, name, marks=marks, id=about)

@@ -1,7 +1,5 @@
 """The exact cases: one lost row, unit, input or output is an inequality, at any n."""
 
-import time
-
 import numpy as np
 import pytest
 from batch import Batch
@@ -110,14 +108,19 @@ class Slow(Batch):
     """What every call costs, or what every row costs."""
 
     a_call = a_row = 0.0
+    clock = None
 
     def rows(self, X, Y):
-        time.sleep(self.a_call + self.a_row * len(X))
+        self.clock.sleep(self.a_call + self.a_row * len(X))
         return X, Y
 
 
 @pytest.mark.parametrize(("a_call", "a_row", "spared"), [(2e-3, 0, False), (0, 1e-4, True)])
-def test_what_takes_long_for_every_row_is_spared_many_rows(a_call, a_row, spared, monkeypatch):
+def test_what_takes_long_for_each_row_is_spared_many_rows(
+    a_call, a_row, spared, clock, monkeypatch
+):
+    monkeypatch.setattr("twolayer.checking.exact.time", clock)
+    monkeypatch.setattr(Slow, "clock", clock)
     monkeypatch.setattr(Slow, "a_call", a_call)
     monkeypatch.setattr(Slow, "a_row", a_row)
     found = list(exact(tl.Variant("slow", "cpu", "", Slow), "float32"))

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import make_up_models
+from made_up import make_up_models
 from typer.testing import CliRunner
 
 import twolayer as tl

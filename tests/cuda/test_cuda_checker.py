@@ -1,30 +1,11 @@
-"""The checker that runs the simulator's blocks, tried on kernels that are known to be wrong.
-
-Run by make test-cuda: the simulator takes numba.cuda's place for a whole process.
-"""
-
-import os
+"""The checker that runs the simulator's blocks, tried on kernels that are known to be wrong."""
 
 import numpy as np
 import pytest
-
-if os.environ.get("NUMBA_ENABLE_CUDASIM") != "1":
-    pytest.skip(
-        "the simulator needs NUMBA_ENABLE_CUDASIM=1: make test-cuda", allow_module_level=True
-    )
-pytest.importorskip("numba_cuda")
-pytest.importorskip("greenlet")
-
 from numba import cuda
 
 from twolayer.checking.cuda.blocks import BarrierError, check_blocks
 from twolayer.kernels.cuda.memory.asynchronous import commit, copy_async, copy_async_or_zero, wait
-
-
-@pytest.fixture(autouse=True)
-def checked_blocks():
-    with check_blocks():
-        yield
 
 
 @cuda.jit

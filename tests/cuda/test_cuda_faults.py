@@ -1,22 +1,11 @@
-"""Single faults in the CUDA kernels, each planted in a copy of the package, are found out.
-
-Run by make test-cuda, in numba-cuda's simulator with blocks run by our own checker.
-"""
+"""Single faults in the CUDA kernels, each planted in a copy of the package, are found out."""
 
 import importlib
-import os
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
-
-if os.environ.get("NUMBA_ENABLE_CUDASIM") != "1":
-    pytest.skip(
-        "the simulator needs NUMBA_ENABLE_CUDASIM=1: make test-cuda", allow_module_level=True
-    )
-pytest.importorskip("numba_cuda")
-pytest.importorskip("greenlet")
 
 import twolayer as tl
 

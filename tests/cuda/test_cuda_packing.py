@@ -1,24 +1,11 @@
-"""Packed matrices, their exponents, and the head alone, in the simulator with our own checker.
-
-Run by make test-cuda: the simulator takes numba.cuda's place for a whole process.
-"""
+"""Packed matrices, their exponents, and the head alone, in the simulator with our own checker."""
 
 import itertools
-import os
 
 import numpy as np
 import pytest
-
-if os.environ.get("NUMBA_ENABLE_CUDASIM") != "1":
-    pytest.skip(
-        "the simulator needs NUMBA_ENABLE_CUDASIM=1: make test-cuda", allow_module_level=True
-    )
-pytest.importorskip("numba_cuda")
-pytest.importorskip("greenlet")
-
 from cuda_planes import unpacked
 
-from twolayer.checking.cuda.blocks import check_blocks
 from twolayer.kernels.cuda import head
 from twolayer.kernels.cuda.memory import halves, packing
 from twolayer.kernels.formulas.activations import ACTIVATIONS
@@ -26,12 +13,6 @@ from twolayer.network import DTYPES
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # a GPU knows none
 f4 = np.float32
-
-
-@pytest.fixture(autouse=True)
-def checked_blocks():
-    with check_blocks():
-        yield
 
 
 def packed(A, exponents=None):

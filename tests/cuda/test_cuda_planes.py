@@ -1,30 +1,12 @@
-"""The products of fp16 planes against float64, in the simulator with blocks run by our checker.
-
-Run by make test-cuda: the simulator takes numba.cuda's place for a whole process.
-"""
-
-import os
+"""The products of fp16 planes against float64, in the simulator with blocks run by our checker."""
 
 import numpy as np
 import pytest
-
-if os.environ.get("NUMBA_ENABLE_CUDASIM") != "1":
-    pytest.skip(
-        "the simulator needs NUMBA_ENABLE_CUDASIM=1: make test-cuda", allow_module_level=True
-    )
-pytest.importorskip("numba_cuda")
-pytest.importorskip("greenlet")
 
 from twolayer.checking.cuda import blocks
 from twolayer.checking.cuda.blocks import check_blocks
 from twolayer.kernels.cuda.tensorcores import mma
 from twolayer.kernels.formulas.activations import ACTIVATIONS
-
-
-@pytest.fixture(autouse=True)
-def checked_blocks():
-    with check_blocks():
-        yield
 
 
 def packed(P):

@@ -1,24 +1,12 @@
-"""The arithmetic of the CUDA kernels, in numba-cuda's simulator with blocks run by our own checker.
-
-Run by make test-cuda: the simulator takes numba.cuda's place for a whole process.
-"""
+"""The arithmetic of the CUDA kernels, in the simulator with blocks run by our checker."""
 
 import gc
 import itertools
-import os
 import weakref
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-if os.environ.get("NUMBA_ENABLE_CUDASIM") != "1":
-    pytest.skip(
-        "the simulator needs NUMBA_ENABLE_CUDASIM=1: make test-cuda", allow_module_level=True
-    )
-pytest.importorskip("numba_cuda")
-pytest.importorskip("greenlet")
-
 from numba import cuda
 from numba.cuda.simulator.kernel import FakeCUDAKernel
 from numba.extending import register_jitable
@@ -33,12 +21,6 @@ from twolayer.kernels.formulas.updates import UPDATES, Update
 from twolayer.network import DTYPES
 
 NAMES = [name for name in tl.variants.names() if name.startswith("cuda-")]
-
-
-@pytest.fixture(autouse=True)
-def checked_blocks():
-    with check_blocks():
-        yield
 
 
 # Both have an edge along each axis; the second has more than a warp of samples.
@@ -343,7 +325,7 @@ def test_bench_runs_on_the_device(monkeypatch, tmp_path):
     there = select_variants(None, None, "cuda")
     records = gpu.bench(
         there, tl.Network(), [tl.Shape(9, 3, 4, 1)], "float64",
-        tmp_path / "figures.json", repetitions=2, warm_up=0.0, size=1 << 12,
+        tmp_path / "figures.json", repetitions=2, warm_up=0.0, size=1 << 8,
     )  # fmt: skip
     skipped = {record["variant"]: record["skipped"] for record in records}
     assert list(skipped) == [variant.name for variant in there]

@@ -1,23 +1,12 @@
-"""The kernels for Hopper's wgmma in the simulator, and faults of their kind that its checker finds.
-
-Run by make test-cuda: the simulator takes numba.cuda's place for a whole process.
-"""
+"""The kernels for Hopper's wgmma in the simulator, and faults of their kind that it finds."""
 
 import importlib.util
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-if os.environ.get("NUMBA_ENABLE_CUDASIM") != "1":
-    pytest.skip(
-        "the simulator needs NUMBA_ENABLE_CUDASIM=1: make test-cuda", allow_module_level=True
-    )
-pytest.importorskip("numba_cuda")
-pytest.importorskip("greenlet")
-
-from twolayer.checking.cuda.blocks import BarrierError, check_blocks
+from twolayer.checking.cuda.blocks import BarrierError
 from twolayer.kernels.cuda.tensorcores import hopper, ring, wgmma
 
 WIDE, LONG, DEEP = (130, 70, 150, 2), (300, 130, 30, 3), (70, 400, 150, 1)
@@ -26,15 +15,14 @@ FLAT = (70, 130, 150, 1)
 
 @pytest.fixture
 def tries(monkeypatch):
-    """tools/gpu/try_wgmma.py, its launches run by the checker."""
+    """tools/gpu/try_wgmma.py, its launches run in the simulator."""
     path = Path(__file__).parents[2] / "tools/gpu/try_wgmma.py"
     spec = importlib.util.spec_from_file_location("try_wgmma", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
 
     def launch(kernel, signature, grid, threads, arguments, repeats):
-        with check_blocks():
-            kernel[grid, threads, 0, wgmma.SHARED](*arguments)
+        kernel[grid, threads, 0, wgmma.SHARED](*arguments)
         return 0, None
 
     monkeypatch.setattr(module, "launch", launch)

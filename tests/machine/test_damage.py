@@ -4,7 +4,7 @@ import random
 import sqlite3
 
 import pytest
-from conftest import make_up_models
+from made_up import make_up_models
 
 import twolayer as tl
 from twolayer import choosing

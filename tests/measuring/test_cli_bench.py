@@ -42,7 +42,6 @@ def cli(monkeypatch):
     monkeypatch.setattr(timing.block, "__defaults__", (0,))
     monkeypatch.setattr(timing.warm_up, "__defaults__", (0, 1))
     monkeypatch.setattr(roofline, "probe", lambda *_, **__: roofline.Roofline(1e11, 1e10))
-    monkeypatch.setattr(tl.variants.REGISTRY, "_entries", dict(tl.variants.REGISTRY._entries))
 
     def run(*arguments, code=0):
         result = CliRunner().invoke(app, list(map(str, arguments)))

@@ -255,7 +255,7 @@ def test_a_start_counts_from_the_start_of_python():
     workload = Workload(tl.Network(), tl.Shape(20, 3, 4, 2))
     found = startup.start(tl.variants.get("numpy"), workload, 1)
     assert found.failure == ""
-    assert 0.05 < found.cached <= found.cold * 10
+    assert min(found.cold, found.cached) > 0.01  # an import of NumPy alone takes longer
     unknown = dataclasses.replace(tl.variants.get("numpy"), name="numpi")
     assert "expected one of" in startup.start(unknown, workload, 1).failure
 

@@ -39,7 +39,7 @@ def test_problems(tmp_path):
 
 
 def test_methods(tmp_path):
-    losses = run("methods", tmp_path / "a.svg", epochs=60)
+    losses = run("methods", tmp_path / "a.svg", epochs=60, steps=[0.1, 10.0])
     assert min(losses.values()) > 0
     assert max(losses["nesterov"], losses["adam"]) < losses["gd"]
     assert "<svg" in (tmp_path / "a.svg").read_text()

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import optimize, special, stats
+from scipy import optimize, special
 
 ALARMS = 0.01  # of the runs without any change may raise an alarm
 LOOKS = (4, 7, 10, 13)  # processes after which the figures are looked at
@@ -117,7 +117,7 @@ def decide(
     likely = (degrees * prior + (counts - 1) * scatter) / (degrees + counts - 1)
     errors = np.sqrt(np.maximum(scatter, likely) / counts)
     freedom = counts - 1 + degrees
-    p = 2 * stats.t.sf(abs(means) / errors, freedom)
+    p = 2 * special.stdtr(freedom, -abs(means) / errors)
     adjusted = _holm(p)
     return [
         _decision(sample, means[i], errors[i], counts[i], freedom[i], adjusted[i], len(samples))
@@ -195,13 +195,13 @@ def _decision(
     enough = len(figures) >= LOOKS[0]
     alarm = bool(p <= threshold and large and agreement >= AGREEMENT and enough)
     # Seen alone among all: the first step of Holm's procedure.
-    critical = float(stats.t.isf(threshold / tests / 2, freedom))
+    critical = -float(special.stdtrit(freedom, threshold / tests / 2))
     # The error may come out larger, by the benchmark's own scatter: Johnson and Welch's
     # approximation of the noncentral t distribution.
     spread = math.sqrt(1 + critical**2 / (2 * (count - 1)))
-    room = critical + float(stats.norm.ppf(POWER)) * spread
+    room = critical + float(special.ndtri(POWER)) * spread
     visible = max(math.expm1(min(room * error, _FARTHEST)), FLOOR, FLOOR_SECONDS / seconds)
-    width = min(error * float(stats.t.ppf(0.975, freedom)), _FARTHEST)
+    width = min(error * float(special.stdtrit(freedom, 0.975)), _FARTHEST)
     calm = visible <= sample.wanted and abs(mean) + width < sample.wanted
     changed = "slower" if mean > 0 else "faster"
     verdict = changed if alarm else "same" if calm else "unclear"

@@ -22,8 +22,6 @@ from ..kernels.formulas.updates import Update
 from ..machine.threads import numba_threads
 from ..network import Shape
 
-_STAY = Rule(0, 0, 0)
-
 
 class NumbaFused(ChunkedEngine):
     """One compiled call an epoch; nothing is allocated in it."""
@@ -36,20 +34,21 @@ class NumbaFused(ChunkedEngine):
         self.record = few_units.CHUNK if cut.plain else chunks.CHUNK
         code = simd.addresses(self.dtype)
         numbers = self.shape._asdict() | cut._asdict() | code._asdict()
+        self._rule: Rule | None = None  # which the records have
         self._allocate(cut.chunks, _buffers(self.shape, cut), numbers)
 
     def _pass(
-        self, X: np.ndarray, Y: np.ndarray, theta: np.ndarray, gradient: np.ndarray, rule: Rule
+        self, X: np.ndarray, Y: np.ndarray, theta: np.ndarray, gradient: np.ndarray, update: int
     ) -> float:
         rows, cut = len(X), self._cut
         of = self.shape.n if rows == 1 else rows  # a plan tries its engine on one row
         if cut.plain or of > cut.rows or (of >= cut.few and of > cut.shared):
-            return self._call(self._kernels.epoch, rows, X, Y, theta, gradient, rule)
+            return self._call(self._kernels.epoch, rows, X, Y, theta, gradient, update)
         parts = cut.parts if of >= cut.few else 1
         if parts == 1:
-            return few_samples.update(False)(self._records, X, Y, theta, gradient, rule, 1)
+            return few_samples.update(False)(self._records, X, Y, theta, gradient, update, 1)
         with numba_threads(min(parts, self.threads)):
-            return few_samples.update(True)(self._records, X, Y, theta, gradient, rule, parts)
+            return few_samples.update(True)(self._records, X, Y, theta, gradient, update, parts)
 
     def _call(self, kernel: Callable[[bool], Any], rows: int, *arguments: Any) -> Any:
         """Call a kernel in as many chunks as so many rows are worth."""
@@ -68,13 +67,17 @@ class NumbaFused(ChunkedEngine):
     def backpropagate(
         self, X: np.ndarray, Y: np.ndarray, theta: np.ndarray, gradient: np.ndarray
     ) -> float:
-        return self._pass(X, Y, theta, gradient, _STAY)
+        return self._pass(X, Y, theta, gradient, 0)
 
     def update(
         self, X: np.ndarray, Y: np.ndarray, weights: Any, update: Update, scalars: Any
     ) -> float:
         rule = weights.rule(update, scalars)
-        return self._pass(X, Y, weights.theta, weights.gradient, rule)
+        if rule is not self._rule:
+            self._rule = rule
+            for name, value in rule._asdict().items():
+                self._set(name, value)
+        return self._pass(X, Y, weights.theta, weights.gradient, 1)
 
     def loss(self, X: np.ndarray, Y: np.ndarray, theta: np.ndarray, gradient: Any) -> float:
         self._need_values()

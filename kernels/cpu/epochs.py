@@ -22,9 +22,12 @@ from .records import add, mean_loss, multiply
 
 
 class Rule(NamedTuple):
-    """How θ changes: the address of an update's pass, those of its slots' and scalars' arrays."""
+    """How θ changes: the address of an update's pass, those of its slots' and scalars' arrays.
 
-    run: int  # 0 where θ stays
+    It lies in the records: a tuple among the arguments would be long to take apart.
+    """
+
+    run: int
     slots: int
     scalars: int
 
@@ -32,9 +35,10 @@ class Rule(NamedTuple):
 class Kernels(NamedTuple):
     """Functions of `parallel` that give a compiled kernel each.
 
-    epoch(records, X, Y, theta, gradient, rule, chunks) -> L writes ∇L into gradient and changes
-    theta by the `Rule`; loss(records, X, Y, theta, chunks) -> L; predict(records, X, F, theta,
-    chunks) writes F; all in so many chunks of the samples, as there are records or fewer.
+    epoch(records, X, Y, theta, gradient, update, chunks) -> L writes ∇L into gradient and, where
+    `update` is 1, not 0, changes theta by the records' `Rule`. loss(records, X, Y, theta, chunks)
+    -> L. predict(records, X, F, theta, chunks) writes F. All in so many chunks of the samples, as
+    there are records or fewer.
     """
 
     epoch: Callable[[bool], Any]
@@ -52,12 +56,12 @@ def add_up(records, gradient, first, last, chunks, scale):
 
 
 @register_jitable
-def renew(theta, gradient, rule, first, last):
-    """Elements first to last of θ by the rule."""
+def renew(theta, gradient, record, first, last):
+    """Elements first to last of θ by the rule of a record."""
     w, g = theta[first:last], gradient[first:last]
     advance(
-        rule.run, theta[0], np.int64(w.ctypes.data), np.int64(g.ctypes.data), rule.slots,
-        rule.scalars, np.int64(first), np.int64(last - first),
+        record["run"], theta[0], np.int64(w.ctypes.data), np.int64(g.ctypes.data),
+        record["slots"], record["scalars"], np.int64(first), np.int64(last - first),
     )  # fmt: skip
 
 
@@ -69,7 +73,7 @@ def kernels(name: str, chunk: Any, chunk_loss: Any, chunk_outputs: Any, settle: 
     theta and gradient are addresses; a record has `gradient`, `size`, `alone` and `loss`.
     """
 
-    def epoch(records, X, Y, theta, gradient, rule, chunks):
+    def epoch(records, X, Y, theta, gradient, update, chunks):
         n = len(X)
         at, of_first = np.int64(theta.ctypes.data), np.int64(gradient.ctypes.data)
         for c in prange(chunks):
@@ -80,15 +84,15 @@ def kernels(name: str, chunk: Any, chunk_loss: Any, chunk_outputs: Any, settle: 
         parts = 1 if records[0]["alone"] else chunks
         if parts == 1:
             add_up(records, gradient, 0, size, chunks, scale)
-            if rule.run != 0:
-                renew(theta, gradient, rule, 0, size)
+            if update:
+                renew(theta, gradient, records[0], 0, size)
         else:
             for c in prange(parts):
                 first, last = c * size // parts, (c + 1) * size // parts
                 add_up(records, gradient, first, last, chunks, scale)
-                if rule.run != 0:
-                    renew(theta, gradient, rule, first, last)
-        if rule.run != 0:
+                if update:
+                    renew(theta, gradient, records[0], first, last)
+        if update:
             settle(records[0], X[0, 0], at)
         return mean_loss(records, chunks, n)
 

@@ -53,13 +53,13 @@ def judge(records, kind, y, part, parts):
 
 
 @register_jitable
-def backward(code, block, Delta, theta, gradient, depth, rule, base):
+def backward(code, block, Delta, theta, gradient, record, update, base):
     """gW = Δᵀ Z, S becomes G = (Δ W) ⊙ S, gV = Gᵀ X, for Δ (K, rows), a panel after the other.
 
-    Where the rule changes θ, which begins at `base`, only the gradient's first panel is written.
+    Where θ changes, which begins at `base`, only the gradient's first panel is written.
     """
     Z, W, kind, d = block.Z, theta.W, code.kind, theta.V.rows
-    keep = rule.run == 0
+    keep, depth = update == 0, record["depth"]
     for p in range(panel_count(Z.columns, Z.lanes)):
         z, s, w, v = panel(Z, p), panel(block.S, p), panel(W, p), panel(theta.V, p)
         place = p if keep else 0
@@ -72,22 +72,23 @@ def backward(code, block, Delta, theta, gradient, depth, rule, base):
             x = turned(from_column(kind, block.x, start))
             product(code.product, kind, from_row(kind, gV, start), x, s, inputs, Z.rows, False)
         if not keep:
-            renew(kind, v, gV, d, rule, base)
-            renew(kind, w, gW, W.rows, rule, base)
+            renew(kind, v, gV, d, record, base)
+            renew(kind, w, gW, W.rows, record, base)
     if keep:
         clear(gradient.W)  # Z is σ(0) there
 
 
 @register_jitable
-def renew(kind, w, g, rows, rule, base):
-    """A panel of weights by the rule."""
+def renew(kind, w, g, rows, record, base):
+    """A panel of weights by the rule of a record."""
     place = (w.address - base) // item_size(kind)
     advance(
-        rule.run, kind, w.address, g.address, rule.slots, rule.scalars, place, rows * w.lanes
+        record["run"], kind, w.address, g.address, record["slots"], record["scalars"], place,
+        rows * w.lanes,
     )  # fmt: skip
 
 
-def _update(records, X, Y, theta, gradient, rule, parts):
+def _update(records, X, Y, theta, gradient, update, parts):
     kind, step = X[0, 0], records[0]["step"]
     base, of_gradient = np.int64(theta.ctypes.data), np.int64(gradient.ctypes.data)
     for t in prange(parts):
@@ -103,18 +104,18 @@ def _update(records, X, Y, theta, gradient, rule, parts):
         backward(
             code_of(record, kind, record["features"], 0), block,
             as_it_lies(Delta, len(X)), mine, share(record, kind, of_gradient, t, parts),
-            record["depth"], rule, base,
+            record, update, base,
         )  # fmt: skip
-        if rule.run != 0:
+        if update:
             settle_part(record, mine)
     return records[0]["loss"] / len(X)
 
 
 @cache
 def update(parallel: bool) -> Any:
-    """Compiled update(records, X, Y, theta, gradient, rule, parts) -> L, over one block of rows.
+    """Compiled update(records, X, Y, theta, gradient, update, parts) -> L, over one block of rows.
 
-    Changes theta by the `Rule`, or writes ∇L into gradient where it leaves θ as it is; gradient is
-    written to in any case. In so many parts of the hidden units.
+    Where `update` is 1, not 0, it changes theta by the records' `Rule`, else it writes ∇L into
+    gradient, which is written to in any case. In so many parts of the hidden units.
     """
     return jit(f"few-samples-{TARGET.name}", fastmath=SUMS, parallel=parallel)(_update)

@@ -15,11 +15,12 @@ from ..compiler.address import item_size
 from ..compiler.target import TARGET
 from . import epochs
 from .blocks import apply, evaluate, losses_of
+from .epochs import Rule
 from .records import record_type
 from .vectors.panels import Panel
 from .vectors.simd import as_it_lies, dots, lying_rows, product, transpose, turned
 
-_SIZES = ("d", "M", "K", "rows", "alone", "size")
+_SIZES = ("d", "M", "K", "rows", "alone", "size", *Rule._fields)
 _CODE = (
     "product", "scaled", "dots", "transpose", "features", "values", "losses", "labels", "links",
 )  # fmt: skip

@@ -28,7 +28,9 @@ class FlatWeights(Weights):
         self._prepare(shape)
         self._scalars = np.empty(_MOST_SCALARS)
         self._slots_at = np.empty(0, np.int64)  # the addresses of the slots
-        self._found: tuple[np.ndarray, ...] | None = None  # whose addresses these are
+        self._update: Update | None = None  # what the rule was made for
+        self._found: tuple[np.ndarray, ...] | None = None
+        self._rule = Rule(0, 0, 0)
         super().__init__(shape, dtype)
 
     def _prepare(self, shape: Shape) -> None:
@@ -48,12 +50,14 @@ class FlatWeights(Weights):
 
     def rule(self, update: Update, scalars: tuple[float, ...]) -> Rule:
         """How compiled code changes θ and the slots; it holds until the next one is asked for."""
-        if self._found is not self.slots:
-            self._found = self.slots
+        if self._update is not update or self._found is not self.slots:
+            self._update, self._found = update, self.slots
             self._slots_at = np.array([slot.ctypes.data for slot in self.slots], np.int64)
-        self._scalars[: len(scalars)] = scalars
-        run = updates.part(update, self.dtype)
-        return Rule(run, self._slots_at.ctypes.data, self._scalars.ctypes.data)
+            run = updates.part(update, self.dtype)
+            self._rule = Rule(run, self._slots_at.ctypes.data, self._scalars.ctypes.data)
+        for i, value in enumerate(scalars):
+            self._scalars[i] = value
+        return self._rule
 
     def apply(self, update: Update, scalars: tuple[float, ...]) -> None:
         arrays = (self.theta, self.gradient, *self.slots)

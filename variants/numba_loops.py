@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ..interface import Engine, Problem, Variant, Weights
+from ..interface.weights import FlatWeights
 from ..kernels.cpu import loops
+from ..kernels.cpu.records import records
 from ..kernels.formulas.updates import UPDATES, Update
-from ..network import Parameters
+from ..machine.buffers import together
 
 
 class NumbaLoops(Engine):
@@ -15,30 +19,28 @@ class NumbaLoops(Engine):
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
-        self._rows = loops.gradient_rows(self.net.sigma, self.net.objective, self.dtype)
-        self._kernel = loops.step()
-        self._predict = loops.predict(parallel=False)
-        self._work = np.empty(3 * self.shape.M + self.shape.K, self.dtype)
+        rows = loops.gradient_rows(self.net.sigma, self.net.objective, self.dtype)
+        numbers = {"M": self.shape.M, "gradient_rows": rows}
+        self._buffers = together(loops.buffers(self.shape, chunks=1), self.dtype)
+        self._records = records(loops.CHUNK, 1, numbers, self._buffers)
+        self._step = loops.step()
 
-    def _pass(
-        self, X, Y, theta: Parameters, gradient: Parameters, mu: float, update: bool
-    ) -> float:
-        return self._kernel(self._rows, X, Y, *theta, self._work, *gradient, mu, update)
+    def weights(self) -> Weights:
+        return FlatWeights(self.shape, self.dtype)
 
-    def backpropagate(
-        self, X: np.ndarray, Y: np.ndarray, theta: Parameters, gradient: Parameters
-    ) -> float:
-        return self._pass(X, Y, theta, gradient, 0.0, False)
+    def backpropagate(self, X: np.ndarray, Y: np.ndarray, theta: Any, gradient: Any) -> float:
+        return self._step(self._records, X, Y, *theta, *gradient, 0.0, False)
 
     def update(self, X, Y, weights: Weights, update: Update, scalars) -> float:
         if update is not UPDATES["descend"]:
             return super().update(X, Y, weights, update, scalars)
-        return self._pass(X, Y, weights.theta, weights.gradient, scalars[0], True)
+        theta, gradient = weights.theta, weights.gradient
+        return self._step(self._records, X, Y, *theta, *gradient, scalars[0], True)
 
-    def forward(self, X: np.ndarray, theta: Parameters, F: np.ndarray) -> None:
+    def forward(self, X: np.ndarray, theta: Any, F: np.ndarray) -> None:
         rows = loops.predict_rows(self.net.sigma, self.net.objective, self.dtype)
-        bounds = np.array([0, len(X)])
-        self._predict(rows, X, *theta, bounds, self._work[None], F)
+        self._records["predict_rows"] = rows
+        loops.predict(parallel=False)(self._records, X, F, *theta, 1)
 
 
 def _workspace(shape, itemsize, threads):

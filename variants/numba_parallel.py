@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..interface import Engine, Problem, Variant
+from ..interface import Engine, Problem, Variant, Weights
 from ..interface.corners import both_sides
+from ..interface.weights import FlatWeights
 from ..kernels.cpu import loops
-from ..machine.buffers import per_chunk
+from ..kernels.cpu.records import records
+from ..machine.buffers import together
 from ..machine.threads import numba_threads
-from ..network import Parameters, Shape
+from ..network import Shape
 
 
 class Decisions(NamedTuple):
@@ -26,32 +28,29 @@ class NumbaParallel(Engine):
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
-        _, d, M, K = self.shape
-        self._rows = loops.gradient_rows(self.net.sigma, self.net.objective, self.dtype)
-        self._kernel = loops.gradient()
-        self._predict = loops.predict(parallel=True)
         chunks = loops.chunk_count(self.shape.n, self.threads)
         self.decisions = Decisions(chunks > 1)
-        self._work = per_chunk(chunks, 3 * M + K, self.dtype)
-        self._gV = per_chunk(chunks, M * d, self.dtype)
-        self._gW = per_chunk(chunks, K * M, self.dtype)
-        self._losses = np.empty(chunks)
+        rows = loops.gradient_rows(self.net.sigma, self.net.objective, self.dtype)
+        numbers = {"M": self.shape.M, "gradient_rows": rows}
+        self._buffers = together(loops.buffers(self.shape, chunks), self.dtype)
+        self._records = records(loops.CHUNK, chunks, numbers, self._buffers)
 
-    def backpropagate(
-        self, X: np.ndarray, Y: np.ndarray, theta: Parameters, gradient: Parameters
-    ) -> float:
-        bounds = loops.chunk_bounds(len(X), len(self._work))
-        with numba_threads(min(self.threads, len(bounds) - 1)):
-            return self._kernel(
-                self._rows, X, Y, *theta, bounds, self._work, self._gV, self._gW,
-                self._losses, *gradient,
-            )  # fmt: skip
+    def weights(self) -> Weights:
+        return FlatWeights(self.shape, self.dtype)
 
-    def forward(self, X: np.ndarray, theta: Parameters, F: np.ndarray) -> None:
+    def _call(self, kernel: Any, rows: int, *arguments: Any) -> Any:
+        """Call a kernel in as many chunks as so many rows are worth."""
+        chunks = loops.chunk_count(rows, len(self._records))
+        with numba_threads(min(self.threads, chunks)):
+            return kernel(self._records, *arguments, chunks)
+
+    def backpropagate(self, X: np.ndarray, Y: np.ndarray, theta: Any, gradient: Any) -> float:
+        return self._call(loops.gradient(), len(X), X, Y, *theta, *gradient)
+
+    def forward(self, X: np.ndarray, theta: Any, F: np.ndarray) -> None:
         rows = loops.predict_rows(self.net.sigma, self.net.objective, self.dtype)
-        bounds = loops.chunk_bounds(len(X), len(self._work))
-        with numba_threads(min(self.threads, len(bounds) - 1)):
-            self._predict(rows, X, *theta, bounds, self._work, F)
+        self._records["predict_rows"] = rows
+        self._call(loops.predict(parallel=True), len(X), X, F, *theta)
 
 
 def _workspace(shape, itemsize, threads):

@@ -73,8 +73,9 @@ def address_of(function: Any, signature: tuple[Any, ...]) -> int:
 
 
 def call_address(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-    """Emit a call of the address args[0] with the other args."""
-    address, *values = args
+    """Emit a call of the address args[0] with the other args, numbers and tuples of them."""
+    address = args[0]
+    values = context.get_arg_packer(signature.args[1:]).as_arguments(builder, args[1:])
     result = context.get_value_type(signature.return_type)
     byte = ir.IntType(8).as_pointer()
     place = cgutils.alloca_once(builder, result)  # once a function, not once a loop

@@ -13,15 +13,16 @@ import numpy as np
 from numba import from_dtype, prange, types
 from numba.extending import register_jitable
 
-from ..compiler.address import address_of, array_at, call_address, call_interpreted
+from ..compiler.address import address_of, array_at, call_address, call_interpreted, item_size
 from ..compiler.jit import SUMS, jit
 from ..compiler.lowering import lowers_to
 from ..formulas.activations import Activation
 from ..formulas.elementary import like
 from ..formulas.losses import Forms
+from .records import add, mean_loss, record_type
+from .records import multiply as multiply_all
 
 _LEAST_ROWS = 16
-_INTEGERS = (types.int64,) * 11  # the arguments of a network's loops: addresses and sizes
 
 
 @register_jitable
@@ -72,23 +73,31 @@ def split(kind, work, M, K):
     return w[:M], w[M : 2 * M], w[2 * M : 3 * M], w[3 * M :]
 
 
+@register_jitable
+def matrices(kind, theta, d, M, K):
+    """V (M, d) and W (K, M) of a θ or ∇L at an address."""
+    return array_at(kind, theta, (M, d)), array_at(kind, theta + item_size(kind) * M * d, (K, M))
+
+
 @cache
 def _gradient_rows(activation: Activation, loss: Forms) -> Any:
     value, slope, loss_row = activation.value, activation.slope, loss.loss_row
 
     @jit("loops", fastmath=SUMS)
-    def loop_over_rows(kind, X, Y, V, W, work, gV, gW, n, d, M, K):
-        a, z, g, u = split(kind, work, M, K)
-        gv, gw = array_at(kind, gV, (M, d)), array_at(kind, gW, (K, M))
-        gv[:] = 0
-        gw[:] = 0
+    def loop_over_rows(kind, addresses, sizes):
+        X, Y, theta, work, gradient = addresses
+        n, d, M, K = sizes
         x, y = array_at(kind, X, (n, d)), array_at(kind, Y, (n, K))
-        v, w = array_at(kind, V, (M, d)), array_at(kind, W, (K, M))
+        V, W = matrices(kind, theta, d, M, K)
+        gV, gW = matrices(kind, gradient, d, M, K)
+        a, z, g, u = split(kind, work, M, K)
+        gV[:] = 0
+        gW[:] = 0
         total = 0.0
         for i in range(n):
-            forward_sample(x[i], v, w, a, z, u, value)
+            forward_sample(x[i], V, W, a, z, u, value)
             total += loss_row(u, y[i], u)  # u holds δ from here on
-            backward_sample(x[i], u, w, a, z, g, gv, gw, slope)
+            backward_sample(x[i], u, W, a, z, g, gV, gW, slope)
         return total
 
     return loop_over_rows
@@ -99,118 +108,130 @@ def _predict_rows(activation: Activation, loss: Forms) -> Any:
     value, link_row = activation.value, loss.link_row
 
     @jit("loops", fastmath=SUMS)
-    def loop_over_rows(kind, X, F, V, W, work, gV, gW, n, d, M, K):
+    def loop_over_rows(kind, addresses, sizes):
+        X, F, theta, work, _ = addresses
+        n, d, M, K = sizes
         x, f = array_at(kind, X, (n, d)), array_at(kind, F, (n, K))
-        v, w = array_at(kind, V, (M, d)), array_at(kind, W, (K, M))
+        V, W = matrices(kind, theta, d, M, K)
         a, _, _, _ = split(kind, work, M, K)
         for i in range(n):
-            forward_sample(x[i], v, w, a, a, f[i], value)
+            forward_sample(x[i], V, W, a, a, f[i], value)
             link_row(f[i], f[i])
         return 0.0
 
     return loop_over_rows
 
 
+_ADDRESSES, _SIZES = types.UniTuple(types.int64, 5), types.UniTuple(types.int64, 4)
+
+
 @cache
 def gradient_rows(activation: Activation, loss: Forms, dtype: np.dtype) -> int:
     """The address of a network's backpropagation over samples, which `step` and `gradient` call."""
-    return address_of(_gradient_rows(activation, loss), (from_dtype(dtype), *_INTEGERS))
+    return address_of(_gradient_rows(activation, loss), (from_dtype(dtype), _ADDRESSES, _SIZES))
 
 
 @cache
 def predict_rows(activation: Activation, loss: Forms, dtype: np.dtype) -> int:
     """The address of a network's forward pass over samples, which `predict` calls."""
-    return address_of(_predict_rows(activation, loss), (from_dtype(dtype), *_INTEGERS))
+    return address_of(_predict_rows(activation, loss), (from_dtype(dtype), _ADDRESSES, _SIZES))
 
 
-@lowers_to(lambda address, kind, *_: (types.float64(types.int64, kind, *_INTEGERS), call_address))
-def loop(address, kind, X, Y, V, W, work, gV, gW, n, d, M, K):
-    """Call `gradient_rows` or `predict_rows` with the addresses of its arrays and their sizes."""
-    return call_interpreted(address, kind, X, Y, V, W, work, gV, gW, n, d, M, K)
+def _loop(address, kind, addresses, sizes):
+    return types.float64(types.int64, kind, _ADDRESSES, _SIZES), call_address
+
+
+@lowers_to(_loop)
+def loop(address, kind, addresses, sizes):
+    """Call `gradient_rows` or `predict_rows` with (X, Y or F, θ, work, ∇L) and (n, d, M, K)."""
+    return call_interpreted(address, kind, addresses, sizes)
+
+
+def buffers(shape: Any, chunks: int) -> dict[str, tuple[int, int]]:
+    """How many chunks have each buffer, and its elements.
+
+    The gradient of the first chunk is where the caller wants ∇L.
+    """
+    _, d, M, K = shape
+    return {"work": (chunks, 3 * M + K), "gradient": (chunks - 1, M * (d + K))}
+
+
+CHUNK = record_type(("M", "gradient_rows", "predict_rows", *buffers((0, 0, 0, 0), 0)))
 
 
 @register_jitable
-def rows_at(address, X, Y, V, W, work, gV, gW):
-    """Σ ℓ over the rows of X and Y, Σ ∂ℓ/∂V in gV and Σ ∂ℓ/∂W in gW; or F in Y. work (3M + K,)."""
-    n, d = X.shape
-    K, M = W.shape
-    return loop(
-        address, X[0, 0], X.ctypes.data, Y.ctypes.data, V.ctypes.data, W.ctypes.data,
-        work.ctypes.data, gV.ctypes.data, gW.ctypes.data, n, d, M, K,
-    )  # fmt: skip
+def start(array):
+    """Where an array begins."""
+    return np.int64(array.ctypes.data)
 
 
-def _step(formula, X, Y, V, W, work, gV, gW, mu, update):
-    total = rows_at(formula, X, Y, V, W, work, gV, gW)
-    scale = like(X[0, 0], 1.0 / len(X))
-    factor = like(X[0, 0], mu)
-    for weights, slopes in ((V, gV), (W, gW)):
-        for i in range(len(slopes)):
-            for j in range(slopes.shape[1]):
-                slopes[i, j] *= scale
-                if update:
-                    weights[i, j] -= factor * slopes[i, j]
-    return total / len(X)
+@register_jitable
+def sizes(record, X, Y):
+    """n, d, M and K."""
+    return len(X), X.shape[1], record["M"], Y.shape[1]
+
+
+@register_jitable
+def chunk(record, X, Y, theta, gradient):
+    """Σ ℓ over the rows of X and Y; Σ ∂ℓ/∂θ at the address `gradient`."""
+    addresses = start(X), start(Y), start(theta), record["work"], gradient
+    return loop(record["gradient_rows"], X[0, 0], addresses, sizes(record, X, Y))
+
+
+def _step(records, X, Y, theta, gradient, mu, update):
+    kind, n = X[0, 0], len(X)
+    total = chunk(records[0], X, Y, theta, start(gradient))
+    scale, rate = like(kind, 1.0 / n), like(kind, mu)
+    for i in range(len(gradient)):
+        gradient[i] *= scale
+        if update:
+            theta[i] -= rate * gradient[i]
+    return total / n
 
 
 @cache
 def step() -> Any:
-    """Compiled step(formula, X, Y, V, W, work (3M + K,), gV, gW, mu, update) -> L, one thread.
+    """Compiled step(records, X, Y, theta, gradient, mu, update) -> L, one thread.
 
-    Writes ∇L into gV and gW, and θ − μ ∇L into V and W where `update` is set.
+    Writes ∇L into gradient, and θ − μ ∇L into theta where `update` is set: V, then W, flat.
     """
     return jit("loops", fastmath=SUMS)(_step)
 
 
-def _gradient(formula, X, Y, V, W, bounds, work, gVs, gWs, losses, gV, gW):
-    for c in prange(len(bounds) - 1):
-        rows = slice(bounds[c], bounds[c + 1])
-        losses[c] = rows_at(formula, X[rows], Y[rows], V, W, work[c], gVs[c], gWs[c])
-    return reduce_chunks(len(bounds) - 1, len(X), losses, gVs, gWs, gV, gW)
+def _gradient(records, X, Y, theta, gradient, chunks):
+    kind, n = X[0, 0], len(X)
+    for c in prange(chunks):
+        first, last = c * n // chunks, (c + 1) * n // chunks
+        own = records[c]["gradient"] if c > 0 else start(gradient)
+        records[c]["loss"] = chunk(records[c], X[first:last], Y[first:last], theta, own)
+    for c in range(1, chunks):
+        add(gradient, array_at(kind, records[c]["gradient"], gradient.size))
+    multiply_all(gradient, like(kind, 1.0 / n))
+    return mean_loss(records, chunks, n)
 
 
 @cache
 def gradient() -> Any:
-    """Compiled gradient(formula, X, Y, V, W, bounds, work, gVs, gWs, losses, gV, gW) -> L.
+    """Compiled gradient(records, X, Y, theta, gradient, chunks) -> L, over so many chunks of X.
 
-    Chunk c takes the rows bounds[c] to bounds[c + 1] with its own work[c] (3M + K,), gVs[c] (M d,)
-    and gWs[c] (K M,); the chunks are added in the order of their numbers. Rows of these may be
-    longer, to keep threads off each other's lines of the cache.
+    The chunks are added in the order of their numbers.
     """
     return jit("loops", fastmath=SUMS, parallel=True)(_gradient)
 
 
-def _predict(formula, X, V, W, bounds, work, F):
-    for c in prange(len(bounds) - 1):
-        rows = slice(bounds[c], bounds[c + 1])
-        rows_at(formula, X[rows], F[rows], V, W, work[c], V, W)
+def _predict(records, X, F, theta, chunks):
+    n = len(X)
+    for c in prange(chunks):
+        first, last = c * n // chunks, (c + 1) * n // chunks
+        x, f, record = X[first:last], F[first:last], records[c]
+        addresses = start(x), start(f), start(theta), record["work"], 0
+        loop(record["predict_rows"], X[0, 0], addresses, sizes(record, x, f))
 
 
 @cache
 def predict(parallel: bool) -> Any:
-    """Compiled predict(formula, X, V, W, bounds, work, F): F = h(σ(X Vᵀ) Wᵀ), in chunks."""
+    """Compiled predict(records, X, F, theta, chunks): F = h(σ(X Vᵀ) Wᵀ), as `gradient`."""
     return jit("loops", fastmath=SUMS, parallel=parallel)(_predict)
-
-
-@register_jitable
-def reduce_chunks(chunks, n, losses, gVs, gWs, gV, gW):
-    """L and ∇L from the sums of the chunks, added in the order of their numbers.
-
-    gVs (chunks, at least M d) and gWs (chunks, at least K M) hold a gradient a row.
-    """
-    scale = like(gV[0, 0], 1.0 / n)
-    for sums, result in ((gVs, gV), (gWs, gW)):
-        for i in range(len(result)):
-            for j in range(result.shape[1]):
-                place = i * result.shape[1] + j
-                total = sums[0, place]
-                for c in range(1, chunks):
-                    total += sums[c, place]
-                result[i, j] = total * scale
-    total = 0.0
-    for c in range(chunks):
-        total += losses[c]
-    return total / n
 
 
 def chunk_count(n: int, threads: int) -> int:
@@ -219,9 +240,3 @@ def chunk_count(n: int, threads: int) -> int:
     Fewer where a run would be so short that launching it costs more than it saves.
     """
     return max(1, min(threads, n // _LEAST_ROWS))
-
-
-def chunk_bounds(n: int, chunks: int) -> np.ndarray:
-    """Bounds (at most chunks + 1,) of runs of rows that differ by one row at most."""
-    chunks = chunk_count(n, chunks)
-    return np.arange(chunks + 1, dtype=np.int64) * n // chunks

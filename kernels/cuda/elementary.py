@@ -21,8 +21,9 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic, overload, register_jitable
+from numba.extending import overload, register_jitable
 
+from ..compiler.lowering import lowers_to
 from ..formulas import activations, elementary
 
 f4 = np.float32
@@ -40,12 +41,38 @@ _NEAR = f4(0.6)  # from here on 1 − 2 / (1 + e^(2|a|)) is as accurate as the p
 _P0, _P1, _P2, _P3 = f4(-0.33332598), f4(0.13313116), f4(-0.052211806), f4(0.015612635)
 
 
+def _compiled(codegen):
+    return lambda *kinds: (types.float32(*[types.float32] * len(kinds)), codegen)
+
+
+def _assembly(text: str, constraints: str):
+    """What PTX on float32 is that touches no memory, so that equal ones are one."""
+
+    def codegen(context, builder, signature, args):
+        kind = ir.FunctionType(ir.FloatType(), [ir.FloatType()] * len(args))
+        return builder.call(ir.InlineAsm(kind, text, constraints), args, attrs=("readnone",))
+
+    return _compiled(codegen)
+
+
+def _called(name: str):
+    """What a function of LLVM on float32 is."""
+
+    def codegen(context, builder, signature, args):
+        kind = ir.FunctionType(ir.FloatType(), [ir.FloatType()] * len(args))
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
+
+    return _compiled(codegen)
+
+
+@lowers_to(_assembly("ex2.approx.ftz.f32 $0, $1;", "=f,f"))
 def ex2(x):
     """2ˣ within 2 ULP, subnormal results 0."""
     with np.errstate(all="ignore"):
         return _flushed(np.exp2(np.float64(x)))
 
 
+@lowers_to(_assembly("rcp.approx.ftz.f32 $0, $1;", "=f,f"))
 def rcp(x):
     """1/x within 1 ULP, subnormal results 0 and 1/x of subnormal numbers infinite."""
     with np.errstate(all="ignore"):
@@ -57,110 +84,35 @@ def _flushed(x):
     return np.where(abs(x) < np.finfo(f4).tiny, f4(0), x)
 
 
+@lowers_to(_called("llvm.fma.f32"))
 def fma(x, y, z):
     """x y + z, rounded once."""
     with np.errstate(all="ignore"):
         return f4(np.float64(x) * np.float64(y) + np.float64(z))
 
 
+@lowers_to(_assembly("min.NaN.f32 $0, $1, $2;", "=f,f,f"))
 def smaller(x, y):
     """The smaller of two numbers, NaN where one is."""
     return np.minimum(x, y)
 
 
+@lowers_to(_called("llvm.copysign.f32"))
 def with_sign(x, sign):
     """|x| with the sign of the other."""
     return np.copysign(x, sign)
 
 
+_ADD_NEAR_ZERO = (
+    "{ .reg .pred p; .reg .f32 b; abs.f32 b, $1; "
+    f"setp.lt.f32 p, b, 0f{int(_NEAR.view(np.uint32)):08X}; @p fma.rn.f32 $0, $1, $2, $1; }}"
+)
+
+
+@lowers_to(_assembly(_ADD_NEAR_ZERO, "=f,f,f,0"))
 def add_near_zero(a, q, far):
     """a + a q where |a| < _NEAR, else `far`; the sum takes the place of a choice."""
     return np.where(abs(a) < _NEAR, fma(a, q, a), far)
-
-
-def _assembly(text: str, constraints: str):
-    """Code generation for PTX on float32 that touches no memory, so that equal ones are one."""
-
-    def codegen(context, builder, signature, args):
-        kind = ir.FunctionType(ir.FloatType(), [ir.FloatType()] * len(args))
-        return builder.call(ir.InlineAsm(kind, text, constraints), args, attrs=("readnone",))
-
-    return codegen
-
-
-def _called(name: str):
-    """Code generation for a function of LLVM on float32."""
-
-    def codegen(context, builder, signature, args):
-        kind = ir.FunctionType(ir.FloatType(), [ir.FloatType()] * len(args))
-        return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
-
-    return codegen
-
-
-@intrinsic
-def _ex2(typingctx, x):
-    return types.float32(types.float32), _assembly("ex2.approx.ftz.f32 $0, $1;", "=f,f")
-
-
-@intrinsic
-def _rcp(typingctx, x):
-    return types.float32(types.float32), _assembly("rcp.approx.ftz.f32 $0, $1;", "=f,f")
-
-
-@intrinsic
-def _fma(typingctx, x, y, z):
-    return types.float32(*[types.float32] * 3), _called("llvm.fma.f32")
-
-
-@intrinsic
-def _smaller(typingctx, x, y):
-    return types.float32(*[types.float32] * 2), _assembly("min.NaN.f32 $0, $1, $2;", "=f,f,f")
-
-
-@intrinsic
-def _with_sign(typingctx, x, sign):
-    return types.float32(*[types.float32] * 2), _called("llvm.copysign.f32")
-
-
-@intrinsic
-def _add_near_zero(typingctx, a, q, far):
-    near = f"0f{int(_NEAR.view(np.uint32)):08X}"
-    text = (
-        "{ .reg .pred p; .reg .f32 b; abs.f32 b, $1; setp.lt.f32 p, b, " + near + "; "
-        "@p fma.rn.f32 $0, $1, $2, $1; }"
-    )
-    return types.float32(*[types.float32] * 3), _assembly(text, "=f,f,f,0")
-
-
-@overload(ex2)
-def _overload_ex2(x):
-    return lambda x: _ex2(x)
-
-
-@overload(rcp)
-def _overload_rcp(x):
-    return lambda x: _rcp(x)
-
-
-@overload(fma)
-def _overload_fma(x, y, z):
-    return lambda x, y, z: _fma(x, y, z)
-
-
-@overload(smaller)
-def _overload_smaller(x, y):
-    return lambda x, y: _smaller(x, y)
-
-
-@overload(with_sign)
-def _overload_with_sign(x, sign):
-    return lambda x, sign: _with_sign(x, sign)
-
-
-@overload(add_near_zero)
-def _overload_add_near_zero(a, q, far):
-    return lambda a, q, far: _add_near_zero(a, q, far)
 
 
 @register_jitable(forceinline=True)

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic, overload
 
+from ...compiler.lowering import lowers_to
 from .copies import BYTES
 
 _SHARED = 3  # the address space
-_INLINE = {"forceinline": True}
 
 
 def _groups() -> list[list]:
@@ -27,6 +26,34 @@ def _groups() -> list[list]:
     return thread.groups
 
 
+def _copy_async(target, at, source, start, there=None):
+    there_too = [] if there is None else [there]
+    signature = types.void(target, at, source, start, *there_too)
+    size = source.dtype.bitwidth // 8
+
+    def codegen(context, builder, signature, args):
+        kinds, bits = signature.args, ir.IntType(32)
+        shared = context.make_array(kinds[0])(context, builder, args[0]).data
+        shared = builder.addrspacecast(shared, ir.PointerType(shared.type.pointee, _SHARED))
+        index = context.cast(builder, args[1], kinds[1], types.uint32)
+        place = builder.add(builder.ptrtoint(shared, bits), builder.mul(index, bits(size)))
+        data = context.make_array(kinds[2])(context, builder, args[2]).data
+        values = builder.gep(data, [context.cast(builder, args[3], kinds[3], types.uint64)])
+        operands = [place, builder.ptrtoint(values, ir.IntType(64))]
+        if there is None:
+            text, constraints = f"cp.async.cg.shared.global [$0], [$1], {BYTES};", "r,l,~{memory}"
+        else:
+            text = f"cp.async.cg.shared.global [$0], [$1], {BYTES}, $2;"
+            constraints = "r,l,r,~{memory}"
+            inside = context.cast(builder, args[4], kinds[4], types.boolean)
+            operands.append(builder.select(inside, bits(BYTES), bits(0)))
+        kind = ir.FunctionType(ir.VoidType(), [operand.type for operand in operands])
+        builder.call(ir.InlineAsm(kind, text, constraints, side_effect=True), operands)
+
+    return signature, codegen
+
+
+@lowers_to(_copy_async)
 def copy_async(target, at, source, start):
     """Begin target[at:at + w] = source[start:start + w], flat, w elements in 128 bits, aligned."""
     width = BYTES // source.dtype.itemsize
@@ -39,6 +66,7 @@ def copy_async(target, at, source, start):
     _groups()[-1].append((place, source.reshape(-1)[start : start + width]))
 
 
+@lowers_to(_copy_async)
 def copy_async_or_zero(target, at, source, start, there):
     """copy_async if `there`, else zeros, which land likewise; `start` may then be anywhere."""
     if there:
@@ -47,89 +75,38 @@ def copy_async_or_zero(target, at, source, start, there):
         copy_async(target, at, np.zeros(BYTES // source.dtype.itemsize, source.dtype), 0)
 
 
+def _plain(builder, text):
+    kind = ir.FunctionType(ir.VoidType(), [])
+    builder.call(ir.InlineAsm(kind, text, "~{memory}", side_effect=True), [])
+
+
+def _commit():
+    def codegen(context, builder, signature, args):
+        _plain(builder, "cp.async.commit_group;")
+
+    return types.void(), codegen
+
+
+@lowers_to(_commit)
 def commit():
     """Close the thread's group of copies; it may be empty."""
     _groups().append([])
 
 
+def _wait(pending):
+    if not isinstance(pending, types.IntegerLiteral):
+        return None
+
+    def codegen(context, builder, signature, args):
+        _plain(builder, f"cp.async.wait_group {pending.literal_value};")
+
+    return types.void(pending), codegen
+
+
+@lowers_to(_wait, prefer_literal=True)
 def wait(pending):
     """Wait until at most `pending`, a constant, of the thread's closed groups are on their way."""
     groups = _groups()
     while len(groups) - 1 > pending:
         for place, values in groups.pop(0):
             place[...] = values
-
-
-@overload(copy_async, jit_options=_INLINE)
-def _overload_copy_async(target, at, source, start):
-    return lambda target, at, source, start: _copy_async(target, at, source, start, None)
-
-
-@overload(copy_async_or_zero, jit_options=_INLINE)
-def _overload_copy_async_or_zero(target, at, source, start, there):
-    return lambda target, at, source, start, there: _copy_async(target, at, source, start, there)
-
-
-@intrinsic
-def _copy_async(typingctx, target, at, source, start, there):
-    signature = types.void(target, at, source, start, there)
-    size = source.dtype.bitwidth // 8
-
-    def codegen(context, builder, signature, args):
-        kinds, bits = signature.args, ir.IntType(32)
-        shared = context.make_array(kinds[0])(context, builder, args[0]).data
-        shared = builder.addrspacecast(shared, ir.PointerType(shared.type.pointee, _SHARED))
-        index = context.cast(builder, args[1], kinds[1], types.uint32)
-        place = builder.add(builder.ptrtoint(shared, bits), builder.mul(index, bits(size)))
-        data = context.make_array(kinds[2])(context, builder, args[2]).data
-        values = builder.gep(data, [context.cast(builder, args[3], kinds[3], types.uint64)])
-        operands = [place, builder.ptrtoint(values, ir.IntType(64))]
-        if isinstance(there, types.NoneType):
-            text, constraints = f"cp.async.cg.shared.global [$0], [$1], {BYTES};", "r,l,~{memory}"
-        else:
-            text = f"cp.async.cg.shared.global [$0], [$1], {BYTES}, $2;"
-            constraints = "r,l,r,~{memory}"
-            inside = context.cast(builder, args[4], kinds[4], types.boolean)
-            operands.append(builder.select(inside, bits(BYTES), bits(0)))
-        kind = ir.FunctionType(ir.VoidType(), [operand.type for operand in operands])
-        builder.call(ir.InlineAsm(kind, text, constraints, side_effect=True), operands)
-        return context.get_dummy_value()
-
-    return signature, codegen
-
-
-def _plain(builder, text):
-    kind = ir.FunctionType(ir.VoidType(), [])
-    builder.call(ir.InlineAsm(kind, text, "~{memory}", side_effect=True), [])
-
-
-@overload(commit, jit_options=_INLINE)
-def _overload_commit():
-    return lambda: _commit()
-
-
-@intrinsic
-def _commit(typingctx):
-    def codegen(context, builder, signature, args):
-        _plain(builder, "cp.async.commit_group;")
-        return context.get_dummy_value()
-
-    return types.void(), codegen
-
-
-@overload(wait, jit_options=_INLINE, prefer_literal=True)
-def _overload_wait(pending):
-    return lambda pending: _wait(pending)
-
-
-@intrinsic(prefer_literal=True)
-def _wait(typingctx, pending):
-    if not isinstance(pending, types.IntegerLiteral):
-        return None
-    count = pending.literal_value
-
-    def codegen(context, builder, signature, args):
-        _plain(builder, f"cp.async.wait_group {count};")
-        return context.get_dummy_value()
-
-    return types.void(pending), codegen

@@ -7,7 +7,8 @@ and are addressed by the flat index row * columns + column.
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic, overload
+
+from ...compiler.lowering import lowers_to
 
 BYTES = 16
 
@@ -22,23 +23,7 @@ def padded(columns: int, dtype) -> int:
     return -(-columns // vector(dtype)) * vector(dtype)
 
 
-def copy(target, at, source, start):
-    """target[at:at + w] = source[start:start + w], flat, w elements in 128 bits, aligned."""
-    width = vector(source.dtype)
-    if at % width or start % width:
-        raise ValueError(f"128-bit copy from {start} to {at}: not aligned")
-    if start + width > source.size or at + width > target.size:
-        raise IndexError(f"128-bit copy from {start} to {at}: out of bounds")
-    target.reshape(-1)[at : at + width] = source.reshape(-1)[start : start + width]
-
-
-@overload(copy)
-def _overload_copy(target, at, source, start):
-    return lambda target, at, source, start: _copy(target, at, source, start)
-
-
-@intrinsic
-def _copy(typingctx, target, at, source, start):
+def _copy(target, at, source, start):
     kind = source.dtype
     signature = types.void(target, at, source, start)
 
@@ -54,23 +39,22 @@ def _copy(typingctx, target, at, source, start):
         value = builder.load(pointers[1])
         value.align = BYTES
         builder.store(value, pointers[0]).align = BYTES
-        return context.get_dummy_value()
 
     return signature, codegen
 
 
-def element(source, at):
-    """The element with a flat index."""
-    return source.reshape(-1)[at]
+@lowers_to(_copy)
+def copy(target, at, source, start):
+    """target[at:at + w] = source[start:start + w], flat, w elements in 128 bits, aligned."""
+    width = vector(source.dtype)
+    if at % width or start % width:
+        raise ValueError(f"128-bit copy from {start} to {at}: not aligned")
+    if start + width > source.size or at + width > target.size:
+        raise IndexError(f"128-bit copy from {start} to {at}: out of bounds")
+    target.reshape(-1)[at : at + width] = source.reshape(-1)[start : start + width]
 
 
-@overload(element)
-def _overload_element(source, at):
-    return lambda source, at: _element(source, at)
-
-
-@intrinsic
-def _element(typingctx, source, at):
+def _element(source, at):
     def codegen(context, builder, signature, args):
         data = context.make_array(source)(context, builder, args[0]).data
         return builder.load(builder.gep(data, [context.cast(builder, args[1], at, types.uint64)]))
@@ -78,18 +62,13 @@ def _element(typingctx, source, at):
     return source.dtype(source, at), codegen
 
 
-def prefetch(source, at):
-    """Bring the element with a flat index into the first-level cache for a read to come."""
-    element(source, at)
+@lowers_to(_element)
+def element(source, at):
+    """The element with a flat index."""
+    return source.reshape(-1)[at]
 
 
-@overload(prefetch)
-def _overload_prefetch(source, at):
-    return lambda source, at: _prefetch(source, at)
-
-
-@intrinsic
-def _prefetch(typingctx, source, at):
+def _prefetch(source, at):
     text = "prefetch.global.L1 [$0];"
 
     def codegen(context, builder, signature, args):
@@ -97,6 +76,11 @@ def _prefetch(typingctx, source, at):
         place = builder.gep(data, [context.cast(builder, args[1], at, types.uint64)])
         kind = ir.FunctionType(ir.VoidType(), [place.type])
         builder.call(ir.InlineAsm(kind, text, "l", side_effect=True), [place])
-        return context.get_dummy_value()
 
     return types.void(source, at), codegen
+
+
+@lowers_to(_prefetch)
+def prefetch(source, at):
+    """Bring the element with a flat index into the first-level cache for a read to come."""
+    element(source, at)

@@ -6,7 +6,9 @@ Two float16 lie in one uint32, the first in its lower half.
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic, overload, register_jitable
+from numba.extending import register_jitable
+
+from ...compiler.lowering import lowers_to
 
 u4, i4 = np.uint32, np.int32
 
@@ -14,56 +16,26 @@ NOTHING = -100_000  # what `exponent` returns for 0
 LEAST, MOST = -126, 126  # exponents whose powers, and their inverses, are normal numbers
 
 
+def _same_bits(result, argument):
+    def codegen(context, builder, signature, args):
+        return builder.bitcast(args[0], context.get_value_type(result))
+
+    return lambda x: (result(argument), codegen)
+
+
+@lowers_to(_same_bits(types.uint32, types.float32))
 def bits(x):
     """The bits of a float32, as uint32."""
     return np.float32(x).view(np.uint32)
 
 
-@overload(bits)
-def _overload_bits(x):
-    return lambda x: _bits(x)
-
-
-@intrinsic
-def _bits(typingctx, x):
-    def codegen(context, builder, signature, args):
-        return builder.bitcast(args[0], ir.IntType(32))
-
-    return types.uint32(types.float32), codegen
-
-
+@lowers_to(_same_bits(types.float32, types.uint32))
 def number(pattern):
     """The float32 that has these bits."""
     return np.uint32(pattern).view(np.float32)
 
 
-@overload(number)
-def _overload_number(pattern):
-    return lambda pattern: _number(pattern)
-
-
-@intrinsic
-def _number(typingctx, pattern):
-    def codegen(context, builder, signature, args):
-        return builder.bitcast(args[0], ir.FloatType())
-
-    return types.float32(types.uint32), codegen
-
-
-def halves(a, b):
-    """a and b rounded to float16, to the nearest; infinite beyond its range."""
-    with np.errstate(all="ignore"):
-        pair = np.array([a, b], np.float32).astype(np.float16)
-    return pair.view(np.uint32)[0]
-
-
-@overload(halves)
-def _overload_halves(a, b):
-    return lambda a, b: _halves(a, b)
-
-
-@intrinsic
-def _halves(typingctx, a, b):
+def _halves(a, b):
     def codegen(context, builder, signature, args):
         kind = ir.FunctionType(ir.IntType(32), [ir.FloatType()] * 2)
         assembly = ir.InlineAsm(kind, "cvt.rn.f16x2.f32 $0, $2, $1;", "=r,f,f")
@@ -72,33 +44,33 @@ def _halves(typingctx, a, b):
     return types.uint32(types.float32, types.float32), codegen
 
 
+@lowers_to(_halves)
+def halves(a, b):
+    """a and b rounded to float16, to the nearest; infinite beyond its range."""
+    with np.errstate(all="ignore"):
+        pair = np.array([a, b], np.float32).astype(np.float16)
+    return pair.view(np.uint32)[0]
+
+
+def _half(shift):
+    def codegen(context, builder, signature, args):
+        bits = ir.IntType(32)
+        word = builder.trunc(builder.lshr(args[0], bits(shift)), ir.IntType(16))
+        return builder.fpext(builder.bitcast(word, ir.HalfType()), ir.FloatType())
+
+    return lambda pair: (types.float32(types.uint32), codegen)
+
+
+@lowers_to(_half(0))
 def lower(pair):
     """The first of two float16, as float32."""
     return np.float32(np.uint32(pair).reshape(1).view(np.float16)[0])
 
 
-@overload(lower)
-def _overload_lower(pair):
-    return lambda pair: _half(pair, u4(0))
-
-
+@lowers_to(_half(16))
 def upper(pair):
     """The second of two float16, as float32."""
     return np.float32(np.uint32(pair).reshape(1).view(np.float16)[1])
-
-
-@overload(upper)
-def _overload_upper(pair):
-    return lambda pair: _half(pair, u4(16))
-
-
-@intrinsic
-def _half(typingctx, pair, shift):
-    def codegen(context, builder, signature, args):
-        word = builder.trunc(builder.lshr(*args), ir.IntType(16))
-        return builder.fpext(builder.bitcast(word, ir.HalfType()), ir.FloatType())
-
-    return types.float32(types.uint32, types.uint32), codegen
 
 
 @register_jitable(forceinline=True)

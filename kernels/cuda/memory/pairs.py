@@ -2,19 +2,8 @@
 
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic, overload
 
-
-def get_pair(source, at):
-    """source[at], source[at + 1], flat, in one access; at is even."""
-    if at % 2:
-        raise ValueError(f"a pair at {at}: not aligned")
-    return tuple(source.reshape(-1)[at : at + 2])
-
-
-@overload(get_pair)
-def _overload_get_pair(source, at):
-    return lambda source, at: _get_pair(source, at)
+from ...compiler.lowering import lowers_to
 
 
 def _pair(context, builder, kinds, args):
@@ -25,8 +14,7 @@ def _pair(context, builder, kinds, args):
     return builder.bitcast(place, kind.as_pointer()), kind
 
 
-@intrinsic
-def _get_pair(typingctx, source, at):
+def _get_pair(source, at):
     signature = types.UniTuple(source.dtype, 2)(source, at)
 
     def codegen(context, builder, signature, args):
@@ -39,20 +27,15 @@ def _get_pair(typingctx, source, at):
     return signature, codegen
 
 
-def put_pair(target, at, x, y):
-    """target[at], target[at + 1] = x, y, flat, in one access; at is even."""
+@lowers_to(_get_pair)
+def get_pair(source, at):
+    """source[at], source[at + 1], flat, in one access; at is even."""
     if at % 2:
         raise ValueError(f"a pair at {at}: not aligned")
-    target.reshape(-1)[at : at + 2] = x, y
+    return tuple(source.reshape(-1)[at : at + 2])
 
 
-@overload(put_pair)
-def _overload_put_pair(target, at, x, y):
-    return lambda target, at, x, y: _put_pair(target, at, x, y)
-
-
-@intrinsic
-def _put_pair(typingctx, target, at, x, y):
+def _put_pair(target, at, x, y):
     signature = types.void(target, at, target.dtype, target.dtype)
 
     def codegen(context, builder, signature, args):
@@ -61,6 +44,13 @@ def _put_pair(typingctx, target, at, x, y):
         for i in range(2):
             value = builder.insert_element(value, args[2 + i], ir.IntType(32)(i))
         builder.store(value, place).align = target.dtype.bitwidth // 4
-        return context.get_dummy_value()
 
     return signature, codegen
+
+
+@lowers_to(_put_pair)
+def put_pair(target, at, x, y):
+    """target[at], target[at + 1] = x, y, flat, in one access; at is even."""
+    if at % 2:
+        raise ValueError(f"a pair at {at}: not aligned")
+    target.reshape(-1)[at : at + 2] = x, y

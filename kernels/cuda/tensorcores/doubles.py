@@ -11,8 +11,9 @@ from functools import cache
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic, overload, register_jitable
+from numba.extending import register_jitable
 
+from ...compiler.lowering import lowers_to
 from ..driver.simulated import WARP, collective
 from ..products import Engine, Tile, in_steps
 from .tf32 import tile_for
@@ -24,6 +25,37 @@ _DEEP = 4  # k of a multiplication
 _PAD = 4  # elements that keep the fragments' rows on different banks
 
 
+def _multiplication(builder, shape: str, factors, sums):
+    """The sums of a thread that mma.`shape` makes of its factors and sums."""
+    made, given = len(sums), len(factors)
+    names = [f"${i}" for i in range(2 * made + given)]
+    groups = names[:made], names[made : made + given - 1], [names[made + given - 1]]
+    operands = ", ".join("{" + ",".join(group) + "}" for group in (*groups, names[made + given :]))
+    text = f"mma.sync.aligned.{shape}.row.col.f64.f64.f64.f64 {operands};"
+    constraints = ",".join(["=d"] * made + ["d"] * (given + made))
+    real = ir.DoubleType()
+    kind = ir.FunctionType(ir.LiteralStructType([real] * made), [real] * (given + made))
+    # Threads of a warp meet here: it may be neither moved into a branch nor left out.
+    found = builder.call(ir.InlineAsm(kind, text, constraints, side_effect=True), [*factors, *sums])
+    return [builder.extract_value(found, i) for i in range(made)]
+
+
+def _multiply_add(a0, a1, b, c0, c1, c2, c3, wide):
+    f8 = types.float64
+
+    def codegen(context, builder, signature, args):
+        a0, a1, b, *sums, _ = args
+        if wide.literal_value:
+            parts = _multiplication(builder, "m16n8k4", (a0, a1, b), sums)
+        else:
+            parts = _multiplication(builder, "m8n8k4", (a0, b), sums[:2])
+            parts += _multiplication(builder, "m8n8k4", (a1, b), sums[2:])
+        return context.make_tuple(builder, signature.return_type, parts)
+
+    return types.UniTuple(f8, 4)(*[f8] * 7, wide), codegen
+
+
+@lowers_to(_multiply_add, prefer_literal=True)
 def multiply_add(a0, a1, b, c0, c1, c2, c3, wide):
     """The thread's elements of A B + C, all threads of the warp together, in one or in halves."""
     return collective("warp", (a0, a1, b, c0, c1, c2, c3), _whole_warp)
@@ -39,51 +71,6 @@ def _whole_warp(parts: list) -> list:
         D = A @ B + C
     lanes = (divmod(lane, 4) for lane in range(WARP))
     return [(*D[g, 2 * q : 2 * q + 2], *D[g + 8, 2 * q : 2 * q + 2]) for g, q in lanes]
-
-
-@overload(multiply_add, prefer_literal=True)
-def _overload_multiply_add(a0, a1, b, c0, c1, c2, c3, wide):
-    if wide.literal_value:
-        return lambda a0, a1, b, c0, c1, c2, c3, wide: _multiply_add(a0, a1, b, c0, c1, c2, c3)
-
-    def in_halves(a0, a1, b, c0, c1, c2, c3, wide):
-        d0, d1 = _multiply_add_half(a0, b, c0, c1)
-        d2, d3 = _multiply_add_half(a1, b, c2, c3)
-        return d0, d1, d2, d3
-
-    return in_halves
-
-
-def _multiplication(shape: str, factors: int, sums: int):
-    """An intrinsic for mma.`shape`, of so many factors and sums of a thread."""
-    names = [f"${i}" for i in range(2 * sums + factors)]
-    groups = names[:sums], names[sums : sums + factors - 1], [names[sums + factors - 1]]
-    operands = ", ".join(
-        "{" + ",".join(group) + "}" for group in (*groups, names[sums + factors :])
-    )
-    text = f"mma.sync.aligned.{shape}.row.col.f64.f64.f64.f64 {operands};"
-    constraints = ",".join(["=d"] * sums + ["d"] * (factors + sums))
-
-    def codegen(context, builder, signature, args):
-        real = ir.DoubleType()
-        kind = ir.FunctionType(ir.LiteralStructType([real] * sums), [real] * (factors + sums))
-        # Threads of a warp meet here: it may be neither moved into a branch nor left out.
-        assembly = ir.InlineAsm(kind, text, constraints, side_effect=True)
-        found = builder.call(assembly, args)
-        parts = [builder.extract_value(found, i) for i in range(sums)]
-        return context.make_tuple(builder, signature.return_type, parts)
-
-    return types.UniTuple(types.float64, sums)(*[types.float64] * (factors + sums)), codegen
-
-
-@intrinsic
-def _multiply_add(typingctx, a0, a1, b, c0, c1, c2, c3):
-    return _multiplication("m16n8k4", 3, 4)
-
-
-@intrinsic
-def _multiply_add_half(typingctx, a, b, c0, c1):
-    return _multiplication("m8n8k4", 2, 2)
 
 
 def in_halves(dtype: str, tile: Tile) -> Engine:

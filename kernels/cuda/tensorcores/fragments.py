@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic, overload
 
+from ...compiler.lowering import lowers_to
 from ..driver.simulated import WARP, collective
 
 EDGE = 64  # rows of a warp's tile, and at most as many columns
@@ -36,7 +36,6 @@ STAGE = 4 * PLANE
 _SHARED = 3  # the address space
 _PASSES = ((1, 0), (0, 1), (0, 0))  # planes of A and B, 0 is hi
 _TALL = EDGE // 16
-_INLINE = {"forceinline": True}
 
 
 def _place(at, i, plane, along):
@@ -147,23 +146,31 @@ def warp_tile(along: bool, width: int) -> Warp:
         data = context.make_array(kind)(context, builder, array).data
         return [builder.gep(data, [ir.IntType(32)(e)]) for e in range(results)]
 
+    def emit_clear(sums):
+        def codegen(context, builder, signature, args):
+            for pointer in pointers(context, builder, signature.args[0], args[0]):
+                builder.store(ir.FloatType()(0.0), pointer)
+
+        return types.void(sums), codegen
+
+    @lowers_to(emit_clear)
     def clear(sums):
         """Set all `sums` to 0."""
         sums[:] = 0
 
-    @intrinsic
-    def emit_clear(typingctx, sums):
+    def emit_multiply(sums, stage, atA, atB):
         def codegen(context, builder, signature, args):
-            for pointer in pointers(context, builder, signature.args[0], args[0]):
-                builder.store(ir.FloatType()(0.0), pointer)
-            return context.get_dummy_value()
+            kinds = signature.args
+            found = pointers(context, builder, kinds[0], args[0])
+            data = context.make_array(kinds[1])(context, builder, args[1]).data
+            shared = builder.addrspacecast(data, ir.PointerType(data.type.pointee, _SHARED))
+            base = builder.ptrtoint(shared, ir.IntType(32))
+            indices = [context.cast(builder, args[e], kinds[e], types.uint32) for e in (2, 3)]
+            _emit_multiply(builder, found, base, *indices, along, width)
 
-        return types.void(sums), codegen
+        return types.void(sums, stage, atA, atB), codegen
 
-    @overload(clear, jit_options=_INLINE)
-    def overload_clear(sums):
-        return lambda sums: emit_clear(sums)
-
+    @lowers_to(emit_multiply)
     def multiply(sums, stage, atA, atB):
         """Add 16 of the sum to `sums`, all threads of the warp together.
 
@@ -173,32 +180,7 @@ def warp_tile(along: bool, width: int) -> Warp:
             "warp", (sums, stage, atA, atB), lambda parts: _whole_warp(parts, along, width)
         )
 
-    @intrinsic
-    def emit_multiply(typingctx, sums, stage, atA, atB):
-        def codegen(context, builder, signature, args):
-            kinds = signature.args
-            found = pointers(context, builder, kinds[0], args[0])
-            data = context.make_array(kinds[1])(context, builder, args[1]).data
-            shared = builder.addrspacecast(data, ir.PointerType(data.type.pointee, _SHARED))
-            base = builder.ptrtoint(shared, ir.IntType(32))
-            indices = [context.cast(builder, args[e], kinds[e], types.uint32) for e in (2, 3)]
-            _emit_multiply(builder, found, base, *indices, along, width)
-            return context.get_dummy_value()
-
-        return types.void(sums, stage, atA, atB), codegen
-
-    @overload(multiply, jit_options=_INLINE)
-    def overload_multiply(sums, stage, atA, atB):
-        return lambda sums, stage, atA, atB: emit_multiply(sums, stage, atA, atB)
-
-    def put(sums, tile, start, column, moved):
-        """Store `sums` in `tile`, rows of 128: (r, c) at start + 128 r + ((column + c) ^ moved)."""
-        at = np.arange(results)
-        columns = (int(column) + _column(at, width)) ^ int(moved)
-        tile[int(start) + SIDE * _row(at, width) + columns] = sums
-
-    @intrinsic
-    def emit_put(typingctx, sums, tile, start, column, moved):
+    def emit_put(sums, tile, start, column, moved):
         def codegen(context, builder, signature, args):
             kinds, bits, wide = signature.args, ir.IntType(32), ir.IntType(64)
             values = [builder.load(p) for p in pointers(context, builder, kinds[0], args[0])]
@@ -214,12 +196,14 @@ def warp_tile(along: bool, width: int) -> Warp:
                 both = builder.insert_element(pair(ir.Undefined), values[at], bits(0))
                 both = builder.insert_element(both, values[at + 1], bits(1))
                 builder.store(both, builder.bitcast(place, pair.as_pointer())).align = 8
-            return context.get_dummy_value()
 
         return types.void(sums, tile, start, column, moved), codegen
 
-    @overload(put, jit_options=_INLINE)
-    def overload_put(sums, tile, start, column, moved):
-        return lambda sums, tile, start, column, moved: emit_put(sums, tile, start, column, moved)
+    @lowers_to(emit_put)
+    def put(sums, tile, start, column, moved):
+        """Store `sums` in `tile`, rows of 128: (r, c) at start + 128 r + ((column + c) ^ moved)."""
+        at = np.arange(results)
+        columns = (int(column) + _column(at, width)) ^ int(moved)
+        tile[int(start) + SIDE * _row(at, width) + columns] = sums
 
     return Warp(results, clear, multiply, put)

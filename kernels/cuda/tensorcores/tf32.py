@@ -17,8 +17,9 @@ from functools import cache
 import numpy as np
 from llvmlite import ir
 from numba import cuda, types
-from numba.extending import intrinsic, overload, register_jitable
+from numba.extending import register_jitable
 
+from ...compiler.lowering import lowers_to
 from ..driver.simulated import WARP, collective
 from ..products import Engine, Tile, nothing_left
 
@@ -29,18 +30,7 @@ _PAD = 8  # elements that keep the fragments' rows on different banks
 _HALF, _KEPT = 0x1000, 0xFFFFE000  # half a unit in TF32's last place, and the bits that it keeps
 
 
-def rounded(x):
-    """x in TF32, ties away from 0; NaN stays NaN."""
-    return high(x) if x == x else x
-
-
-@overload(rounded)
-def _overload_rounded(x):
-    return lambda x: _rounded(x)
-
-
-@intrinsic
-def _rounded(typingctx, x):
+def _rounded(x):
     def codegen(context, builder, signature, args):
         bits = ir.IntType(32)
         kind = ir.FunctionType(bits, [ir.FloatType()])
@@ -50,19 +40,13 @@ def _rounded(typingctx, x):
     return types.float32(types.float32), codegen
 
 
-def high(x):
-    """x in TF32, ties away from 0, in half the instructions; NaN may become a number."""
-    bits = int(np.asarray(x, np.float32).view(np.uint32))
-    return np.uint32((bits + _HALF) & _KEPT).view(np.float32)
+@lowers_to(_rounded)
+def rounded(x):
+    """x in TF32, ties away from 0; NaN stays NaN."""
+    return high(x) if x == x else x
 
 
-@overload(high)
-def _overload_high(x):
-    return lambda x: _high(x)
-
-
-@intrinsic
-def _high(typingctx, x):
+def _high(x):
     def codegen(context, builder, signature, args):
         kind = ir.IntType(32)
         bits = builder.add(builder.bitcast(args[0], kind), kind(_HALF))
@@ -71,38 +55,19 @@ def _high(typingctx, x):
     return types.float32(types.float32), codegen
 
 
+@lowers_to(_high)
+def high(x):
+    """x in TF32, ties away from 0, in half the instructions; NaN may become a number."""
+    bits = int(np.asarray(x, np.float32).view(np.uint32))
+    return np.uint32((bits + _HALF) & _KEPT).view(np.float32)
+
+
 def _seen(x):
     """What tensor cores see of x."""
     return np.uint32(int(np.asarray(x, np.float32).view(np.uint32)) & _KEPT).view(np.float32)
 
 
-def multiply_add(a0, a1, a2, a3, b0, b1, c0, c1, c2, c3):
-    """The thread's elements of A B + C, all threads of the warp together."""
-    return collective("warp", ((a0, a1, a2, a3), (b0, b1), (c0, c1, c2, c3)), _whole_warp)
-
-
-def _whole_warp(parts: list) -> list:
-    A, B, C = np.zeros((16, 8)), np.zeros((8, 8)), np.zeros((16, 8))
-    for lane, (a, b, c) in enumerate(parts):
-        g, q = divmod(lane, 4)
-        A[g, q], A[g + 8, q], A[g, q + 4], A[g + 8, q + 4] = map(_seen, a)
-        B[q, g], B[q + 4, g] = map(_seen, b)
-        C[g, 2 * q : 2 * q + 2], C[g + 8, 2 * q : 2 * q + 2] = c[:2], c[2:]
-    with np.errstate(all="ignore"):
-        D = (A @ B + C).astype(np.float32)
-    lanes = (divmod(lane, 4) for lane in range(WARP))
-    return [(*D[g, 2 * q : 2 * q + 2], *D[g + 8, 2 * q : 2 * q + 2]) for g, q in lanes]
-
-
-@overload(multiply_add)
-def _overload_multiply_add(a0, a1, a2, a3, b0, b1, c0, c1, c2, c3):
-    return lambda a0, a1, a2, a3, b0, b1, c0, c1, c2, c3: _multiply_add(
-        a0, a1, a2, a3, b0, b1, c0, c1, c2, c3
-    )
-
-
-@intrinsic
-def _multiply_add(typingctx, a0, a1, a2, a3, b0, b1, c0, c1, c2, c3):
+def _multiply_add(a0, a1, a2, a3, b0, b1, c0, c1, c2, c3):
     f4 = types.float32
 
     def codegen(context, builder, signature, args):
@@ -121,6 +86,25 @@ def _multiply_add(typingctx, a0, a1, a2, a3, b0, b1, c0, c1, c2, c3):
         return context.make_tuple(builder, signature.return_type, parts)
 
     return types.UniTuple(f4, 4)(*[f4] * 10), codegen
+
+
+@lowers_to(_multiply_add)
+def multiply_add(a0, a1, a2, a3, b0, b1, c0, c1, c2, c3):
+    """The thread's elements of A B + C, all threads of the warp together."""
+    return collective("warp", ((a0, a1, a2, a3), (b0, b1), (c0, c1, c2, c3)), _whole_warp)
+
+
+def _whole_warp(parts: list) -> list:
+    A, B, C = np.zeros((16, 8)), np.zeros((8, 8)), np.zeros((16, 8))
+    for lane, (a, b, c) in enumerate(parts):
+        g, q = divmod(lane, 4)
+        A[g, q], A[g + 8, q], A[g, q + 4], A[g + 8, q + 4] = map(_seen, a)
+        B[q, g], B[q + 4, g] = map(_seen, b)
+        C[g, 2 * q : 2 * q + 2], C[g + 8, 2 * q : 2 * q + 2] = c[:2], c[2:]
+    with np.errstate(all="ignore"):
+        D = (A @ B + C).astype(np.float32)
+    lanes = (divmod(lane, 4) for lane in range(WARP))
+    return [(*D[g, 2 * q : 2 * q + 2], *D[g + 8, 2 * q : 2 * q + 2]) for g, q in lanes]
 
 
 def tile_for(rows: int, columns: int) -> Tile:

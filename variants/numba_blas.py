@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from ..engines.chunked import ChunkedEngine
+from ..engines.chunked import BlockEngine
 from ..interface import Problem, Variant
 from ..interface.corners import both_sides
 from ..kernels.cpu import blas, loops
 from ..machine.hardware import cache_sizes
-from ..machine.threads import blas_threads, numba_threads
-from ..network import Parameters, Shape
+from ..machine.threads import blas_threads
+from ..network import Shape
 
 
 def block_rows(shape: Shape, itemsize: int) -> int:
@@ -46,37 +44,21 @@ def decisions(shape: Shape, cut: Blocking) -> Decisions:
     return Decisions(cut.chunks > 1, -(-shape.n // cut.chunks) > cut.rows)
 
 
-class NumbaBlas(ChunkedEngine):
+class NumbaBlas(BlockEngine):
     """One chunk of blocks a thread; no array grows with n."""
 
-    record = blas.CHUNK
+    kernels, record = blas.KERNELS, blas.CHUNK
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
-        self._cut = cut = blocking(self.shape, self.dtype.itemsize, self.threads)
+        cut = blocking(self.shape, self.dtype.itemsize, self.threads)
         self.decisions = decisions(self.shape, cut)
         numbers = {"rows": cut.rows, "gemm": blas.gemm_address(self.dtype)}
         self._allocate(cut.chunks, blas.buffers(self.shape, *cut), numbers)
 
     def _call(self, kernel: Any, rows: int, *arguments: Any) -> Any:
-        """Call a kernel in as many chunks as so many rows are worth."""
-        count = loops.chunk_count(rows, self._cut.chunks)
-        with blas_threads(1), numba_threads(min(self.threads, count)):
-            return kernel(self._records, *arguments, count)
-
-    def backpropagate(
-        self, X: np.ndarray, Y: np.ndarray, theta: Parameters, gradient: Parameters
-    ) -> float:
-        return self._call(blas.gradient(), len(X), X, Y, *theta, *gradient)
-
-    def loss(self, X: np.ndarray, Y: np.ndarray, theta: Parameters, gradient: Parameters) -> float:
-        self._need_values()
-        return self._call(blas.loss(), len(X), X, Y, *theta)
-
-    def forward(self, X: np.ndarray, theta: Parameters, F: np.ndarray) -> None:
-        self._need_values()
-        self._need_links()
-        self._call(blas.predict(), len(X), X, F, *theta)
+        with blas_threads(1):
+            return super()._call(kernel, rows, *arguments)
 
 
 def _workspace(shape, itemsize, threads):

@@ -5,88 +5,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from ..engines.blocking import Blocking, blocking, decisions
-from ..engines.chunked import ChunkedEngine
+from ..engines.chunked import BlockEngine
 from ..engines.packed import FlatWeights, PackedWeights
 from ..interface import Problem, Variant
 from ..interface.corners import both_sides
 from ..kernels.cpu import chunks, few_samples, few_units, fused
-from ..kernels.cpu.epochs import Rule
 from ..kernels.cpu.vectors import simd
-from ..kernels.formulas.updates import Update
 from ..machine.threads import numba_threads
 from ..network import Shape
 
 
-class NumbaFused(ChunkedEngine):
+class NumbaFused(BlockEngine):
     """One compiled call an epoch; nothing is allocated in it."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
         self._cut = cut = blocking(self.shape, self.dtype.itemsize, self.threads)
         self.decisions = decisions(self.shape, cut)
-        self._kernels = few_units.KERNELS if cut.plain else fused.KERNELS
+        self.kernels = few_units.KERNELS if cut.plain else fused.KERNELS
         self.record = few_units.CHUNK if cut.plain else chunks.CHUNK
-        code = simd.addresses(self.dtype)
-        numbers = self.shape._asdict() | cut._asdict() | code._asdict()
-        self._rule: Rule | None = None  # which the records have
+        numbers = cut._asdict() | simd.addresses(self.dtype)._asdict()
         self._allocate(cut.chunks, _buffers(self.shape, cut), numbers)
 
-    def _pass(
-        self, X: np.ndarray, Y: np.ndarray, theta: np.ndarray, gradient: np.ndarray, update: int
-    ) -> float:
+    def chunks_of(self, rows: int) -> int:
+        return self._cut.chunks_of(rows)
+
+    def weights(self) -> FlatWeights:
+        if self._cut.plain:
+            return super().weights()
+        return PackedWeights(self.shape, self.dtype, self._cut, self._records)
+
+    def _epoch(self, X: np.ndarray, Y: np.ndarray, theta: Any, gradient: Any, update: int) -> float:
         rows, cut = len(X), self._cut
         of = self.shape.n if rows == 1 else rows  # a plan tries its engine on one row
         if cut.plain or of > cut.rows or (of >= cut.few and of > cut.shared):
-            return self._call(self._kernels.epoch, rows, X, Y, theta, gradient, update)
+            return super()._epoch(X, Y, theta, gradient, update)
         parts = cut.parts if of >= cut.few else 1
         if parts == 1:
             return few_samples.update(False)(self._records, X, Y, theta, gradient, update, 1)
         with numba_threads(min(parts, self.threads)):
             return few_samples.update(True)(self._records, X, Y, theta, gradient, update, parts)
-
-    def _call(self, kernel: Callable[[bool], Any], rows: int, *arguments: Any) -> Any:
-        """Call a kernel in as many chunks as so many rows are worth."""
-        count = self._cut.chunks_of(rows)
-        # A plan tries its engine on one row: what its epochs run is to be compiled then.
-        if count == 1 and (rows > 1 or self._cut.chunks == 1):
-            return kernel(False)(self._records, *arguments, 1)
-        with numba_threads(min(count, self.threads)):
-            return kernel(True)(self._records, *arguments, count)
-
-    def weights(self) -> FlatWeights:
-        if self._cut.plain:
-            return FlatWeights(self.shape, self.dtype)
-        return PackedWeights(self.shape, self.dtype, self._cut, self._records)
-
-    def backpropagate(
-        self, X: np.ndarray, Y: np.ndarray, theta: np.ndarray, gradient: np.ndarray
-    ) -> float:
-        return self._pass(X, Y, theta, gradient, 0)
-
-    def update(
-        self, X: np.ndarray, Y: np.ndarray, weights: Any, update: Update, scalars: Any
-    ) -> float:
-        rule = weights.rule(update, scalars)
-        if rule is not self._rule:
-            self._rule = rule
-            for name, value in rule._asdict().items():
-                self._set(name, value)
-        return self._pass(X, Y, weights.theta, weights.gradient, 1)
-
-    def loss(self, X: np.ndarray, Y: np.ndarray, theta: np.ndarray, gradient: Any) -> float:
-        self._need_values()
-        return self._call(self._kernels.loss, len(X), X, Y, theta)
-
-    def forward(self, X: np.ndarray, theta: np.ndarray, F: np.ndarray) -> None:
-        self._need_values()
-        self._need_links()
-        self._call(self._kernels.predict, len(X), X, F, theta)
 
 
 def _buffers(shape: Shape, cut: Blocking) -> dict[str, tuple[int, int]]:

@@ -2,45 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
-from ..interface import Engine, Problem, Variant, Weights
-from ..interface.weights import FlatWeights
-from ..kernels.cpu import loops
-from ..kernels.cpu.records import records
-from ..kernels.formulas.updates import UPDATES, Update
-from ..machine.buffers import together
+from ..engines.chunked import LoopEngine
+from ..interface import Variant
 
 
-class NumbaLoops(Engine):
+class NumbaLoops(LoopEngine):
     """One compiled call an epoch; nothing is allocated in it."""
 
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(problem)
-        rows = loops.gradient_rows(self.net.sigma, self.net.objective, self.dtype)
-        numbers = {"M": self.shape.M, "gradient_rows": rows}
-        self._buffers = together(loops.buffers(self.shape, chunks=1), self.dtype)
-        self._records = records(loops.CHUNK, 1, numbers, self._buffers)
-        self._step = loops.step()
-
-    def weights(self) -> Weights:
-        return FlatWeights(self.shape, self.dtype)
-
-    def backpropagate(self, X: np.ndarray, Y: np.ndarray, theta: Any, gradient: Any) -> float:
-        return self._step(self._records, X, Y, *theta, *gradient, 0.0, False)
-
-    def update(self, X, Y, weights: Weights, update: Update, scalars) -> float:
-        if update is not UPDATES["descend"]:
-            return super().update(X, Y, weights, update, scalars)
-        theta, gradient = weights.theta, weights.gradient
-        return self._step(self._records, X, Y, *theta, *gradient, scalars[0], True)
-
-    def forward(self, X: np.ndarray, theta: Any, F: np.ndarray) -> None:
-        rows = loops.predict_rows(self.net.sigma, self.net.objective, self.dtype)
-        self._records["predict_rows"] = rows
-        loops.predict(parallel=False)(self._records, X, F, *theta, 1)
+    parallel = False
 
 
 def _workspace(shape, itemsize, threads):

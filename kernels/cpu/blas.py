@@ -11,16 +11,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import prange, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import get_cython_function_address, register_jitable
 
 from ..compiler.address import array_at
-from ..compiler.jit import SUMS, jit
 from ..compiler.lowering import lowers_to
-from ..formulas.elementary import like
+from . import epochs
 from .blocks import apply, evaluate, losses_of, turn
-from .records import add, mean_loss, multiply, record_type
+from .epochs import matrices
+from .records import record_type
 
 
 @cache
@@ -115,11 +115,12 @@ def buffers(shape: Any, chunks: int, rows: int) -> dict[str, tuple[int, int]]:
     _, d, M, K = shape
     of_block = {"Z": M, "S": M, "G": M, "U": K, "Y": K, "sums": 4}
     sizes = {name: (chunks, rows * size) for name, size in of_block.items()}
-    return sizes | {"gV": (chunks - 1, M * d), "gW": (chunks - 1, K * M)}
+    return sizes | {"gradient": (chunks - 1, M * (d + K))}
 
 
+_SIZES = ("M", "K", "rows", *epochs.FIELDS)
 _CODE = ("gemm", "features", "values", "losses", "labels", "links")
-CHUNK = record_type(("rows", *_CODE, *buffers((0, 0, 0, 0), 0, 0)))
+CHUNK = record_type((*_SIZES, *_CODE, *buffers((0, 0, 0, 0), 0, 0)))
 
 
 @register_jitable
@@ -165,10 +166,12 @@ def backward(gemm, x, W, block, gV, gW):
 
 
 @register_jitable
-def chunk(record, X, Y, V, W, gV, gW):
-    """Σ ℓ over the rows of X and Y; Σ ∂ℓ/∂V and Σ ∂ℓ/∂W into gV and gW."""
-    kind = X.dtype.type(0)
-    code = Code(record["gemm"], record["features"], losses_of(record, Y, len(W)))
+def chunk(record, X, Y, theta, gradient):
+    """Σ ℓ over the rows of X and Y; Σ ∂ℓ/∂θ to the address of the gradient."""
+    kind, d, M, K = X.dtype.type(0), X.shape[1], record["M"], record["K"]
+    V, W = matrices(kind, theta, d, M, K)
+    gV, gW = matrices(kind, gradient, d, M, K)
+    code = Code(record["gemm"], record["features"], losses_of(record, Y, K))
     gV[:] = 0
     gW[:] = 0
     total = 0.0
@@ -183,10 +186,11 @@ def chunk(record, X, Y, V, W, gV, gW):
 
 
 @register_jitable
-def chunk_loss(record, X, Y, V, W):
+def chunk_loss(record, X, Y, theta):
     """Σ ℓ over the rows of X and Y."""
-    kind = X.dtype.type(0)
-    code = Code(record["gemm"], record["values"], losses_of(record, Y, len(W)))
+    kind, K = X.dtype.type(0), record["K"]
+    V, W = matrices(kind, theta, X.shape[1], record["M"], K)
+    code = Code(record["gemm"], record["values"], losses_of(record, Y, K))
     total = 0.0
     for start in range(0, len(X), record["rows"]):
         x, y = X[start : start + record["rows"]], Y[start : start + record["rows"]]
@@ -198,9 +202,10 @@ def chunk_loss(record, X, Y, V, W):
 
 
 @register_jitable
-def chunk_outputs(record, X, F, V, W):
+def chunk_outputs(record, X, F, theta):
     """F = h(σ(X Vᵀ) Wᵀ) for the rows of X."""
     kind = X.dtype.type(0)
+    V, W = matrices(kind, theta, X.shape[1], record["M"], record["K"])
     code = Code(record["gemm"], record["values"], record["links"])
     for start in range(0, len(X), record["rows"]):
         x, f = X[start : start + record["rows"]], F[start : start + record["rows"]]
@@ -210,56 +215,4 @@ def chunk_outputs(record, X, F, V, W):
         turn(block.U, f)
 
 
-@register_jitable
-def add_up(records, gV, gW, chunks, scale):
-    """gV and gW (flat): the sums over the chunks, times scale."""
-    for c in range(1, chunks):
-        add(gV, array_at(gV[0], records[c]["gV"], gV.size))
-        add(gW, array_at(gW[0], records[c]["gW"], gW.size))
-    multiply(gV, scale)
-    multiply(gW, scale)
-
-
-def _gradient(records, X, Y, V, W, gV, gW, chunks):
-    n, kind = len(X), X.dtype.type(0)
-    for c in prange(chunks):
-        start, stop = c * n // chunks, (c + 1) * n // chunks
-        of_V = records[c]["gV"] if c > 0 else np.int64(gV.ctypes.data)
-        of_W = records[c]["gW"] if c > 0 else np.int64(gW.ctypes.data)
-        gv, gw = array_at(kind, of_V, V.shape), array_at(kind, of_W, W.shape)
-        records[c]["loss"] = chunk(records[c], X[start:stop], Y[start:stop], V, W, gv, gw)
-    add_up(records, gV.ravel(), gW.ravel(), chunks, like(kind, 1.0 / n))
-    return mean_loss(records, chunks, n)
-
-
-@cache
-def gradient() -> Any:
-    """Compiled gradient(records, X, Y, V, W, gV, gW, chunks) -> L, over so many chunks of X."""
-    return jit("blas", fastmath=SUMS, parallel=True)(_gradient)
-
-
-def _loss(records, X, Y, V, W, chunks):
-    n = len(X)
-    for c in prange(chunks):
-        start, stop = c * n // chunks, (c + 1) * n // chunks
-        records[c]["loss"] = chunk_loss(records[c], X[start:stop], Y[start:stop], V, W)
-    return mean_loss(records, chunks, n)
-
-
-@cache
-def loss() -> Any:
-    """Compiled loss(records, X, Y, V, W, chunks) -> L, as `gradient`."""
-    return jit("blas", fastmath=SUMS, parallel=True)(_loss)
-
-
-def _predict(records, X, F, V, W, chunks):
-    n = len(X)
-    for c in prange(chunks):
-        start, stop = c * n // chunks, (c + 1) * n // chunks
-        chunk_outputs(records[c], X[start:stop], F[start:stop], V, W)
-
-
-@cache
-def predict() -> Any:
-    """Compiled predict(records, X, F, V, W, chunks), as `gradient`."""
-    return jit("blas", fastmath=SUMS, parallel=True)(_predict)
+KERNELS = epochs.kernels("blas", chunk, chunk_loss, chunk_outputs)

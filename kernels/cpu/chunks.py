@@ -6,23 +6,11 @@ from typing import Any, NamedTuple
 
 from numba.extending import register_jitable
 
-from .epochs import Rule
+from . import epochs
 from .records import record_type
 from .vectors.panels import Panels, after, panel_size, some
 
-_SIZES = (
-    "d",
-    "M",
-    "K",
-    "lanes",
-    "rows",
-    "depth",
-    "step",
-    "by_dots",
-    "alone",
-    "size",
-    *Rule._fields,
-)
+_SIZES = ("d", "M", "K", "lanes", "rows", "depth", "step", "by_dots", *epochs.FIELDS)
 _CODE = (
     "product", "scaled", "dots", "spread", "transpose", "features", "values", "losses", "labels",
     "links",

@@ -14,7 +14,7 @@ import numpy as np
 from numba import prange
 from numba.extending import register_jitable
 
-from ..compiler.address import array_at
+from ..compiler.address import array_at, item_size
 from ..compiler.jit import SUMS, jit
 from ..formulas.elementary import like
 from .blocks import advance
@@ -30,6 +30,20 @@ class Rule(NamedTuple):
     run: int
     slots: int
     scalars: int
+
+
+FIELDS = ("alone", "size", *Rule._fields)  # of the records, beside buffers: `gradient` is one
+
+
+@register_jitable
+def matrices(kind, theta, d, M, K):
+    """V (M, d) and W (K, M) of a θ or ∇L at an address, where they lie plain."""
+    return array_at(kind, theta, (M, d)), array_at(kind, theta + item_size(kind) * M * d, (K, M))
+
+
+@register_jitable
+def as_it_is(record, kind, theta):
+    """What follows a change of θ where it lies plain: nothing."""
 
 
 class Kernels(NamedTuple):
@@ -65,12 +79,14 @@ def renew(theta, gradient, record, first, last):
     )  # fmt: skip
 
 
-def kernels(name: str, chunk: Any, chunk_loss: Any, chunk_outputs: Any, settle: Any) -> Kernels:
+def kernels(
+    name: str, chunk: Any, chunk_loss: Any, chunk_outputs: Any, settle: Any = as_it_is
+) -> Kernels:
     """The kernels made of what is done to a chunk, all of it compiled with them.
 
     chunk(record, X, Y, theta, gradient) -> Σ ℓ and chunk_loss(record, X, Y, theta) -> Σ ℓ over the
     rows, chunk_outputs(record, X, F, theta); settle(record, kind, theta), after a change of θ.
-    theta and gradient are addresses; a record has `gradient`, `size`, `alone` and `loss`.
+    theta and gradient are addresses; a record has `FIELDS`, `gradient` and `loss`.
     """
 
     def epoch(records, X, Y, theta, gradient, update, chunks):

@@ -15,12 +15,11 @@ from ..compiler.address import item_size
 from ..compiler.target import TARGET
 from . import epochs
 from .blocks import apply, evaluate, losses_of
-from .epochs import Rule
 from .records import record_type
 from .vectors.panels import Panel
 from .vectors.simd import as_it_lies, dots, lying_rows, product, transpose, turned
 
-_SIZES = ("d", "M", "K", "rows", "alone", "size", *Rule._fields)
+_SIZES = ("d", "M", "K", "rows", *epochs.FIELDS)
 _CODE = (
     "product", "scaled", "dots", "transpose", "features", "values", "losses", "labels", "links",
 )  # fmt: skip
@@ -137,9 +136,4 @@ def chunk_outputs(record, X, F, theta):
         transpose(record["transpose"], kind, f_at, K, record["U"], rows, K, rows)
 
 
-@register_jitable
-def settle(record, kind, theta):
-    """Nothing follows a change of θ."""
-
-
-KERNELS = epochs.kernels(f"few-units-{TARGET.name}", chunk, chunk_loss, chunk_outputs, settle)
+KERNELS = epochs.kernels(f"few-units-{TARGET.name}", chunk, chunk_loss, chunk_outputs)

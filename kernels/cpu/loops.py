@@ -10,17 +10,18 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import from_dtype, prange, types
+from numba import from_dtype, types
 from numba.extending import register_jitable
 
-from ..compiler.address import address_of, array_at, call_address, call_interpreted, item_size
+from ..compiler.address import address_of, array_at, call_address, call_interpreted
 from ..compiler.jit import SUMS, jit
 from ..compiler.lowering import lowers_to
 from ..formulas.activations import Activation
 from ..formulas.elementary import like
 from ..formulas.losses import Forms
-from .records import add, mean_loss, record_type
-from .records import multiply as multiply_all
+from . import epochs
+from .epochs import matrices
+from .records import record_type
 
 _LEAST_ROWS = 16
 
@@ -71,12 +72,6 @@ def split(kind, work, M, K):
     """The a, z, g (M,) and u (K,) of the workspace (3M + K,) at the address `work`."""
     w = array_at(kind, work, 3 * M + K)
     return w[:M], w[M : 2 * M], w[2 * M : 3 * M], w[3 * M :]
-
-
-@register_jitable
-def matrices(kind, theta, d, M, K):
-    """V (M, d) and W (K, M) of a θ or ∇L at an address."""
-    return array_at(kind, theta, (M, d)), array_at(kind, theta + item_size(kind) * M * d, (K, M))
 
 
 @cache
@@ -156,82 +151,31 @@ def buffers(shape: Any, chunks: int) -> dict[str, tuple[int, int]]:
     return {"work": (chunks, 3 * M + K), "gradient": (chunks - 1, M * (d + K))}
 
 
-CHUNK = record_type(("M", "gradient_rows", "predict_rows", *buffers((0, 0, 0, 0), 0)))
+CHUNK = record_type(
+    ("M", "gradient_rows", "predict_rows", *epochs.FIELDS, *buffers((0, 0, 0, 0), 0))
+)
 
 
 @register_jitable
-def start(array):
-    """Where an array begins."""
-    return np.int64(array.ctypes.data)
-
-
-@register_jitable
-def sizes(record, X, Y):
-    """n, d, M and K."""
-    return len(X), X.shape[1], record["M"], Y.shape[1]
+def run(record, rows, X, Y, theta, gradient):
+    """Call a loop over the rows of X and Y; theta and gradient, addresses."""
+    addresses = np.int64(X.ctypes.data), np.int64(Y.ctypes.data), theta, record["work"], gradient
+    return loop(rows, X[0, 0], addresses, (len(X), X.shape[1], record["M"], Y.shape[1]))
 
 
 @register_jitable
 def chunk(record, X, Y, theta, gradient):
-    """Σ ℓ over the rows of X and Y; Σ ∂ℓ/∂θ at the address `gradient`."""
-    addresses = start(X), start(Y), start(theta), record["work"], gradient
-    return loop(record["gradient_rows"], X[0, 0], addresses, sizes(record, X, Y))
+    """Σ ℓ over the rows of X and Y; Σ ∂ℓ/∂θ to the address of the gradient."""
+    return run(record, record["gradient_rows"], X, Y, theta, gradient)
 
 
-def _step(records, X, Y, theta, gradient, mu, update):
-    kind, n = X[0, 0], len(X)
-    total = chunk(records[0], X, Y, theta, start(gradient))
-    scale, rate = like(kind, 1.0 / n), like(kind, mu)
-    for i in range(len(gradient)):
-        gradient[i] *= scale
-        if update:
-            theta[i] -= rate * gradient[i]
-    return total / n
+@register_jitable
+def chunk_outputs(record, X, F, theta):
+    """F = h(σ(X Vᵀ) Wᵀ) for the rows of X."""
+    run(record, record["predict_rows"], X, F, theta, np.int64(0))
 
 
-@cache
-def step() -> Any:
-    """Compiled step(records, X, Y, theta, gradient, mu, update) -> L, one thread.
-
-    Writes ∇L into gradient, and θ − μ ∇L into theta where `update` is set: V, then W, flat.
-    """
-    return jit("loops", fastmath=SUMS)(_step)
-
-
-def _gradient(records, X, Y, theta, gradient, chunks):
-    kind, n = X[0, 0], len(X)
-    for c in prange(chunks):
-        first, last = c * n // chunks, (c + 1) * n // chunks
-        own = records[c]["gradient"] if c > 0 else start(gradient)
-        records[c]["loss"] = chunk(records[c], X[first:last], Y[first:last], theta, own)
-    for c in range(1, chunks):
-        add(gradient, array_at(kind, records[c]["gradient"], gradient.size))
-    multiply_all(gradient, like(kind, 1.0 / n))
-    return mean_loss(records, chunks, n)
-
-
-@cache
-def gradient() -> Any:
-    """Compiled gradient(records, X, Y, theta, gradient, chunks) -> L, over so many chunks of X.
-
-    The chunks are added in the order of their numbers.
-    """
-    return jit("loops", fastmath=SUMS, parallel=True)(_gradient)
-
-
-def _predict(records, X, F, theta, chunks):
-    n = len(X)
-    for c in prange(chunks):
-        first, last = c * n // chunks, (c + 1) * n // chunks
-        x, f, record = X[first:last], F[first:last], records[c]
-        addresses = start(x), start(f), start(theta), record["work"], 0
-        loop(record["predict_rows"], X[0, 0], addresses, sizes(record, x, f))
-
-
-@cache
-def predict(parallel: bool) -> Any:
-    """Compiled predict(records, X, F, theta, chunks): F = h(σ(X Vᵀ) Wᵀ), as `gradient`."""
-    return jit("loops", fastmath=SUMS, parallel=parallel)(_predict)
+KERNELS = epochs.kernels("loops", chunk, None, chunk_outputs)
 
 
 def chunk_count(n: int, threads: int) -> int:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from ..interface import Engine
-from ..kernels.cpu import blocks
+from ..interface import Engine, Problem
+from ..kernels.cpu import blocks, loops
+from ..kernels.cpu.epochs import Kernels, Rule
 from ..kernels.cpu.records import records
+from ..kernels.formulas.updates import Update
 from ..machine.buffers import together
+from ..machine.threads import numba_threads
+from .packed import FlatWeights
+
+_SMALL = 1 << 15  # elements of θ that one thread updates before a second would have begun
 
 
 def as_labels(Y: np.ndarray) -> np.ndarray:
@@ -23,40 +29,113 @@ def as_labels(Y: np.ndarray) -> np.ndarray:
 
 
 class ChunkedEngine(Engine):
-    """Has the records of its chunks in `_records`; a subclass says what kind of record they are."""
+    """A subclass gives `kernels` and `record`, calls `_allocate`, and may choose more.
 
+    Its threads share chunks of the samples, unless it runs on one.
+    """
+
+    kernels: Kernels
     record: np.dtype
+    parallel = True
 
     def _allocate(
         self, chunks: int, sizes: Mapping[str, tuple[int, int]], numbers: Mapping[str, Any]
     ) -> None:
         """Make buffers of these sizes, and the records; numbers, what else the records hold."""
-        self._chunks, self._numbers = chunks, dict(numbers)
-        self._numbers["features"] = blocks.features(self.net.sigma, self.dtype)
-        self._buffers = together(sizes, self.dtype)
+        size = self.shape.M * (self.shape.d + self.shape.K)
+        plain = {"size": size, "alone": size < _SMALL}
+        self._numbers = self.shape._asdict() | plain | dict(numbers)
+        self._buffers, self._chunks = together(sizes, self.dtype), chunks
+        self._rule: Rule | None = None  # which the records have
         self._bind()
 
     def _bind(self) -> None:
         """Make the records, for the buffers and the numbers there are."""
         self._records = records(self.record, self._chunks, self._numbers, self._buffers)
 
+    def _need(self, name: str, code: Callable[[], int]) -> None:
+        """Have the address of code that the records lack so far."""
+        if name not in self._numbers:
+            self._set(name, code())
+
+    def _set(self, name: str, value: int) -> None:
+        self._numbers[name] = self._records[name] = value
+
+    def chunks_of(self, rows: int) -> int:
+        """The number of chunks that so many rows are cut into."""
+        return loops.chunk_count(rows, self._chunks)
+
+    def _call(self, kernel: Callable[[bool], Any], rows: int, *arguments: Any) -> Any:
+        """Call a kernel in as many chunks as so many rows are worth."""
+        if self._chunks == 1:
+            return kernel(False)(self._records, *arguments, 1)
+        count = self.chunks_of(rows)
+        if count == 1 and rows > 1:  # a plan tries its engine on one row: this compiles what it runs
+            return kernel(False)(self._records, *arguments, 1)
+        with numba_threads(min(count, self.threads)):
+            return kernel(True)(self._records, *arguments, count)
+
+    def weights(self) -> FlatWeights:
+        return FlatWeights(self.shape, self.dtype)
+
+    def backpropagate(self, X: np.ndarray, Y: np.ndarray, theta: Any, gradient: Any) -> float:
+        return self._epoch(X, Y, theta, gradient, 0)
+
+    def update(self, X: Any, Y: Any, weights: Any, update: Update, scalars: Any) -> float:
+        rule = weights.rule(update, scalars)
+        if rule is not self._rule:
+            self._rule = rule
+            for name, value in rule._asdict().items():
+                self._set(name, value)
+        return self._epoch(X, Y, weights.theta, weights.gradient, 1)
+
+    def _epoch(self, X: np.ndarray, Y: np.ndarray, theta: Any, gradient: Any, update: int) -> float:
+        """L and ∇L; where `update` is 1, θ is changed by the rule of the records."""
+        return self._call(self.kernels.epoch, len(X), X, Y, theta, gradient, update)
+
+    def forward(self, X: np.ndarray, theta: Any, F: np.ndarray) -> None:
+        self._call(self.kernels.predict, len(X), X, F, theta)
+
+
+class LoopEngine(ChunkedEngine):
+    """Goes through the samples one by one."""
+
+    kernels, record = loops.KERNELS, loops.CHUNK
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        chunks = loops.chunk_count(self.shape.n, self.threads) if self.parallel else 1
+        rows = loops.gradient_rows(self.net.sigma, self.net.objective, self.dtype)
+        self._allocate(chunks, loops.buffers(self.shape, chunks), {"gradient_rows": rows})
+
+    def forward(self, X: np.ndarray, theta: Any, F: np.ndarray) -> None:
+        net, dtype = self.net, self.dtype
+        self._need("predict_rows", lambda: loops.predict_rows(net.sigma, net.objective, dtype))
+        super().forward(X, theta, F)
+
+
+class BlockEngine(ChunkedEngine):
+    """Goes through blocks of samples, with passes for σ, ℓ and h over a block."""
+
+    def _bind(self) -> None:
+        self._numbers["features"] = blocks.features(self.net.sigma, self.dtype)
+        super()._bind()
+
     def hold(self, X: np.ndarray, Y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Y (n, K) as it is, or as labels (n, 1) where a single 1 in each row is all there is."""
-        Y = as_labels(Y) if self.net.objective.label_columns else Y
-        form = blocks.losses if Y.shape[1] == self.shape.K else blocks.labels
-        if form.__name__ not in self._numbers:
-            self._set(form.__name__, form(self.net.objective, self.dtype))
+        objective, dtype = self.net.objective, self.dtype
+        Y = as_labels(Y) if objective.label_columns else Y
+        if Y.shape[1] == self.shape.K:
+            self._need("losses", lambda: blocks.losses(objective, dtype))
+        else:
+            self._need("labels", lambda: blocks.labels(objective, dtype))
         return X, Y
 
-    def _need_values(self) -> None:
-        """Have σ's pass without slopes, which epochs do without."""
-        if "values" not in self._numbers:
-            self._set("values", blocks.values(self.net.sigma, self.dtype))
+    def loss(self, X: np.ndarray, Y: np.ndarray, theta: Any, gradient: Any) -> float:
+        self._need("values", lambda: blocks.values(self.net.sigma, self.dtype))
+        return self._call(self.kernels.loss, len(X), X, Y, theta)
 
-    def _need_links(self) -> None:
-        """Have h's pass, which epochs do without."""
-        if "links" not in self._numbers:
-            self._set("links", blocks.links(self.net.objective, self.dtype))
-
-    def _set(self, name: str, address: int) -> None:
-        self._numbers[name] = self._records[name] = address
+    def forward(self, X: np.ndarray, theta: Any, F: np.ndarray) -> None:
+        self._need("values", lambda: blocks.values(self.net.sigma, self.dtype))
+        self._need("links", lambda: blocks.links(self.net.objective, self.dtype))
+        super().forward(X, theta, F)

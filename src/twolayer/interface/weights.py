@@ -53,22 +53,6 @@ class Weights:
         apply(update, scalars, self.theta, self.gradient, *self.slots)
 
 
-class FlatWeights(Weights):
-    """One array, V before W, so that a compiled call has few arrays to take apart."""
-
-    def room(self) -> Any:
-        _, d, M, K = self.shape
-        return (np.empty(M * (d + K), self.dtype),)
-
-    def put(self, values: Parameters, arrays: Any) -> None:
-        np.concatenate([value.ravel() for value in values], out=arrays[0])
-
-    def get(self, arrays: Any) -> Parameters:
-        _, d, M, K = self.shape
-        V, W = np.split(arrays[0].copy(), [M * d])
-        return Parameters(V.reshape(M, d), W.reshape(K, M))
-
-
 class ForeignWeights(Weights):
     """Weights that a library keeps: an optimizer's formula is applied to copies on the host."""
 

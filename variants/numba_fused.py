@@ -32,6 +32,16 @@ class NumbaFused(BlockEngine):
         self.record = few_units.CHUNK if cut.plain else chunks.CHUNK
         numbers = cut._asdict() | simd.addresses(self.dtype)._asdict()
         self._allocate(cut.chunks, _buffers(self.shape, cut), numbers)
+        self._only = self._only_kernel()
+
+    def _only_kernel(self) -> Any:
+        """The kernel of all epochs and updates where there is one only, else None."""
+        cut, n = self._cut, self.shape.n
+        if n >= cut.few:
+            return None
+        if cut.plain:
+            return self.kernels.epoch(False)
+        return few_samples.update(False) if n <= cut.rows else None
 
     def chunks_of(self, rows: int) -> int:
         return self._cut.chunks_of(rows)
@@ -42,6 +52,8 @@ class NumbaFused(BlockEngine):
         return PackedWeights(self.shape, self.dtype, self._cut, self._records)
 
     def _epoch(self, X: np.ndarray, Y: np.ndarray, theta: Any, gradient: Any, update: int) -> float:
+        if self._only is not None:
+            return self._only(self._records, X, Y, theta, gradient, update, 1)
         rows, cut = len(X), self._cut
         of = self.shape.n if rows == 1 else rows  # a plan tries its engine on one row
         if cut.plain or of > cut.rows or (of >= cut.few and of > cut.shared):

@@ -53,11 +53,13 @@ def _values(activation: Activation) -> Any:
 
 @cache
 def _losses(loss: Forms) -> Any:
-    loss_columns = loss.loss_columns
+    loss_row, loss_columns = loss.loss_row, loss.loss_columns
 
     @jit("blocks", fastmath=SUMS)
     def losses(kind, U, Y, work, K, rows):
         u, y = array_at(kind, U, K * rows), array_at(kind, Y, K * rows)
+        if rows == 1:  # vectors would run along a single sample
+            return 1.0 * loss_row(u, y, u)
         sums = array_at(kind, work, 4 * rows).reshape(4, rows)
         return loss_columns(u.reshape(K, rows), y.reshape(K, rows), sums)
 
@@ -66,11 +68,13 @@ def _losses(loss: Forms) -> Any:
 
 @cache
 def _labels(loss: Forms) -> Any:
-    label_columns = loss.label_columns
+    label_row, label_columns = loss.label_row, loss.label_columns
 
     @jit("blocks", fastmath=SUMS)
     def labels(kind, U, Y, work, K, rows):
         u, y = array_at(kind, U, K * rows), array_at(kind, Y, rows)
+        if rows == 1:
+            return 1.0 * label_row(u, int(y[0]))
         return label_columns(u.reshape(K, rows), y, array_at(kind, work, 4 * rows).reshape(4, rows))
 
     return labels

@@ -30,6 +30,7 @@ class Rule(NamedTuple):
     run: int
     slots: int
     scalars: int
+    keeps_0: int  # 1 where a weight of 0 whose slope is 0 stays 0
 
 
 FIELDS = ("alone", "size", *Rule._fields)  # of the records, beside buffers: `gradient` is one

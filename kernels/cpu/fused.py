@@ -196,7 +196,8 @@ def answer(code, f, room):
 def settle_part(record, weights):
     """Padding is 0 again and Wᵀ up to date after a change of the weights."""
     W, Wt, kind = weights.W, weights.Wt, weights.W.kind
-    clear(weights.V)
+    if not record["keeps_0"]:
+        clear(weights.V)
     clear(W)
     if record["by_dots"]:
         return
@@ -219,10 +220,12 @@ def settle(record, kind, theta):
 
 
 def _restore(records, theta):
-    record, address = records[0], np.int64(theta.ctypes.data)
-    settle(record, theta[0], address)
+    record = records[0]
+    weights = weights_at(record, theta[0], np.int64(theta.ctypes.data))
+    clear(weights.V)
+    settle_part(record, weights)
     if not record["by_dots"]:
-        clear(weights_at(record, theta[0], address).Wt)
+        clear(weights.Wt)
 
 
 @cache

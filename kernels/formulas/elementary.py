@@ -355,15 +355,17 @@ def _overload_gaussian(x):
     table = TABLES.get(x)
     if table is None:
         return None
-    end, down = table.dtype(table.erfc_end), table.dtype(2.0**-table.exp_offset)
+    zero, end = table.dtype(0.0), table.dtype(table.gaussian_end)
+    down = table.dtype(2.0**-table.exp_offset)
 
     def jitted(x):
         # What the rounding of x**2 lost would cost x**2 ULP.
         a = abs(x)
-        square, rest = _square(_select(a > end, end, a))
+        far = a > end
+        square, rest = _square(_select(far, end, a))
         p, _, shifted = _reduced(-square, -rest)
         scale = _power(shifted)
-        return (scale + scale * p) * down
+        return _select(far, zero, (scale + scale * p) * down)
 
     return jitted
 
@@ -375,7 +377,8 @@ def _overload_erfc(x):
         return None
     zero, one, two = (table.dtype(c) for c in (0.0, 1.0, 2.0))
     near, erf_tail = table.dtype(0.65), POLYNOMIALS[x, "erf"]
-    end, center = table.dtype(table.erfc_end), table.dtype(table.erfc_center)
+    end, last = table.dtype(table.gaussian_end), table.dtype(table.erfc_end)
+    center = table.dtype(table.erfc_center)
     scaled, tail = table.dtype(table.erfc_center_value), POLYNOMIALS[x, "erfc_tail"]
     down = table.dtype(2.0**-table.exp_offset)
 
@@ -383,6 +386,7 @@ def _overload_erfc(x):
         # erfc(a) = e**(-a**2) h(t) / (1 + a): what each rounding of h, 1 + a and e**r loses is
         # gathered in ``small`` and q, since the three together would cost more than 1 ULP.
         a = abs(x)
+        scale = _select(a > last, zero, down)
         a = _select(a > end, end, a)
         square, rest = _square(a)
         p, q, shifted = _reduced(-square, -rest)
@@ -392,7 +396,7 @@ def _overload_erfc(x):
         d = one + a
         lost = a - (d - one)  # in the rounding of d
         small = (offset - (y - scaled)) - y * (lost * _rough_reciprocal(d))
-        y = (y + (y * p + (y * q + (small + small * p)))) / d * _power(shifted) * down
+        y = (y + (y * p + (y * q + (small + small * p)))) / d * _power(shifted) * scale
         # Below this 1 - erf(a) is nearer, as erf(a) - a is small.
         y = _select(a < near, (one - a) - a * erf_tail(a * a), y)
         return _select(x < zero, two - y, y)

@@ -9,8 +9,10 @@ three forms made from the same scalar formulas:
   `loss_batch(U, Y) -> Σ ℓ`; both overwrite U, with F and Δ.
 - columns, for blocks of samples: `link_columns(U, work)` and `loss_columns(U, Y, work) -> Σ ℓ` for
   contiguous U and Y (K, rows), with work (4, rows) to write to; U becomes F or Δ. Vectors run along
-  the samples, whatever K is. Compiled. `label_columns(U, labels, work)` is the same for rows of Y
-  with a single 1, of which `labels` (rows,) are the places.
+  the samples, whatever K is. Compiled.
+
+Where a row of Y may have a single 1, `label_row(u, label) -> ℓ` and `label_columns(U, labels, work)`
+take its place instead, labels (rows,), and make Δ of u and U.
 
 Sums of ℓ are accumulated in float64.
 """
@@ -38,7 +40,8 @@ class Forms:
     loss_batch: Callable[..., Any]
     link_columns: Callable[..., Any]
     loss_columns: Callable[..., Any]
-    label_columns: Callable[..., Any] | None = None  # where rows of Y may be labels
+    label_row: Callable[..., Any] | None = None  # where rows of Y may be labels
+    label_columns: Callable[..., Any] | None = None
 
 
 @register_jitable(forceinline=True)
@@ -201,6 +204,25 @@ def softmax_loss_columns(U, Y, work):
 
 
 @register_jitable(forceinline=True)
+def softmax_label_row(u, label):
+    """`softmax_loss_row` for a y with a single 1, at the label; u becomes δ."""
+    m = u[0]
+    for k in range(1, len(u)):
+        m = max(m, u[k])
+    dot = u[label] - m
+    s = like(u[0], 0.0)
+    for k in range(len(u)):
+        e = shifted_exponential(u[k], m)
+        u[k] = e
+        s += e
+    share = like(s, 1.0) / s
+    for k in range(len(u)):
+        u[k] = softmax_delta(u[k], share, like(s, 0.0))
+    u[label] -= like(s, 1.0)
+    return cross_entropy(like(s, 1.0), s, dot)
+
+
+@register_jitable(forceinline=True)
 def softmax_label_columns(U, labels, work):
     """`softmax_loss_columns` for columns of Y with a single 1, at labels (rows,)."""
     m, s, dot = work[0], work[1], work[2]
@@ -294,6 +316,7 @@ LOSSES: dict[str, Forms] = {
         softmax_loss_batch,
         softmax_link_columns,
         softmax_loss_columns,
+        softmax_label_row,
         softmax_label_columns,
     ),
 }

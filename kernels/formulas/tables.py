@@ -19,7 +19,8 @@ class Table(NamedTuple):
     exp: tuple[float, ...]  # (e**r - 1 - r) / r**2 for |r| <= log(2) / 2; 1/2 is exact
     log1p_exp: tuple[float, ...]  # (log(1 + e) / e - 1) / e for 0 <= e <= 1
     erf: tuple[float, ...]  # erf(x) / x - 1 in x**2, |x| <= 0.65
-    erfc_end: float  # beyond this erfc and e**(-x**2) round to 0
+    gaussian_end: float  # beyond this e**(-x**2) is no normal number, and 0 here
+    erfc_end: float  # the same of erfc
     erfc_center: float
     erfc_center_value: float
     erfc_tail: tuple[float, ...]  # (1 + a) e**(a**2) erfc(a) = center value + t * tail(t),
@@ -58,7 +59,8 @@ FLOAT32 = Table(
         0.00515962,
         -0.0007155895,
     ),
-    erfc_end=10.2,
+    gaussian_end=9.34538,
+    erfc_end=9.19453,
     erfc_center=2.8125,
     erfc_center_value=0.72355723,
     erfc_tail=(
@@ -143,7 +145,8 @@ FLOAT64 = Table(
         1.4574427960895792e-08,
         -1.0124075927907664e-09,
     ),
-    erfc_end=27.3,
+    gaussian_end=26.61571,
+    erfc_end=26.54325,
     erfc_center=2.75,
     erfc_center_value=0.7262328610465075,
     erfc_tail=(

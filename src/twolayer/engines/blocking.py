@@ -10,10 +10,11 @@ from ..kernels.cpu.vectors.panels import last_lanes, panel_count, panel_size
 from ..machine.hardware import cache_sizes
 from ..network import Shape
 
-_FEW = 1.5e6  # operations that are over before a second thread would have begun
+_FEW = 1.1e6  # operations that are over before a second thread would have begun
 _SMALL = 1 << 15  # elements of V that one thread updates before a second would have begun
 _PANELS = 128  # columns of Z and S that are in use at a time
-_FORMULA = 40  # operations that σ and σ′ of a number are worth
+_FORMULA = 40  # operations that σ and σ′ of a number are worth, or h and δ
+_ROW = 1000  # that all else of a row is worth
 
 
 class Blocking(NamedTuple):
@@ -41,9 +42,9 @@ class Blocking(NamedTuple):
 def blocking(shape: Shape, itemsize: int, threads: int) -> Blocking:
     """The sizes for a problem, with calls over up to n rows."""
     n, d, M, K = shape
-    lanes, rows = lane_count(itemsize), min(block_rows(shape, itemsize), n)
+    lanes, plain = lane_count(itemsize), few_units(M, itemsize)
+    rows = min(n, plain_rows(shape, itemsize) if plain else block_rows(shape, itemsize))
     few = few_rows(shape)
-    plain = few_units(M, itemsize)
     parts = 1 if plain or n < few else min(threads, panel_count(M, lanes))
     shared = min(rows, threads * M) if parts > 1 else 0
     size = M * (d + K) if plain else panel_size(d + K, M, lanes)
@@ -57,7 +58,7 @@ def blocking(shape: Shape, itemsize: int, threads: int) -> Blocking:
         height=TARGET.height,
         depth=product_depth(d, itemsize),
         step=spread_step(shape, rows, itemsize),
-        by_dots=dots_pay(M, K, lanes),
+        by_dots=dots_pay(shape, lanes),
         alone=size < _SMALL,
         plain=plain,
         size=size,
@@ -71,7 +72,7 @@ def few_units(M: int, itemsize: int) -> bool:
 
 def few_rows(shape: Shape) -> int:
     """The fewest rows that are worth a second thread."""
-    of_row = shape._replace(n=1).flops() + _FORMULA * shape.M
+    of_row = shape._replace(n=1).flops() + _FORMULA * (shape.M + shape.K) + _ROW
     return int(-(-_FEW // of_row))
 
 
@@ -91,6 +92,12 @@ def block_rows(shape: Shape, itemsize: int) -> int:
     return max(96, min(480, rows)) // TARGET.height * TARGET.height
 
 
+def plain_rows(shape: Shape, itemsize: int) -> int:
+    """Rows of a block where hidden units are few, 16 to 480: X and what is made of it stay in L2."""
+    row = itemsize * (shape.d + 2 * shape.M + 2 * shape.K)
+    return max(16, min(480, cache_sizes()[2] // 2 // row))
+
+
 def product_depth(d: int, itemsize: int) -> int:
     """Inputs that a product runs over at a time: so many rows of a panel of V take half of L1.
 
@@ -108,20 +115,24 @@ def spread_step(shape: Shape, rows: int, itemsize: int) -> int:
     Spreading pays where many products read a row, and where rows are so many bytes apart that they
     compete for few sets of a cache. The step is an odd number of cache lines for the same reason.
     """
-    if shape.d < 16 or (shape.M < 32 and shape.d * itemsize % 512):
+    if rows < TARGET.height or shape.d < 16 or (shape.M < 32 and shape.d * itemsize % 512):
         return 0
     line = 64 // itemsize
     lines = -(-rows * TARGET.height // line)
     return (lines + 1 - lines % 2) * line
 
 
-def dots_pay(M: int, K: int, lanes: int) -> bool:
+def dots_pay(shape: Shape, lanes: int) -> bool:
     """Whether U = Z Wᵀ is cheaper by dot products along M than by tiles with lanes along K.
 
-    In cycles a sample: a dot product loads two vectors a multiply-add and ends in a sum of lanes.
+    In cycles a sample, measured: eight dot products load six vectors for eight multiply-adds and
+    end in sums of lanes; a tile broadcasts, U is turned over, and so is W at every update.
     """
+    n, _, M, K = shape
     width = lanes // 2
-    return K * (M // width + 12) <= M * ((K + width - 1) // width) // 2
+    dots = K * (M / width / 2 + 3.5)
+    tiles = 0.54 * M * -(-K // width) + 0.6 * K + 2 * K * M / width / n
+    return tiles > 1.25 * dots
 
 
 class Decisions(NamedTuple):

@@ -30,7 +30,7 @@ class FlatWeights(Weights):
         self._slots_at = np.empty(0, np.int64)  # the addresses of the slots
         self._update: Update | None = None  # what the rule was made for
         self._found: tuple[np.ndarray, ...] | None = None
-        self._rule = Rule(0, 0, 0)
+        self._rule = Rule(0, 0, 0, 0)
         super().__init__(shape, dtype)
 
     def _prepare(self, shape: Shape) -> None:
@@ -54,7 +54,10 @@ class FlatWeights(Weights):
             self._update, self._found = update, self.slots
             self._slots_at = np.array([slot.ctypes.data for slot in self.slots], np.int64)
             run = updates.part(update, self.dtype)
-            self._rule = Rule(run, self._slots_at.ctypes.data, self._scalars.ctypes.data)
+            ours = updates.UPDATES.get(update.name) is update
+            self._rule = Rule(
+                run, self._slots_at.ctypes.data, self._scalars.ctypes.data, keeps_0=ours
+            )
         for i, value in enumerate(scalars):
             self._scalars[i] = value
         return self._rule

@@ -205,15 +205,15 @@ STAGES = {
     "address": [*_interpreted("numba-loops"), *_compiled("numba-loops")],
     "blas": [*_interpreted("numba-blas"), *_compiled("numba-blas")],
     "fused": [*_interpreted("numba-fused"), *_compiled("numba-fused")],
-    **dict.fromkeys(
-        ("epochs", "few_samples", "few_units"),
-        [*_interpreted("numba-fused"), *_compiled("numba-fused")],
-    ),
+    **{
+        name: [*_interpreted("numba-fused"), *_compiled("numba-fused")]
+        for name in ("epochs", "few_samples", "few_units")
+    },
     "chunks": [*_interpreted("numba-fused"), *_pytest("tests/kernels/test_panels.py")],
     "panels": [*_interpreted("numba-fused"), *_pytest("tests/kernels/test_panels.py")],
     "records": [*_interpreted("numba-fused", "numba-blas"), *_compiled("numba-fused")],
     "simd": [NARROW, *_interpreted("numba-fused"), TILES],
-    **dict.fromkeys(("emit", "lanes", "tiles"), [NARROW, TILES]),
+    **{name: [NARROW, TILES] for name in ("emit", "lanes", "tiles")},
     "updates": [*_interpreted("numba-loops"), *_compiled("numba-loops")],
     "jit": [
         *_pytest("tests/kernels/test_cache.py", "-k", f"not ({SLOW_CACHE})"),

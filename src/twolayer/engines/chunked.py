@@ -70,7 +70,7 @@ class ChunkedEngine(Engine):
         if self._chunks == 1:
             return kernel(False)(self._records, *arguments, 1)
         count = self.chunks_of(rows)
-        if count == 1 and rows > 1:  # a plan tries its engine on one row: this compiles what it runs
+        if count == 1 and rows > 1:  # a plan tries one row: that compiles what it runs
             return kernel(False)(self._records, *arguments, 1)
         with numba_threads(min(count, self.threads)):
             return kernel(True)(self._records, *arguments, count)

@@ -72,7 +72,7 @@ def buffers(shape: Any, cut: Any) -> dict[str, tuple[int, int]]:
     rows uses less of it.
     """
     _, d, M, K = shape
-    rows, lanes, chunks = cut.rows, cut.lanes, cut.chunks
+    rows, lanes = cut.rows, cut.lanes
     sizes = {
         "X": -(-d // cut.height) * cut.step,  # spread
         "Z": panel_size(rows, M, lanes),
@@ -85,7 +85,8 @@ def buffers(shape: Any, cut: Any) -> dict[str, tuple[int, int]]:
         "gradient": panel_size(d + K, M, lanes),  # of V and W
     }
     # The gradient of the first chunk is where the caller wants ∇L.
-    return {name: (chunks - (name == "gradient"), size) for name, size in sizes.items()}
+    counts = dict.fromkeys(sizes, max(cut.chunks, cut.parts)) | {"gradient": cut.chunks - 1}
+    return {name: (counts[name], size) for name, size in sizes.items()}
 
 
 def weights_size(shape: Any, cut: Any) -> int:

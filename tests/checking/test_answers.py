@@ -69,9 +69,8 @@ from twolayer.measuring.timing import peak_memory
 from twolayer import variants
 small, large = (Answers.drawn(Network(), Shape(n, 8, 32, 2), "float32") for n in (1000, 1 << 20))
 plan = variants.get("numba-loops").plan(*large.problem, threads=1)
-variants.get("numba-loops").plan(*small.problem, threads=1)
-for answers in (small, large):
-    answers.epochs
+small.hold(variants.get("numba-loops").plan(*small.problem, threads=1))  # compiles all of it
+large.epochs
 print(peak_memory(lambda: large.hold(plan))[0], large.X.nbytes)
 """
 

@@ -43,7 +43,7 @@ def test_right_variants_agree(tmp_path):
     figures = tmp_path / "figures.json"
     result = run(
         "--variants", "numpy,python-loops", "--activation", "tanh", "--loss", "softmax,squared",
-        "--dtype", "float64", "--json", str(figures),
+        "--dtype", "float64", "--shape", "5,3,4,2", "--json", str(figures),
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert "python-loops" in result.stdout

@@ -132,10 +132,11 @@ def check(name, dtype, values, bound, within=math.inf, flushes=False):
 @pytest.mark.compiled
 @each_name
 @each_dtype
-@pytest.mark.parametrize("fastmath", [STRICT, REASSOCIATED], ids=["strict", "reassociated"])
-def test_jitted_error(name, dtype, fastmath):
-    values = apply(name, points(dtype), fastmath)
-    check(name, dtype, values, ULP[name][dtype], flushes=name == "logistic")
+def test_jitted_error(name, dtype):
+    strict, other = (apply(name, points(dtype), flags) for flags in (STRICT, REASSOCIATED))
+    check(name, dtype, strict, ULP[name][dtype], flushes=name == "logistic")
+    if not np.array_equal(strict, other, equal_nan=True):  # nearly all have the same bits
+        check(name, dtype, other, ULP[name][dtype], flushes=name == "logistic")
 
 
 @pytest.mark.compiled

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,12 @@ def here(repository, monkeypatch, tmp_path_factory):
     monkeypatch.chdir(repository)
     monkeypatch.setenv("TWOLAYER_REGRESS", str(tmp_path_factory.getbasetemp() / "regress"))
     return repository
+
+
+@pytest.fixture
+def brief(monkeypatch):
+    """Two processes, where as many say no more of what is looked at."""
+    monkeypatch.setattr("twolayer.cli.commands.regress.Run", partial(run.Run, looks=(2,)))
 
 
 def edit(folder, path, old, new):
@@ -174,12 +181,12 @@ def test_compiling_is_measured_in_an_empty_folder_where_there_is_code(here, tmp_
 # Whole runs
 
 
-def test_the_report_has_every_benchmark(here, tmp_path):
+def test_the_report_has_every_benchmark(here, brief, tmp_path):
     files = [f"--{kind}={tmp_path / kind}" for kind in ("json", "markdown")]
     said = regress("sound", "--variants=numpy", *files, code=MEASURED)
     report = json.loads((tmp_path / "json").read_text())
     assert [b["name"] for b in report["benchmarks"]] == [f"numpy {SHAPE}"]
-    assert report["benchmarks"][0]["processes"] == decide.LOOKS[0]
+    assert report["benchmarks"][0]["processes"] == 2
     assert said.endswith(report["summary"])
     assert {cost["kind"] for cost in report["costs"]} <= {"load", "memory", "accuracy"}
     assert f"| numpy {SHAPE} |" in (tmp_path / "markdown").read_text()
@@ -220,7 +227,7 @@ def test_a_wrong_revision_is_a_failure(here):
     )
 
 
-def test_what_raises_or_dies_is_a_failure_and_the_others_are_measured(here):
+def test_what_raises_or_dies_is_a_failure_and_the_others_are_measured(here, brief):
     edit(here, "variants/numpy.py", DEFINITION, RAISES)
     edit(here, "variants/numpy_samples.py", DEFINITION, RAISES.replace("1 / 0", "os.abort()"))
     said = regress("sound", "--variants=numpy,numpy-samples,python-loops", code=2)

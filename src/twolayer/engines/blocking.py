@@ -52,13 +52,14 @@ def blocking(shape: Shape, itemsize: int, threads: int) -> Blocking:
     lanes, rows = lane_count(itemsize), min(block_rows(shape, itemsize), n)
     few = few_rows(shape)
     plain = few_units(M, itemsize)
-    parts = 1 if plain else min(threads, panel_count(M, lanes))
+    parts = 1 if plain or n < few else min(threads, panel_count(M, lanes))
+    shared = min(rows, threads * M) if parts > 1 else 0
     size = M * (d + K) if plain else panel_size(d + K, M, lanes)
     return Blocking(
         chunks=1 if n < few else chunk_count(n, threads),
         few=few,
         parts=parts,
-        shared=min(rows, threads * M) if parts > 1 else 0,
+        shared=shared,
         rows=rows,
         lanes=lanes,
         height=TARGET.height,

@@ -51,7 +51,8 @@ class ChunkedEngine(Engine):
 
     def _bind(self) -> None:
         """Make the records, for the buffers and the numbers there are."""
-        self._records = records(self.record, self._chunks, self._numbers, self._buffers)
+        count = max(map(len, self._buffers.values()))
+        self._records = records(self.record, count, self._numbers, self._buffers)
 
     def _need(self, name: str, code: Callable[[], int]) -> None:
         """Have the address of code that the records lack so far."""
@@ -70,7 +71,7 @@ class ChunkedEngine(Engine):
         if self._chunks == 1:
             return kernel(False)(self._records, *arguments, 1)
         count = self.chunks_of(rows)
-        if count == 1 and rows > 1:  # a plan tries one row: that compiles what it runs
+        if count == 1 and rows > 1:  # what a plan runs is compiled when it tries one row
             return kernel(False)(self._records, *arguments, 1)
         with numba_threads(min(count, self.threads)):
             return kernel(True)(self._records, *arguments, count)

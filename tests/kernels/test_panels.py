@@ -12,7 +12,7 @@ from twolayer.engines.blocking import blocking
 from twolayer.engines.packed import PackedWeights
 from twolayer.interface.weights import Weights
 from twolayer.kernels.cpu import chunks
-from twolayer.kernels.cpu.records import records
+from twolayer.kernels.cpu.records import record_type, records
 from twolayer.kernels.cpu.vectors import panels, simd
 from twolayer.kernels.cpu.vectors.panels import panel_size
 from twolayer.kernels.formulas.updates import UPDATES
@@ -216,3 +216,12 @@ def test_buffers_of_a_chunk_lie_together_and_share_no_line(dtype):
     ]
     assert all(array.ctypes.data % 128 == 0 for array in arrays.values())
     assert all(end < start for (_, end), (start, _) in pairwise(lines))
+
+
+def test_a_buffer_that_the_first_chunk_lacks_begins_with_the_second():
+    """Also where there are more records than chunks: more parts of the hidden units."""
+    kind = record_type(("Z", "gradient"))
+    arrays = {"Z": np.empty((5, 16)), "gradient": np.empty((2, 16))}
+    made = records(kind, 5, {}, arrays)
+    assert made["Z"].tolist() == [row.ctypes.data for row in arrays["Z"]]
+    assert made["gradient"].tolist() == [0, *(row.ctypes.data for row in arrays["gradient"]), 0, 0]

@@ -56,9 +56,9 @@ class NumbaFused(BlockEngine):
             return self._only(self._records, X, Y, theta, gradient, update, 1)
         rows, cut = len(X), self._cut
         of = self.shape.n if rows == 1 else rows  # a plan tries its engine on one row
-        if cut.plain or of > cut.rows or (of >= cut.few and of > cut.shared):
+        parts = cut.parts_of(of)
+        if parts == 0:
             return super()._epoch(X, Y, theta, gradient, update)
-        parts = cut.parts if of >= cut.few else 1
         if parts == 1:
             return few_samples.update(False)(self._records, X, Y, theta, gradient, update, 1)
         with numba_threads(min(parts, self.threads)):
@@ -89,17 +89,22 @@ def _corners(itemsize: int, threads: int) -> Iterator[Shape]:
         return both_sides(decide, *sizes)
 
     many, few = range(1, 1 << 20), 16  # too few for two chunks; a power of two keeps means exact
+    several = 512  # more than the rows of any block
     panels = max(2 * lanes, 32) + 1  # hidden units for which X may be spread
-    yield from sides("chunks", many, 3, 120, 1)
-    yield from sides("blocks", many, 1, 1, 1)
+    yield from sides("few_units", few, 3, range(1, lanes), 3, ends=True)
+    yield from sides("few_units_blocks", many, 1, 1, 1)
+    yield from sides("few_units_lanes", few, many, 1, 3)
+    yield from sides("chunks", many, 40, 120, 1)
+    yield from sides("blocks", many, 1, 400, 1)
     yield from sides("spread", few, many, panels, 3)
-    yield from sides("spread_blocks", many, 17, panels, 3)
-    yield from sides("parts", few, many, panels, 3)
+    yield from sides("spread_blocks", many, 17, 193, 3)
+    yield from sides("parts", several, many, panels, 3)
+    yield from sides("few_parts", few // 4, range(1, 2200), max(lanes, 32), 3)
     yield from sides("panels", few, 3, many, 3)
     yield from sides("dots", few, 3, 6 * lanes, range(1, lanes // 2 + 1), ends=True)
     yield from sides("dots_one_vector", few, 3, range(6 * lanes, 6 * lanes + 2), 1)
     yield from sides("output_panels", few, 3, panels, many)
-    yield from sides("large_update", 2 * few, many, 256, 1)
+    yield from sides("large_update", several, many, 256, 1)
 
 
 VARIANT = Variant(

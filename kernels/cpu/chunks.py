@@ -77,7 +77,7 @@ def buffers(shape: Any, cut: Any) -> dict[str, tuple[int, int]]:
         "X": -(-d // cut.height) * cut.step,  # spread
         "Z": panel_size(rows, M, lanes),
         "S": panel_size(rows, M, lanes),  # σ′(A), then G
-        "U_panel": 0 if cut.by_dots else rows * lanes,
+        "U_panel": 0 if cut.by_dots else panel_size(rows, min(K, lanes), lanes),
         "U": K * rows,  # by columns, then Δ
         "total": K * min(rows, cut.shared),  # of U, where threads share the hidden units; then Δ
         "Y": K * rows,  # by columns

@@ -23,13 +23,14 @@ def records(
 ) -> np.ndarray:
     """The records (chunks,), with those of the numbers that they have.
 
-    arrays (chunks, elements) are the buffers; one that has fewer rows is of the last chunks.
+    arrays (chunks, elements) are the buffers; one that has fewer rows begins with the second chunk.
     """
     made = np.zeros(chunks, kind)
     for name in numbers.keys() & set(kind.names or ()):
         made[name] = numbers[name]
     for name, array in arrays.items():
-        of_chunks = made[name][chunks - len(array) :]
+        first = int(len(array) < chunks)
+        of_chunks = made[name][first : first + len(array)]
         of_chunks[:] = array.ctypes.data + array.strides[0] * np.arange(len(array))
     return made
 

@@ -12,6 +12,7 @@ from twolayer.checking import cases, exact, verify
 from twolayer.engines import blocking
 from twolayer.kernels.compiler.target import TARGET
 from twolayer.kernels.cpu import loops
+from twolayer.kernels.cpu.vectors.panels import panel_count, panel_size
 from twolayer.machine.hardware import cpu_count
 from twolayer.network import DTYPES, Shape
 from twolayer.variants import numba_fused
@@ -93,12 +94,21 @@ def test_corners_of_a_users_variant_are_compared():
 
 
 def in_seven_chunks(shape, itemsize, threads):
-    """Blocks of 13 rows, parts of one group of inputs, whatever the number of threads."""
+    """Blocks of 13 rows, parts of one group of inputs, whatever the number of threads.
+
+    Rows of one block are shared in three parts of the hidden units, but fewer than 5 in one. Up to
+    four hidden units lie plain.
+    """
     rows, lanes = min(13, shape.n), blocking.lane_count(itemsize)
     step = blocking.spread_step(Shape(shape.n, 16, 32, 1), rows, itemsize)
+    plain = shape.M <= 4
+    parts = 1 if plain else min(3, panel_count(shape.M, lanes))
+    inputs = shape.d + shape.K
     return blocking.Blocking(
         chunks=loops.chunk_count(shape.n, 7),
-        few=0,
+        few=5,
+        parts=parts,
+        shared=rows if parts > 1 else 0,
         rows=rows,
         lanes=lanes,
         height=TARGET.height,
@@ -106,6 +116,8 @@ def in_seven_chunks(shape, itemsize, threads):
         step=step if shape.d > 2 else 0,
         by_dots=blocking.dots_pay(shape.M, shape.K, lanes),
         alone=shape.d * shape.M < 1000,
+        plain=plain,
+        size=shape.M * inputs if plain else panel_size(inputs, shape.M, lanes),
     )
 
 
@@ -121,6 +133,15 @@ def test_thirteen_rows_in_seven_chunks_agree(dtype, monkeypatch):
     assert plan.engine._cut.chunks == 7
     assert plan.engine.decisions.spread_blocks
     assert plan.engine.decisions.parts
+    for other, what in (
+        (Shape(13, 29, 37, 5), "shared_units"),
+        (Shape(128, 29, 3, 5), "few_units"),
+    ):
+        for net in (NET, tl.Network("relu", "softmax")):
+            result = verify.agreement(fused, cases.problem(net, other, dtype), threads=1)
+            assert result.agrees, result
+        decided = fused.plan(*cases.integers(other, dtype, 0)[1:], threads=1).engine.decisions
+        assert getattr(decided, what)
     monkeypatch.setattr(cases, "EXACT_SHAPES", {dtype: (shape, Shape(128, 2, 65, 1))})
     for result in exact.exact(fused, dtype, threads=1):
         assert result.agrees, result
@@ -137,30 +158,65 @@ MUTANTS = {
     ),
     "offset of a part of d dropped": ("simd", "(column // HEIGHT * a.column_group)", "0"),
     "offset of a panel of U dropped": (
-        "fused", "u, w = panel(by_rows, q)", "u, w = panel(by_rows, 0)",
+        "fused", "w, first = panel(Wt, q)", "w, first = panel(Wt, 0)",
     ),
-    "offset of a panel of Z dropped": ("fused", "z, first = panel(Z, p)", "z, first = panel(Z, 0)"),
-    "two chunks added up": ("fused", "range(1, chunks)", "range(1, min(2, chunks))"),
+    "offset of a panel of Z dropped": (
+        "fused", "z, start = panel(Z, p)", "z, start = panel(Z, 0)",
+    ),
+    "offset of a part of Wt dropped": (
+        "fused", "from_row(kind, w, theta.start + start)", "from_row(kind, w, start)",
+    ),
+    "Wt of a part at the wrong place": (
+        "fused", "from_row(kind, out, weights.start + start)", "from_row(kind, out, start)",
+    ),
+    "a second block not added": ("fused", "cut.depth, start > 0)", "cut.depth, False)"),
+    "two chunks added up": ("epochs", "range(1, chunks)", "range(1, min(2, chunks))"),
     "losses of two chunks added up": (
         "records", "for c in range(chunks)", "for c in range(min(2, chunks))",
     ),
     "an update one element short": (
-        "fused", "(c + 1) * size // parts", "(c + 1) * size // parts - 1",
+        "epochs", "(c + 1) * size // parts", "(c + 1) * size // parts - 1",
     ),
     "the last elements not updated": (
-        "fused", "(c + 1) * size // parts", "(c + 1) * (size - 8) // parts",
+        "epochs", "(c + 1) * size // parts", "(c + 1) * (size - 8) // parts",
+    ),
+    "an update of one thread one element short": (
+        "epochs", "records[0], 0, size)", "records[0], 0, size - 1)",
     ),
     "chunks one row short": (
-        "fused", "(c + 1) * n // chunks", "(c + 1) * n // chunks - (chunks > 1)",
+        "epochs", "(c + 1) * n // chunks", "(c + 1) * n // chunks - (chunks > 1)",
     ),
-    "a second block not added": ("fused", "cut.depth, start > 0)", "cut.depth, False)"),
-    "the other form of W not brought up to date": (
-        "fused", "        transpose(weights.W, weights.Wt)", "        pass",
+    "nothing settled after an update": ("epochs", "settle(records[0], X[0, 0], at)", "pass"),
+    "a second part of U not added": ("few_samples", "range(1, parts)", "range(2, parts)"),
+    "a third part of U not added": ("few_samples", "range(1, parts)", "range(1, min(2, parts))"),
+    "a part of the units not updated": (
+        "few_samples", "for t in prange(parts):\n        record = records[t]\n        room",
+        "for t in prange(max(1, parts - 1)):\n        record = records[t]\n        room",
     ),
-    "chunks for blas one row short": (
-        "blas", "(c + 1) * n // chunks", "(c + 1) * n // chunks - (chunks > 1)",
+    "a panel of a part left out": (
+        "few_samples", "(part + 1) * panels // parts", "part * panels // parts + 1",
     ),
-    "two chunks of loops added up": ("loops", "range(1, chunks)", "range(1, min(2, chunks))"),
+    "an update of a panel one row short": ("few_samples", "rows * w.lanes", "(rows - 1) * w.lanes"),
+    "W of a part not updated": ("few_samples", "renew(kind, w, gW, W.rows, record, base)", "pass"),
+    "a gradient of one panel kept": ("few_samples", "p if keep else 0", "0"),
+    "nothing settled after an update of a part": (
+        "few_samples", "settle_part(record, mine)", "pass",
+    ),
+    "tail lanes lost": (
+        "few_units", "while start < columns", "while start + width <= columns",
+    ),
+    "a second vector lost": ("few_units", "start += lanes", "start += 2 * width"),
+    "a second block of few units not added": (
+        "few_units", "gradient, start > 0)", "gradient, False)",
+    ),
+    "W of few units at the wrong place": (
+        "few_units", "turned(as_it_lies(theta + skip, M))", "turned(as_it_lies(theta, M))",
+    ),
+    "a label off by one": ("blocks", "y, array_at(kind, work", "(y + 1) % K, array_at(kind, work"),
+    "chunks of loops one row short": (
+        "loops", "(len(X), X.shape[1]", "(len(X) - (len(X) > 8), X.shape[1]",
+    ),
+    "a second block for blas lost": ("blas", "range(0, len(X), record", "range(0, 1, record"),
 }  # fmt: skip
 
 # Each change is made in the module itself, interpreted, and what verify finds first is printed.
@@ -169,7 +225,10 @@ import inspect, json, sys
 import twolayer as tl
 from twolayer.checking import cases, exact, verify
 from twolayer.engines import blocking
-from twolayer.kernels.cpu import blas, fused, loops, records
+from twolayer.engines.chunked import LoopEngine
+from twolayer.kernels.cpu import (
+    blas, blocks, epochs, few_samples, few_units, fused, loops, records
+)
 from twolayer.kernels.cpu.vectors import simd
 from twolayer.variants import numba_blas, numba_fused
 
@@ -184,32 +243,35 @@ numba_blas.blocking = lambda shape, itemsize, threads: numba_blas.Blocking(
     loops.chunk_count(shape.n, 7), min(13, shape.n)
 )
 
-def found(name):
-    variant = tl.variants.get(name)
-    results = (str(one) for one in exact.exact(variant, "float64", 1) if not one.agrees)
-    return next(results, "")
-
-VARIANTS = {
-    "simd": "numba-fused", "records": "numba-fused", "fused": "numba-fused",
-    "blas": "numba-blas", "loops": "numba-parallel",
+# A module takes names of those before it.
+modules = {
+    module.__name__.rpartition(".")[2]: module
+    for module in (simd, records, blocks, epochs, fused, few_samples, few_units, blas, loops)
 }
-modules = {"simd": simd, "records": records, "fused": fused, "blas": blas, "loops": loops}
 sources = {name: inspect.getsource(module) for name, module in modules.items()}
-results = {}
-def run(name, source):
-    exec(compile(source, modules[name].__file__, "exec"), modules[name].__dict__)
 
-for mutant, (name, old, new) in MUTANTS.items():
-    assert old in sources[name], mutant
-    run(name, sources[name].replace(old, new))
-    if name in ("simd", "records"):
-        run("fused", sources["fused"])  # takes the names of the others anew
+def run(changed, old, new):
+    for name, module in modules.items():
+        source = sources[name].replace(old, new) if name == changed else sources[name]
+        exec(compile(source, module.__file__, "exec"), module.__dict__)
     loops._LEAST_ROWS = 4
     loops.chunk_count = lambda n, threads: max(1, min(7, n // 4))
-    results[mutant] = found(VARIANTS[name])
-    run(name, sources[name])
-    run("fused", sources["fused"])
-print(json.dumps(results))
+    LoopEngine.kernels, numba_blas.NumbaBlas.kernels = loops.KERNELS, blas.KERNELS
+
+def results(name):
+    variant = tl.variants.get(name)
+    yield from exact.exact(variant, "float64", 1)
+    net = tl.Network("tanh", "softmax")  # integers have no labels
+    for n, M in ((9, 17), (30, 17), (30, 3)):
+        yield verify.agreement(variant, cases.problem(net, tl.Shape(n, 3, M, 3), "float64"), 1)
+
+found = {}
+for mutant, (name, old, new) in MUTANTS.items():
+    assert old in sources[name], mutant
+    run(name, old, new)
+    variant = {"blas": "numba-blas", "loops": "numba-parallel"}.get(name, "numba-fused")
+    found[mutant] = next((str(one) for one in results(variant) if not one.agrees), "")
+print(json.dumps(found))
 """
 
 

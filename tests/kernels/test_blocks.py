@@ -112,3 +112,49 @@ def test_dots_pay_for_few_outputs_of_many_hidden_units():
     assert found[0]
     assert not found[-1]
     assert not blocking.dots_pay(8, 1, 32)
+
+
+@pytest.mark.parametrize(
+    ("shape", "rows", "parts"),
+    [
+        ((1000, 40, 120, 1), 1, 1),  # 24720 operations a row: 61 are worth a second thread
+        ((1000, 40, 120, 1), 60, 1),
+        ((1000, 40, 120, 1), 61, 2),
+        ((1000, 40, 120, 1), 240, 2),  # as many as all threads have hidden units
+        ((1000, 40, 120, 1), 241, 0),
+        ((1000, 300, 1000, 90), 95, 2),  # more threads than M / n
+        ((1000, 300, 1000, 90), 481, 0),  # more than a block
+        ((1000, 16, 17, 1), 400, 1),
+        ((1000, 16, 17, 1), 800, 0),
+        ((1000, 16, 1, 1), 1, 0),  # θ lies plain
+    ],
+)
+def test_threads_share_the_hidden_units_of_few_rows(shape, rows, parts):
+    assert blocking.blocking(tl.Shape(*shape), 4, 2).parts_of(rows) == parts
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+def test_no_part_is_without_hidden_units(threads):
+    for M in (1, 8, 9, 40, 1000):
+        cut = blocking.blocking(tl.Shape(1000, 700, M, 3), 4, threads)
+        panels = -(-M // cut.lanes)
+        assert cut.parts == (1 if cut.plain else min(threads, panels))
+        assert (cut.shared > 0) is (cut.parts > 1)
+        assert cut.shared <= min(cut.rows, threads * M)
+        assert {cut.parts_of(rows) for rows in range(1, 1001)} <= {0, 1, cut.parts}
+
+
+@itemsizes
+def test_theta_lies_plain_where_the_hidden_units_fill_half_a_vector_at_most(itemsize):
+    half = TARGET.lanes(itemsize) // 2
+    for M in (1, half, half + 1, 40):
+        cut = blocking.blocking(tl.Shape(1000, 30, M, 3), itemsize, 2)
+        lanes = cut.lanes
+        assert cut.plain is (half >= M)
+        padded = M if cut.plain else -(-M // (lanes // 2)) * lanes // 2
+        assert cut.size == padded * (30 + 3)
+
+
+def test_one_thread_updates_a_small_theta():
+    found = {M: blocking.blocking(tl.Shape(1000, 255, M, 1), 4, 2) for M in (64, 96, 128)}
+    assert {M: cut.alone for M, cut in found.items()} == {64: True, 96: True, 128: False}

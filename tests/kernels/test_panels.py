@@ -9,13 +9,17 @@ import pytest
 import twolayer as tl
 from twolayer.checking import cases
 from twolayer.engines.blocking import blocking
+from twolayer.engines.packed import PackedWeights
 from twolayer.interface.weights import Weights
 from twolayer.kernels.cpu import chunks
-from twolayer.kernels.cpu.vectors import panels
+from twolayer.kernels.cpu.records import record_type, records
+from twolayer.kernels.cpu.vectors import panels, simd
 from twolayer.kernels.cpu.vectors.panels import panel_size
 from twolayer.kernels.formulas.updates import UPDATES
 from twolayer.machine.buffers import together
+from twolayer.machine.hardware import cpu_count
 from twolayer.network import DTYPES
+from twolayer.variants import numba_fused
 
 COLUMNS = [1, 3, 4, 5, 7, 8, 9, 16, 17, 31]
 LANES = 8
@@ -56,18 +60,6 @@ def test_every_number_lies_where_the_address_rule_says(columns):
     assert after.address == flat.ctypes.data + flat.nbytes
 
 
-@pytest.mark.parametrize("rows", [1, 5, 8, 9, 12, 13])
-@pytest.mark.parametrize("columns", COLUMNS)
-def test_the_transposed_panels_hold_the_transposed_matrix(columns, rows):
-    matrix = np.arange(1.0, rows * columns + 1).reshape(rows, columns)
-    flat = packed(matrix)
-    turned = np.full(panel_size(columns, rows, LANES), np.nan)
-    panels.transpose(
-        panels.panels_of(flat, rows, columns, LANES), panels.panels_of(turned, columns, rows, LANES)
-    )
-    assert (turned == packed(matrix.T)).all()
-
-
 @pytest.mark.parametrize("columns", COLUMNS)
 def test_what_was_made_of_the_padding_becomes_0_again(columns):
     matrix = np.arange(1.0, 3 * columns + 1).reshape(3, columns)
@@ -86,13 +78,27 @@ def plan_of(shape, dtype, threads=1):
     return tl.variants.get("numba-fused").plan(*case[1:], threads)
 
 
+@pytest.mark.parametrize("K", COLUMNS)
+@pytest.mark.parametrize("M", COLUMNS)
+def test_the_other_form_of_w_in_theta_is_its_transpose(M, K):
+    shape, dtype = tl.Shape(20, 3, M, K), np.dtype("float64")
+    cut = blocking(shape, 8, 1)._replace(lanes=LANES, by_dots=False)
+    numbers = shape._asdict() | cut._asdict() | simd.addresses(dtype)._asdict()
+    weights = PackedWeights(shape, dtype, cut, records(chunks.CHUNK, 1, numbers, {}))
+    weights.theta.fill(np.nan)
+    V, W = np.ones((M, 3)), np.arange(1.0, K * M + 1).reshape(K, M)
+    weights.put(tl.Parameters(V, W), weights.theta)
+    expected = np.concatenate([packed(V.T), packed(W), packed(W.T)])
+    assert (weights.theta == expected).all()
+
+
 @pytest.mark.compiled
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_block_fills_its_buffers(shape, dtype):
     """What is past them is found by guard pages (test_memory_guards)."""
     plan = plan_of(shape, dtype)
-    sizes = chunks.buffers(plan.shape, blocking(plan.shape, plan.dtype.itemsize, 1))
+    sizes = numba_fused._buffers(plan.shape, blocking(plan.shape, plan.dtype.itemsize, 1))
     buffers = plan.engine._buffers
     assert buffers.keys() == sizes.keys()
     for array in buffers.values():
@@ -108,10 +114,25 @@ def test_a_block_fills_its_buffers(shape, dtype):
 
 
 @pytest.mark.compiled
+@pytest.mark.skipif(cpu_count() < 2, reason="needs two CPUs")
+def test_threads_that_share_the_hidden_units_fill_their_buffers():
+    plan = plan_of((40, 300, 100, 3), "float32", 2)
+    cut, buffers = plan.engine._cut, plan.engine._buffers
+    sizes = chunks.buffers(plan.shape, cut)
+    for array in buffers.values():
+        array.fill(np.nan)
+    plan.step(0.1)
+    assert np.isfinite(buffers["total"][:, : sizes["total"][1]]).all()
+    units = [buffers[name][:, : sizes[name][1]] for name in ("Z", "S")]
+    assert all(0 < np.isfinite(part).sum() < part.size for array in units for part in array)
+    assert np.isnan(buffers["gradient"]).all()  # of a chunk, of which there is one
+
+
+@pytest.mark.compiled
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_workspace_is_what_is_allocated(shape, threads):
-    if threads > tl.machine.hardware.cpu_count():
+    if threads > cpu_count():
         pytest.skip("needs two CPUs")
     variant = tl.variants.get("numba-fused")
     case = cases.problem(tl.Network("tanh", "squared"), tl.Shape(*shape), "float32")
@@ -195,3 +216,12 @@ def test_buffers_of_a_chunk_lie_together_and_share_no_line(dtype):
     ]
     assert all(array.ctypes.data % 128 == 0 for array in arrays.values())
     assert all(end < start for (_, end), (start, _) in pairwise(lines))
+
+
+def test_a_buffer_that_the_first_chunk_lacks_begins_with_the_second():
+    """Also where there are more records than chunks: more parts of the hidden units."""
+    kind = record_type(("Z", "gradient"))
+    arrays = {"Z": np.empty((5, 16)), "gradient": np.empty((2, 16))}
+    made = records(kind, 5, {}, arrays)
+    assert made["Z"].tolist() == [row.ctypes.data for row in arrays["Z"]]
+    assert made["gradient"].tolist() == [0, *(row.ctypes.data for row in arrays["gradient"]), 0, 0]

@@ -150,9 +150,9 @@ class Stage(NamedTuple):
 
 
 # The tiles of narrow vectors are fewer; their code is emitted by the same lines.
-OF_TILES = "tests/kernels/test_simd.py", "tests/kernels/test_panels.py", "-k"
+OF_TILES = "tests/kernels/vectors", "tests/kernels/test_panels.py", "-k"
 NARROW = Stage(
-    ("pytest", *OF_TILES, "every_height or dots_over or test_panels"),
+    ("pytest", *OF_TILES, "every_height or test_lanes or test_panels"),
     (("TWOLAYER_VECTOR_BYTES", "16"),),
 )
 TILES = Stage(("pytest", *OF_TILES, "not narrower and not _agree_too and not _of_other_"))
@@ -205,11 +205,15 @@ STAGES = {
     "address": [*_interpreted("numba-loops"), *_compiled("numba-loops")],
     "blas": [*_interpreted("numba-blas"), *_compiled("numba-blas")],
     "fused": [*_interpreted("numba-fused"), *_compiled("numba-fused")],
+    **{
+        name: [*_interpreted("numba-fused"), *_compiled("numba-fused")]
+        for name in ("epochs", "few_samples", "few_units")
+    },
     "chunks": [*_interpreted("numba-fused"), *_pytest("tests/kernels/test_panels.py")],
     "panels": [*_interpreted("numba-fused"), *_pytest("tests/kernels/test_panels.py")],
     "records": [*_interpreted("numba-fused", "numba-blas"), *_compiled("numba-fused")],
     "simd": [NARROW, *_interpreted("numba-fused"), TILES],
-    "tiles": [NARROW, TILES],
+    **{name: [NARROW, TILES] for name in ("emit", "lanes", "tiles")},
     "updates": [*_interpreted("numba-loops"), *_compiled("numba-loops")],
     "jit": [
         *_pytest("tests/kernels/test_cache.py", "-k", f"not ({SLOW_CACHE})"),

@@ -38,6 +38,14 @@ class Blocking(NamedTuple):
         """The number of chunks that so many rows are cut into."""
         return 1 if rows < self.few else chunk_count(rows, self.chunks)
 
+    def parts_of(self, rows: int) -> int:
+        """The number of parts of the hidden units for so few rows; 0 where rows are in chunks."""
+        if self.plain or rows > self.rows:
+            return 0
+        if rows < self.few:
+            return 1
+        return self.parts if rows <= self.shared else 0
+
 
 def blocking(shape: Shape, itemsize: int, threads: int) -> Blocking:
     """The sizes for a problem, with calls over up to n rows."""
@@ -138,37 +146,50 @@ def dots_pay(shape: Shape, lanes: int) -> bool:
 class Decisions(NamedTuple):
     """What an epoch does for some shapes only."""
 
+    few_units: bool  # lanes run along inputs and samples; what follows but chunks is of others
+    few_units_blocks: bool  # a second one in a chunk
+    few_units_lanes: bool  # more inputs than two vectors hold
+    few_samples: bool  # one block, on one thread
+    shared_units: bool  # one block, threads share the hidden units
     chunks: bool  # several, on several threads
     blocks: bool  # a second one in a chunk, of X as it lies
     spread: bool
     spread_blocks: bool  # a second one, to where the first was spread
-    parts: bool  # of d
+    parts: bool  # of d, in chunks
+    few_parts: bool  # of d, for few samples
     panels: bool  # of hidden units
     one_vector: bool  # as the last of these panels
     dots: bool
     dots_one_vector: bool
     output_panels: bool  # of U by tiles
     output_one_vector: bool
-    large_update: bool  # on several threads
+    large_update: bool  # on several threads, after chunks
 
 
 def decisions(shape: Shape, cut: Blocking) -> Decisions:
     """What is decided for a shape that is cut so."""
     n, d, M, K = shape
-    lanes, dots = cut.lanes, cut.by_dots
+    plain, in_panels, lanes, parts = cut.plain, not cut.plain, cut.lanes, cut.parts_of(n)
     blocks = -(-n // cut.chunks) > cut.rows
-    one_vector = last_lanes(M, lanes) < lanes
+    spread, dots, tiles = (in_panels and b for b in (cut.step > 0, cut.by_dots, not cut.by_dots))
+    one_vector = in_panels and last_lanes(M, lanes) < lanes
     return Decisions(
-        chunks=cut.chunks > 1,
-        blocks=blocks and not cut.step,
-        spread=cut.step > 0,
-        spread_blocks=blocks and cut.step > 0,
-        parts=d > cut.depth,
-        panels=panel_count(M, lanes) > 1,
+        few_units=plain,
+        few_units_blocks=plain and blocks,
+        few_units_lanes=plain and d > lanes,
+        few_samples=parts == 1,
+        shared_units=parts > 1,
+        chunks=parts == 0 and cut.chunks > 1,
+        blocks=in_panels and blocks and not spread,
+        spread=spread,
+        spread_blocks=spread and blocks,
+        parts=in_panels and parts == 0 and d > cut.depth,
+        few_parts=parts > 0 and d > cut.depth,
+        panels=in_panels and panel_count(M, lanes) > 1,
         one_vector=one_vector,
         dots=dots,
         dots_one_vector=dots and one_vector,
-        output_panels=not dots and panel_count(K, lanes) > 1,
-        output_one_vector=not dots and last_lanes(K, lanes) < lanes,
-        large_update=not cut.alone,
+        output_panels=tiles and panel_count(K, lanes) > 1,
+        output_one_vector=tiles and last_lanes(K, lanes) < lanes,
+        large_update=parts == 0 and cut.chunks > 1 and not cut.alone,
     )

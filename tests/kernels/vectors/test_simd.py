@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -16,35 +17,42 @@ from numba import njit
 from twolayer.kernels.compiler import target
 from twolayer.kernels.compiler.target import TARGET, Target
 from twolayer.kernels.cpu.vectors import simd, tiles
-from twolayer.kernels.cpu.vectors.panels import Panel, packers, panel_size, panels_of
+from twolayer.kernels.cpu.vectors.lanes import (
+    dots_function,
+    spread_function,
+    transpose_function,
+)  # fmt: skip
+from twolayer.kernels.cpu.vectors.panels import Panel
 from twolayer.kernels.cpu.vectors.simd import Operand
 from twolayer.network import DTYPES
 
 pytestmark = pytest.mark.compiled
 
 
-@njit
-def multiply(address, C, a, rows_apart, columns_apart, b, accumulate, length):
-    """C (rows, lanes) [+]= a b for a with these strides of groups and in them."""
+def multiply(address, C, lanes, a, rows_apart, columns_apart, b, accumulate, length):
+    """C[:, :lanes] [+]= a b[:, :lanes] for a with these strides of groups and in them."""
     simd.product(
-        address, C[0, 0], Panel(np.int64(C.ctypes.data), C.shape[1], C.shape[1]),
+        address, C[0, 0], Panel(np.int64(C.ctypes.data), C.shape[1], lanes),
         Operand(np.int64(a.ctypes.data), *rows_apart, *columns_apart),
-        Panel(np.int64(b.ctypes.data), C.shape[1], C.shape[1]), len(C), length, accumulate,
+        Panel(np.int64(b.ctypes.data), b.shape[1], lanes), len(C), length, accumulate,
     )  # fmt: skip
 
 
-@njit
 def spread(address, out, step, x):
     simd.spread(
-        address, x[0, 0], out.ctypes.data, step, x.ctypes.data, x.shape[1], x.shape[0], x.shape[1]
-    )
+        address, x[0, 0], np.int64(out.ctypes.data), step, np.int64(x.ctypes.data), x.shape[1],
+        x.shape[0], x.shape[1],
+    )  # fmt: skip
 
 
-@njit
-def dot_rows(address, out, z, w, M, lanes):
-    """out (rows,) = Z w for packed z (rows, M) and w (1, M)."""
-    Z, W = panels_of(z, len(out), M, lanes), panels_of(w, 1, M, lanes)
-    simd.dots(address, np.int64(out.ctypes.data), Z, W, 0)
+FORMS = {
+    "compiled": (njit(multiply), njit(spread), lambda dtype: simd.addresses(np.dtype(dtype))),
+    "interpreted": (
+        multiply,
+        spread,
+        lambda dtype: simd.Addresses(simd._PLAIN, simd._SCALED, *[simd._PLAIN] * 3),
+    ),
+}
 
 
 def small_integers(random, *shape, dtype):
@@ -56,55 +64,42 @@ def width(dtype):
     return TARGET.lanes(np.dtype(dtype).itemsize)
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("layout", ["rows", "columns", "spread", "spread columns"])
-@pytest.mark.parametrize("vectors", [1, 2])
+@pytest.mark.parametrize("vectors", [0, 1, 2])
 @pytest.mark.parametrize("rows", [1, 2, 3, 5, 7, 12, 13, 27, 40])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_product_for_every_height(dtype, rows, vectors, layout):
-    random = np.random.default_rng(rows)
-    lanes = vectors * width(dtype)
-    H = TARGET.height
-    plain, scaled, _, spreading = simd.addresses(np.dtype(dtype))
-    for length in (1, 2, 7, 33):
-        a = small_integers(random, rows, length, dtype=dtype)
-        b = small_integers(random, length, lanes, dtype=dtype)
-        C = small_integers(random, rows, lanes, dtype=dtype)
-        held, strides = a, ((H * length, length), (H, 1))
-        if layout == "columns":
-            held, strides = np.ascontiguousarray(a.T), ((H, 1), (H * rows, rows))
-        elif layout.startswith("spread"):
-            source = a if layout == "spread" else np.ascontiguousarray(a.T)
-            step = H * len(source) + 3
-            held = np.full(step * (source.shape[1] // H + 1), np.nan, dtype)
-            spread(spreading, held, step, source)
-            strides = ((H * H, H), (step, 1))
-            if layout == "spread columns":
-                strides = strides[::-1]
-        for address, accumulate, expected in (
-            (plain, False, a @ b),
-            (plain, True, C + a @ b),
-            (scaled, False, C * (a @ b)),
-        ):
-            found = C.copy()
-            multiply(address, found, held, *strides, b, accumulate, length)
-            assert (found == expected).all()
-
-
-@pytest.mark.parametrize("M", [1, 15, 16, 17, 32, 33, 48, 100])
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_dots_over_panels(dtype, M):
-    random = np.random.default_rng(M)
-    lanes, rows = 2 * width(dtype), 5
-    z = small_integers(random, rows, M, dtype=dtype)
-    w = small_integers(random, 1, M, dtype=dtype)
-    zp = np.zeros(panel_size(rows, M, lanes), dtype)
-    wp = np.zeros(panel_size(1, M, lanes), dtype)
-    pack, _ = packers()
-    pack(z, zp, lanes)
-    pack(w, wp, lanes)
-    out = np.empty(rows, dtype)
-    dot_rows(simd.addresses(np.dtype(dtype)).dots, out, zp, wp, M, lanes)
-    assert (out == (z @ w.T)[:, 0]).all()
+def test_product_for_every_height(dtype, rows, vectors, layout, form):
+    """For 0 vectors a part of one."""
+    multiply, spread, addresses = FORMS[form]
+    random, H = np.random.default_rng(rows), TARGET.height
+    code = addresses(dtype)
+    for lanes in (vectors * width(dtype),) if vectors else range(1, width(dtype)):
+        for length in (1, 2, 7, 33):
+            a = small_integers(random, rows, length, dtype=dtype)
+            b = small_integers(random, length, lanes + 1, dtype=dtype)
+            C = small_integers(random, rows, lanes + 3, dtype=dtype)
+            held, strides = a, ((H * length, length), (H, 1))
+            if layout == "columns":
+                held, strides = np.ascontiguousarray(a.T), ((H, 1), (H * rows, rows))
+            elif layout.startswith("spread"):
+                source = a if layout == "spread" else np.ascontiguousarray(a.T)
+                step = H * len(source) + 3
+                held = np.full(step * (source.shape[1] // H + 1), np.nan, dtype)
+                spread(code.spread, held, step, source)
+                strides = ((H * H, H), (step, 1))
+                if layout == "spread columns":
+                    strides = strides[::-1]
+            before, total = C[:, :lanes], a @ b[:, :lanes]
+            for address, accumulate, expected in (
+                (code.product, False, total),
+                (code.product, True, before + total),
+                (code.scaled, False, before * total),
+            ):
+                found = C.copy()
+                multiply(address, found, lanes, held, *strides, b, accumulate, length)
+                assert (found[:, :lanes] == expected).all(), (lanes, length)
+                assert (found[:, lanes:] == C[:, lanes:]).all(), (lanes, length)
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="reads x86-64 machine code")
@@ -115,21 +110,25 @@ def test_the_inner_loop_keeps_its_sums_in_registers(dtype):
         for signature, asm in compiled_addresses().inspect_asm().items()
         if str(signature[0]) == dtype
     )
-    tall = whole_tiles(text, r"vfmadd231p[sd]\s.*, (%[xyz]mm\d+)$", TARGET.height)
+    tall = whole_tiles(text, r"vfmadd231p[sd]\s.*, (%[xyz]mm\d+)$", 2 * TARGET.height)
     assert tall
-    assert not any("rsp" in body for body in tall)
+    assert not any(map(on_the_stack, tall))
 
 
-def whole_tiles(text, multiply_add, height):
-    """The loops that add one step to each of the sums of a tile, two vectors wide."""
+def whole_tiles(text, multiply_add, sums, additions=None):
+    """The loops that add to each of so many sums, so many times in all: once where not told."""
     loops = re.finditer(r"(\.LBB\w+):((?:(?!\.LBB\w+:).)*?)\n\t(?:j|b\.)\w+\t\1\n", text, re.DOTALL)
     bodies = [loop[2] for loop in loops]  # what branches back to its own label
-    sums = [re.findall(multiply_add, body, re.MULTILINE) for body in bodies]
+    found = [re.findall(multiply_add, body, re.MULTILINE) for body in bodies]
     return [
         body
-        for body, registers in zip(bodies, sums, strict=True)
-        if len(registers) == len(set(registers)) == 2 * height
+        for body, registers in zip(bodies, found, strict=True)
+        if (len(registers), len(set(registers))) == (additions or sums, sums)
     ]
+
+
+def on_the_stack(body):
+    return re.search(r"rsp|\[sp", body)
 
 
 # triple, processor, its vectors, multiply-add with the register of its sum
@@ -156,7 +155,7 @@ def test_other_machines_keep_their_sums_in_registers_too(name, dtype):
     module.triple = triple
     for emit in (
         partial(tiles.product_function, scaled=False), partial(tiles.product_function, scaled=True),
-        tiles.dots_function, tiles.spread_function,
+        dots_function, spread_function, transpose_function,
     ):  # fmt: skip
         emit(module, real, vectors)
     for function in module.functions:
@@ -167,10 +166,20 @@ def test_other_machines_keep_their_sums_in_registers_too(name, dtype):
     options = llvm.create_pipeline_tuning_options(speed_level=3)
     passes = llvm.create_pass_builder(machine, options)
     passes.getModulePassManager().run(compiled, passes)
-    tall = whole_tiles(machine.emit_assembly(compiled), multiply_add, vectors.height)
-    # The product and the scaled one. The loop over the last few k, beside the one over whole groups
-    # of them, may keep a broadcast number on the stack.
-    assert sum(not re.search(r"rsp|\[sp", body) for body in tall) >= 2
+    text = machine.emit_assembly(compiled)
+    code = {part.partition("_f")[0]: part for part in re.split(r"^twolayer_", text, flags=re.M)}
+    tiles_of = {"product_2": 2, "scaled_2": 2, "product_1": 1, "scaled_1": 1}
+    if name != "neon":  # whose vectors have no masks: lanes are read one by one
+        tiles_of |= {"product_0": 1, "scaled_0": 1}
+    for function, width in tiles_of.items():
+        tall = whole_tiles(code[function], multiply_add, width * vectors.height)
+        # The loop over the last few k, beside the one over whole groups of them, may keep a
+        # broadcast number on the stack.
+        assert not all(map(on_the_stack, tall)), function
+    sums = 8 if vectors.registers < 32 else 16
+    of_dots = whole_tiles(code["dots"], multiply_add, sums, additions=16)
+    assert len(of_dots) == 3  # for one column, two and four
+    assert not any(map(on_the_stack, of_dots))
 
 
 def compiled_addresses():
@@ -246,8 +255,8 @@ def test_tiles_of_other_vectors_compute_the_same(text):
     runs_here(text)
     done = subprocess.run(
         [
-            sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__,
-            "-k", "every_height or dots_over",
+            sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", Path(__file__).parent,
+            "-k", "compiled and (every_height or any)",
         ],
         env=os.environ | {target.VARIABLE: text}, capture_output=True, text=True, check=False,
     )  # fmt: skip

@@ -24,9 +24,11 @@ from ..network import Shape
 class NumbaFused(BlockEngine):
     """One compiled call an epoch; nothing is allocated in it."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, by_dots: bool | None = None) -> None:
         super().__init__(problem)
-        self._cut = cut = blocking(self.shape, self.dtype.itemsize, self.threads)
+        cut = blocking(self.shape, self.dtype.itemsize, self.threads)
+        self._cut = cut = cut if by_dots is None else cut._replace(by_dots=by_dots)
+        self._larger: NumbaFused | None = None  # made for more rows, which it predicts
         self.decisions = decisions(self.shape, cut)
         self.kernels = few_units.KERNELS if cut.plain else fused.KERNELS
         self.record = few_units.CHUNK if cut.plain else chunks.CHUNK
@@ -63,6 +65,16 @@ class NumbaFused(BlockEngine):
             return few_samples.update(False)(self._records, X, Y, theta, gradient, update, 1)
         with numba_threads(min(parts, self.threads)):
             return few_samples.update(True)(self._records, X, Y, theta, gradient, update, parts)
+
+    def forward(self, X: np.ndarray, theta: Any, F: np.ndarray) -> None:
+        if len(X) <= self.shape.n or self._cut.chunks == self.threads:
+            super().forward(X, theta, F)
+            return
+        if self._larger is None or len(X) > self._larger.shape.n:
+            shape = self.shape._replace(n=1 << (len(X) - 1).bit_length())
+            problem = Problem(self.net, shape, self.dtype, self.threads)
+            self._larger = NumbaFused(problem, self._cut.by_dots)
+        BlockEngine.forward(self._larger, X, theta, F)
 
 
 def _buffers(shape: Shape, cut: Blocking) -> dict[str, tuple[int, int]]:

@@ -11,8 +11,8 @@ three forms made from the same scalar formulas:
   contiguous U and Y (K, rows), with work (4, rows) to write to; U becomes F or Δ. Vectors run along
   the samples, whatever K is. Compiled.
 
-Where a row of Y may have a single 1, `label_row(u, label) -> ℓ` and `label_columns(U, labels, work)`
-take its place instead, labels (rows,), and make Δ of u and U.
+Where a row of Y may have a single 1, `label_row(u, label) -> ℓ` and `label_columns(U, labels,
+work) -> Σ ℓ` take its place instead, labels (rows,), and make Δ of u and U.
 
 Sums of ℓ are accumulated in float64.
 """

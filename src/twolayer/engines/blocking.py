@@ -101,7 +101,7 @@ def block_rows(shape: Shape, itemsize: int) -> int:
 
 
 def plain_rows(shape: Shape, itemsize: int) -> int:
-    """Rows of a block where hidden units are few, 16 to 480: X and what is made of it stay in L2."""
+    """Rows of a block of few hidden units, 16 to 480: X and what is made of it stay in L2."""
     row = itemsize * (shape.d + 2 * shape.M + 2 * shape.K)
     return max(16, min(480, cache_sizes()[2] // 2 // row))
 

@@ -14,6 +14,8 @@ _FEW = 1.1e6  # operations that are over before a second thread would have begun
 _SMALL = 1 << 15  # elements of V that one thread updates before a second would have begun
 _PANELS = 128  # columns of Z and S that are in use at a time
 _FORMULA = 40  # operations that σ and σ′ of a number are worth, or h and δ
+_SIGMA = 35  # cycles of σ and σ′ for a vector
+_LONG = 500  # inputs
 _ROW = 1000  # that all else of a row is worth
 
 
@@ -50,7 +52,7 @@ class Blocking(NamedTuple):
 def blocking(shape: Shape, itemsize: int, threads: int) -> Blocking:
     """The sizes for a problem, with calls over up to n rows."""
     n, d, M, K = shape
-    lanes, plain = lane_count(itemsize), few_units(M, itemsize)
+    lanes, plain = lane_count(itemsize), few_units(shape, itemsize)
     rows = min(n, plain_rows(shape, itemsize) if plain else block_rows(shape, itemsize))
     few = few_rows(shape)
     parts = 1 if plain or n < few else min(threads, panel_count(M, lanes))
@@ -73,9 +75,21 @@ def blocking(shape: Shape, itemsize: int, threads: int) -> Blocking:
     )
 
 
-def few_units(M: int, itemsize: int) -> bool:
-    """Whether the hidden units are so few that lanes run along inputs and samples instead."""
-    return TARGET.lanes(itemsize) // 2 >= M
+def few_units(shape: Shape, itemsize: int) -> bool:
+    """Whether lanes along inputs and samples are cheaper than lanes along so few hidden units.
+
+    In cycles a sample, fitted to measured ones: two products a vector of inputs and two of outputs,
+    sums of dot products, σ and σ′. Long rows of X leave the first-level cache before the next units
+    read them.
+    """
+    _, d, M, K = shape
+    width = TARGET.lanes(itemsize)
+    vectors, of_d = -(-M // width), -(-d // width)
+    outputs = min(_dots(M, K, width), _tiles(M, K, width))
+    panels = vectors * (1.05 * (d + K) + _SIGMA) + outputs + 10
+    by_input = M * ((1.25 if d > _LONG else 1.05) * of_d + 5)
+    plain = by_input + M / width * (2.4 * K + _SIGMA)
+    return plain < panels
 
 
 def few_rows(shape: Shape) -> int:
@@ -133,14 +147,21 @@ def spread_step(shape: Shape, rows: int, itemsize: int) -> int:
 def dots_pay(shape: Shape, lanes: int) -> bool:
     """Whether U = Z Wᵀ is cheaper by dot products along M than by tiles with lanes along K.
 
-    In cycles a sample, measured: eight dot products load six vectors for eight multiply-adds and
-    end in sums of lanes; a tile broadcasts, U is turned over, and so is W at every update.
+    Tiles also need W turned over after every update.
     """
     n, _, M, K = shape
     width = lanes // 2
-    dots = K * (M / width / 2 + 3.5)
-    tiles = 0.54 * M * -(-K // width) + 0.6 * K + 2 * K * M / width / n
-    return tiles > 1.25 * dots
+    return _tiles(M, K, width) + 2 * K * M / width / n > 1.25 * _dots(M, K, width)
+
+
+def _dots(M: int, K: int, width: int) -> float:
+    """Cycles of U a sample, measured: six loads for eight multiply-adds, then sums of lanes."""
+    return K * (M / width / 2 + 3.5)
+
+
+def _tiles(M: int, K: int, width: int) -> float:
+    """Cycles of U a sample, measured: numbers of Z are broadcast, and U is turned over."""
+    return 0.54 * M * -(-K // width) + 0.6 * K
 
 
 class Decisions(NamedTuple):

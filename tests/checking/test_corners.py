@@ -261,7 +261,8 @@ def results(name):
     yield from exact.exact(variant, "float64", 1)
     net = tl.Network("tanh", "softmax")  # integers have no labels
     for n, M in ((9, 17), (30, 17), (30, 3)):
-        yield verify.agreement(variant, cases.problem(net, tl.Shape(n, 3, M, 3), "float64"), 1)
+        case = cases.problem(net, tl.Shape(n, 3, M, 3), "float64")
+        yield verify.agreement(variant, cases.labelled(case), 1)
 
 found = {}
 for mutant, (name, old, new) in MUTANTS.items():

@@ -105,7 +105,7 @@ for name in names:
             plan.slots = [tl.Parameters(0 * V, 0 * W)]
             weights.slots = tuple(guarded(slot, at_end) for slot in weights.slots)
             plan.update(UPDATES["descend_with_momentum"], (0.1, 0.9))
-            plan.update(UPDATES["descend_with_momentum"], (0.1, 0.9), slice(0, 7))
+            plan.update(UPDATES["descend_with_momentum"], (0.1, 0.9), slice(0, min(7, shape[0])))
             plan.loss()
             plan.predict(more)
             F = guarded(np.empty(Y.shape, Y.dtype), at_end)

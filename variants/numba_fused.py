@@ -86,8 +86,8 @@ def _buffers(shape: Shape, cut: Blocking) -> dict[str, tuple[int, int]]:
 def _workspace(shape: Shape, itemsize: int, threads: int) -> int:
     cut = blocking(shape, itemsize, threads)
     of_chunks = sum(count * size for count, size in _buffers(shape, cut).values())
-    of_theta = cut.size if cut.plain else chunks.weights_size(shape, cut)
-    return itemsize * (of_chunks + 2 * of_theta)
+    of_panels = 0 if cut.plain else chunks.weights_size(shape, cut)
+    return itemsize * (of_chunks + 2 * of_panels)
 
 
 def _corners(itemsize: int, threads: int) -> Iterator[Shape]:

@@ -27,7 +27,8 @@ class NumbaParallel(LoopEngine):
 
 
 def _workspace(shape, itemsize, threads):
-    return itemsize * threads * (shape.M * (shape.d + shape.K + 3) + shape.K)
+    sizes = loops.buffers(shape, loops.chunk_count(shape.n, threads)).values()
+    return itemsize * sum(count * size for count, size in sizes)
 
 
 def _corners(itemsize: int, threads: int) -> Iterator[Shape]:

@@ -10,7 +10,7 @@ from batch import Batch
 import twolayer as tl
 from twolayer.checking import cases, exact, verify
 from twolayer.engines import blocking
-from twolayer.kernels.compiler.target import TARGET
+from twolayer.kernels.compiler.target import TARGET, VARIABLE
 from twolayer.kernels.cpu import loops
 from twolayer.kernels.cpu.vectors.panels import panel_count, panel_size
 from twolayer.machine.hardware import cpu_count
@@ -224,7 +224,6 @@ PROGRAM = """
 import inspect, json, sys
 import twolayer as tl
 from twolayer.checking import cases, exact, verify
-from twolayer.engines import blocking
 from twolayer.engines.chunked import LoopEngine
 from twolayer.kernels.cpu import (
     blas, blocks, epochs, few_samples, few_units, fused, loops, records
@@ -238,7 +237,6 @@ from test_corners import MUTANTS, in_seven_chunks
 cases.EXACT_SHAPES = {"float64": ()}
 exact._LONGEST = float("inf")  # no case is left out, however slow this machine is
 numba_fused.blocking = in_seven_chunks
-blocking.lane_count = lambda itemsize: 8
 numba_blas.blocking = lambda shape, itemsize, threads: numba_blas.Blocking(
     loops.chunk_count(shape.n, 7), min(13, shape.n)
 )
@@ -263,7 +261,8 @@ def results(name):
     yield from exact.exact(variant, "float64", 1)
     net = tl.Network("tanh", "softmax")  # integers have no labels
     for n, M in ((9, 17), (30, 17), (30, 3)):
-        yield verify.agreement(variant, cases.problem(net, tl.Shape(n, 3, M, 3), "float64"), 1)
+        case = cases.problem(net, tl.Shape(n, 3, M, 3), "float64")
+        yield verify.agreement(variant, cases.labelled(case), 1)
 
 found = {}
 for mutant, (name, old, new) in MUTANTS.items():
@@ -276,9 +275,9 @@ print(json.dumps(found))
 
 
 def test_mutants_are_caught(run_python):
-    found = json.loads(
-        run_python(PROGRAM, Path(__file__).parent, Path(__file__).parents[1], NUMBA_DISABLE_JIT="1")
-    )
+    folders = Path(__file__).parent, Path(__file__).parents[1]
+    short = {VARIABLE: "32", "NUMBA_DISABLE_JIT": "1"}  # panels of 8 numbers
+    found = json.loads(run_python(PROGRAM, *folders, **short))
     assert found.pop("as it is") == ""
     assert [mutant for mutant, what in found.items() if not what] == []
 

@@ -9,6 +9,7 @@ import twolayer as tl
 from twolayer.checking import cases
 from twolayer.checking.verify import ORACLE
 from twolayer.composed import cluster
+from twolayer.engines.packed import FlatWeights
 from twolayer.machine.hardware import cpu_count
 from twolayer.network import DTYPES
 
@@ -78,11 +79,13 @@ def test_no_more_memory_is_used_than_declared(name, run_python):
 def memory_of(plan):
     """Bytes of the arrays that a plan holds beyond X, Y and two copies of θ, each memory once.
 
-    θ and ∇L in a layout of their own are no such copies.
+    θ and ∇L in panels are no such copies.
     """
     weights, own = plan.weights, (plan.X, plan.Y)
     if type(weights) is tl.Weights:
         own += (*weights.theta, *weights.gradient)
+    elif type(weights) is FlatWeights:
+        own += (weights.theta, weights.gradient)
     seen = {base_of(array).ctypes.data for array in own}
     total = 0
     for value in (*vars(plan.engine).values(), *vars(weights).values()):

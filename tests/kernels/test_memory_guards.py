@@ -15,13 +15,10 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for pages"),
 ]
 
-# argv: variants, dtype, threads. Prints "all ran"; what is under way stands in the last line.
-GUARDED = """
+GUARD = """
 import ctypes, mmap, sys
 import numpy as np
 import twolayer as tl
-from twolayer.checking import cases
-from twolayer.kernels.cpu import blas, chunks
 
 libc = ctypes.CDLL(None, use_errno=True)
 kept = []
@@ -41,13 +38,27 @@ def guarded(array, at_end):
     view[...] = array
     return view
 
+"""
+# argv: variants, dtype, threads. Prints "all ran"; what is under way stands in the last line.
+GUARDED = """
+from twolayer.checking import cases
+from twolayer.kernels.cpu import blas, loops
+from twolayer.kernels.formulas.updates import UPDATES
+from twolayer.variants import numba_blas, numba_fused
+
 names, dtype, threads = sys.argv[1].split(","), sys.argv[2], int(sys.argv[3])
-net = tl.Network("tanh", "squared")
+squared, softmax = (tl.Network("tanh", loss) for loss in ("squared", "softmax"))
 SHAPES = (
     (1, 1, 1, 1), (2, 3, 5, 2), (13, 17, 31, 3), (7, 16, 33, 17), (61, 29, 65, 5), (25, 40, 32, 33),
     (97, 11, 15, 1), (9, 23, 33, 2), (14, 35, 40, 1), (500, 18, 35, 2), (40, 300, 17, 2),
-    (1100, 5, 48, 4),
+    (1100, 5, 48, 4), (1100, 7, 3, 4), (61, 40, 2, 5), (40, 300, 100, 3), (24, 400, 300, 9),
 )
+SIZES = {
+    "numba-fused": lambda engine: numba_fused._buffers(engine.shape, engine._cut),
+    "numba-blas": lambda engine: blas.buffers(
+        engine.shape, *numba_blas.blocking(engine.shape, engine.dtype.itemsize, engine.threads)
+    ),
+}
 if "poke" in sys.argv:  # what a read of one number too many does
     X = guarded(np.zeros(3, dtype), "end" in sys.argv)
     place = X.ctypes.data + (X.nbytes if "end" in sys.argv else -1)
@@ -58,7 +69,10 @@ for name in names:
     for shape in SHAPES:
         for at_end in (True, False):
             print(name, dtype, shape, "the end" if at_end else "the start", flush=True)
+            net = softmax if shape[0] % 2 and shape[3] > 1 else squared
             case = cases.problem(net, tl.Shape(*shape), dtype)
+            if net is softmax:
+                case = cases.labelled(case)
             X, Y, V, W, more = (
                 guarded(a, at_end) for a in (case.X, case.Y, *case.theta, case.X[::-1])
             )
@@ -76,18 +90,22 @@ for name in names:
                 alone = isinstance(arrays, np.ndarray)
                 held = [guarded(a, at_end) for a in ([arrays] if alone else arrays)]
                 setattr(weights, part, held[0] if alone else tl.Parameters(*held))
-            if hasattr(engine, "_bind"):  # buffers of exactly the sizes that they must have
-                cut = engine._cut
-                sizes = chunks.buffers(engine.shape, cut) if name == "numba-fused" else \\
-                    blas.buffers(engine.shape, *cut)
-                engine._buffers = {
-                    name: guarded(np.full(size, np.nan, dtype), at_end)
-                    for name, size in sizes.items()
-                }
-                engine._bind()
+            # Buffers of exactly the sizes that they must have.
+            sizes = SIZES.get(name, lambda engine: loops.buffers(engine.shape, engine._chunks))
+            engine._buffers = {
+                part: guarded(np.full(size, np.nan, dtype), at_end)
+                for part, size in sizes(engine).items()
+            }
+            engine._bind()
+            engine.hold(X, Y)  # which has addresses of code put into the records
+            plan.Y = guarded(plan.Y, at_end)  # may be labels
             plan.theta = tl.Parameters(V, W)
             plan.step(0.1)
             plan.gradient(slice(shape[0] // 2, shape[0]))
+            plan.slots = [tl.Parameters(0 * V, 0 * W)]
+            weights.slots = tuple(guarded(slot, at_end) for slot in weights.slots)
+            plan.update(UPDATES["descend_with_momentum"], (0.1, 0.9))
+            plan.update(UPDATES["descend_with_momentum"], (0.1, 0.9), slice(0, min(7, shape[0])))
             plan.loss()
             plan.predict(more)
             F = guarded(np.empty(Y.shape, Y.dtype), at_end)
@@ -97,9 +115,9 @@ print("all ran")
 NAMES = [name for name in tl.variants.names() if name.startswith("numba")]
 
 
-def run_guarded(*arguments, **environment):
+def run_guarded(*arguments, program=GUARDED, **environment):
     done = subprocess.run(
-        [sys.executable, "-c", GUARDED, *map(str, arguments)],
+        [sys.executable, "-c", GUARD + program, *map(str, arguments)],
         env=os.environ | environment, capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     return done.returncode, done.stdout.strip().rpartition("\n")[2], done.stderr
@@ -130,6 +148,63 @@ def test_nothing_beside_an_array_is_touched_with_other_vectors(dtype, text):
     assert (code, last) == (0, "all ran"), error
 
 
+# argv: dtype. Each size of what a call reads and writes, at a guard.
+EDGES = """
+from numba import njit
+from twolayer.kernels.compiler.target import TARGET
+from twolayer.kernels.cpu.vectors import simd
+from twolayer.kernels.cpu.vectors.panels import Panel
+
+dtype = np.dtype(sys.argv[1])
+width, H, code = TARGET.lanes(dtype.itemsize), TARGET.height, simd.addresses(dtype)
+
+@njit
+def product(address, C, a, b):
+    (rows, lanes), length = C.shape, len(b)
+    to, left, right = np.int64(C.ctypes.data), np.int64(a.ctypes.data), np.int64(b.ctypes.data)
+    simd.product(
+        address, C[0, 0], Panel(to, lanes, lanes), simd.as_it_lies(left, length),
+        Panel(right, lanes, lanes), rows, length, True,
+    )
+
+@njit
+def dots(address, out, a, b):
+    of_a, length = simd.lying_rows(out[0, 0], np.int64(a.ctypes.data), a.shape[1])
+    of_b, _ = simd.lying_rows(out[0, 0], np.int64(b.ctypes.data), a.shape[1])
+    place = np.int64(out.ctypes.data), len(a)
+    simd.dots(address, out[0, 0], place, of_a, of_b, length, (len(a), len(b)), True)
+
+@njit
+def transpose(address, out, a):
+    to, source = np.int64(out.ctypes.data), np.int64(a.ctypes.data)
+    simd.transpose(address, a[0, 0], to, len(a), source, a.shape[1], len(a), a.shape[1])
+
+def call(function, address, *shapes):
+    for at_end in (True, False):
+        print(function.__name__, *shapes, "the end" if at_end else "the start", flush=True)
+        kept.clear()
+        function(address, *(guarded(np.zeros(shape, dtype), at_end) for shape in shapes))
+
+for lanes in (*range(1, width + 1), 2 * width):
+    for rows in (1, 2, H - 1, H + 1):
+        for address in (code.product, code.scaled):
+            call(product, address, (rows, lanes), (rows, 5), (5, lanes))
+for length in range(1, 3 * width + 2):
+    for rows, columns in ((1, 1), (3, 2), (5, 3), (8, 4), (9, 5)):
+        call(dots, code.dots, (columns, rows), (rows, length), (columns, length))
+for rows in range(1, 2 * width + 2):
+    for columns in (1, width - 1, width, width + 1, 2 * width + 1):
+        call(transpose, code.transpose, (columns, rows), (rows, columns))
+print("all ran")
+"""
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_calls_of_every_size_touch_nothing_beside_their_arrays(dtype):
+    code, last, error = run_guarded(dtype, program=EDGES)
+    assert (code, last) == (0, "all ran"), error
+
+
 # A file without contents, of which only the pages that are touched cost anything.
 FAR = """
 import sys, tempfile
@@ -137,7 +212,7 @@ import numpy as np
 from numba import njit
 from twolayer.kernels.cpu.vectors import simd
 from twolayer.kernels.cpu.vectors.panels import Panel
-from twolayer.kernels.cpu.vectors.simd import Operand
+from twolayer.kernels.cpu.vectors.simd import Length, Operand, Rows
 from twolayer.kernels.compiler.target import TARGET
 
 H = TARGET.height
@@ -159,18 +234,26 @@ def spread(address, out, step, x, xs, rows, columns):
 
 
 @njit
-def dots(address, out, z, z_step, w, w_step, panels, lanes, rows):
-    simd._dots(
-        address, z[0], out.ctypes.data, z.ctypes.data, z_step, w.ctypes.data, w_step,
-        w.ctypes.data, panels, lanes, lanes, rows,
+def dots(address, out, step, z, row, panel, w, panels, shape):
+    at, width = np.int64(z.ctypes.data), w.shape[1]
+    of_w = np.int64(w.ctypes.data)
+    simd.dots(
+        address, z[0], (np.int64(out.ctypes.data), step), Rows(at, row, panel, at, row),
+        Rows(of_w, 0, width, of_w, 0), Length(panels, 0, 0), shape, False,
     )
+
+
+@njit
+def transpose(address, out, step, a, a_step, rows, columns):
+    to, source = np.int64(out.ctypes.data), np.int64(a.ctypes.data)
+    simd.transpose(address, out[0], to, step, source, a_step, rows, columns)
 
 
 random = np.random.default_rng(0)
 numbers = lambda *shape: random.integers(-8, 9, shape).astype(dtype)
 dtype = np.dtype(sys.argv[1])
 lanes = 2 * TARGET.lanes(dtype.itemsize)
-product, _, dot, copy = simd.addresses(dtype)
+product, _, dot, copy, turn = simd.addresses(dtype)
 with tempfile.NamedTemporaryFile() as file:
     size = (2 * H + 4) * STRIDE
     file.truncate(size * dtype.itemsize)
@@ -216,9 +299,26 @@ with tempfile.NamedTemporaryFile() as file:
 
     z, w = numbers(4, 3, lanes), numbers(4, lanes)
     fill(z.reshape(4, -1), STRIDE)
-    out = np.empty(3, dtype)
-    dots(dot, out, far, STRIDE, w, lanes, 4, lanes, 3)
-    assert (out == np.einsum("pil,pl->i", z, w)).all(), "panels of dots"
+    out = np.empty(6, dtype)
+    dots(dot, out, 3, far, lanes, STRIDE, w, 4, (3, 2))
+    expected = np.einsum("pil,pl->i", z, w)
+    assert (out.reshape(2, 3) == expected).all(), "panels of dots"
+    fill(z.transpose(1, 0, 2).reshape(3, -1), STRIDE)
+    dots(dot, out, 3, far, STRIDE, lanes, w, 4, (3, 2))
+    assert (out.reshape(2, 3) == expected).all(), "rows of dots"
+    near = z.transpose(1, 0, 2).ravel()
+    dots(dot, far, STRIDE, near, 4 * lanes, lanes, w, 4, (3, 2))
+    for c in range(2):
+        assert (far[c * STRIDE : c * STRIDE + 3] == expected).all(), "columns of dots"
+
+    a = numbers(7, 5)
+    fill(a, STRIDE)
+    out = np.empty((5, 7), dtype)
+    transpose(turn, out.reshape(-1), 7, far, STRIDE, 7, 5)
+    assert (out == a.T).all(), "rows of a transpose"
+    transpose(turn, far, STRIDE, a.reshape(-1), 5, 7, 5)
+    for c in range(5):
+        assert (far[c * STRIDE : c * STRIDE + 7] == a[:, c]).all(), "columns of a transpose"
     del far
 print("all right")
 """

@@ -109,6 +109,10 @@ def adversarial(net: Network, dtype: str) -> Iterator[Case]:
     case = base("duplicated rows", 16)
     again = np.maximum(np.arange(shape.n) - shape.n // 2, 0)  # the first row ten times
     yield case._replace(X=case.X[again], Y=case.Y[again])
+    if net.objective.targets.labels:
+        yield labelled(base("a class for each row", 19))
+        few_units = problem(net, Shape(35, 3, 2, 3), dtype, 20, "a class for each row, few units")
+        yield labelled(few_units)
     if net.objective.targets.wrong is None:
         case = base("a small loss of large numbers", 18)
         theta = case.theta._replace(W=case.theta.W * np.asarray(1000, dtype))
@@ -116,6 +120,11 @@ def adversarial(net: Network, dtype: str) -> Iterator[Case]:
         yield case._replace(theta=theta, Y=(U + 0.01).astype(dtype))
     case = base("rows of zeros", 17)  # a = 0 exactly
     yield case._replace(X=np.where(np.arange(shape.n)[:, None] % 3, case.X, np.zeros_like(case.X)))
+
+
+def labelled(case: Case) -> Case:
+    """The same with a single 1 in each row of Y, which variants may keep as a label."""
+    return case._replace(Y=np.eye(case.shape.K, dtype=case.Y.dtype)[case.Y.argmax(axis=1)])
 
 
 def _logits_of(case: Case, size: float) -> Parameters:

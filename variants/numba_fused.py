@@ -113,8 +113,8 @@ def _corners(itemsize: int, threads: int) -> Iterator[Shape]:
     yield from sides("parts", several, many, panels, 3)
     yield from sides("few_parts", few // 4, range(1, 2200), max(lanes, 32), 3)
     yield from sides("panels", few, 3, many, 3)
-    yield from sides("dots", few, 3, 6 * lanes, range(1, lanes // 2 + 1), ends=True)
-    yield from sides("dots_one_vector", few, 3, range(6 * lanes, 6 * lanes + 2), 1)
+    outputs = range(1, lanes // 2 + 1)
+    yield from sides("dots_one_vector", few, 3, 6 * lanes + 1, outputs, ends=True)
     yield from sides("output_panels", few, 3, panels, many)
     yield from sides("large_update", several, many, 256, 1)
 

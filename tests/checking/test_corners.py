@@ -114,7 +114,7 @@ def in_seven_chunks(shape, itemsize, threads):
         height=TARGET.height,
         depth=TARGET.height,
         step=step if shape.d > 2 else 0,
-        by_dots=blocking.dots_pay(shape.M, shape.K, lanes),
+        by_dots=blocking.dots_pay(shape, lanes),
         alone=shape.d * shape.M < 1000,
         plain=plain,
         size=shape.M * inputs if plain else panel_size(inputs, shape.M, lanes),

@@ -10,7 +10,6 @@ from threadpoolctl import ThreadpoolController
 
 import twolayer as tl
 from twolayer.checking import cases
-from twolayer.kernels.cpu import blas, fused
 from twolayer.machine import threads
 from twolayer.machine.hardware import cpu_count
 
@@ -153,19 +152,28 @@ def test_settings_of_blas_are_put_back_by_threads_that_overlap(run_python):
     run_python(OVERLAP, OPENBLAS_NUM_THREADS="2")
 
 
+def watch(plan, look):
+    """Have that done at every call of a kernel."""
+
+    def watched(compiled):
+        def run(*arguments):
+            look()
+            return compiled(*arguments)
+
+        return run
+
+    kernels = plan.engine.kernels
+    plan.engine.kernels = kernels._replace(
+        epoch=lambda parallel: watched(kernels.epoch(parallel)),
+        predict=lambda parallel: watched(kernels.predict(parallel)),
+    )
+
+
 @two_cpus
-@two_cpus
-def test_blas_has_one_thread_while_numba_has_several(monkeypatch):
+def test_blas_has_one_thread_while_numba_has_several():
     plan = make_plan(tl.variants.get("numba-blas"), 2)
     seen = []
-    for name in ("gradient", "predict"):
-        kernel = getattr(blas, name)()
-
-        def run(*arguments, kernel=kernel):
-            seen.extend(pool.num_threads for pool in threads._blas_pools())
-            return kernel(*arguments)
-
-        monkeypatch.setattr(blas, name, lambda run=run: run)
+    watch(plan, lambda: seen.extend(pool.num_threads for pool in threads._blas_pools()))
     plan.gradient()
     plan.predict(X)
     assert len(seen) >= 2
@@ -173,19 +181,12 @@ def test_blas_has_one_thread_while_numba_has_several(monkeypatch):
 
 
 @two_cpus
-def test_a_plan_asks_numba_for_its_threads(monkeypatch):
+def test_a_plan_asks_numba_for_its_threads():
     """Where Numba was set to fewer before."""
     _, net, X, Y, theta = cases.problem(NET, tl.Shape(4000, 7, 9, 3), "float32")
     plan = tl.variants.get("numba-fused").plan(net, X, Y, theta, 2)
     seen = []
-    for name in ("epoch", "predict"):
-        kernel = getattr(fused, name)(True)
-
-        def run(*arguments, kernel=kernel):
-            seen.append(numba.get_num_threads())
-            return kernel(*arguments)
-
-        monkeypatch.setattr(fused, name, lambda parallel, run=run: run)
+    watch(plan, lambda: seen.append(numba.get_num_threads()))
     before = numba.get_num_threads()
     numba.set_num_threads(1)
     try:
@@ -266,9 +267,11 @@ from twolayer.kernels.cpu import fused
 
 case = cases.problem(tl.Network("tanh", "squared"), tl.Shape(4000, 7, 9, 3), "float32")
 plan = tl.variants.get("numba-fused").plan(*case[1:], threads=2)
-print(len(fused.epoch(True).signatures), len(fused.epoch(False).signatures))
+def compiled():
+    return [len(fused.KERNELS.epoch(parallel).signatures) for parallel in (True, False)]
+print(*compiled())
 plan.step(0.1)
-print(len(fused.epoch(True).signatures), len(fused.epoch(False).signatures))
+print(*compiled())
 """
 
 

@@ -81,11 +81,11 @@ def test_inputs_are_spread_where_many_products_read_them_or_sets_of_a_cache_coll
 @pytest.mark.parametrize(
     ("shape", "rows", "chunks"),
     [
-        ((1000, 16, 16, 1), 852, 1),  # 1760 operations a row
-        ((1000, 16, 16, 1), 853, 2),
+        ((1000, 16, 16, 1), 392, 1),  # 2800 operations a row
+        ((1000, 16, 16, 1), 393, 2),
         ((1000, 16, 16, 1), 1000, 2),
-        ((50, 90, 90, 9), 37, 2),
-        ((50, 90, 90, 9), 36, 1),
+        ((50, 90, 90, 9), 32, 2),
+        ((50, 90, 90, 9), 26, 1),
         ((1000, 1000, 1000, 9), 31, 1),  # no chunk has fewer than 16 rows
         ((1000, 1000, 1000, 9), 32, 2),
     ],
@@ -107,25 +107,26 @@ def test_no_call_has_more_chunks_than_there_are_buffers_for(threads):
 
 
 def test_dots_pay_for_few_outputs_of_many_hidden_units():
-    found = [blocking.dots_pay(256, K, 32) for K in (1, 2, 4, 5, 16)]
+    found = [blocking.dots_pay(tl.Shape(1000, 9, 256, K), 32) for K in (1, 2, 4, 12, 16)]
     assert found == sorted(found, reverse=True)
     assert found[0]
     assert not found[-1]
-    assert not blocking.dots_pay(8, 1, 32)
+    assert not blocking.dots_pay(tl.Shape(1000, 9, 60, 100), 32)
+    assert blocking.dots_pay(tl.Shape(1, 9, 60, 100), 32)  # or W would be turned for one row
 
 
 @pytest.mark.parametrize(
     ("shape", "rows", "parts"),
     [
-        ((1000, 40, 120, 1), 1, 1),  # 24720 operations a row: 61 are worth a second thread
-        ((1000, 40, 120, 1), 60, 1),
-        ((1000, 40, 120, 1), 61, 2),
+        ((1000, 40, 120, 1), 1, 1),  # 25760 operations a row: 43 are worth a second thread
+        ((1000, 40, 120, 1), 42, 1),
+        ((1000, 40, 120, 1), 43, 2),
         ((1000, 40, 120, 1), 240, 2),  # as many as all threads have hidden units
         ((1000, 40, 120, 1), 241, 0),
         ((1000, 300, 1000, 90), 95, 2),  # more threads than M / n
         ((1000, 300, 1000, 90), 481, 0),  # more than a block
-        ((1000, 16, 17, 1), 400, 1),
-        ((1000, 16, 17, 1), 800, 0),
+        ((1000, 16, 17, 1), 300, 1),
+        ((1000, 16, 17, 1), 500, 0),
         ((1000, 16, 1, 1), 1, 0),  # θ lies plain
     ],
 )
@@ -145,14 +146,12 @@ def test_no_part_is_without_hidden_units(threads):
 
 
 @itemsizes
-def test_theta_lies_plain_where_the_hidden_units_fill_half_a_vector_at_most(itemsize):
-    half = TARGET.lanes(itemsize) // 2
-    for M in (1, half, half + 1, 40):
+def test_theta_lies_plain_where_the_hidden_units_are_few(itemsize):
+    width = TARGET.lanes(itemsize)
+    for M, plain in ((1, True), (2, True), (width, False), (4 * width, False)):
         cut = blocking.blocking(tl.Shape(1000, 30, M, 3), itemsize, 2)
-        lanes = cut.lanes
-        assert cut.plain is (half >= M)
-        padded = M if cut.plain else -(-M // (lanes // 2)) * lanes // 2
-        assert cut.size == padded * (30 + 3)
+        assert cut.plain is plain
+        assert cut.size == (M if plain else -(-M // width) * width) * (30 + 3)
 
 
 def test_one_thread_updates_a_small_theta():

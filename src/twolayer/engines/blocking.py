@@ -89,7 +89,7 @@ def few_units(shape: Shape, itemsize: int) -> bool:
     panels = vectors * (1.05 * (d + K) + _SIGMA) + outputs + 10
     by_input = M * ((1.25 if d > _LONG else 1.05) * of_d + 5)
     plain = by_input + M / width * (2.4 * K + _SIGMA)
-    return plain < panels
+    return vectors <= 4 and plain < panels
 
 
 def few_rows(shape: Shape) -> int:

@@ -15,6 +15,7 @@ from ..network import Parameters, Shape
 from .blocking import Blocking
 
 _MOST_SCALARS = 32  # that an update takes
+_LINEAR = ("descend", "descend_with_momentum", "accelerate")  # others may divide 0 by 0
 
 
 class FlatWeights(Weights):
@@ -54,9 +55,9 @@ class FlatWeights(Weights):
             self._update, self._found = update, self.slots
             self._slots_at = np.array([slot.ctypes.data for slot in self.slots], np.int64)
             run = updates.part(update, self.dtype)
-            ours = updates.UPDATES.get(update.name) is update
+            linear = any(update is updates.UPDATES[name] for name in _LINEAR)
             self._rule = Rule(
-                run, self._slots_at.ctypes.data, self._scalars.ctypes.data, keeps_0=ours
+                run, self._slots_at.ctypes.data, self._scalars.ctypes.data, keeps_0=linear
             )
         for i, value in enumerate(scalars):
             self._scalars[i] = value

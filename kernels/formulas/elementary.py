@@ -21,21 +21,9 @@ from .intrinsics import split as _split
 from .intrinsics import square as _square
 
 __all__ = [
-    "ULP",
-    "erf",
-    "erfc",
-    "exp",
-    "exp_neg",
-    "expm1",
-    "expm1_neg",
-    "gaussian",
-    "like",
-    "log1p",
-    "log1p_exp",
-    "logistic",
-    "select",
-    "tanh",
-]
+    "ULP", "erf", "erfc", "exp", "exp_neg", "expm1", "expm1_neg", "gaussian",
+    "like", "log1p", "log1p_exp", "logistic", "select", "tanh",
+]  # fmt: skip
 
 ULP = {
     "exp": {"float32": 1.0, "float64": 1.0},
@@ -360,9 +348,8 @@ def _overload_gaussian(x):
 
     def jitted(x):
         # What the rounding of x**2 lost would cost x**2 ULP.
-        a = abs(x)
-        far = a > end
-        square, rest = _square(_select(far, end, a))
+        far = abs(x) > end
+        square, rest = _square(_select(far, end, abs(x)))
         p, _, shifted = _reduced(-square, -rest)
         scale = _power(shifted)
         return _select(far, zero, (scale + scale * p) * down)
@@ -375,11 +362,10 @@ def _overload_erfc(x):
     table = TABLES.get(x)
     if table is None:
         return None
-    zero, one, two = (table.dtype(c) for c in (0.0, 1.0, 2.0))
-    near, erf_tail = table.dtype(0.65), POLYNOMIALS[x, "erf"]
+    zero, one, two, near = (table.dtype(c) for c in (0.0, 1.0, 2.0, 0.65))
     end, last = table.dtype(table.gaussian_end), table.dtype(table.erfc_end)
-    center = table.dtype(table.erfc_center)
-    scaled, tail = table.dtype(table.erfc_center_value), POLYNOMIALS[x, "erfc_tail"]
+    center, scaled = table.dtype(table.erfc_center), table.dtype(table.erfc_center_value)
+    erf_tail, tail = POLYNOMIALS[x, "erf"], POLYNOMIALS[x, "erfc_tail"]
     down = table.dtype(2.0**-table.exp_offset)
 
     def jitted(x):

@@ -53,7 +53,7 @@ _TIMES = 4  # and how many times as long as on the sources as they are
 
 def sources() -> list[str]:
     """The files to change, as their paths below the package."""
-    rooms = ("compiler", "cpu", "formulas")
+    rooms = ("compiler", "cpu", "cpu/vectors", "formulas")
     kernels = [
         f"kernels/{room}/{path.name}"
         for room in rooms for path in sorted((PACKAGE / "kernels" / room).glob("*.py"))
@@ -202,7 +202,10 @@ STAGES = {
         *_compiled("numba-loops", "numba-parallel"),
     ],
     "blocks": [*_interpreted("numba-blas"), *_compiled("numba-blas")],
-    "address": [*_interpreted("numba-loops"), *_compiled("numba-loops")],
+    **{
+        name: [*_interpreted("numba-loops"), *_compiled("numba-loops")]
+        for name in ("address", "lowering")
+    },
     "blas": [*_interpreted("numba-blas"), *_compiled("numba-blas")],
     "fused": [*_interpreted("numba-fused"), *_compiled("numba-fused")],
     **{

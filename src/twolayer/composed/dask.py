@@ -55,7 +55,9 @@ class Chunk:
                 raise type(error)(
                     f"{error}, in the chunk that begins at row {self.start}"
                 ) from None
-            self.problem = self.problem[0], self._plan.X, self._plan.Y  # no second copy
+            X, Y = self._plan.X, self._plan.Y  # no second copy
+            labels = Y.shape[1] < self._plan.shape.K  # as the engine keeps rows with a single 1
+            self.problem = self.problem[0], X, Y[:, 0].astype(np.int64) if labels else Y
         return self._plan
 
     def share(self, theta: Parameters, rows: slice, weight: float) -> Share:

@@ -51,7 +51,7 @@ class Blocking(NamedTuple):
 
 def blocking(shape: Shape, itemsize: int, threads: int) -> Blocking:
     """The sizes for a problem, with calls over up to n rows."""
-    n, d, M, K = shape
+    n, d, M, K = shape = Shape(*(max(1, size) for size in shape))  # what is none is refused later
     lanes, plain = lane_count(itemsize), few_units(shape, itemsize)
     rows = min(n, plain_rows(shape, itemsize) if plain else block_rows(shape, itemsize))
     few = few_rows(shape)

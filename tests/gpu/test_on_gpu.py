@@ -112,7 +112,7 @@ def test_a_plan_without_memory_is_told_by_the_measurement(stand_in, monkeypatch)
 
     large = tl.Variant(NAME, "cuda", "", TooLarge)
     q = choosing.Question("tanh", "squared", 20, 3, 4, 2, "float32", 1)
-    monkeypatch.setattr(decide, "WAKE_UP", 0.0)
+    monkeypatch.setattr("twolayer.measuring.timing.WAKE_UP", 0.0)
     found = decide._race(tl.Network(), q, [large, tl.variants.get("numpy")])
     assert found[NAME] == "found too little memory: needs 9 GiB"
     assert found["numpy"].median > 0

@@ -41,7 +41,7 @@ def cli(monkeypatch):
     """cli(*arguments, code=0): the command's result, its measuring made brief."""
     monkeypatch.setattr(timing.block, "__defaults__", (0,))
     monkeypatch.setattr(timing.warm_up, "__defaults__", (0, 1))
-    monkeypatch.setattr(race, "WAKE_UP", 0.0)
+    monkeypatch.setattr(timing, "WAKE_UP", 0.0)
     monkeypatch.setattr(roofline, "probe", lambda *_, **__: roofline.Roofline(1e11, 1e10))
 
     def run(*arguments, code=0):

@@ -1,6 +1,7 @@
 """Updates over batches: loops of other libraries go where ours go, or are not timed."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ def held(loop, task):
 
 @pytest.fixture(params=peers.PEERS, ids=lambda peer: peer.name)
 def peer(request):
-    if reason := request.param.unavailable():
+    if reason := tl.variants.get(request.param.variant).unavailable():
         pytest.skip(f"{request.param.name} {reason}")
     return request.param
 
@@ -96,6 +97,7 @@ WRONG = [forgets_momentum, forgets_a_batch, forgets_the_mean, loses_theta]
 def _brief(monkeypatch):
     monkeypatch.setattr(timing.block, "__defaults__", (0,))
     monkeypatch.setattr(timing.warm_up, "__defaults__", (0, 1))
+    monkeypatch.setattr(timing, "WAKE_UP", 0.0)
 
 
 def run(optimizer, field, rivals, rounds=2, **progress):
@@ -147,6 +149,14 @@ def test_what_is_missing_or_diverges_has_its_reason():
         "θ is not finite after its updates",
     ]
     assert not any(entry.blocks or entry.wrong for entry in result.entries)
+
+
+@pytest.mark.usefixtures("_brief")
+def test_an_optimizer_of_ones_own_is_raced_among_the_variants():
+    tl.optimizers.add(replace(tl.optimizers.get("sgd"), name="mine"))
+    own, other = run("mine", [NUMPY], peers.PEERS[:1]).entries
+    assert own.blocks
+    assert other.skipped.startswith("optimizer: expected one of gd, ")
 
 
 @pytest.mark.usefixtures("_brief")

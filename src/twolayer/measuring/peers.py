@@ -15,9 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import variants
 from ..machine.threads import blas_threads
-from ..network import Network, Parameters
+from ..network import Network, Parameters, one_of
 
 
 class Loop(NamedTuple):
@@ -57,23 +56,19 @@ class Task(NamedTuple):
 class Peer(NamedTuple):
     """A library: how it is called in tables, the variant that says whether it is here, its loop.
 
-    make raises ValueError for an optimizer that the library has not.
+    make raises ValueError for an optimizer that it has not.
     """
 
     name: str
     variant: str
     make: Callable[[Task], Loop]
 
-    def unavailable(self) -> str | None:
-        """Why it cannot run here, or None."""
-        return variants.get(self.variant).unavailable()
-
 
 def numpy_loop(task: Task) -> Loop:
     """Products over a batch, the update in place."""
     net, X, Y = task.net, task.X, task.Y
     V, W = theta = Parameters(*(weights.copy() for weights in task.theta))
-    rule, count = _RULES[task.optimizer]
+    rule, count = _rule(task.optimizer)
     slots = [[np.zeros_like(weights) for _ in range(count)] for weights in theta]
     sigma = _NUMPY.get(net.activation, lambda A: (net.sigma.value(A), net.sigma.slope(A)))
     batches, k = task.batches(), 0
@@ -142,7 +137,7 @@ def jax_loop(task: Task) -> Loop:
     from ..variants.jax import float64, functions, place
 
     _, differentiate, _ = functions(task.net)
-    rule, count = _RULES[task.optimizer]
+    rule, count = _rule(task.optimizer)
 
     @partial(jax.jit, donate_argnums=0)
     def update(state: Any, x: Any, y: Any) -> Any:
@@ -261,6 +256,12 @@ _TORCH: dict[str, Callable[..., Any]] = {
         weights, step, (beta1, beta2), epsilon, decay
     ),
 }
+
+
+def _rule(optimizer: str) -> tuple[Callable[..., Any], int]:
+    """The update and its slots. Raises ValueError for an optimizer from outside the project."""
+    one_of("optimizer", optimizer, _RULES)
+    return _RULES[optimizer]
 
 
 def _labels(net: Network, Y: np.ndarray) -> np.ndarray:

@@ -122,7 +122,8 @@ def hold(loop: Loop, task: Task, expected: Parameters) -> None:
         found = loop.theta()
     tolerance = TOLERANCE[task.X.dtype.name]
     for name, begun, there, here in zip("VW", task.theta, expected, found, strict=True):
-        off = float(np.linalg.norm(here - there) / np.linalg.norm(there - begun))
+        way = float(np.linalg.norm(there - begun)) or 1.0  # a slope may be 0
+        off = float(np.linalg.norm(here - there)) / way
         if not off <= tolerance:
             raise ValueError(
                 f"{DISAGREES}: after {HELD} updates {name} is off by {off:.2g} of its way, "
@@ -147,16 +148,18 @@ def race(
     """
     work = task(answers, result.batch, result.optimizer, threads)
     expected = right(work)
-    makers: list[tuple[Entry, Variant | Peer, Callable[[Task], Loop]]] = [
+    makers: list[tuple[Entry, Variant, Callable[[Task], Loop]]] = [
         *((Entry(v.name, False), v, partial(own_loop, v)) for v in field_of),
-        *((Entry(p.name, True), p, p.make) for p in peers),
+        *((Entry(p.name, True), variants.get(p.variant), p.make) for p in peers),
     ]
+    shape, dtype = result.workload.shape, work.X.dtype
     result.entries[:] = [entry for entry, _, _ in makers]
     running: list[tuple[Entry, Loop]] = []
-    for entry, contestant, make in makers:
+    for entry, variant, make in makers:
         progress(entry.name, 0)
         try:
-            entry.skipped = contestant.unavailable() or ""
+            reason = variant.unavailable() or variant.refusal(work.net, shape, dtype)
+            entry.skipped = reason or ""
             if not entry.skipped:
                 with warnings.catch_warnings():  # what a library's compiler says is its own affair
                     warnings.simplefilter("ignore")

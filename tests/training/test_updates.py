@@ -67,6 +67,14 @@ def test_a_variant_goes_there_by_its_plan(optimizer):
     held(updates.own_loop(NUMPY, task), task)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_pytorchs_loop_has_its_threads(threads):
+    torch = pytest.importorskip("torch")
+    loop = peers.torch_loop(make_task("gd")._replace(threads=threads))
+    with loop.settings():
+        assert torch.get_num_threads() == threads
+
+
 def test_batches_are_neighbouring_rows_again_and_again():
     batches = make_task("gd").batches()
     rows = [next(batches) for _ in range(5)]

@@ -79,6 +79,7 @@ documents: $(VENV)/.bench $(VENV)/.peers $(GPU)
 	$(BIN)/twolayer bench --readme README.md --plot docs/bench.svg $(ARGS)
 	$(BIN)/twolayer bench --peers --readme README.md --plot docs/peers.svg \
 	  --roofline docs/roofline.svg $(ARGS)
+	$(BIN)/twolayer bench --updates --peers --readme docs/training.md $(ARGS)
 	$(BIN)/twolayer report report.html --plots docs/report --readme README.md $(ARGS)
 
 # Exit code 1 is a regression, 2 a failure, 3 too little measured.
@@ -96,6 +97,7 @@ asv: $(VENV)/.bench
 	TWOLAYER_ASV_ROUNDS=1 $(BIN)/asv run --machine local --show-stderr $(ARGS) \
 	  --bench Import --bench "(Samples|First|Memory|Ratio).*'(python|num)" \
 	  --bench "(DataSets|Accuracy).*'(python|num).*'di" --bench "parts.*'(python|num).*'base" \
+	  --bench "updates.*'numba-fused'.*'(sgd|adam) " \
 	  'HEAD^!' || code=$$?; \
 	$(BIN)/asv publish; exit $$code
 	@echo 'The pages are $(CURDIR)/.asv/html/index.html; to see them: $(BIN)/asv preview'

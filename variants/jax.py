@@ -33,7 +33,7 @@ _process: int | None = None  # the one that started JAX's threads
 
 
 @contextmanager
-def _float64() -> Iterator[None]:
+def float64() -> Iterator[None]:
     """Let JAX compute in float64 inside the context, without a change to the process's setting.
 
     Raises RuntimeError in a forked child of a process that did so: JAX would wait there forever for
@@ -48,7 +48,7 @@ def _float64() -> Iterator[None]:
         yield
 
 
-def _device(name: str, threads: int) -> Any:
+def place(name: str, threads: int) -> Any:
     """JAX's CPU or GPU, with so many threads if this is what starts it."""
     import jax
 
@@ -67,7 +67,7 @@ def _device(name: str, threads: int) -> Any:
 
 
 @cache  # what is compiled for one plan serves the next
-def _functions(net: Network, precision: str = "highest") -> tuple[Callable, Callable, Callable]:
+def functions(net: Network, precision: str = "highest") -> tuple[Callable, Callable, Callable]:
     """(θ, X, Y, μ) ↦ (θ − μ ∇L, L), (θ, X, Y) ↦ (L, ∇L) and (θ, X) ↦ F, compiled when called."""
     import jax
     import jax.numpy as jnp
@@ -117,7 +117,7 @@ class _Arrays(ForeignWeights):
     def put(self, values: Parameters, arrays: list[Any]) -> None:
         import jax
 
-        with _float64():  # a step gives the memory of θ away
+        with float64():  # a step gives the memory of θ away
             arrays[:] = jax.device_put(list(values), self._place, may_alias=False)
 
     def get(self, arrays: list[Any]) -> Parameters:
@@ -132,10 +132,10 @@ class Jax(Engine):
     ) -> None:  # fmt: skip
         super().__init__(problem)
         self._data: tuple[Any, ...] = ()
-        self._place = _device(device, self.threads)
+        self._place = place(device, self.threads)
         if device == "cuda":
             enough_memory(self.shape, _needed(self.shape, self.dtype.itemsize), _free(self._place))
-        self._epoch, self._differentiate, self._predict = _functions(self.net, precision)
+        self._epoch, self._differentiate, self._predict = functions(self.net, precision)
 
     def weights(self) -> Weights:
         return _Arrays(self.shape, self.dtype, self._place)
@@ -143,7 +143,7 @@ class Jax(Engine):
     def hold(self, X: np.ndarray, Y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         import jax
 
-        with _float64():
+        with float64():
             first = not self._data
             self._data = tuple(jax.device_put(array, self._place) for array in (X, Y))
             if first:
@@ -156,19 +156,19 @@ class Jax(Engine):
     def update(self, X, Y, weights: Weights, update: Update, scalars) -> float:
         if update is not UPDATES["descend"] or len(X) != self.shape.n:
             return super().update(X, Y, weights, update, scalars)
-        with _float64():
+        with float64():
             weights.theta[:], loss = self._epoch(
                 Parameters(*weights.theta), *self._data, scalars[0]
             )
             return float(loss)
 
     def backpropagate(self, X: np.ndarray, Y: np.ndarray, theta: Any, gradient: Any) -> float:
-        with _float64():
+        with float64():
             loss, gradient[:] = self._differentiate(Parameters(*theta), *self._held(X, Y))
             return float(loss)
 
     def forward(self, X: np.ndarray, theta: Any, F: np.ndarray) -> None:
-        with _float64():
+        with float64():
             F[...] = self._predict(Parameters(*theta), X)
 
 

@@ -30,7 +30,7 @@ _process: int | None = None  # the one that started PyTorch's threads
 
 
 @contextmanager
-def _settings(threads: int) -> Iterator[None]:
+def settings(threads: int) -> Iterator[None]:
     """Let PyTorch use `threads` threads, and true float32, inside the context; put them back after.
 
     Raises RuntimeError in a forked child of a process that did so: PyTorch would wait there forever
@@ -60,7 +60,7 @@ def _identity(A):
     return A
 
 
-def _functions(net: Network) -> tuple[Callable, Callable, Callable]:
+def functions(net: Network) -> tuple[Callable, Callable, Callable]:
     """(V, W, X) ↦ U, h and (U, Y) ↦ ℓ (n,) in PyTorch's own functions."""
     import torch
     from torch.nn import functional
@@ -120,7 +120,7 @@ class Torch(Engine):
         import torch
 
         self._torch, self._device = torch, device
-        self._outputs, self._link, self._losses = _functions(self.net)
+        self._outputs, self._link, self._losses = functions(self.net)
         if device == "cuda":
             enough_memory(self.shape, _needed(self.shape, self.dtype.itemsize), _free())
 
@@ -143,7 +143,7 @@ class Torch(Engine):
     def update(self, X, Y, weights: Weights, update: Update, scalars) -> float:
         if update is not UPDATES["descend"]:
             return super().update(X, Y, weights, update, scalars)
-        with _settings(self.threads):
+        with settings(self.threads):
             loss, gradient = self._differentiate(X, Y, weights.theta)
             with self._torch.no_grad():
                 for tensor, slope in zip(weights.theta, gradient, strict=True):
@@ -151,18 +151,18 @@ class Torch(Engine):
             return loss.item()  # waits for all that came before on the device
 
     def backpropagate(self, X, Y, theta, gradient) -> float:
-        with _settings(self.threads):
+        with settings(self.threads):
             loss, slopes = self._differentiate(X, Y, theta)
             gradient[:] = slopes
             return loss.item()
 
     def loss(self, X, Y, theta, gradient) -> float:
-        with _settings(self.threads), self._torch.inference_mode():
+        with settings(self.threads), self._torch.inference_mode():
             V, W = theta
             return self._mean_loss(V, W, X, Y).item()
 
     def forward(self, X: np.ndarray, theta, F: np.ndarray) -> None:
-        with _settings(self.threads), self._torch.inference_mode():
+        with settings(self.threads), self._torch.inference_mode():
             F[...] = self._link(self._outputs(*theta, self._put(X))).numpy(force=True)
 
 
@@ -184,7 +184,7 @@ class TorchCompiled(Torch):
 
     def hold(self, X: np.ndarray, Y: np.ndarray) -> tuple[Any, Any]:
         held = super().hold(X, Y)
-        with warnings.catch_warnings(), _settings(self.threads):
+        with warnings.catch_warnings(), settings(self.threads):
             warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torch\b")
             warnings.filterwarnings("ignore", "TensorFloat32 tensor cores")  # not, on purpose
             self._differentiate(*held, self.weights().theta)

@@ -136,7 +136,7 @@ def test_one_shape_that_fails_does_not_hide_the_others(monkeypatch):
 def test_jax_lowers_every_product_to_three_passes_of_tf32():
     pytest.importorskip("jax")
     _, net, X, Y, theta = cases.problem(tl.Network(), tl.Shape(40, 7, 9, 3), "float32")
-    functions = jax._functions(net, jax._X3)
+    functions = jax.functions(net, jax._X3)
     arguments = (theta, X, Y, 1e-3), (theta, X, Y), (theta, X)
     for function, given, products in zip(functions, arguments, (5, 5, 2), strict=True):
         with jax._float64():

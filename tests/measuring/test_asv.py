@@ -14,12 +14,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import twolayer
+
 ROOT = Path(__file__).parents[2]
 REFERENCE = "47e61f17a4c0abd1cba4194f7448da9c13eadac14adff3ffb94da39996459169"
 
 sys.path.insert(0, str(ROOT))
 import benchmarks  # noqa: E402
-from benchmarks import common, ratio, reference  # noqa: E402
+from benchmarks import common, ratio, reference, updates  # noqa: E402
 
 sys.path.remove(str(ROOT))
 
@@ -149,13 +151,36 @@ def test_first_call_is_not_timed(cls, name, monkeypatch):
     instance = cls()
     calls = []
     plan = SimpleNamespace(X=None)
-    for method in ("step", "gradient", "predict"):
+    for method in ("step", "gradient", "predict", "update"):
         setattr(plan, method, lambda *arguments, method=method: calls.append(method))
     monkeypatch.setattr(sys.modules[cls.__module__], "plan", lambda *arguments: plan)
     instance.setup(*cheap(cls))
     assert len(calls) == 1
     getattr(instance, name)(*cheap(cls))
     assert calls[1:] == calls[:1]
+
+
+def test_every_optimizer_is_there_to_be_timed():
+    assert twolayer.optimizers.names() == updates.OPTIMIZERS
+
+
+@pytest.mark.parametrize("optimizer", updates.OPTIMIZERS)
+def test_updates_take_one_batch_after_the_other(optimizer, monkeypatch):
+    rows = []
+    plan = SimpleNamespace(update=lambda formula, scalars, batch: rows.append(batch))
+    monkeypatch.setattr(updates, "plan", lambda *arguments: plan)
+    few = updates.Few()
+    few.setup("numpy", f"{optimizer} batch=2048")
+    assert len(plan.slots) == twolayer.optimizers.get(optimizer)().formula.slots
+    for _ in range(2):
+        few.time_update("numpy", f"{optimizer} batch=2048")
+    assert rows == [slice(0, 2048), slice(2048, 4096), slice(0, 2048)]
+
+
+def test_an_optimizer_that_a_revision_lacks_is_not_available(monkeypatch):
+    monkeypatch.delitem(twolayer.optimizers.REGISTRY._entries, "adam")
+    with pytest.raises(NotImplementedError, match="this revision has no adam"):
+        updates.Few().setup("numpy", "adam batch=32")
 
 
 def test_plans_are_made_once():

@@ -24,6 +24,7 @@ from ...showing import output, tables, units
 from ...showing import peers as peers_table
 from ...showing import plot as plots
 from .. import codes, options
+from .. import updates as over_batches
 from . import calibrate as calibration
 from . import gpu as on_gpu
 
@@ -55,6 +56,16 @@ def bench(
     peers: Annotated[
         bool, typer.Option("--peers", help="PyTorch, JAX and NumPy against numba-fused.")
     ] = False,
+    updates: Annotated[
+        bool,
+        typer.Option("--updates", help="Updates over batches; with --peers their loops too."),
+    ] = False,
+    batches: Annotated[
+        str | None, typer.Option(help="With --updates: rows, as 1,32,256,2048, the default.")
+    ] = None,
+    optimizers: Annotated[
+        str | None, typer.Option(help="With --updates: names, by default sgd,adam.")
+    ] = None,
     device: Annotated[
         str, typer.Option(help="cpu, or cuda for the variants on a GPU, by its own clock.")
     ] = "cpu",
@@ -80,23 +91,31 @@ def bench(
     Without --shape and --sweep: real data sets, and sweeps of n, d, M and K from one base point.
     Sweeps have the squared loss unless another is named, so that K = 1 is a problem too. With
     --peers: eight shapes with networks of their own, and one table with a row a shape. With
-    --calibrate: the cost models of `twolayer choose`, as far as they are not known, in both dtypes,
-    on one thread and on all, or on --threads; interrupted, it goes on there.
+    --updates: three shapes, each with all batches and optimizers, numba-fused unless --variants
+    names others. With --calibrate: the cost models of `twolayer choose`, as far as they are not
+    known, in both dtypes, on one thread and on all, or on --threads; interrupted, it goes on there.
     """
     one_of("device", device, ("cpu", "cuda"))
+    if updates:
+        _refuse(
+            "with --updates", sweep=sweep, scheduler=scheduler, limit=limit, calibrate=calibrate,
+            tune=tune, plot=plot, roofline=roofline, device=device if device != "cpu" else None,
+        )  # fmt: skip
+        field = options.select_variants(variants or races.REFERENCE, variant_file)
+        dtype = float_type("dtype", dtype).name
+        tasks = over_batches.tasks(shape or (), activation, loss, dtype, batches, optimizers)
+        rounds = _QUICK_ROUNDS if quick else races.ROUNDS
+        over_batches.bench(tasks, field, peers, check_threads(threads), rounds, json, readme)
+        return
+    _refuse("without --updates", batches=batches, optimizers=optimizers)
     if calibrate:
         calibration.calibrate(options.select_variants(variants, variant_file), device, threads)
         return
     if device == "cuda":
-        for name, given in (
-            ("sweep", sweep),
-            ("peers", peers),
-            ("plot", plot),
-            ("readme", readme),
-            ("scheduler", scheduler),
-        ):
-            if given:
-                raise ValueError(f"{name}: expected none with --device cuda, got {given}")
+        _refuse(
+            "with --device cuda",
+            sweep=sweep, peers=peers, plot=plot, readme=readme, scheduler=scheduler,
+        )  # fmt: skip
         if json is not None:
             output.check_writable("json", json)
         shapes = [Shape.parse(text) for text in shape] if shape else [*device_clock.SHAPES]
@@ -163,6 +182,13 @@ def bench(
     wrong, timed = any(e.wrong for e in entries), any(e.blocks for e in entries)
     if code := codes.of(wrong, timed):
         raise typer.Exit(code)
+
+
+def _refuse(where: str, **given: Any) -> None:
+    """Raise ValueError for an argument that is given where nothing uses it."""
+    for name, value in given.items():
+        if value:
+            raise ValueError(f"{name}: expected none {where}, got {value}")
 
 
 @dataclass(frozen=True)

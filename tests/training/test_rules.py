@@ -1,0 +1,51 @@
+"""Updates inside compiled kernels give what formulas applied on the host give, in every layout."""
+
+from inspect import signature
+
+import numpy as np
+import pytest
+
+import twolayer as tl
+from twolayer.checking import cases
+from twolayer.interface.weights import Weights
+from twolayer.kernels.formulas.updates import UPDATES
+from twolayer.machine.hardware import cpu_count
+
+pytestmark = pytest.mark.compiled
+
+# θ in panels, on one thread and on several; few hidden units.
+SHAPES = {
+    "panels": tl.Shape(1100, 20, 35, 6),
+    "parts": tl.Shape(1100, 150, 260, 3),
+    "few units": tl.Shape(1100, 20, 3, 6),
+}
+SCALARS = (0.01, 0.9, 0.1, 0.99, 0.01, 0.5, 1e-3, 1.0)
+BATCHES = [slice(start, start + size) for start, size in ((3, 1), (9, 7), (20, 32), (600, 500))]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", [n for n in tl.variants.names() if n.startswith("numba")])
+def test_updates_are_those_of_the_host(name, shape, threads):
+    if threads > cpu_count():
+        pytest.skip("needs two CPUs")
+    case = cases.problem(tl.Network("tanh", "squared"), SHAPES[shape], "float64")
+    plan = tl.variants.get(name).plan(*case[1:], threads)
+    for update in UPDATES.values():
+        scalars = SCALARS[: len(signature(update.formula).parameters) - 2 - update.slots]
+        plain = Weights(plan.shape, plan.dtype)
+        plan.theta = case.theta
+        plan.slots = [tl.Parameters(*(abs(w) for w in case.theta))] * update.slots
+        plain.put(plan.theta, plain.theta)
+        plain.slots = tuple(plan.slots)
+        for rows in (*BATCHES, None):
+            loss, gradient = plan.gradient(rows)
+            assert plan.update(update, scalars, rows) == loss, update.name
+            plain.put(gradient, plain.gradient)
+            plain.apply(update, scalars)
+            found, expected = (plan.theta, *plan.slots), (plain.theta, *plain.slots)
+            for arrays, others in zip(found, expected, strict=True):
+                for one, other in zip(arrays, others, strict=True):
+                    np.testing.assert_allclose(
+                        one, other, rtol=1e-12, atol=1e-14, err_msg=f"{update.name}, {rows}"
+                    )

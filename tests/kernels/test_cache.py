@@ -265,6 +265,7 @@ if not few:
     roofline.probe("float32", 1, 0.001)
 for loss in ("softmax",) if few else ("logistic", "softmax"):
     _, net, X, Y, theta = cases.problem(tl.Network("elu", loss), tl.Shape(90, 5, 6, 3), "float32")
+    Y = Y.argmax(axis=1) if loss == "softmax" else Y  # labels
     for name in few or tl.variants.names():
         variant = tl.variants.get(name)
         if variant.device == "cpu" and name.startswith("num") and not variant.unavailable():

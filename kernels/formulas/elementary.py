@@ -21,9 +21,21 @@ from .intrinsics import split as _split
 from .intrinsics import square as _square
 
 __all__ = [
-    "ULP", "erf", "erfc", "exp", "exp_neg", "expm1", "expm1_neg", "gaussian",
-    "like", "log1p", "log1p_exp", "logistic", "select", "tanh",
-]  # fmt: skip
+    "ULP",
+    "erf",
+    "erfc",
+    "exp",
+    "exp_neg",
+    "expm1",
+    "expm1_neg",
+    "gaussian",
+    "like",
+    "log1p",
+    "log1p_exp",
+    "logistic",
+    "select",
+    "tanh",
+]
 
 ULP = {
     "exp": {"float32": 1.0, "float64": 1.0},
@@ -343,16 +355,15 @@ def _overload_gaussian(x):
     table = TABLES.get(x)
     if table is None:
         return None
-    zero, end = table.dtype(0.0), table.dtype(table.gaussian_end)
-    down = table.dtype(2.0**-table.exp_offset)
+    end, down = table.dtype(table.erfc_end), table.dtype(2.0**-table.exp_offset)
 
     def jitted(x):
         # What the rounding of x**2 lost would cost x**2 ULP.
-        far = abs(x) > end
-        square, rest = _square(_select(far, end, abs(x)))
+        a = abs(x)
+        square, rest = _square(_select(a > end, end, a))
         p, _, shifted = _reduced(-square, -rest)
         scale = _power(shifted)
-        return _select(far, zero, (scale + scale * p) * down)
+        return (scale + scale * p) * down
 
     return jitted
 
@@ -362,17 +373,16 @@ def _overload_erfc(x):
     table = TABLES.get(x)
     if table is None:
         return None
-    zero, one, two, near = (table.dtype(c) for c in (0.0, 1.0, 2.0, 0.65))
-    end, last = table.dtype(table.gaussian_end), table.dtype(table.erfc_end)
-    center, scaled = table.dtype(table.erfc_center), table.dtype(table.erfc_center_value)
-    erf_tail, tail = POLYNOMIALS[x, "erf"], POLYNOMIALS[x, "erfc_tail"]
+    zero, one, two = (table.dtype(c) for c in (0.0, 1.0, 2.0))
+    near, erf_tail = table.dtype(0.65), POLYNOMIALS[x, "erf"]
+    end, center = table.dtype(table.erfc_end), table.dtype(table.erfc_center)
+    scaled, tail = table.dtype(table.erfc_center_value), POLYNOMIALS[x, "erfc_tail"]
     down = table.dtype(2.0**-table.exp_offset)
 
     def jitted(x):
         # erfc(a) = e**(-a**2) h(t) / (1 + a): what each rounding of h, 1 + a and e**r loses is
         # gathered in ``small`` and q, since the three together would cost more than 1 ULP.
         a = abs(x)
-        scale = _select(a > last, zero, down)
         a = _select(a > end, end, a)
         square, rest = _square(a)
         p, q, shifted = _reduced(-square, -rest)
@@ -382,7 +392,7 @@ def _overload_erfc(x):
         d = one + a
         lost = a - (d - one)  # in the rounding of d
         small = (offset - (y - scaled)) - y * (lost * _rough_reciprocal(d))
-        y = (y + (y * p + (y * q + (small + small * p)))) / d * _power(shifted) * scale
+        y = (y + (y * p + (y * q + (small + small * p)))) / d * _power(shifted) * down
         # Below this 1 - erf(a) is nearer, as erf(a) - a is small.
         y = _select(a < near, (one - a) - a * erf_tail(a * a), y)
         return _select(x < zero, two - y, y)

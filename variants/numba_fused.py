@@ -57,7 +57,7 @@ class NumbaFused(BlockEngine):
         if self._only is not None:
             return self._only(self._records, X, Y, theta, gradient, update, 1)
         rows, cut = len(X), self._cut
-        of = self.shape.n if rows == 1 else rows  # a plan tries its engine on one row
+        of = rows if rows > 1 or self._tried else self.shape.n
         parts = cut.parts_of(of)
         if parts == 0:
             return super()._epoch(X, Y, theta, gradient, update)

@@ -37,6 +37,9 @@ class ChunkedEngine(Engine):
     kernels: Kernels
     record: np.dtype
     parallel = True
+    _tried = (
+        False  # a plan first tries its engine on one row, so that what its epochs run is compiled
+    )
 
     def _allocate(
         self, chunks: int, sizes: Mapping[str, tuple[int, int]], numbers: Mapping[str, Any]
@@ -71,7 +74,7 @@ class ChunkedEngine(Engine):
         if self._chunks == 1:
             return kernel(False)(self._records, *arguments, 1)
         count = self.chunks_of(rows)
-        if count == 1 and rows > 1:  # what a plan runs is compiled when it tries one row
+        if count == 1 and (rows > 1 or self._tried):
             return kernel(False)(self._records, *arguments, 1)
         with numba_threads(min(count, self.threads)):
             return kernel(True)(self._records, *arguments, count)
@@ -80,7 +83,9 @@ class ChunkedEngine(Engine):
         return FlatWeights(self.shape, self.dtype)
 
     def backpropagate(self, X: np.ndarray, Y: np.ndarray, theta: Any, gradient: Any) -> float:
-        return self._epoch(X, Y, theta, gradient, 0)
+        loss = self._epoch(X, Y, theta, gradient, 0)
+        self._tried = True
+        return loss
 
     def update(self, X: Any, Y: Any, weights: Any, update: Update, scalars: Any) -> float:
         rule = weights.rule(update, scalars)

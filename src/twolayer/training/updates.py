@@ -28,6 +28,7 @@ from . import optimizers
 BATCHES = (1, 32, 256, 2048)
 OPTIMIZERS = ("sgd", "adam")
 SHAPES = ((20_000, 64, 64, 10), (60_000, 784, 128, 10), (5_000, 8, 16, 1))
+STEP = 1e-4
 CALL = 16  # updates a call: what a call costs is shared among them
 HELD = 3  # updates before θ is compared
 # Of the way that θ went. A weight whose slope rounds to another sign goes another way under Adam,
@@ -79,9 +80,13 @@ class Result:
 
 
 def task(answers: Answers, batch: int, optimizer: str, threads: int) -> Task:
-    """Updates of a problem over batches of so many rows, or all, by the optimizer's defaults."""
+    """Updates of a problem over batches of so many rows, or all, by the optimizer's defaults.
+
+    Its step is small, so that parameters stay finite through any number of updates.
+    """
     parameters = signature(optimizers.get(optimizer).make).parameters
     settings = {name: p.default for name, p in parameters.items() if name != "rule"}
+    settings["step"] = STEP
     return Task(*answers.problem, min(batch, len(answers.X)), optimizer, settings, threads)
 
 

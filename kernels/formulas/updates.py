@@ -30,6 +30,12 @@ class Update(NamedTuple):
     slots: int
 
 
+@cache
+def scalar_count(update: Update) -> int:
+    """How many scalars its formula takes."""
+    return len(signature(update.formula).parameters) - 2 - update.slots
+
+
 def sqrt(x):
     """√x."""
     return math.sqrt(x) if isinstance(x, float) else np.sqrt(x)
@@ -183,7 +189,7 @@ def loop(update: Update) -> Any:
 @cache
 def _part(update: Update) -> Any:
     run, slots = _run(update), (0,) * update.slots
-    scalars = (0.0,) * (len(signature(update.formula).parameters) - 2 - update.slots)
+    scalars = (0.0,) * scalar_count(update)
 
     @jit("update")
     def of_part(kind, w, g, slots_at, scalars_at, place, size):

@@ -82,7 +82,8 @@ def plan_of(shape, dtype, threads=1):
 @pytest.mark.parametrize("M", COLUMNS)
 def test_the_other_form_of_w_in_theta_is_its_transpose(M, K):
     shape, dtype = tl.Shape(20, 3, M, K), np.dtype("float64")
-    cut = blocking(shape, 8, 1)._replace(lanes=LANES, by_dots=False)
+    size = panel_size(3 + K, M, LANES)
+    cut = blocking(shape, 8, 1)._replace(lanes=LANES, by_dots=False, plain=False, size=size)
     numbers = shape._asdict() | cut._asdict() | simd.addresses(dtype)._asdict()
     weights = PackedWeights(shape, dtype, cut, records(chunks.CHUNK, 1, numbers, {}))
     weights.theta.fill(np.nan)

@@ -337,6 +337,14 @@ print(len(UPDATES))
             "value: expected the function L for backtracking, got None",
         ),
         (
+            lambda: make_plan().update(UPDATES["descend"], ()),
+            "scalars: expected 1 for descend, got 0",
+        ),
+        (
+            lambda: make_plan().update(UPDATES["adam"], (1.0,) * 7),
+            "scalars: expected 8 for adam, got 7",
+        ),
+        (
             lambda: make_plan().update(UPDATES["adam"], (1.0,) * 8),
             "slots: expected 2 for adam, got 0",
         ),

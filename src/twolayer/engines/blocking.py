@@ -11,7 +11,7 @@ from ..machine.hardware import cache_sizes
 from ..network import Shape
 
 _FEW = 1.1e6  # operations that are over before a second thread would have begun
-_SMALL = 1 << 15  # elements of V that one thread updates before a second would have begun
+SMALL = 1 << 15  # elements of θ that one thread updates before a second would have begun
 _PANELS = 128  # columns of Z and S that are in use at a time
 _FORMULA = 40  # operations that σ and σ′ of a number are worth, or h and δ
 _SIGMA = 35  # cycles of σ and σ′ for a vector
@@ -69,7 +69,7 @@ def blocking(shape: Shape, itemsize: int, threads: int) -> Blocking:
         depth=product_depth(d, itemsize),
         step=spread_step(shape, rows, itemsize),
         by_dots=dots_pay(shape, lanes),
-        alone=size < _SMALL,
+        alone=size < SMALL,
         plain=plain,
         size=size,
     )

@@ -14,9 +14,8 @@ from ..kernels.cpu.records import records
 from ..kernels.formulas.updates import Update
 from ..machine.buffers import together
 from ..machine.threads import numba_threads
+from .blocking import SMALL
 from .packed import FlatWeights
-
-_SMALL = 1 << 15  # elements of θ that one thread updates before a second would have begun
 
 
 def as_labels(Y: np.ndarray) -> np.ndarray:
@@ -46,7 +45,7 @@ class ChunkedEngine(Engine):
     ) -> None:
         """Make buffers of these sizes, and the records; numbers, what else the records hold."""
         size = self.shape.M * (self.shape.d + self.shape.K)
-        plain = {"size": size, "alone": size < _SMALL}
+        plain = {"size": size, "alone": size < SMALL}
         self._numbers = self.shape._asdict() | plain | dict(numbers)
         self._buffers, self._chunks = together(sizes, self.dtype), chunks
         self._rule: Rule | None = None  # which the records have

@@ -14,29 +14,24 @@ from ..machine.buffers import per_chunk
 from ..network import Parameters, Shape
 from .blocking import Blocking
 
-_MOST_SCALARS = 32  # that an update takes
 _LINEAR = ("descend", "descend_with_momentum", "accelerate")  # others may divide 0 by 0
 
 
 class FlatWeights(Weights):
     """Flat arrays: V (M, d), then W (K, M).
 
-    `size`, the elements that an update changes; a subclass may have `all` more behind them.
+    A subclass may have another layout: `size`, the elements that an update changes, with more
+    behind them, `all` in all.
     """
 
-    def __init__(self, shape: Shape, dtype: np.dtype) -> None:
-        self.size = shape.M * (shape.d + shape.K)
-        self._prepare(shape)
-        self._scalars = np.empty(_MOST_SCALARS)
-        self._slots_at = np.empty(0, np.int64)  # the addresses of the slots
+    def __init__(self, shape: Shape, dtype: np.dtype, size: int = 0, all: int = 0) -> None:
+        self.size = size or shape.M * (shape.d + shape.K)
+        self.all = all or self.size
+        self._scalars = self._slots_at = np.empty(0)  # the second, the addresses of the slots
         self._update: Update | None = None  # what the rule was made for
         self._found: tuple[np.ndarray, ...] | None = None
         self._rule = Rule(0, 0, 0, 0)
         super().__init__(shape, dtype)
-
-    def _prepare(self, shape: Shape) -> None:
-        """What a layout needs before there are arrays."""
-        self.all = self.size
 
     def room(self) -> np.ndarray:
         return per_chunk(1, self.all, self.dtype)[0, : self.all]
@@ -53,6 +48,7 @@ class FlatWeights(Weights):
         """How compiled code changes θ and the slots; it holds until the next one is asked for."""
         if self._update is not update or self._found is not self.slots:
             self._update, self._found = update, self.slots
+            self._scalars = np.empty(len(scalars))
             self._slots_at = np.array([slot.ctypes.data for slot in self.slots], np.int64)
             run = updates.part(update, self.dtype)
             linear = any(update is updates.UPDATES[name] for name in _LINEAR)
@@ -76,15 +72,10 @@ class PackedWeights(FlatWeights):
 
     def __init__(self, shape: Shape, dtype: np.dtype, cut: Blocking, records: np.ndarray) -> None:
         self._cut, self._records = cut, records
-        super().__init__(shape, dtype)
-
-    def _prepare(self, shape: Shape) -> None:
-        lanes = self._cut.lanes
-        self._of_V = panel_size(shape.d, shape.M, lanes)
-        self.size = panel_size(shape.d + shape.K, shape.M, lanes)
-        self.all = chunks.weights_size(shape, self._cut)
+        self._of_V = panel_size(shape.d, shape.M, cut.lanes)
         self._pack, self._unpack = packers()
         self._restore = fused.restore()
+        super().__init__(shape, dtype, cut.size, chunks.weights_size(shape, cut))
 
     def put(self, values: Parameters, arrays: np.ndarray) -> None:
         lanes = self._cut.lanes

@@ -7,7 +7,7 @@ from typing import Any, final
 
 import numpy as np
 
-from ..kernels.formulas.updates import UPDATES, Update
+from ..kernels.formulas.updates import UPDATES, Update, scalar_count
 from ..machine.forks import renewed
 from ..network import Parameters
 from . import checks
@@ -71,11 +71,13 @@ class Plan:
         Arguments: update, one of `kernels.formulas.updates.UPDATES`; scalars, in the order of its
         formula; rows, a slice that L and ∇L are over, all of X and Y by default. What the update
         keeps for each weight is in `slots`, which must be set before. Raises ValueError for rows
-        out of range, for scalars that are not finite and for another number of slots than the
-        update has.
+        out of range, for scalars that are not finite and for another number of scalars or slots
+        than the update has.
         """
         X, Y = self._rows(rows)
         values = tuple(checks.check_step_size(value, self.dtype) for value in scalars)
+        if len(values) != (count := scalar_count(update)):
+            raise ValueError(f"scalars: expected {count} for {update.name}, got {len(values)}")
         with self._turn:
             if len(self.weights.slots) != update.slots:
                 raise ValueError(

@@ -110,7 +110,8 @@ clean:
 # One stamp an extra, so that only a change of pyproject.toml installs again.
 $(VENV)/.%: pyproject.toml | $(BIN)/python
 	@echo "Installing twolayer[$*] into $(VENV)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile \
+	  --editable '.[$*]'
 	@touch $@
 
 $(BIN)/python:

@@ -23,12 +23,12 @@ NAMES = [
 
 def combinations():
     """Networks, dtypes and variants; the variants vary first, so that the oracle is asked once."""
-    # What takes samples one by one compiles each network for a second: each σ and each ℓ has both
-    # dtypes here, and the slow tests have the rest.
+    # What takes samples one by one compiles each network for a second: each σ is here once, each ℓ
+    # with both dtypes, and the slow tests have the rest.
+    count = len(LOSSES)
     here = {
-        (activation, [*LOSSES][(number + which) % len(LOSSES)], dtype)
+        (activation, [*LOSSES][number % count], DTYPES[(number + number // count) % 2])
         for number, activation in enumerate(ACTIVATIONS)
-        for which, dtype in enumerate(DTYPES)
     }
     for net in NETWORKS:
         for dtype in DTYPES:

@@ -274,6 +274,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.slow
 def test_mutants_are_caught(run_python):
     folders = Path(__file__).parent, Path(__file__).parents[1]
     short = {VARIABLE: "32", "NUMBA_DISABLE_JIT": "1"}  # panels of 8 numbers

@@ -178,6 +178,7 @@ def test_wheel_and_sdist_hold_every_module(checkout, tmp_path):
     check_installed(tmp_path, str(wheel))
 
 
+@pytest.mark.slow  # the wheel's test builds from such a checkout, too
 def test_a_checkout_without_links_installs(checkout, tmp_path):
     check_installed(tmp_path, str(checkout))
 

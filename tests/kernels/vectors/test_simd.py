@@ -105,11 +105,7 @@ def test_product_for_every_height(dtype, rows, vectors, layout, form):
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="reads x86-64 machine code")
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_inner_loop_keeps_its_sums_in_registers(dtype):
-    text = next(
-        asm
-        for signature, asm in compiled_addresses().inspect_asm().items()
-        if str(signature[0]) == dtype
-    )
+    (text,) = compiled_addresses(dtype).inspect_asm().values()
     tall = whole_tiles(text, r"vfmadd231p[sd]\s.*, (%[xyz]mm\d+)$", 2 * TARGET.height)
     assert tall
     assert not any(map(on_the_stack, tall))
@@ -182,15 +178,14 @@ def test_other_machines_keep_their_sums_in_registers_too(name, dtype):
     assert not any(map(on_the_stack, of_dots))
 
 
-def compiled_addresses():
+def compiled_addresses(dtype):
     """`addresses` compiled in this process: code from the disk has no listing."""
 
     @njit
     def addresses(kind):
         return simd._addresses(kind)
 
-    for dtype in DTYPES:
-        addresses(np.dtype(dtype).type(0))
+    addresses(np.dtype(dtype).type(0))
     return addresses
 
 
@@ -227,11 +222,6 @@ for rows in (H, H + 1, 2 * H - 1, 6 * H + 3):
 """
 
 
-narrower = pytest.mark.parametrize(
-    "text", ["32", *(pytest.param(text, marks=pytest.mark.slow) for text in ("16", "16x32"))]
-)
-
-
 def runs_here(text):
     """What the variable's text stands for; skips where this machine's vectors are narrower."""
     expected = target.TARGETS[text]
@@ -240,16 +230,18 @@ def runs_here(text):
     return expected
 
 
-# What is compiled anew takes seconds; the tiles themselves run with both dtypes below.
-@narrower
-@pytest.mark.parametrize("dtype", [DTYPES[0], pytest.param(DTYPES[1], marks=pytest.mark.slow)])
+@pytest.mark.slow  # all is compiled anew; the tiles themselves are below
+@pytest.mark.parametrize("text", ["16", "16x32", "32"])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_other_vectors_agree_too(dtype, text, run_python):
     """SSE's, NEON's and AVX2's vectors, numbers of registers and tiles, wherever the tests run."""
     program = FORCED.format(expected=tuple(runs_here(text)), dtype=dtype)
     run_python(program, **{target.VARIABLE: text})
 
 
-@narrower
+@pytest.mark.parametrize(
+    "text", ["32", *(pytest.param(text, marks=pytest.mark.slow) for text in ("16", "16x32"))]
+)
 def test_tiles_of_other_vectors_compute_the_same(text):
     """The tests of this file that run tiles and copies, with the tiles of other processors."""
     runs_here(text)

@@ -110,8 +110,7 @@ clean:
 # One stamp an extra, so that only a change of pyproject.toml installs again.
 $(VENV)/.%: pyproject.toml | $(BIN)/python
 	@echo "Installing twolayer[$*] into $(VENV)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile \
-	  --editable '.[$*]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
 	@touch $@
 
 $(BIN)/python:

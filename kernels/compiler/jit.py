@@ -30,6 +30,7 @@ from numba.core import config
 from numba.core.caching import FunctionCache
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
+from numba.extending import register_jitable
 
 from .contents import contents
 from .digest import folder_of
@@ -37,6 +38,8 @@ from .digest import folder_of
 # `reassoc` lets sums run in vectors. Never nnan or ninf: NaN must reach the user.
 STRICT = frozenset({"contract"})
 SUMS = frozenset({"contract", "nsz", "reassoc"})
+
+NO_WRAPPER = {"no_cfunc_wrapper": True}  # for C, which calls none of it: takes long to compile
 
 _PACKAGE = __package__.removesuffix(".kernels.compiler")
 _DIGEST = hashlib.sha256().digest_size
@@ -83,6 +86,12 @@ def _cache_root() -> Path:
     return beside
 
 
+def jitable(function: Any = None, **options: Any) -> Any:
+    """Decorator, with options of Numba or without: kernels can call the function."""
+    register = register_jitable(**NO_WRAPPER | options)
+    return register if function is None else register(function)
+
+
 def jit(
     recipe: str, *, fastmath: Iterable[str] = STRICT, parallel: bool = False
 ) -> Callable[[Callable[..., Any]], Any]:
@@ -97,7 +106,7 @@ def jit(
         "fastmath": set(flags),
         "parallel": parallel,
         "nogil": True,
-        "no_cfunc_wrapper": True,  # for C, which calls none of it: a fifth of the time to compile
+        **NO_WRAPPER,
     }
 
     def compile_lazily(function: Callable[..., Any]) -> Any:

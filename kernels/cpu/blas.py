@@ -13,9 +13,10 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import get_cython_function_address, register_jitable
+from numba.extending import get_cython_function_address
 
 from ..compiler.address import array_at
+from ..compiler.jit import jitable
 from ..compiler.lowering import lowers_to
 from . import epochs
 from .blocks import apply, evaluate, losses_of, turn
@@ -123,7 +124,7 @@ _CODE = ("gemm", "features", "values", "losses", "labels", "links")
 CHUNK = record_type((*_SIZES, *_CODE, *buffers((0, 0, 0, 0), 0, 0)))
 
 
-@register_jitable
+@jitable
 def block_of(record, kind, rows, W):
     """The arrays of a block of so many rows."""
     K, M = W.shape
@@ -134,7 +135,7 @@ def block_of(record, kind, rows, W):
     )  # fmt: skip
 
 
-@register_jitable
+@jitable
 def forward(code, x, V, W, block):
     """Z = σ(X Vᵀ), and S where the code writes it, U (K, rows) = W Zᵀ."""
     zero, Z = x.dtype.type(0), block.Z
@@ -143,7 +144,7 @@ def forward(code, x, V, W, block):
     product(code.gemm, W, False, Z, True, zero, block.U)
 
 
-@register_jitable
+@jitable
 def judge(code, kind, block):
     """Σ ℓ, and Δ in U; or 0, and F in U."""
     U = block.U
@@ -152,7 +153,7 @@ def judge(code, kind, block):
     )
 
 
-@register_jitable
+@jitable
 def backward(gemm, x, W, block, gV, gW):
     """gW += Δᵀ Z, G = (Δ W) ⊙ S, gV += Gᵀ X."""
     zero, one = x.dtype.type(0), x.dtype.type(1)
@@ -165,7 +166,7 @@ def backward(gemm, x, W, block, gV, gW):
     product(gemm, G, True, x, False, one, gV)
 
 
-@register_jitable
+@jitable
 def chunk(record, X, Y, theta, gradient):
     """Σ ℓ over the rows of X and Y; Σ ∂ℓ/∂θ to the address of the gradient."""
     kind, d, M, K = X.dtype.type(0), X.shape[1], record["M"], record["K"]
@@ -185,7 +186,7 @@ def chunk(record, X, Y, theta, gradient):
     return total
 
 
-@register_jitable
+@jitable
 def chunk_loss(record, X, Y, theta):
     """Σ ℓ over the rows of X and Y."""
     kind, K = X.dtype.type(0), record["K"]
@@ -201,7 +202,7 @@ def chunk_loss(record, X, Y, theta):
     return total
 
 
-@register_jitable
+@jitable
 def chunk_outputs(record, X, F, theta):
     """F = h(σ(X Vᵀ) Wᵀ) for the rows of X."""
     kind = X.dtype.type(0)

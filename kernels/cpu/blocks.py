@@ -14,10 +14,9 @@ from typing import Any
 
 import numpy as np
 from numba import from_dtype, types
-from numba.extending import register_jitable
 
 from ..compiler.address import address_of, array_at, call_address, call_interpreted
-from ..compiler.jit import SUMS, jit
+from ..compiler.jit import SUMS, jit, jitable
 from ..compiler.lowering import lowers_to
 from ..formulas.activations import Activation
 from ..formulas.losses import Forms
@@ -152,13 +151,13 @@ def advance(address, kind, w, g, slots, scalars, place, size):
     call_interpreted(address, kind, w, g, slots, scalars, place, size)
 
 
-@register_jitable
+@jitable
 def losses_of(record, Y, K):
     """The address of ℓ's pass for targets (rows, K), or for labels (rows, 1)."""
     return record["losses"] if Y.shape[1] == K else record["labels"]
 
 
-@register_jitable
+@jitable
 def turn(matrix, columns):
     """Write matrix (rows, K) as columns (K, rows)."""
     rows, K = matrix.shape

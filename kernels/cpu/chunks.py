@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from numba.extending import register_jitable
-
+from ..compiler.jit import jitable
 from . import epochs
 from .records import record_type
 from .vectors.panels import Panels, after, panel_size, some
@@ -96,13 +95,13 @@ def weights_size(shape: Any, cut: Any) -> int:
     return panel_size(d + K, M, cut.lanes) + turned
 
 
-@register_jitable
+@jitable
 def cut_of(record):
     """The chunk's `Cut`."""
     return Cut(record["rows"], record["depth"], record["step"], record["by_dots"] != 0)
 
 
-@register_jitable
+@jitable
 def code_of(record, kind, features, losses):
     """The chunk's `Code`, with these passes over a block."""
     return Code(
@@ -111,7 +110,7 @@ def code_of(record, kind, features, losses):
     )  # fmt: skip
 
 
-@register_jitable
+@jitable
 def room_of(record):
     """The chunk's `Room`."""
     return Room(
@@ -120,7 +119,7 @@ def room_of(record):
     )  # fmt: skip
 
 
-@register_jitable
+@jitable
 def weights_at(record, kind, address):
     """The weights at an address."""
     V = Panels(kind, address, record["d"], record["M"], record["lanes"])
@@ -128,7 +127,7 @@ def weights_at(record, kind, address):
     return Weights(V, W, after(W, record["M"], record["K"]), 0)
 
 
-@register_jitable
+@jitable
 def part_of(weights, first, last):
     """What panels first to last of the hidden units have of the weights."""
     V, W = some(weights.V, first, last), some(weights.W, first, last)

@@ -12,10 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numba import prange
-from numba.extending import register_jitable
 
 from ..compiler.address import array_at, item_size
-from ..compiler.jit import SUMS, jit
+from ..compiler.jit import SUMS, jit, jitable
 from ..formulas.elementary import like
 from .blocks import advance
 from .records import add, mean_loss, multiply
@@ -36,13 +35,13 @@ class Rule(NamedTuple):
 FIELDS = ("alone", "size", *Rule._fields)  # of the records, beside buffers: `gradient` is one
 
 
-@register_jitable
+@jitable
 def matrices(kind, theta, d, M, K):
     """V (M, d) and W (K, M) of a θ or ∇L at an address, where they lie plain."""
     return array_at(kind, theta, (M, d)), array_at(kind, theta + item_size(kind) * M * d, (K, M))
 
 
-@register_jitable
+@jitable
 def as_it_is(record, kind, theta):
     """What follows a change of θ where it lies plain: nothing."""
 
@@ -61,7 +60,7 @@ class Kernels(NamedTuple):
     predict: Callable[[bool], Any]
 
 
-@register_jitable
+@jitable
 def add_up(records, gradient, first, last, chunks, scale):
     """Elements first to last of the gradient: the sum over the chunks, times scale."""
     total = gradient[first:last]
@@ -70,7 +69,7 @@ def add_up(records, gradient, first, last, chunks, scale):
     multiply(total, scale)
 
 
-@register_jitable
+@jitable
 def renew(theta, gradient, record, first, last):
     """Elements first to last of θ by the rule of a record."""
     w, g = theta[first:last], gradient[first:last]

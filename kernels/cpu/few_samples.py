@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 from numba import prange
-from numba.extending import register_jitable
 
 from ..compiler.address import array_at, item_size
-from ..compiler.jit import SUMS, jit
+from ..compiler.jit import SUMS, jit, jitable
 from ..compiler.target import TARGET
 from ..formulas.elementary import like
 from .blocks import advance, evaluate, losses_of
@@ -25,7 +24,7 @@ from .vectors.panels import Panel, clear, from_row, panel, panel_count
 from .vectors.simd import as_it_lies, from_column, product, transpose, turned
 
 
-@register_jitable
+@jitable
 def share(record, kind, address, part, parts):
     """The weights of one of so many parts of the hidden units."""
     weights = weights_at(record, kind, address)
@@ -33,7 +32,7 @@ def share(record, kind, address, part, parts):
     return part_of(weights, part * panels // parts, (part + 1) * panels // parts)
 
 
-@register_jitable
+@jitable
 def judge(records, kind, y, part, parts):
     """Σ ℓ over the block with targets y (rows, K), and the address of Δ / rows (K, rows)."""
     record, (rows, columns) = records[part], y.shape
@@ -42,7 +41,9 @@ def judge(records, kind, y, part, parts):
     if parts > 1:
         U = record["total"]
         total = array_at(kind, U, K * rows)
-        total[:] = array_at(kind, records[0]["U"], K * rows)
+        first = array_at(kind, records[0]["U"], K * rows)
+        for i in range(len(total)):  # `total[:] = first` compiles a second longer
+            total[i] = first[i]
         for other in range(1, parts):
             add(total, array_at(kind, records[other]["U"], K * rows))
     y_at = np.int64(y.ctypes.data)
@@ -52,7 +53,7 @@ def judge(records, kind, y, part, parts):
     return loss, U
 
 
-@register_jitable
+@jitable
 def backward(code, block, Delta, theta, gradient, record, update, base):
     """gW = Δᵀ Z, S becomes G = (Δ W) ⊙ S, gV = Gᵀ X, for Δ (K, rows), a panel after the other.
 
@@ -78,7 +79,7 @@ def backward(code, block, Delta, theta, gradient, record, update, base):
         clear(gradient.W)  # Z is σ(0) there
 
 
-@register_jitable
+@jitable
 def renew(kind, w, g, rows, record, base):
     """A panel of weights by the rule of a record."""
     place = (w.address - base) // item_size(kind)

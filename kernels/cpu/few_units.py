@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba.extending import register_jitable
 
 from ..compiler.address import item_size
+from ..compiler.jit import jitable
 from ..compiler.target import TARGET
 from . import epochs
 from .blocks import apply, evaluate, losses_of
@@ -42,7 +42,7 @@ def buffers(shape: Any, chunks: int, rows: int) -> dict[str, tuple[int, int]]:
     return sizes | {"gradient": (chunks - 1, M * (d + K))}
 
 
-@register_jitable
+@jitable
 def along(address, kind, C, a, b, shape, add):
     """C [+]= a b, or C ⊙= a b, for shape (rows, length, columns), along the columns."""
     rows, length, columns = shape
@@ -59,7 +59,7 @@ def along(address, kind, C, a, b, shape, add):
         start += lanes
 
 
-@register_jitable
+@jitable
 def forward(record, x, theta, features):
     """Z, S and U of the samples x (rows, d)."""
     kind, (rows, d) = x[0, 0], x.shape
@@ -74,7 +74,7 @@ def forward(record, x, theta, features):
     along(record["product"], kind, U, W, Z, (K, M, rows), False)
 
 
-@register_jitable
+@jitable
 def judge(record, y, losses):
     """Σ ℓ over a block with targets y (rows, K), or labels (rows, 1); U becomes Δ."""
     kind, (rows, columns), K = y[0, 0], y.shape, record["K"]
@@ -83,7 +83,7 @@ def judge(record, y, losses):
     return evaluate(losses, kind, record["U"], record["Y"], record["sums"], K, rows)
 
 
-@register_jitable
+@jitable
 def backward(record, x, theta, gradient, add):
     """gW [+]= Δ Zᵀ, S becomes G = (Wᵀ Δ) ⊙ S, gV [+]= G X."""
     kind, (rows, d) = x[0, 0], x.shape
@@ -100,7 +100,7 @@ def backward(record, x, theta, gradient, add):
     along(record["product"], kind, Matrix(gradient, d), G, X, (M, rows, d), add)
 
 
-@register_jitable
+@jitable
 def chunk(record, X, Y, theta, gradient):
     """Σ ℓ over the rows of X and Y; Σ ∂ℓ/∂θ to the address of the gradient."""
     total, rows = 0.0, record["rows"]
@@ -112,7 +112,7 @@ def chunk(record, X, Y, theta, gradient):
     return total
 
 
-@register_jitable
+@jitable
 def chunk_loss(record, X, Y, theta):
     """Σ ℓ over the rows of X and Y."""
     total, rows = 0.0, record["rows"]
@@ -123,7 +123,7 @@ def chunk_loss(record, X, Y, theta):
     return total
 
 
-@register_jitable
+@jitable
 def chunk_outputs(record, X, F, theta):
     """F = h(σ(X Vᵀ) Wᵀ) for the rows of X."""
     most = record["rows"]

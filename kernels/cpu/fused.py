@@ -12,10 +12,9 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba.extending import register_jitable
 
 from ..compiler.address import item_size
-from ..compiler.jit import jit
+from ..compiler.jit import jit, jitable
 from ..compiler.target import TARGET
 from . import epochs
 from .blocks import apply, evaluate, losses_of
@@ -43,7 +42,7 @@ class Block(NamedTuple):
     S: Panels
 
 
-@register_jitable
+@jitable
 def operand(code, x, room, step):
     """A block x (rows, d) as products read it.
 
@@ -56,7 +55,7 @@ def operand(code, x, room, step):
     return lying(x, room, step)
 
 
-@register_jitable
+@jitable
 def lying(x, room, step):
     """A block x (rows, d) as products read it, once it is spread."""
     if step == 0:
@@ -64,7 +63,7 @@ def lying(x, room, step):
     return as_spread(room.X, step)
 
 
-@register_jitable
+@jitable
 def features(code, block, V, depth):
     """Z = σ(X Vᵀ), and S = σ′(X Vᵀ) where the code writes it."""
     Z, d, kind = block.Z, V.rows, code.kind
@@ -79,7 +78,7 @@ def features(code, block, V, depth):
                 apply(code.features, kind, z.address, s.address, Z.rows * z.lanes)
 
 
-@register_jitable
+@jitable
 def outputs(code, Z, theta, room, by_dots):
     """U (K, rows) = W Zᵀ."""
     W, Wt, kind = theta.W, theta.Wt, code.kind
@@ -100,7 +99,7 @@ def outputs(code, Z, theta, room, by_dots):
         transpose(code.transpose, kind, columns, Z.rows, u.address, u.step, Z.rows, count)
 
 
-@register_jitable
+@jitable
 def forward(code, x, theta, room, cut):
     """Z, S and U of the samples x (rows, d) into the room of a chunk."""
     block = block_of(operand(code, x, room, cut.step), len(x), theta.V, room)
@@ -109,14 +108,14 @@ def forward(code, x, theta, room, cut):
     return block
 
 
-@register_jitable
+@jitable
 def block_of(x, rows, V, room):
     """The block of so many samples in the room of a chunk; x, the operand."""
     Z = Panels(V.kind, room.Z, rows, V.columns, V.lanes)
     return Block(x, Z, Panels(V.kind, room.S, rows, V.columns, V.lanes))
 
 
-@register_jitable
+@jitable
 def judge(code, y, room, K):
     """Σ ℓ over a block with targets y (rows, K), or labels (rows, 1); U becomes Δ."""
     rows, columns = y.shape
@@ -125,7 +124,7 @@ def judge(code, y, room, K):
     return evaluate(code.losses, code.kind, room.U, room.Y, room.sums, K, rows)
 
 
-@register_jitable
+@jitable
 def backward(code, block, Delta, W, gradient, depth, add):
     """gW [+]= Δᵀ Z, S becomes G = (Δ W) ⊙ S, gV [+]= Gᵀ X, for Δ (K, rows)."""
     Z, kind, d = block.Z, code.kind, gradient.V.rows
@@ -142,7 +141,7 @@ def backward(code, block, Delta, W, gradient, depth, add):
             product(code.product, kind, gV, x, s, inputs, Z.rows, add)
 
 
-@register_jitable
+@jitable
 def chunk(record, X, Y, theta, gradient):
     """Σ ℓ over the rows of X and Y; Σ ∂ℓ/∂θ to the address of the gradient."""
     kind, room, cut = X[0, 0], room_of(record), cut_of(record)
@@ -159,7 +158,7 @@ def chunk(record, X, Y, theta, gradient):
     return total
 
 
-@register_jitable
+@jitable
 def chunk_loss(record, X, Y, theta):
     """Σ ℓ over the rows of X and Y."""
     kind, room, cut = X[0, 0], room_of(record), cut_of(record)
@@ -172,7 +171,7 @@ def chunk_loss(record, X, Y, theta):
     return total
 
 
-@register_jitable
+@jitable
 def chunk_outputs(record, X, F, theta):
     """F = h(σ(X Vᵀ) Wᵀ) for the rows of X."""
     kind, room, cut = X[0, 0], room_of(record), cut_of(record)
@@ -184,7 +183,7 @@ def chunk_outputs(record, X, F, theta):
         answer(code, f, room)
 
 
-@register_jitable
+@jitable
 def answer(code, f, room):
     """F (rows, K) of a block from its U."""
     kind, (rows, K) = code.kind, f.shape
@@ -192,7 +191,7 @@ def answer(code, f, room):
     transpose(code.transpose, kind, np.int64(f.ctypes.data), K, room.U, rows, K, rows)
 
 
-@register_jitable
+@jitable
 def settle_part(record, weights):
     """Padding is 0 again and Wᵀ up to date after a change of the weights."""
     W, Wt, kind = weights.W, weights.Wt, weights.W.kind
@@ -213,7 +212,7 @@ def settle_part(record, weights):
             )  # fmt: skip
 
 
-@register_jitable
+@jitable
 def settle(record, kind, theta):
     """Padding is 0 again and Wᵀ up to date after a change of θ, which lies at an address."""
     settle_part(record, weights_at(record, kind, theta))

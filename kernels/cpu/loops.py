@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 from numba import from_dtype, types
-from numba.extending import register_jitable
 
 from ..compiler.address import address_of, array_at, call_address, call_interpreted
-from ..compiler.jit import SUMS, jit
+from ..compiler.jit import SUMS, jit, jitable
 from ..compiler.lowering import lowers_to
 from ..formulas.activations import Activation
 from ..formulas.elementary import like
@@ -26,7 +25,7 @@ from .records import record_type
 _LEAST_ROWS = 16
 
 
-@register_jitable
+@jitable
 def multiply(W, z, u):
     """u = W z, written into u (K,), for W (K, M) and z (M,)."""
     for k in range(len(W)):
@@ -37,7 +36,7 @@ def multiply(W, z, u):
         u[k] = total
 
 
-@register_jitable
+@jitable
 def forward_sample(x, V, W, a, z, u, value):
     """a = V x, z = σ(a), u = W z, written into a (M,), z (M,) and u (K,)."""
     multiply(V, x, a)
@@ -46,7 +45,7 @@ def forward_sample(x, V, W, a, z, u, value):
     multiply(W, z, u)
 
 
-@register_jitable
+@jitable
 def backward_sample(x, delta, W, a, z, g, gV, gW, slope):
     """gW += δ zᵀ, g = (Wᵀ δ) ⊙ σ′(a), gV += g xᵀ."""
     for m in range(len(z)):
@@ -67,7 +66,7 @@ def backward_sample(x, delta, W, a, z, g, gV, gW, slope):
             row[j] += gm * x[j]
 
 
-@register_jitable
+@jitable
 def split(kind, work, M, K):
     """The a, z, g (M,) and u (K,) of the workspace (3M + K,) at the address `work`."""
     w = array_at(kind, work, 3 * M + K)
@@ -156,20 +155,20 @@ CHUNK = record_type(
 )
 
 
-@register_jitable
+@jitable
 def run(record, rows, X, Y, theta, gradient):
     """Call a loop over the rows of X and Y; theta and gradient, addresses."""
     addresses = np.int64(X.ctypes.data), np.int64(Y.ctypes.data), theta, record["work"], gradient
     return loop(rows, X[0, 0], addresses, (len(X), X.shape[1], record["M"], Y.shape[1]))
 
 
-@register_jitable
+@jitable
 def chunk(record, X, Y, theta, gradient):
     """Σ ℓ over the rows of X and Y; Σ ∂ℓ/∂θ to the address of the gradient."""
     return run(record, record["gradient_rows"], X, Y, theta, gradient)
 
 
-@register_jitable
+@jitable
 def chunk_outputs(record, X, F, theta):
     """F = h(σ(X Vᵀ) Wᵀ) for the rows of X."""
     run(record, record["predict_rows"], X, F, theta, np.int64(0))

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-from numba.extending import register_jitable
+
+from ..compiler.jit import jitable
 
 
 def record_type(names: Iterable[str]) -> np.dtype:
@@ -35,21 +36,21 @@ def records(
     return made
 
 
-@register_jitable
+@jitable
 def add(total, part):
     """total += part, for flat arrays."""
     for i in range(len(total)):
         total[i] += part[i]
 
 
-@register_jitable
+@jitable
 def multiply(total, factor):
     """total *= factor, for a flat array."""
     for i in range(len(total)):
         total[i] *= factor
 
 
-@register_jitable
+@jitable
 def mean_loss(records, chunks, n):
     """L from the sums of the chunks, in the order of their numbers."""
     total = 0.0

@@ -16,8 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from numba.extending import register_jitable
-
+from ..compiler.jit import jitable
 from .elementary import erfc, exp_neg, expm1_neg, gaussian, like, log1p_exp, logistic, select, tanh
 
 # Beyond this both dtypes have rounded e^(-|a|) to 0. Clipping there keeps inf * 0 out of a product.
@@ -33,29 +32,29 @@ class Activation(NamedTuple):
     ulp: tuple[float, float]
 
 
-@register_jitable(forceinline=True)
+@jitable(forceinline=True)
 def _clip_low(a):
     return select(a < like(a, -_FAR), like(a, -_FAR), a)
 
 
-@register_jitable(forceinline=True)
+@jitable(forceinline=True)
 def _clip(a):
     return _clip_low(select(a > like(a, _FAR), like(a, _FAR), a))
 
 
-@register_jitable(forceinline=True)
+@jitable(forceinline=True)
 def identity(a):
     """σ(a) = a. Exact."""
     return a
 
 
-@register_jitable(forceinline=True)
+@jitable(forceinline=True)
 def identity_slope(a):
     """σ′(a) = 1. Exact."""
     return select(a == a, like(a, 1.0), a)
 
 
-@register_jitable(forceinline=True)
+@jitable(forceinline=True)
 def sigmoid_slope(a):
     """σ′(a) = σ(a) σ(−a), even in a. 5 ULP."""
     s = logistic(a)
@@ -63,58 +62,58 @@ def sigmoid_slope(a):
     return s * other
 
 
-@register_jitable(forceinline=True)
+@jitable(forceinline=True)
 def hyperbolic_tangent_slope(a):
     """σ′(a) = e^(−2|a|) (1 + |tanh a|)² = 1 − tanh² a without its cancellation. 5 ULP."""
     s = like(a, 1.0) + abs(tanh(a))
     return exp_neg(like(a, -2.0) * abs(a)) * (s * s)
 
 
-@register_jitable(forceinline=True)
+@jitable(forceinline=True)
 def relu(a):
     """σ(a) = max(a, 0). Exact."""
     return select(a <= like(a, 0.0), like(a, 0.0), a)
 
 
-@register_jitable(forceinline=True)
+@jitable(forceinline=True)
 def relu_slope(a):
     """σ′(a) = 1 for a > 0, else 0. Exact."""
     zero = like(a, 0.0)
     return select(a > zero, like(a, 1.0), select(a <= zero, zero, a))
 
 
-@register_jitable(forceinline=True)
+@jitable(forceinline=True)
 def leaky_relu(a):
     """σ(a) = a for a > 0, else 0.01 a. 1 ULP."""
     return select(a > like(a, 0.0), a, like(a, 0.01) * a)
 
 
-@register_jitable(forceinline=True)
+@jitable(forceinline=True)
 def leaky_relu_slope(a):
     """σ′(a) = 1 for a > 0, else 0.01. 1 ULP."""
     zero = like(a, 0.0)
     return select(a > zero, like(a, 1.0), select(a <= zero, like(a, 0.01), a))
 
 
-@register_jitable(forceinline=True)
+@jitable(forceinline=True)
 def silu(a):
     """σ(a) = a / (1 + e⁻ᵃ). 5 ULP."""
     return _clip_low(a) * logistic(a)
 
 
-@register_jitable(forceinline=True)
+@jitable(forceinline=True)
 def silu_slope(a):
     """σ′(a) = s + a s′ with s the logistic function. 7 ULP."""
     return logistic(a) + _clip(a) * sigmoid_slope(a)
 
 
-@register_jitable(forceinline=True)
+@jitable(forceinline=True)
 def gelu(a):
     """σ(a) = a Φ(a), Φ(a) = ½ erfc(−a/√2) the normal distribution function. 6 ULP."""
     return _clip_low(a) * _normal_distribution(a)
 
 
-@register_jitable(forceinline=True)
+@jitable(forceinline=True)
 def gelu_slope(a):
     """σ′(a) = Φ(a) + a φ(a), φ(a) = e^(−a²/2) / √(2π). 8 ULP."""
     b = _clip(a)
@@ -122,25 +121,25 @@ def gelu_slope(a):
     return _normal_distribution(a) + b * density
 
 
-@register_jitable(forceinline=True)
+@jitable(forceinline=True)
 def _normal_distribution(a):
     return like(a, 0.5) * erfc(a * like(a, -0.7071067811865476))
 
 
-@register_jitable(forceinline=True)
+@jitable(forceinline=True)
 def softplus(a):
     """σ(a) = log(1 + eᵃ) = max(a, 0) + log(1 + e^(−|a|)). 4 ULP."""
     return select(a > like(a, 0.0), a, like(a, 0.0)) + log1p_exp(-abs(a))
 
 
-@register_jitable(forceinline=True)
+@jitable(forceinline=True)
 def elu(a):
     """σ(a) = a for a > 0, else eᵃ − 1. 2 ULP."""
     zero = like(a, 0.0)
     return select(a > zero, a, expm1_neg(select(a > zero, zero, a)))
 
 
-@register_jitable(forceinline=True)
+@jitable(forceinline=True)
 def elu_slope(a):
     """σ′(a) = 1 for a > 0, else eᵃ. 2 ULP, 3 on a GPU."""
     zero = like(a, 0.0)

@@ -9,8 +9,9 @@ largest error met: in float32 over all inputs where nothing else is said, in flo
 import math
 
 import numpy as np
-from numba.extending import overload, register_jitable
+from numba.extending import overload
 
+from ..compiler.jit import NO_WRAPPER, jitable
 from .intrinsics import POLYNOMIALS, TABLES, magic
 from .intrinsics import copysign as _copysign
 from .intrinsics import power as _power
@@ -50,7 +51,7 @@ ULP = {
 # Stated for each overload: a callee inherits its caller's flags otherwise, and ``reassoc`` would
 # cancel the compensated steps. Nothing may assume the absence of NaN or infinity. A call that LLVM
 # finds too long to inline would keep the loop around it scalar.
-_JIT = {"fastmath": {"contract"}, "error_model": "numpy", "forceinline": True}
+_JIT = {"fastmath": {"contract"}, "error_model": "numpy", "forceinline": True, **NO_WRAPPER}
 
 
 def exp(x):
@@ -154,7 +155,7 @@ def _overload_like(x, value):
     return lambda x, value: type(x)(value)
 
 
-@register_jitable(**_JIT)
+@jitable(**_JIT)
 def logistic(x):
     """1 / (1 + e**-x), from e**-|x| so that neither tail overflows.
 

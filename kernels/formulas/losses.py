@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba.extending import register_jitable
 
+from ..compiler.jit import jitable
 from .activations import sigmoid_slope, softplus
 from .elementary import exp_neg, like, log1p, logistic, select
 
@@ -44,67 +44,67 @@ class Forms:
     label_columns: Callable[..., Any] | None = None
 
 
-@register_jitable(forceinline=True)
+@jitable(forceinline=True)
 def identity_link(u):
     """h(u) = u."""
     return u
 
 
-@register_jitable(forceinline=True)
+@jitable(forceinline=True)
 def squared_loss(u, y):
     """ℓ = (u − y)², not halved."""
     return (u - y) * (u - y)
 
 
-@register_jitable(forceinline=True)
+@jitable(forceinline=True)
 def squared_delta(u, y):
     """δ = 2 (u − y)."""
     return like(u, 2.0) * (u - y)
 
 
-@register_jitable(forceinline=True)
+@jitable(forceinline=True)
 def squared_logistic_loss(u, y):
     """ℓ = (f − y)², f = h(u) the logistic function of u."""
     return squared_loss(logistic(u), y)
 
 
-@register_jitable(forceinline=True)
+@jitable(forceinline=True)
 def squared_logistic_delta(u, y):
     """δ = 2 (f − y) h′(u)."""
     return squared_delta(logistic(u), y) * sigmoid_slope(u)
 
 
-@register_jitable(forceinline=True)
+@jitable(forceinline=True)
 def logistic_loss(u, y):
     """ℓ = −log h(y u) = log(1 + e^(−y u)), y = ±1."""
     return softplus(-y * u)
 
 
-@register_jitable(forceinline=True)
+@jitable(forceinline=True)
 def logistic_delta(u, y):
     """δ = −y h(−y u)."""
     return -y * logistic(-y * u)
 
 
-@register_jitable(forceinline=True)
+@jitable(forceinline=True)
 def shifted_exponential(u, m):
     """e^(u − m), with m = max u so that no logit overflows and one term is 1."""
     return exp_neg(u - m)
 
 
-@register_jitable(forceinline=True)
+@jitable(forceinline=True)
 def cross_entropy(weight, s, dot):
     """ℓ = −yᵀ log f = (Σ y) log s − yᵀ(u − m), s = Σ e^(u − m); both terms are non-negative."""
     return weight * log1p(s - like(s, 1.0)) - dot
 
 
-@register_jitable(forceinline=True)
+@jitable(forceinline=True)
 def softmax_delta(e, share, y):
     """δ = f − y, f = e / s, from share = 1 / s."""
     return e * share - y
 
 
-@register_jitable(forceinline=True)
+@jitable(forceinline=True)
 def softmax_link_row(u, f):
     """f = e^(u − m) / Σ e^(u − m), m = max u."""
     m = u[0]
@@ -118,7 +118,7 @@ def softmax_link_row(u, f):
         f[k] /= s
 
 
-@register_jitable(forceinline=True)
+@jitable(forceinline=True)
 def softmax_loss_row(u, y, delta):
     """ℓ = −yᵀ log f, δ = f − y, f the softmax of u."""
     m = u[0]
@@ -138,7 +138,7 @@ def softmax_loss_row(u, y, delta):
     return cross_entropy(weight, s, dot)
 
 
-@register_jitable(forceinline=True)
+@jitable(forceinline=True)
 def maxima(U, m):
     """m (rows,), the largest number of every column of U (K, rows)."""
     for i in range(len(m)):
@@ -149,7 +149,7 @@ def maxima(U, m):
             m[i] = select(m[i] > u[i], m[i], u[i])
 
 
-@register_jitable(forceinline=True)
+@jitable(forceinline=True)
 def exponentials(U, m, s):
     """U becomes e^(U − m) for every column of U (K, rows), s their sums; m and s (rows,)."""
     for i in range(len(m)):
@@ -161,7 +161,7 @@ def exponentials(U, m, s):
             s[i] += u[i]
 
 
-@register_jitable(forceinline=True)
+@jitable(forceinline=True)
 def softmax_link_columns(U, work):
     """F = softmax of every column of U (K, rows), in place; work (4, rows) is written to."""
     m, s = work[0], work[1]
@@ -175,7 +175,7 @@ def softmax_link_columns(U, work):
             u[i] *= s[i]
 
 
-@register_jitable(forceinline=True)
+@jitable(forceinline=True)
 def softmax_loss_columns(U, Y, work):
     """Σ ℓ over the columns of U and Y (K, rows); U becomes Δ, work (4, rows) is written to.
 
@@ -203,7 +203,7 @@ def softmax_loss_columns(U, Y, work):
     return total
 
 
-@register_jitable(forceinline=True)
+@jitable(forceinline=True)
 def softmax_label_row(u, label):
     """`softmax_loss_row` for a y with a single 1, at the label; u becomes δ."""
     m = u[0]
@@ -222,7 +222,7 @@ def softmax_label_row(u, label):
     return cross_entropy(like(s, 1.0), s, dot)
 
 
-@register_jitable(forceinline=True)
+@jitable(forceinline=True)
 def softmax_label_columns(U, labels, work):
     """`softmax_loss_columns` for columns of Y with a single 1, at labels (rows,)."""
     m, s, dot = work[0], work[1], work[2]
@@ -264,12 +264,12 @@ def softmax_loss_batch(U, Y):
 def terms(link: Callable[..., Any], loss: Callable[..., Any], delta: Callable[..., Any]) -> Forms:
     """All forms of the loss Σₖ ℓ(uₖ, yₖ) with fₖ = h(uₖ), from h, ℓ and ∂ℓ/∂u for numbers."""
 
-    @register_jitable(forceinline=True)
+    @jitable(forceinline=True)
     def link_row(u, f):
         for k in range(len(u)):
             f[k] = link(u[k])
 
-    @register_jitable(forceinline=True)
+    @jitable(forceinline=True)
     def loss_row(u, y, delta_out):
         total = 0.0
         for k in range(len(u)):
@@ -286,13 +286,13 @@ def terms(link: Callable[..., Any], loss: Callable[..., Any], delta: Callable[..
         return total
 
     # Not by the row forms: two names for one array keep a loop from running in vectors.
-    @register_jitable(forceinline=True)
+    @jitable(forceinline=True)
     def link_columns(U, work):
         u = U.ravel()
         for i in range(len(u)):
             u[i] = link(u[i])
 
-    @register_jitable(forceinline=True)
+    @jitable(forceinline=True)
     def loss_columns(U, Y, work):
         u, y = U.ravel(), Y.ravel()
         total = 0.0

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numba import from_dtype, types
-from numba.extending import overload, register_jitable
+from numba.extending import overload
 
 from ..compiler.address import address_of, array_at, item_size
-from ..compiler.jit import jit
+from ..compiler.jit import jit, jitable
 from .elementary import like
 
 
@@ -46,20 +46,20 @@ def _overload_sqrt(x):
     return lambda x: math.sqrt(x)
 
 
-@register_jitable
+@jitable
 def descend(w, g, mu):
     """w ← w − μ g."""
     return (w - like(w, mu) * g,)
 
 
-@register_jitable
+@jitable
 def descend_with_momentum(w, g, v, mu, beta):
     """v ← β v + g, w ← w − μ v."""
     v = like(w, beta) * v + g
     return w - like(w, mu) * v, v
 
 
-@register_jitable
+@jitable
 def accelerate(w, g, v, mu, beta, beta_next):
     """v ← β v − μ g, w ← w − μ g + β′ v, with β′ the next update's β."""
     move = like(w, mu) * g
@@ -67,21 +67,21 @@ def accelerate(w, g, v, mu, beta, beta_next):
     return w - move + like(w, beta_next) * v, v
 
 
-@register_jitable
+@jitable
 def adagrad(w, g, s, mu, epsilon):
     """s ← s + g², w ← w − μ g / (√s + ε)."""
     s = s + g * g
     return w - like(w, mu) * g / (sqrt(s) + like(w, epsilon)), s
 
 
-@register_jitable
+@jitable
 def rmsprop(w, g, s, mu, rho, rest, epsilon):
     """s ← ρ s + (1 − ρ) g², w ← w − μ g / (√s + ε)."""
     s = like(w, rho) * s + like(w, rest) * (g * g)
     return w - like(w, mu) * g / (sqrt(s) + like(w, epsilon)), s
 
 
-@register_jitable
+@jitable
 def adam(w, g, m, s, mu, beta1, rest1, beta2, rest2, root, epsilon, keep):
     """m ← β₁ m + (1 − β₁) g, s ← β₂ s + (1 − β₂) g², w ← keep w − μ m / (√s / root + ε)."""
     m = like(w, beta1) * m + like(w, rest1) * g
@@ -164,7 +164,7 @@ def _overload_arrays_at(kind, addresses, place, size):
 def _run(update: Update) -> Any:
     formula = update.formula
 
-    @register_jitable
+    @jitable
     def run(w, g, slots, scalars):
         for i in range(w.size):
             values = formula(w[i], g[i], *at(slots, i), *scalars)

@@ -11,10 +11,9 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba.extending import register_jitable
 
 from ...compiler.address import array_at, item_size
-from ...compiler.jit import jit
+from ...compiler.jit import jit, jitable
 from ...formulas.elementary import like
 
 
@@ -36,59 +35,59 @@ class Panel(NamedTuple):
     lanes: int
 
 
-@register_jitable
+@jitable
 def last_lanes(columns, lanes):
     """Lanes of the last panel: one vector where that holds the columns that are left, else two."""
     left = columns - (columns - 1) // lanes * lanes
     return lanes // 2 if left <= lanes // 2 else lanes
 
 
-@register_jitable
+@jitable
 def panel_count(columns, lanes):
     """Number of panels for that many columns."""
     return (columns + lanes - 1) // lanes
 
 
-@register_jitable
+@jitable
 def panel_size(rows, columns, lanes):
     """Elements of all panels of a (rows, columns) matrix."""
     return rows * ((panel_count(columns, lanes) - 1) * lanes + last_lanes(columns, lanes))
 
 
-@register_jitable
+@jitable
 def panel(P, p):
     """Panel p."""
     lanes = P.lanes if (p + 1) * P.lanes <= P.columns else last_lanes(P.columns, P.lanes)
     return Panel(P.address + item_size(P.kind) * (p * P.rows * P.lanes), lanes, lanes)
 
 
-@register_jitable
+@jitable
 def from_row(kind, panel, row):
     """The panel without what lies before that row."""
     return Panel(panel.address + item_size(kind) * row * panel.step, panel.step, panel.lanes)
 
 
-@register_jitable
+@jitable
 def panels_of(array, rows, columns, lanes):
     """A flat array as the panels of a matrix (rows, columns)."""
     return Panels(array[0], np.int64(array.ctypes.data), rows, columns, lanes)
 
 
-@register_jitable
+@jitable
 def after(P, rows, columns):
     """The panels of a matrix (rows, columns) that begin where those of P end."""
     end = P.address + item_size(P.kind) * panel_size(P.rows, P.columns, P.lanes)
     return Panels(P.kind, end, rows, columns, P.lanes)
 
 
-@register_jitable
+@jitable
 def view(P, p):
     """Panel p as an array (rows, its lanes)."""
     at = panel(P, p)
     return array_at(P.kind, at.address, (P.rows, at.lanes))
 
 
-@register_jitable
+@jitable
 def some(P, first, last):
     """Panels first to last, as a matrix of their columns."""
     start = first * P.lanes
@@ -96,7 +95,7 @@ def some(P, first, last):
     return Panels(P.kind, address, P.rows, min(P.columns, last * P.lanes) - start, P.lanes)
 
 
-@register_jitable
+@jitable
 def pack(matrix, P):
     """Write matrix (rows, columns) into panels; padding becomes 0."""
     for p in range(panel_count(P.columns, P.lanes)):
@@ -107,7 +106,7 @@ def pack(matrix, P):
                 out[r, lane] = matrix[r, c] if c < P.columns else like(P.kind, 0.0)
 
 
-@register_jitable
+@jitable
 def unpack(P, matrix):
     """Write panels into matrix (rows, columns)."""
     for p in range(panel_count(P.columns, P.lanes)):
@@ -118,7 +117,7 @@ def unpack(P, matrix):
                 matrix[r, first + lane] = source[r, lane]
 
 
-@register_jitable
+@jitable
 def clear(P):
     """Make the padding 0."""
     last = panel_count(P.columns, P.lanes) - 1

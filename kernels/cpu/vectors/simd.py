@@ -20,10 +20,10 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils, config
-from numba.extending import intrinsic, register_jitable
+from numba.extending import intrinsic
 
 from ...compiler.address import array_at, item_size
-from ...compiler.jit import jit
+from ...compiler.jit import jit, jitable
 from ...compiler.lowering import lowers_to
 from ...compiler.target import TARGET
 from .emit import FLAG, INDEX
@@ -142,25 +142,25 @@ class Operand(NamedTuple):
     column: int
 
 
-@register_jitable
+@jitable
 def as_it_lies(address, columns):
     """A contiguous matrix with so many columns."""
     return Operand(address, HEIGHT * columns, columns, HEIGHT, 1)
 
 
-@register_jitable
+@jitable
 def as_spread(address, step):
     """A matrix that `spread` has written."""
     return Operand(address, HEIGHT * HEIGHT, HEIGHT, step, 1)
 
 
-@register_jitable
+@jitable
 def turned(a):
     """The transposed matrix."""
     return Operand(a.address, a.column_group, a.column, a.row_group, a.row)
 
 
-@register_jitable
+@jitable
 def from_column(kind, a, column):
     """The matrix without what lies before that column, a multiple of HEIGHT."""
     address = a.address + item_size(kind) * (column // HEIGHT * a.column_group)
@@ -208,7 +208,7 @@ class Length(NamedTuple):
     lanes: int  # of a last vector, which may be a part of one
 
 
-@register_jitable
+@jitable
 def rows_of(P):
     """The rows of panels, and their length, padding included."""
     count = panel_count(P.columns, P.lanes)
@@ -218,7 +218,7 @@ def rows_of(P):
     return rows, Length(count - rest, rest, 0)
 
 
-@register_jitable
+@jitable
 def lying_rows(kind, address, columns):
     """The rows of a contiguous matrix with so many columns, and their length."""
     width = TARGET.vector_bytes // item_size(kind)

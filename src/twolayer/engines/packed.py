@@ -80,13 +80,16 @@ class PackedWeights(FlatWeights):
     def put(self, values: Parameters, arrays: np.ndarray) -> None:
         lanes = self._cut.lanes
         self._pack(values.V.T, arrays[: self._of_V], lanes)
-        self._pack(values.W, arrays[self._of_V : self.size], lanes)
+        W = np.asfortranarray(values.W)  # as V.T is: one layout is compiled
+        self._pack(W, arrays[self._of_V : self.size], lanes)
         self._restore(self._records, arrays)
 
     def get(self, arrays: np.ndarray) -> Parameters:
         values, lanes = Weights.room(self), self._cut.lanes
+        W = np.asfortranarray(values.W)
         self._unpack(arrays[: self._of_V], values.V.T, lanes)
-        self._unpack(arrays[self._of_V : self.size], values.W, lanes)
+        self._unpack(arrays[self._of_V : self.size], W, lanes)
+        values.W[...] = W
         return values
 
     def apply(self, update: Update, scalars: tuple[float, ...]) -> None:

@@ -39,14 +39,12 @@ __all__ = [
 ]
 
 ULP = {
-    "exp": {"float32": 1.0, "float64": 1.0},
-    "expm1": {"float32": 2.0, "float64": 2.0},
-    "log1p": {"float32": 2.0, "float64": 2.0},
-    "tanh": {"float32": 2.0, "float64": 2.0},
-    "erf": {"float32": 2.0, "float64": 2.0},
-    "erfc": {"float32": 2.0, "float64": 2.0},
-    "logistic": {"float32": 2.0, "float64": 2.0},
-}
+    name: {"float32": bound, "float64": bound}
+    for name, bound in {
+        "exp": 1.0, "expm1": 2.0, "log1p": 2.0, "tanh": 2.0, "erf": 2.0, "erfc": 2.0,
+        "logistic": 2.0,
+    }.items()
+}  # fmt: skip
 
 # Stated for each overload: a callee inherits its caller's flags otherwise, and ``reassoc`` would
 # cancel the compensated steps. Nothing may assume the absence of NaN or infinity. A call that LLVM

@@ -14,7 +14,8 @@ NETWORKS = [tl.Network(activation, loss) for activation in ACTIVATIONS for loss 
 
 # torch.compile takes seconds for each shape, Dask milliseconds for each step.
 SLOW = ("torch-compile", "dask")
-COMPILING = ("numba-loops", "numba-parallel", "auto")  # auto is numba-loops for few samples
+# They take samples one by one or compile each network for a second; auto is one of them here.
+LONG = ("python-loops", "numpy-samples", "numba-loops", "numba-parallel", "auto")
 NAMES = [
     pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
     for name in tl.variants.names()
@@ -23,8 +24,7 @@ NAMES = [
 
 def combinations():
     """Networks, dtypes and variants; the variants vary first, so that the oracle is asked once."""
-    # What takes samples one by one compiles each network for a second: each σ is here once, each ℓ
-    # with both dtypes, and the slow tests have the rest.
+    # Of what takes long each σ is here once, each ℓ with both dtypes; slow tests have the rest.
     count = len(LOSSES)
     here = {
         (activation, [*LOSSES][number % count], DTYPES[(number + number // count) % 2])
@@ -34,7 +34,7 @@ def combinations():
         for dtype in DTYPES:
             rest = (net.activation, net.loss, dtype) not in here
             for name in tl.variants.names():
-                slow = name in SLOW or (name in COMPILING and rest)
+                slow = name in SLOW or (name in LONG and rest)
                 marks = pytest.mark.slow if slow else ()
                 about = f"{net.activation}-{net.loss}-{dtype}-{name}"
                 yield pytest.param(net, dtype, name, marks=marks, id=about)

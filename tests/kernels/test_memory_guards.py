@@ -129,8 +129,15 @@ def test_a_guard_page_kills_who_touches_it(side):
     assert (code, last) == (-11, "poked")  # SIGSEGV
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    ("threads", "dtype"),
+    [
+        (1, "float32"),
+        (2, "float64"),
+        pytest.param(1, "float64", marks=pytest.mark.slow),
+        pytest.param(2, "float32", marks=pytest.mark.slow),
+    ],
+)
 def test_nothing_beside_an_array_is_touched(threads, dtype):
     if threads > tl.machine.hardware.cpu_count():
         pytest.skip("needs two CPUs")

@@ -11,7 +11,7 @@ from ..interface import Engine, Problem
 from ..kernels.cpu import blocks, loops
 from ..kernels.cpu.epochs import Kernels, Rule
 from ..kernels.cpu.records import records
-from ..kernels.formulas.updates import Update
+from ..kernels.formulas.updates import UPDATES, Update, part
 from ..machine.buffers import together
 from ..machine.threads import numba_threads
 from .blocking import SMALL
@@ -50,6 +50,7 @@ class ChunkedEngine(Engine):
         self._buffers, self._chunks = together(sizes, self.dtype), chunks
         self._rule: Rule | None = None  # which the records have
         self._bind()
+        part(UPDATES["descend"], self.dtype)  # a plan's first step finds its update compiled
 
     def _bind(self) -> None:
         """Make the records, for the buffers and the numbers there are."""

@@ -3,7 +3,8 @@
     python tools/detector.py --runs 20 --results detector.jsonl --write docs/measuring.md
 
 Every run is a whole one, of the quick profile, on two copies of the working tree. In one of them a
-variant does some percent more work: a chain of multiplications whose length is set by timing both.
+variant does more in its steps: a chain of multiplications whose length, a share of the step, is set
+by timing both, in all steps or in one of ten; it allocates, reads X once more, or takes a lock.
 Runs are kept in the results file as they end; the same command goes on after an interruption. The
 table covers all runs of the file that this detector made on this machine.
 """
@@ -38,14 +39,36 @@ from twolayer.showing.output import complain
 from twolayer.texts import parts
 
 MARKER = "detector"
-PERCENT = (0, 1, 2, 5, 10)
+PLANTS = {
+    "0": "nothing",
+    "1": "1%",
+    "2": "2%",
+    "5": "5%",
+    "10": "10%",
+    "tenth": "one step of ten twice as slow",
+    "allocation": "2 MB allocated and filled",
+    "pass": "a pass over X",
+    "lock": "a lock that is free",
+}
 SLOWED = '''
 
-def _slowed(make, share):
-    """The Engine class with a chain of multiplications after each step, `share` of its time."""
+def _slowed(make, plant):
+    """The Engine class that does more after each step: see the detector's plants."""
+    import threading
     import time
 
     import numba
+    import numpy as np
+
+    tenth = plant == "tenth"
+    share = 1.0 if tenth else float(plant) / 100 if plant.isdecimal() else 0.0
+    lock = threading.Lock()
+    more = {
+        "allocation": lambda X: np.ones(1 << 18),
+        "pass": lambda X: X.sum(),
+        "lock": lambda X: lock.acquire() and lock.release(),
+    }.get(plant, lambda X: None)
+    steps = iter(range(1 << 62))
 
     @numba.njit
     def chain(length, x):  # from x known beforehand, the result would be too
@@ -78,22 +101,24 @@ def _slowed(make, share):
                 lengths[key] = round(max(share * seconds - call, 0) / million * 1_000_000)
             self.length = lengths.get(key, 0)
             loss = super().update(X, Y, weights, update, scalars)
-            chain(self.length, 0.5)
+            if not tenth or next(steps) % 10 == 3:
+                chain(self.length, 0.5)
+            more(X)
             return loss
 
     return Slowed
 
 
-def _share():
+def _plant():
     from pathlib import Path
 
-    path = Path(__file__).with_suffix(".slowdown")  # not a source, so nothing is compiled anew
-    return float(path.read_text())
+    path = Path(__file__).with_suffix(".plant")  # not a source, so nothing is compiled anew
+    return path.read_text()
 
 
 import dataclasses as _dataclasses
 
-VARIANT = _dataclasses.replace(VARIANT, make=_slowed(VARIANT.make, _share()))
+VARIANT = _dataclasses.replace(VARIANT, make=_slowed(VARIANT.make, _plant()))
 '''
 HALF_BUSY = """
 import time
@@ -115,24 +140,24 @@ def main() -> None:
     base, head = (export(None, side) for side in ("base", "head"))
     with tempfile.TemporaryDirectory() as folder:
         slowed = _copy(head, arguments.slowed, Path(folder) / "slowed")
-        for number, percent, answer in product(
-            range(arguments.runs), arguments.percent, arguments.busy
+        for number, plant, answer in product(
+            range(arguments.runs), arguments.plant, arguments.busy
         ):
             busy = answer == "yes"
             about = {
-                "number": number, "percent": percent, "busy": busy, **common,
+                "number": number, "plant": plant, "busy": busy, **common,
                 "slowed": arguments.slowed,
             }  # fmt: skip
             if any(about.items() <= run.items() for run in lines.read(path, complain)):
                 continue
-            _set_share(slowed, arguments.slowed, percent)
-            side = slowed if percent else head
-            results = Path(folder) / f"{number}-{percent}-{busy}"
-            run = Run(base, side, suite, results, seconds=arguments.seconds,
+            _source(slowed.folder, arguments.slowed).with_suffix(".plant").write_text(plant)
+            planted = plant != "0"
+            results = Path(folder) / f"{number}-{plant}-{busy}"
+            run = Run(base, slowed if planted else head, suite, results, seconds=arguments.seconds,
                       limit=arguments.limit)  # fmt: skip
             with _half_busy() if busy else contextlib.nullcontext():
-                outcome = run.measure(compile_times=False)
-            about |= _summary(outcome, arguments.slowed)
+                outcome = run.measure()
+            about |= summary(outcome, arguments.slowed if planted else None)
             lines.append(path, about)
             print(_line(about), flush=True)
     runs = [run for run in lines.read(path, complain) if common.items() <= run.items()]
@@ -153,22 +178,22 @@ def here() -> dict[str, str]:
 def table(runs: list[dict[str, Any]]) -> str:
     """The figures as Markdown: a row for each slowdown, on a quiet and on a half-busy machine."""
     rows = []
-    for busy, percent in product((False, True), PERCENT):
-        some = [r for r in runs if (r["percent"], r["busy"]) == (percent, busy)]
+    for busy, plant in product((False, True), PLANTS):
+        some = [r for r in runs if (r["plant"], r["busy"]) == (plant, busy)]
         if not some:
             continue
-        hits = sum(len(_hits(r)) for r in some)
+        hits = sum("slowest" not in name for r in some for name in r["found"])
         possible = sum(r["possible"] for r in some)
         seconds = statistics.median(r["seconds"] for r in some)
         found, count = "–", sum(map(_right, some))
-        if percent:
+        if plant != "0":
             found = f"{count / len(some):.0%} (≥ {_bound(count, len(some), 'greater'):.0%})"
         rows.append([
-            f"{percent}%", "yes" if busy else "no", str(len(some)), _alarms(some), found,
-            f"{hits / possible:.0%}" if percent and possible else "–", f"{seconds:.0f} s",
+            PLANTS[plant], "yes" if busy else "no", str(len(some)), _alarms(some), found,
+            f"{hits / possible:.0%}" if plant != "0" and possible else "–", f"{seconds:.0f} s",
         ])  # fmt: skip
     heads = [
-        "slowdown", "one core half busy", "runs", "with a false alarm", "found, and nothing else",
+        "planted", "one core half busy", "runs", "with a false alarm", "found, and nothing else",
         "benchmarks found", "median run",
     ]  # fmt: skip
     note = "In brackets, the bound on the rate that these runs leave with a confidence of 95%."
@@ -187,7 +212,7 @@ def _all(runs: list[dict[str, Any]]) -> str:
     if not runs:
         return ""
     text = f"All {len(runs)} runs together: {_alarms(runs)} with a false alarm"
-    changed = [r for r in runs if r["percent"]]
+    changed = [r for r in runs if r["plant"] != "0"]
     if changed:
         right = sum(map(_right, changed))
         bound = _bound(right, len(changed), "greater")
@@ -197,7 +222,7 @@ def _all(runs: list[dict[str, Any]]) -> str:
 
 def _alarms(runs: list[dict[str, Any]]) -> str:
     """How many runs have a false alarm, and the bound on their rate from above."""
-    count = sum(bool(_false(r)) for r in runs)
+    count = sum(bool(r["false"]) for r in runs)
     return f"{count} (≤ {_bound(count, len(runs), 'less'):.1%})"
 
 
@@ -207,56 +232,45 @@ def _bound(count: int, runs: int, side: str) -> float:
     return float(interval.high if side == "less" else interval.low)
 
 
-def _hits(run: dict[str, Any]) -> list[str]:
-    """What was rightly called slower."""
-    names = run["slower"] if run["percent"] else []
-    return [name for name in names if name.split()[0] == run["slowed"]]
-
-
-def _false(run: dict[str, Any]) -> list[str]:
-    """What was called slower, faster or worse for no reason."""
-    return [n for n in run["slower"] if n not in _hits(run)] + run["faster"] + run["worse"]
-
-
 def _right(run: dict[str, Any]) -> bool:
     """Whether the slowed variant was named, and nothing else."""
-    return bool(_hits(run)) and not _false(run)
+    return bool(run["found"]) and not run["false"]
 
 
-def _summary(outcome: Outcome, slowed: str) -> dict[str, Any]:
+def summary(outcome: Outcome, slowed: str | None) -> dict[str, Any]:
+    """What a run found of the variant that was slowed, if any, and what it named for no reason."""
+    found, false = [], []
+    for d in outcome.decisions:
+        if d.variant == slowed and d.kind in ("time", "tail"):
+            (found if d.verdict == "slower" else false if d.changed else []).append(d.name)
+        elif d.changed and d.variant != slowed:  # whose first call makes the plant, too
+            false.append(d.name)
+    false += [
+        f"{c.variant} {c.kind}"
+        for c in outcome.costs
+        if c.verdict != "same" and (c.variant, c.kind) != (slowed, "compile")
+    ]
     return {
-        "slower": [d.name for d in outcome.decisions if d.verdict == "slower"],
-        "faster": [d.name for d in outcome.decisions if d.verdict == "faster"],
-        # Making the chain and timing it belong to the slowed variant's first call.
-        "worse": [
-            f"{c.variant} {c.kind}"
-            for c in outcome.costs
-            if c.verdict == "worse" and (c.variant, c.kind) != (slowed, "load")
-        ],
-        "failed": [name for name, _ in outcome.failed],
-        "possible": sum(d.name.split()[0] == slowed for d in outcome.decisions),
+        "found": found,
+        "false": false + [f"{n.benchmark} {n.kind}" for n in outcome.notes if n.kind != "absent"],
+        "possible": sum(d.variant == slowed and d.kind == "time" for d in outcome.decisions),
         "seconds": outcome.seconds,
     }
 
 
 def _line(run: dict[str, Any]) -> str:
-    said = ", ".join(run["slower"] + run["worse"]) or "nothing"
-    faster = ", ".join(run["faster"]) or "nothing"
+    found, false = (", ".join(run[key]) or "nothing" for key in ("found", "false"))
     busy = ", half busy" if run["busy"] else ""
-    return f"{run['percent']}%{busy}: {run['seconds']:.0f} s, slower: {said}; faster: {faster}"
+    told = f"found: {found}; for no reason: {false}"
+    return f"{PLANTS[run['plant']]}{busy}: {run['seconds']:.0f} s, {told}"
 
 
 def _copy(revision: Revision, variant: str, folder: Path) -> Revision:
-    """The revision with the variant slowed down by the share in a file beside its source."""
+    """The revision with the variant slowed down by what a file beside its source says."""
     shutil.copytree(revision.folder, folder, symlinks=True)
     source = _source(folder, variant)
     source.write_text(source.read_text() + SLOWED)
     return Revision(f"{variant} slowed", f"{revision.tree}-slowed", folder)
-
-
-def _set_share(revision: Revision, variant: str, percent: float) -> None:
-    path = _source(revision.folder, variant).with_suffix(".slowdown")
-    path.write_text(str(percent / 100))
 
 
 def _source(folder: Path, variant: str) -> Path:
@@ -277,7 +291,8 @@ def _half_busy() -> Iterator[None]:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--runs", type=int, default=20, help="of each kind")
-    parser.add_argument("--percent", type=int, nargs="+", default=[*PERCENT], choices=PERCENT)
+    parser.add_argument("--plant", nargs="+", default=[*PLANTS], choices=PLANTS,
+                        help="percent of a step, or what else is planted")  # fmt: skip
     parser.add_argument("--slowed", default="numba-fused", help="the variant that does more work")
     parser.add_argument("--busy", nargs="+", default=["no"], choices=("no", "yes"),
                         help="whether one core is half busy")  # fmt: skip

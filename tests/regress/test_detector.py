@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import twolayer as tl
+from twolayer.regress import costs, decide, run
 from twolayer.showing.tables import between_markers
 
 ROOT = Path(__file__).parents[2]
@@ -15,25 +16,25 @@ detector = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(detector)
 
 
-def made(percent, slower, worse=(), faster=()):
+def made(plant, found=(), false=()):
     return {
-        "percent": percent, "busy": False, "slowed": "numpy", "slower": slower,
-        "worse": [*worse], "faster": [*faster], "possible": 2, "seconds": 60.0,
+        "plant": plant, "busy": False, "slowed": "numpy", "found": [*found], "false": [*false],
+        "possible": 2, "seconds": 60.0,
     }  # fmt: skip
 
 
 def test_only_runs_that_name_the_slowed_variant_and_no_other_are_right():
     runs = [
-        made(2, ["numpy a", "numpy b"]),
-        made(2, ["numpy a", "numba-fused a"]),
-        made(2, []),
-        made(2, ["numpy a"], ["numba-fused memory"]),
-        made(0, []),
+        made("2", ["numpy a", "numpy b"]),
+        made("2", ["numpy a"], ["numba-fused a"]),
+        made("2"),
+        made("2", ["numpy a"], ["numba-fused memory"]),
+        made("0"),
     ]
     text = detector.table(runs)
     # 1 - 0.95^(1/4) is the bound from below; 0.902 solves (1-p)⁴ + 4p(1-p)³ + 6p²(1-p)² = 0.05.
     assert "| 2% | no | 4 | 2 (≤ 90.2%) | 25% (≥ 1%) | 50% | 60 s |" in text
-    assert "| 0% | no | 1 | 0 (≤ 95.0%) | – | – | 60 s |" in text
+    assert "| nothing | no | 1 | 0 (≤ 95.0%) | – | – | 60 s |" in text
     # Here 0.811 solves (1-p)⁵ + 5p(1-p)⁴ + 10p²(1-p)³ = 0.05.
     assert "All 5 runs together: 2 (≤ 81.1%) with a false alarm" in text
     assert "1 of 4 slowdowns found, and nothing else (≥ 1%); the longest run took 60 s." in text
@@ -43,11 +44,33 @@ def test_without_runs_there_is_only_the_head():
     assert "together" not in detector.table([])
 
 
-@pytest.mark.parametrize("said", [{"slower": ["numpy a"]}, {"worse": ["numpy memory"]},
-                                  {"faster": ["numpy a"]}])  # fmt: skip
-def test_whatever_is_said_without_a_change_is_a_false_alarm(said):
-    text = detector.table([made(0, **({"slower": []} | said))])
-    assert "| 0% | no | 1 | 1 (≤ 100.0%) |" in text
+def decision(variant, kind="time", verdict="slower"):
+    return decide.Decision(
+        f"{variant} {kind}", variant, kind, 4, 1e-3, 1e-3, 1.0, 1.0, 1.0, 0.0, 1.0, 0.01, verdict,
+        True,
+    )  # fmt: skip
+
+
+COMPILES = costs.Cost("compile", "numpy", 1.0, 9.0, "worse")
+
+
+@pytest.mark.parametrize(
+    ("slowed", "outcome", "found", "false"),
+    [
+        (None, run.Outcome([decision("numpy")]), 0, 1),
+        (None, run.Outcome([decision("numpy", "memory", "less")]), 0, 1),
+        (None, run.Outcome([], [costs.Cost("compile", "numpy", 9.0, 1.0, "better")]), 0, 1),
+        (None, run.Outcome([], [], [run.Note("failed", "numpy", "why")]), 0, 1),
+        (None, run.Outcome([decision("numpy", verdict="unclear")]), 0, 0),
+        ("numpy", run.Outcome([decision("numpy"), decision("numpy", "tail")]), 2, 0),
+        ("numpy", run.Outcome([decision("numpy", "load")], [COMPILES]), 0, 0),
+        ("numpy", run.Outcome([decision("numpy", verdict="faster")]), 0, 1),
+        ("numpy", run.Outcome([decision("numba-fused", "tail")], [COMPILES]), 0, 1),
+    ],
+)
+def test_whatever_is_named_without_a_reason_is_a_false_alarm(slowed, outcome, found, false):
+    summary = detector.summary(outcome, slowed)
+    assert (len(summary["found"]), len(summary["false"])) == (found, false)
 
 
 def test_runs_are_of_one_machine_until_its_cpu_or_a_library_changes(monkeypatch):
@@ -66,10 +89,11 @@ def test_the_page_has_the_markers():
 
 
 @pytest.mark.compiled
-def test_the_extra_work_changes_no_result(tmp_path):
+@pytest.mark.parametrize("plant", ["50", *(name for name in detector.PLANTS if name.isalpha())])
+def test_what_is_planted_changes_no_result(tmp_path, plant):
     variant = tl.variants.get("numpy")
     scope = {"VARIANT": variant, "__file__": str(tmp_path / "numpy.py")}
-    (tmp_path / "numpy.slowdown").write_text("0.5")
+    (tmp_path / "numpy.plant").write_text(plant)
     exec(detector.SLOWED, scope)
     slowed = scope["VARIANT"]
     net = tl.Network()
@@ -78,5 +102,5 @@ def test_the_extra_work_changes_no_result(tmp_path):
     plans = [v.plan(net, X, Y, theta) for v in (variant, slowed)]
     assert plans[0].step(0.1) == plans[1].step(0.1)
     # Of a few nanoseconds each, in an epoch below a millisecond.
-    assert 0 < plans[1].engine.length < 1e6
+    assert (0 < plans[1].engine.length < 1e6) == (plant in ("50", "tenth"))
     assert (plans[0].theta.V == plans[1].theta.V).all()

@@ -1,11 +1,12 @@
 """What a run's figures say: effects with intervals, verdicts, and the smallest visible change.
 
 A process gives one figure for a benchmark: the logarithm of head / base, by low quantiles of its
-blocks, which is what another program on the machine disturbs least. Figures of different processes
-are independent; blocks of one process are not, and only tell how much its figure weighs. The
-benchmarks of a variant are judged together as well, since most changes slow all shapes. An alarm
-needs a p-value that stays significant beside those of all others and all looks at the figures, an
-effect above two floors, and the same sign in most processes.
+blocks, which is what another program on the machine disturbs least; another by high quantiles of
+single steps, for what only some of them pay. Pairs of processes give figures of the first call and
+of memory. Figures of different processes are independent; blocks of one process are not, and only
+tell how much its figure weighs. The benchmarks of a variant are judged together as well, since most
+changes slow all shapes. An alarm needs a p-value that stays significant beside those of all others
+and all looks at the figures, an effect above two floors, and the same sign in most processes.
 """
 
 from __future__ import annotations
@@ -22,29 +23,50 @@ ALARMS = 0.01  # of the runs without any change may raise an alarm
 LOOKS = (4, 7, 10, 13)  # processes after which the figures are looked at
 WANTED = 0.01  # a change of a variant that a run tries to be able to see
 WANTED_SHAPE = 0.02  # the same for one shape of several
-FLOOR = 0.004  # of the base's time; what is less is nobody's concern
-FLOOR_SECONDS = 20e-9  # an epoch; the clock and the call of a block of few steps are not better
 AGREEMENT = 0.75  # of the processes have the sign of the effect
 POWER = 0.95  # with which the smallest visible change would be seen
 BETWEEN = 0.0015  # what processes differ by, however many blocks they have
 _QUANTILES = (0.05, 0.15, 0.25)  # of the blocks' times
+_TAIL = (0.88, 0.92, 0.96)  # of the single steps' times
 _PARTS = 4  # of a process's blocks, whose effects tell how far its own may be off
 _FARTHEST = 20.0  # of a logarithm that is reported; beyond it nothing was measured
 _MOST_PRIOR = 8.0  # degrees of freedom that the other benchmarks' scatter may lend
+
+
+class Kind(NamedTuple):
+    """What is tested. share, least: floors of an effect, of the base's figure and in `unit`."""
+
+    title: str
+    unit: str
+    share: float
+    least: float
+    between: float  # what processes differ by at least, as a share
+
+
+KINDS = {
+    # What is less is nobody's concern, nor is the clock better than 20 ns.
+    "time": Kind("an epoch", "s", 0.004, 20e-9, BETWEEN),
+    "tail": Kind("the slowest tenth of the steps", "s", 0.05, 1e-6, 0.01),
+    "load": Kind("plan and first step, code from disk", "s", 0.2, 0.02, 0.03),
+    # Resident memory comes in pages, and what malloc keeps differs from process to process.
+    "memory": Kind("memory of a plan and a step", "bytes", 0.1, 512 << 10, 0.01),
+}
 
 
 @dataclass(frozen=True)
 class Decision:
     """The figures of a benchmark, or of a variant on all shapes, and what follows.
 
-    base, head: seconds an epoch, None for a variant. ratio: head / base with its interval.
-    verdict: "slower", "faster", "same" (a change of `WANTED` would have been seen) or "unclear".
-    visible: the smallest change that would have been seen, as a share of the base's time. decided:
-    more processes would not change it.
+    kind: of `KINDS`. base, head: in its unit, None for a variant. ratio: head / base with its
+    interval of 95%. verdict: "slower", "faster", "same" (a change of `WANTED` would have been seen)
+    or "unclear"; of memory "more" and "less". visible: the smallest change that would have been
+    seen, as a share of the base's figure. decided: more processes would not change it. excuse: why
+    an alarm is none: "within tolerance", "accepted" or nothing.
     """
 
     name: str
     variant: str
+    kind: str
     processes: int
     base: float | None
     head: float | None
@@ -56,6 +78,17 @@ class Decision:
     visible: float
     verdict: str
     decided: bool
+    excuse: str = ""
+
+    @property
+    def regression(self) -> bool:
+        """Whether it raises the alarm of a run."""
+        return self.verdict in ("slower", "more") and not self.excuse
+
+    @property
+    def changed(self) -> bool:
+        """Whether either side is better."""
+        return self.verdict not in ("same", "unclear")
 
 
 class Figure(NamedTuple):
@@ -76,6 +109,7 @@ class _Sample:
 
     name: str
     variant: str
+    kind: str
     figures: Mapping[int, Figure]
     wanted: float
     base: float | None = None
@@ -99,15 +133,46 @@ def effect(record: Mapping[str, Any]) -> Figure:
     return Figure(level(head) - level(base), variance)
 
 
+def tail(record: Mapping[str, Any]) -> Figure:
+    """The same of the slowest single steps."""
+    base, head = (slow(record, side) for side in ("base", "head"))
+    return Figure(head - base, KINDS["tail"].between ** 2)
+
+
+def slow(record: Mapping[str, Any], side: str) -> float:
+    """The logarithm of the seconds of a process's slowest steps: the mean of high quantiles."""
+    return float(np.mean(np.quantile(np.log(np.concatenate(record["steps"][side])), _TAIL)))
+
+
 def decide(
-    timings: Mapping[str, Sequence[Mapping[str, Any]]], variant_of: Mapping[str, str]
+    timings: Mapping[str, Sequence[Mapping[str, Any]]],
+    variant_of: Mapping[str, str],
+    starts: Sequence[Mapping[str, Any]] = (),
+    tolerance: float = 0.0,
 ) -> list[Decision]:
     """The decisions on all variants and benchmarks; what fewer than two processes have is left out.
 
-    Arguments: timings, the records by benchmark; variant_of, the variants by benchmark.
+    Arguments: timings, the records by benchmark; variant_of, the variants by benchmark; starts, the
+    records of first calls; tolerance, the share by which a step may be slower.
     """
-    shapes = [_shape(name, variant_of[name], records) for name, records in timings.items()]
-    samples = [s for s in [*_variants(shapes), *shapes] if len(s.figures) >= 2]
+    groups = [_times(timings, variant_of), _tails(timings, variant_of)]
+    groups += [_starts(kind, starts) for kind in ("load", "memory")]
+    tests: list[tuple[Any, ...]] = []
+    for samples in groups:
+        tests += _tests([s for s in samples if len(s.figures) >= 2])
+    if not tests:
+        return []
+    p, beyond = (
+        np.array([_p(mean - _room(sample, mean, share), error, freedom)
+                  for sample, mean, error, _, freedom in tests])
+        for share in (0.0, tolerance)
+    )  # fmt: skip
+    columns = zip(tests, _holm(p), _holm(beyond), strict=True)
+    return [_decision(test, float(p), float(beyond), len(tests)) for test, p, beyond in columns]
+
+
+def _tests(samples: Sequence[_Sample]) -> list[tuple[_Sample, float, float, float, float]]:
+    """Each sample of one kind with its mean, its error, its count and its degrees of freedom."""
     if not samples:
         return []
     fits = [_fit(list(sample.figures.values())) for sample in samples]
@@ -116,34 +181,89 @@ def decide(
     # A scatter that is small by chance is raised to what all benchmarks make likely, never lowered.
     likely = (degrees * prior + (counts - 1) * scatter) / (degrees + counts - 1)
     errors = np.sqrt(np.maximum(scatter, likely) / counts)
-    freedom = counts - 1 + degrees
-    p = 2 * special.stdtr(freedom, -abs(means) / errors)
-    adjusted = _holm(p)
-    return [
-        _decision(sample, means[i], errors[i], counts[i], freedom[i], adjusted[i], len(samples))
-        for i, sample in enumerate(samples)
-    ]
+    columns = (column.tolist() for column in (means, errors, counts, counts - 1 + degrees))
+    return [*zip(samples, *columns, strict=True)]
+
+
+def _room(sample: _Sample, mean: float, tolerance: float) -> float:
+    """What of a mean is within the tolerance, which is one of times that got longer."""
+    if sample.kind not in ("time", "tail") or mean <= 0:
+        return 0.0
+    return min(math.log1p(tolerance), mean)
+
+
+def _p(effect: float, error: float, freedom: float) -> float:
+    return float(2 * special.stdtr(freedom, -abs(effect) / error))
 
 
 def decided(decisions: Sequence[Decision]) -> set[str]:
     """The benchmarks of which enough is known, and of their variant on all shapes as well."""
-    whole = {d.variant: d for d in decisions if d.base is None}
-    alarms = {name for name, d in whole.items() if d.verdict in ("slower", "faster")}
+    times = [d for d in decisions if d.kind == "time"]
+    whole = {d.variant: d for d in times if d.base is None}
+    alarms = {name for name, d in whole.items() if d.changed}
     open_ = {name for name, d in whole.items() if not d.decided}
-    shapes = (d for d in decisions if d.base is not None)
+    shapes = (d for d in times if d.base is not None)
     return {d.name for d in shapes if d.variant in alarms or (d.decided and d.variant not in open_)}
 
 
-def _shape(name: str, variant: str, records: Sequence[Mapping[str, Any]]) -> _Sample:
-    figures = {record["process"]: effect(record) for record in records}
-    base, head = (
-        math.exp(np.mean([level(record[side]) for record in records])) if records else None
-        for side in ("base", "head")
-    )
-    return _Sample(name, variant, figures, WANTED_SHAPE, base, head)
+def _times(timings: Mapping[str, Any], variant_of: Mapping[str, str]) -> list[_Sample]:
+    shapes = []
+    for name, records in timings.items():
+        figures = {record["process"]: effect(record) for record in records}
+        ends = _ends([[level(r[side]) for r in records] for side in ("base", "head")])
+        shapes.append(_Sample(name, variant_of[name], "time", figures, WANTED_SHAPE, *ends))
+    return [*_variants(shapes, "on all shapes", WANTED), *shapes]
 
 
-def _variants(shapes: list[_Sample]) -> list[_Sample]:
+def _tails(timings: Mapping[str, Any], variant_of: Mapping[str, str]) -> list[_Sample]:
+    shapes, wanted = [], 2 * KINDS["tail"].share
+    for name, every in timings.items():
+        records = [record for record in every if "steps" in record]
+        figures = {record["process"]: tail(record) for record in records}
+        ends = _ends([[slow(r, side) for r in records] for side in ("base", "head")])
+        shapes.append(
+            _Sample(f"{name}, slowest steps", variant_of[name], "tail", figures, wanted, *ends)
+        )
+    return [*_variants(shapes, "on all shapes, slowest steps", wanted), *shapes]
+
+
+def _ends(logs: Sequence[Sequence[float]]) -> list[float | None]:
+    return [math.exp(np.mean(side)) if side else None for side in logs]
+
+
+def _starts(kind: str, records: Sequence[Mapping[str, Any]]) -> list[_Sample]:
+    """The variants' first calls or memory: a figure a pair of processes."""
+    about = KINDS[kind]
+    pairs: dict[str, dict[int, dict[str, float]]] = {}
+    for record in records:
+        if record[kind] is not None:
+            one = pairs.setdefault(record["variant"], {}).setdefault(record["pair"], {})
+            one[record["side"]] = record[kind]
+    slack = _slack(kind)
+    found = []
+    for variant, every in pairs.items():
+        both = {number: pair for number, pair in every.items() if len(pair) == 2}
+        figures = {
+            number: Figure(
+                math.log((pair["head"] + slack) / (pair["base"] + slack)), about.between**2
+            )
+            for number, pair in both.items()
+        }
+        base, head = (
+            float(np.mean([pair[side] for pair in both.values()])) if both else None
+            for side in ("base", "head")
+        )
+        name, wanted = f"{variant}, {'first step' if kind == 'load' else kind}", 2 * about.share
+        found.append(_Sample(name, variant, kind, figures, wanted, base, head))
+    return found
+
+
+def _slack(kind: str) -> float:
+    """What is added to both sides: 0 bytes have no logarithm, and so few do not count."""
+    return KINDS[kind].least if kind == "memory" else 0.0
+
+
+def _variants(shapes: list[_Sample], title: str, wanted: float) -> list[_Sample]:
     """The variants with several shapes, from the processes that measured all of them."""
     found = []
     for variant in dict.fromkeys(sample.variant for sample in shapes):
@@ -154,7 +274,8 @@ def _variants(shapes: list[_Sample]) -> list[_Sample]:
                 for process in mine[0]
                 if all(process in figures for figures in mine)
             }
-            found.append(_Sample(f"{variant} on all shapes", variant, figures, WANTED))
+            kind = shapes[0].kind
+            found.append(_Sample(f"{variant} {title}", variant, kind, figures, wanted))
     return found
 
 
@@ -177,38 +298,34 @@ def _fit(figures: Sequence[Figure]) -> tuple[float, float, float]:
     return mean, max(among, within) * count, count
 
 
-def _decision(
-    sample: _Sample,
-    mean: float,
-    error: float,
-    count: float,
-    freedom: float,
-    p: float,
-    tests: int,
-) -> Decision:
-    figures = sample.figures.values()
+def _decision(test: tuple[Any, ...], p: float, beyond: float, tests: int) -> Decision:
+    """What follows from p, and from p beyond the tolerance, of one test among so many."""
+    sample, mean, error, count, freedom = test
+    kind, figures = KINDS[sample.kind], sample.figures.values()
     agreement = float(np.mean([np.sign(figure.log) == np.sign(mean) for figure in figures]))
     threshold = ALARMS / len(LOOKS)
     # Nothing is known of a variant's seconds, and its share alone counts.
-    seconds = sample.base or math.inf
-    large = abs(math.expm1(mean)) >= FLOOR and abs(mean) * seconds >= FLOOR_SECONDS
+    size = math.inf if sample.base is None else sample.base + _slack(sample.kind)
+    change = abs(math.expm1(mean))
+    large = change >= kind.share and change * size >= kind.least
     enough = len(figures) >= LOOKS[0]
-    alarm = bool(p <= threshold and large and agreement >= AGREEMENT and enough)
+    alarm = p <= threshold and large and agreement >= AGREEMENT and enough
     # Seen alone among all: the first step of Holm's procedure.
     critical = -float(special.stdtrit(freedom, threshold / tests / 2))
     # The error may come out larger, by the benchmark's own scatter: Johnson and Welch's
     # approximation of the noncentral t distribution.
     spread = math.sqrt(1 + critical**2 / (2 * (count - 1)))
     room = critical + float(special.ndtri(POWER)) * spread
-    visible = max(math.expm1(min(room * error, _FARTHEST)), FLOOR, FLOOR_SECONDS / seconds)
+    visible = max(math.expm1(min(room * error, _FARTHEST)), kind.share, kind.least / size)
     width = min(error * float(special.stdtrit(freedom, 0.975)), _FARTHEST)
     calm = visible <= sample.wanted and abs(mean) + width < sample.wanted
-    changed = "slower" if mean > 0 else "faster"
-    verdict = changed if alarm else "same" if calm else "unclear"
+    words = ("more", "less") if sample.kind == "memory" else ("slower", "faster")
+    verdict = words[mean < 0] if alarm else "same" if calm else "unclear"
+    excuse = "within tolerance" if alarm and mean > 0 and beyond > threshold else ""
     return Decision(
-        sample.name, sample.variant, len(figures), sample.base, sample.head, math.exp(mean),
-        math.exp(mean - width), math.exp(mean + width), float(p), agreement, visible, verdict,
-        alarm or calm,
+        sample.name, sample.variant, sample.kind, len(figures), sample.base, sample.head,
+        math.exp(mean), math.exp(mean - width), math.exp(mean + width),
+        p, agreement, visible, verdict, bool(alarm or calm), excuse,
     )  # fmt: skip
 
 

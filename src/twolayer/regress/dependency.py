@@ -16,6 +16,7 @@ from typing import Any
 from ..machine import lines
 from .revisions import Revision, cache_folder
 from .run import WORKER, Benchmark, Run, Unusable
+from .worker import FAR, LIMIT, unpaired
 
 _PACKAGES = ("numpy", "numba", "scipy", "threadpoolctl", "psutil", "platformdirs")
 _TURN = 0.03  # seconds of blocks in a turn
@@ -79,17 +80,24 @@ class Turns(Run):
         """Blocks of both sides on one benchmark, or why there are none."""
         found: dict[str, list[float]] = {"base": [], "head": []}
         error: dict[str, float] = {}
+        if number == 0:
+            limits = {"base": LIMIT, "head": FAR * LIMIT}
+            first = {s: _tell(w, ["try", benchmark.name, limits[s]]) for s, w in pair.items()}
+            if record := unpaired(first["base"], first["head"]):
+                return (
+                    record | {"died": True} if any("died" in f for f in first.values()) else record
+                )
+            error = {side: answer["error"] for side, answer in first.items()}
         order = _ORDER if number % 2 == 0 else _ORDER[::-1]
         end = time.perf_counter() + 2 * self.seconds
         while time.perf_counter() < end or len(found["base"]) < 4:
             for side in order:
-                reply = _tell(pair[side], benchmark.name)
+                reply = _tell(pair[side], ["time", benchmark.name, 0.0])
                 if "blocks" not in reply:
                     return reply
                 blocks = sorted(reply["blocks"])
                 found[side].append(blocks[len(blocks) // 4])
-                error[side] = reply["error"]
-        return {"kind": "timing", "first": {}, "memory": {}, "error": error} | found
+        return {"kind": "timing", "error": error} | found
 
     def _start(self, side: str, todo: Sequence[Benchmark]) -> subprocess.Popen[str]:
         revision: Revision = self.base if side == "base" else self.head

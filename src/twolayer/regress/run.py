@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +24,7 @@ from .decide import LOOKS, Decision, decide, decided
 from .revisions import Revision, cache_folder
 
 SECONDS = 0.3  # of blocks for a benchmark in a process
-LIMIT = 260.0  # seconds for all processes; four are run in any case
+LIMIT = 220.0  # seconds for all processes; four are run in any case
 TOO_LITTLE = 0.05  # of an epoch: a run whose median smallest visible change is larger says nothing
 _TOOL = Path(__file__).resolve().parents[3]
 WORKER = Path(__file__).with_name("worker.py")
@@ -48,27 +50,49 @@ class Benchmark(NamedTuple):
         return {**self._asdict(), "shape": list(self.shape), "name": self.name}
 
 
+class Note(NamedTuple):
+    """What is told of a benchmark that was not timed; seconds: of an epoch in the head, if known.
+
+    kind: "failed"; "repaired", where only the base does; "lost", what only the base has, and "new",
+    what only the head has; "far", a head too slow to be timed; "absent", left out.
+    """
+
+    kind: str
+    benchmark: str
+    sentence: str
+    seconds: float | None = None
+    accepted: bool = False
+
+
 @dataclass
 class Outcome:
-    """What a run found. failed and absent: (benchmark, sentence)."""
+    """What a run found."""
 
     decisions: list[Decision] = field(default_factory=list)
     costs: list[Cost] = field(default_factory=list)
-    failed: list[tuple[str, str]] = field(default_factory=list)
-    absent: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
     seconds: float = 0.0
+
+    def of(self, kind: str) -> list[Note]:
+        """The notes of a kind."""
+        return [note for note in self.notes if note.kind == kind]
 
     @property
     def exit_code(self) -> int:
         """0 no regression, 1 a regression, 2 a benchmark failed, 3 too little was measured."""
-        if self.failed:
+        if self.of("failed"):
             return 2
-        slower = any(decision.verdict == "slower" for decision in self.decisions)
-        if slower or any(cost.verdict == "worse" for cost in self.costs):
+        worse = [*self.of("lost"), *self.of("far")]
+        if any(d.regression for d in self.decisions) or not all(n.accepted for n in worse):
             return 1
-        enough = [d for d in self.decisions if d.processes >= LOOKS[0]]
+        if any(cost.verdict == "worse" for cost in self.costs):
+            return 1
+        times = [d for d in self.decisions if d.kind == "time"]
+        enough = [d for d in times if d.processes >= LOOKS[0]]
         visible = sorted(decision.visible for decision in enough)
-        if not visible or len(enough) < len(self.decisions):
+        if not times and (worse or self.of("repaired") or self.of("new")):
+            return 0
+        if not visible or len(enough) < len(times):
             return 3
         return 3 if visible[len(visible) // 2] > TOO_LITTLE else 0
 
@@ -82,6 +106,8 @@ class Run:
     """Two revisions, the benchmarks, and the file that results are added to.
 
     progress(benchmark, done, total): called as benchmarks begin and end; complain(sentence).
+    tolerance: the share by which a step may be slower; accepted: names of benchmarks, variants or
+    decisions whose cost is wanted.
     """
 
     base: Revision
@@ -94,26 +120,37 @@ class Run:
     looks: Sequence[int] = LOOKS
     progress: Callable[[str, int, int], None] = lambda name, done, total: None
     complain: Callable[[str], None] = lambda sentence: None
+    tolerance: float = 0.0
+    accepted: Collection[str] = ()
+    patience: float = 180.0  # seconds in which a process must be done with something
 
-    def measure(self, compile_times: bool = True) -> Outcome:
-        """Go on from what the file holds, to the end; the same file then gives the same outcome."""
+    def __post_init__(self) -> None:
+        self._broken: dict[str, str] = {}  # the base, where it cannot be imported
+        self._told = False
+
+    def measure(self, costly: bool = True) -> Outcome:
+        """Go on from what the file holds, to the end; the same file then gives the same outcome.
+
+        costly: whether compiling, first calls and memory are compared, too.
+        """
         start = time.perf_counter()
-        compiled = self._compile_times() if compile_times else []
+        if costly:
+            self._compile_times()
         limit = time.perf_counter() + self.limit
         longest = 0.0
         for number in range(self.looks[-1]):
             begun = time.perf_counter()
             if number >= self.looks[0] and begun + longest > limit:
                 break
-            found = self._read()
-            todo = self._undecided(found, number)
+            todo = self._undecided(number)
             if not todo:
                 break
-            had = {(r["benchmark"], r["process"]) for r in found}
+            had = {(r["benchmark"], r["process"]) for r in self._read("benchmark")}
             self._process(number, [b for b in todo if (b.name, number) not in had])
+            if costly and number == 0 and not self._broken:
+                self._starts()
             longest = max(longest, time.perf_counter() - begun)
         outcome = self.outcome()
-        outcome.costs += compiled
         outcome.seconds = time.perf_counter() - start
         return outcome
 
@@ -123,118 +160,185 @@ class Run:
 
     def outcome(self) -> Outcome:
         """What the file's records say."""
-        found = self._read()
-        names = {benchmark.name: benchmark.variant for benchmark in self.suite}
-        timings = [r for r in found if r["kind"] == "timing" and r["benchmark"] in names]
-        sentences: dict[str, dict[str, str]] = {"failed": {}, "absent": {}}
-        for record in found:
-            if record["kind"] in sentences:
-                sentences[record["kind"]].setdefault(record["benchmark"], record["sentence"])
+        variant_of = {benchmark.name: benchmark.variant for benchmark in self.suite}
+        found = [r for r in self._read("benchmark") if r["benchmark"] in variant_of]
+        timings = [r for r in found if r["kind"] == "timing"]
+        notes: dict[str, Note] = {}
+        for r in found:
+            if r["kind"] != "timing":
+                note = Note(r["kind"], r["benchmark"], r["sentence"], r.get("seconds"))
+                names = {note.benchmark, variant_of[note.benchmark]}
+                accepted = not names.isdisjoint(self.accepted)
+                notes.setdefault(note.benchmark, note._replace(accepted=accepted))
+        decisions = {d.name: d for d in self._decide(self.looks[-1])}
+        for record in reversed(self._read("look")):  # the verdict at the first look stays
+            decisions |= {d["name"]: Decision(**d) for d in record["decided"]}
         return Outcome(
-            decide({name: [r for r in timings if r["benchmark"] == name] for name in names}, names),
-            costs.compare(timings, names),
-            [*sentences["failed"].items()],
-            [*sentences["absent"].items()],
+            [self._excused(d) for d in decisions.values()],
+            [*costs.compiled(self._read("round")), *costs.accuracy(timings, variant_of)],
+            [*notes.values()],
         )
 
-    def _read(self) -> list[dict[str, Any]]:
-        """The file's records of benchmarks; damaged lines are told of once."""
-        told, self._told = getattr(self, "_told", False), True
-        found = lines.read(self.path, (lambda sentence: None) if told else self.complain)
-        return [record for record in found if "benchmark" in record]
+    def _excused(self, decision: Decision) -> Decision:
+        names = {decision.name, decision.variant, decision.name.partition(", slowest")[0]}
+        if decision.regression and not names.isdisjoint(self.accepted):
+            return replace(decision, excuse="accepted")
+        return decision
 
-    def _undecided(self, found: list[dict[str, Any]], number: int) -> list[Benchmark]:
-        """What the next process measures: the benchmarks that earlier ones did not decide."""
-        gone = {r["benchmark"] for r in found if r["kind"] != "timing"}
-        over: set[str] = set()
-        look = max((look for look in self.looks if look <= number), default=0)
-        if look:
-            timings: dict[str, list[dict[str, Any]]] = {b.name: [] for b in self.suite}
-            for record in found:
-                if record["kind"] == "timing" and record["process"] < look:
-                    timings[record["benchmark"]].append(record)
-            over = decided(decide(timings, {b.name: b.variant for b in self.suite}))
-        return [b for b in self.suite if b.name not in over | gone]
+    def _read(self, key: str) -> list[dict[str, Any]]:
+        """The file's records that have a key; damaged lines are told of once."""
+        told, self._told = self._told, True
+        found = lines.read(self.path, (lambda sentence: None) if told else self.complain)
+        return [record for record in found if key in record]
+
+    def _decide(self, processes: int) -> list[Decision]:
+        """The decisions on what the first so many processes found."""
+        timings: dict[str, list[dict[str, Any]]] = {b.name: [] for b in self.suite}
+        for record in self._read("benchmark"):
+            if record["kind"] == "timing" and record["process"] < processes:
+                timings.get(record["benchmark"], []).append(record)
+        variant_of = {b.name: b.variant for b in self.suite}
+        return decide(timings, variant_of, self._read("pair"), self.tolerance)
+
+    def _undecided(self, number: int) -> list[Benchmark]:
+        """What the next process measures: the benchmarks that earlier looks did not decide."""
+        gone = {r["benchmark"] for r in self._read("benchmark") if r["kind"] != "timing"}
+        looked = {record["look"]: record for record in self._read("look")}
+        if number in self.looks and number not in looked:
+            decisions = self._decide(number)
+            over = decided(decisions)
+            kept = [d for d in decisions if d.name in over or (d.base is None and d.changed)]
+            looked[number] = {"look": number, "over": [*over], "decided": [*map(asdict, kept)]}
+            lines.append(self.path, looked[number])
+        for record in looked.values():
+            gone |= set(record["over"])
+        return [b for b in self.suite if b.name not in gone]
 
     def _process(self, number: int, todo: list[Benchmark]) -> None:
         """Measure in a fresh process; where it dies, the benchmark it was at failed."""
         total = len(todo)
+        died: dict[str, dict[str, str]] = {}
         while todo:
             request = self._request("compare", todo) | {
-                "process": number, "seconds": self.seconds, "results": str(self.path),
+                "process": number, "seconds": self.seconds, "broken": self._broken, "died": died,
                 "base": str(self.base.folder), "head": str(self.head.folder),
             }  # fmt: skip
-            at, done = "", set()
-            for message in self._worker(request):
-                at = message.get("begin", at)
-                done |= {message["done"]} if "done" in message else set()
-                self.progress(at, total - len(todo) + len(done), total)
+            at, side, done = "", "", set()
+            try:
+                for message in self._worker(request):
+                    at, side = message.get("begin", at), message.get("at", side)
+                    done |= {message["done"]} if "done" in message else set()
+                    self.progress(at, total - len(todo) + len(done), total)
+            except Unusable as reason:
+                if not str(reason).startswith("base: ") or self._broken:
+                    raise
+                self._broken = {"base": str(reason)}  # the head alone is checked
+                continue
             todo = [benchmark for benchmark in todo if benchmark.name not in done]
             if todo:
-                sentence = f"process {number} died of {self._death}"
+                sentence = f"process {number} {self._death}"
                 if not at or at in done:
                     raise RuntimeError(f"{sentence} before it measured anything")
+                if side == "base" and at not in died:  # the head may have repaired it
+                    died[at] = {side: sentence}
+                    continue
                 about = {"benchmark": at, "process": number, "kind": "failed"}
                 lines.append(self.path, about | {"sentence": sentence})
                 todo = [benchmark for benchmark in todo if benchmark.name != at]
 
-    def _compile_times(self) -> list[Cost]:
-        """Compare what compiling takes; measured once a revision, when nothing is compiled yet."""
-        base, head = (self._cold(side) for side in ("base", "head"))
+    def _starts(self) -> None:
+        """Pairs of processes, one a side, for the first calls and the memory of each variant."""
+        timed = {r["benchmark"] for r in self._read("benchmark") if r["kind"] == "timing"}
+        largest: dict[str, Benchmark] = {}
+        for benchmark in sorted(self.suite, key=lambda b: b.shape.n * b.shape.d):
+            if benchmark.name in timed:
+                largest[benchmark.variant] = benchmark
+        had = {(r["pair"], r["side"]) for r in self._read("pair")}
+        for pair in range(LOOKS[0] if largest else 0):
+            for side in ("base", "head") if pair % 2 == 0 else ("head", "base"):
+                if (pair, side) not in had:
+                    revision = self.base if side == "base" else self.head
+                    request = self._request("start", [*largest.values()]) | {
+                        "pair": pair, "side": side, side: str(revision.folder),
+                    }  # fmt: skip
+                    for message in self._worker(request):
+                        self.progress(message.get("begin", ""), 2 * pair, 2 * LOOKS[0])
 
-        def again(names: Sequence[str]) -> tuple[dict[str, float], dict[str, float]]:
-            found = []
-            for side in ("base", "head"):
-                with tempfile.TemporaryDirectory() as folder:
-                    found.append(self._cold(side, names, Path(folder)))
-            return found[0], found[1]
+    def _compile_times(self) -> None:
+        """What compiling takes on both sides; a suspicion is measured again, in the other order."""
+        wanted = {b.variant: b for b in self.suite}
+        for number in range(costs.ROUNDS):
+            if number:
+                suspects = {
+                    c.variant for c in costs.compiled(self._rounds(number)) if c.verdict != "same"
+                }
+                wanted = {name: b for name, b in wanted.items() if name in suspects}
+            sides = ("base", "head") if number % 2 == 0 else ("head", "base")
+            for side in sides:
+                known = {r["variant"] for r in self._read("round")
+                         if (r["side"], r["round"]) == (side, number)}  # fmt: skip
+                todo = [b for name, b in wanted.items() if name not in known]
+                if todo:
+                    self._cold(side, number, todo)
 
-        return costs.compiled(base, head, again)
+    def _rounds(self, before: int) -> list[dict[str, Any]]:
+        return [record for record in self._read("round") if record["round"] < before]
 
-    def _cold(
-        self, side: str, names: Sequence[str] | None = None, empty: Path | None = None
-    ) -> dict[str, float]:
-        """Seconds of plan and first step by variant; empty: a folder for the compiled code."""
+    def _cold(self, side: str, number: int, todo: Sequence[Benchmark]) -> None:
+        """Seconds of plan and first step by variant, where no compiled code is."""
         revision = self.base if side == "base" else self.head
-        path = (empty or revision.folder) / "cold.jsonl"
-        known = {r["variant"]: r for r in lines.read(path, self.complain)}
-        wanted = {b.variant: b for b in self.suite if names is None or b.variant in names}
-        todo = [benchmark for name, benchmark in wanted.items() if name not in known]
-        with tempfile.TemporaryDirectory() as spare:
-            if todo:
-                # Code that is there already would be loaded, and no compiling measured.
-                there = any(revision.folder.glob("src/*/__pycache__/numba/*"))
-                cache = empty or (spare if there else None)
-                request = self._request("cold", todo) | {
-                    "side": side, side: str(revision.folder), "results": str(path),
-                    "cache": cache and str(cache),
-                }  # fmt: skip
-                at, done = "", 0
+        with tempfile.TemporaryDirectory() as empty:
+            request = self._request("cold", todo) | {
+                "side": side, side: str(revision.folder), "round": number, "cache": empty,
+            }  # fmt: skip
+            done = 0
+            with contextlib.suppress(Unusable):  # told where epochs are compared
                 for message in self._worker(request):
-                    at = message.get("begin", at)
                     done += "done" in message
-                    self.progress(f"{side} compiles {at}", done, len(todo))
-        found = lines.read(path, lambda sentence: None)
-        return {r["variant"]: r["seconds"] for r in found if "seconds" in r}
+                    what = message.get("begin")
+                    self.progress(f"{side} compiles {what}" if what else "", done, len(todo))
 
     def _request(self, what: str, benchmarks: Sequence[Benchmark]) -> dict[str, Any]:
         return {
-            "do": what, "tool": str(_TOOL), "threads": self.threads,
+            "do": what, "tool": str(_TOOL), "threads": self.threads, "results": str(self.path),
             "benchmarks": [benchmark.request() for benchmark in benchmarks],
         }  # fmt: skip
 
+    def names(self) -> list[tuple[str, str]]:
+        """Our own variants of either side, each with its device."""
+        found: dict[str, str] = {}
+        for side, revision in (("head", self.head), ("base", self.base)):
+            with contextlib.suppress(Unusable):  # told where epochs are compared
+                request = self._request("names", ()) | {"side": side, side: str(revision.folder)}
+                for message in self._worker(request):
+                    found = dict(message.get("names", ())) | found
+        return [*found.items()]
+
     def _worker(self, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """The messages of a worker. Raises Unusable where a revision cannot be imported."""
-        with tempfile.TemporaryFile("w+") as errors:
+        with tempfile.TemporaryFile("w+", errors="replace") as errors:
             worker = subprocess.Popen(
                 [sys.executable, str(WORKER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 stderr=errors, text=True,
             )  # fmt: skip
             assert worker.stdin is not None and worker.stdout is not None
+            hung = False
+
+            def end() -> None:
+                nonlocal hung
+                hung = True
+                worker.kill()
+
             try:
                 worker.stdin.write(json.dumps(request) + "\n")
                 worker.stdin.flush()
-                for line in worker.stdout:
+                while True:
+                    watchdog = threading.Timer(self.patience, end)
+                    watchdog.start()
+                    line = worker.stdout.readline()
+                    watchdog.cancel()
+                    if not line:
+                        break
                     message = json.loads(line)
                     if "side" in message:
                         revision = self.base if message["side"] == "base" else self.head
@@ -245,6 +349,7 @@ class Run:
                     yield message
                 worker.wait()
             finally:
+                watchdog.cancel()
                 worker.kill()
                 worker.wait()
                 worker.stdin.close()
@@ -252,7 +357,8 @@ class Run:
             errors.seek(0)
             last = (errors.read().strip().splitlines() or [""])[-1]
             code = worker.returncode
-            self._death = f"signal {-code}" if code < 0 else f"exit code {code} {last}".strip()
+            death = f"signal {-code}" if code < 0 else f"exit code {code} {last}".strip()
+            self._death = f"did nothing for {self.patience:g} s" if hung else f"died of {death}"
 
 
 def results_file(run: Sequence[object], folder: Path | None = None) -> Path:

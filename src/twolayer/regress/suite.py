@@ -14,12 +14,13 @@ _FOR_READING = ("python-loops", "numpy-samples", "cuda-samples")
 
 def benchmarks(
     net: Network, dtype: str, shapes: Sequence[str] = (), names: Sequence[str] | None = None,
-    device: str | None = None,
+    device: str | None = None, known: Sequence[tuple[str, str]] = (),
 ) -> list[Benchmark]:  # fmt: skip
     """Our own compiled variants and numpy, or those named, on the quick profile's shapes or others.
 
     What is made for reading is left out: it takes the interpreter's time, which none here changes,
-    or, on a GPU, that of atomic additions.
+    or, on a GPU, that of atomic additions. known: the variants of either revision, each with its
+    device; those of this package where there are none.
     Raises ValueError where none of those by default runs on the device here.
     """
     if device is not None:
@@ -36,7 +37,10 @@ def benchmarks(
         if all(reasons.values()):
             why = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
             raise ValueError(f"device: expected a device that is here, got {device!r}: {why}")
-        chosen = list(reasons)
+        elsewhere = [
+            n for n, where in known if where == (device or "cpu") and n not in _FOR_READING
+        ]
+        chosen = elsewhere or list(reasons)
     else:
         # Only one of the revisions may know a variant, so the names are not looked up here.
         chosen = list(dict.fromkeys(names))

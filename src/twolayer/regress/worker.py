@@ -2,13 +2,13 @@
 
 A request, a JSON object, comes on the first line of stdin. Each result is appended to the request's
 file as a line of JSON before a line on stdout says so: whoever is killed, no finished result is
-lost. `side` lines on stdout tell of a revision that cannot be imported.
+lost. `side` lines on stdout tell of a revision that cannot be imported. What a revision prints goes
+to stderr.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import importlib.util
 import json
@@ -24,13 +24,8 @@ from typing import Any
 
 SIDES = ("base", "head")
 MU = 1e-6  # so small that thousands of epochs do not move θ
-LIMIT = 0.08  # seconds an epoch; a slower benchmark is left out
-WARM_UP = 0.05  # seconds until threads that were idle are back at full speed
-STAY = 0.003  # seconds between two changes of side, at least one block
-BLOCK = 0.0001  # seconds of calls that are timed together, at least one call
-ENOUGH = 8  # rounds in the order ABBA, though they take longer than was asked for
-LONGER = 4  # times as long as was asked for at most, if only there are
-FEWEST = 3  # rounds
+LIMIT = 0.08  # seconds an epoch of the base; a slower benchmark is left out
+FAR = 4.0  # times that limit an epoch of the head may take; beyond it is slower without a race
 _ROWS = 512  # of the problem that compiling is measured on
 _DISTINCT = 256  # rows of a problem that differ
 
@@ -53,9 +48,12 @@ def load(folder: str, name: str) -> Any:
     return module
 
 
+_channel = sys.stdout  # to whoever started this process
+
+
 def say(**message: Any) -> None:
     """A line to whoever started this process."""
-    print(json.dumps(message), flush=True)
+    print(json.dumps(message), file=_channel, flush=True)
 
 
 class Side:
@@ -102,15 +100,20 @@ def problem(benchmark: dict[str, Any]) -> Any:
 
     n, d, M, K = benchmark["shape"]
     dtype = benchmark["dtype"]
-    if _problem.get("shape") != (n, d, M, K, dtype):
+    loss = benchmark["loss"]
+    if _problem.get("key") != (n, d, M, K, dtype, loss):
         values = np.random.default_rng(0)
         sizes = ((min(n, _DISTINCT), d, 1), (min(n, _DISTINCT), K, 1), (M, d, d), (K, M, M))
         X, Y, V, W = (
             (values.standard_normal((rows, columns)) / scale**0.5).astype(dtype)
             for rows, columns, scale in sizes
         )
+        if loss == "softmax":
+            Y = np.eye(K, dtype=dtype)[Y.argmax(axis=1)]
+        elif "logistic" in loss:
+            Y = (Y > 0).astype(dtype)
         of = drawn(n)
-        _problem.update(shape=(n, d, M, K, dtype), arrays=[X[of], Y[of], V, W])
+        _problem.update(key=(n, d, M, K, dtype, loss), arrays=[X[of], Y[of], V, W])
     return _problem["arrays"]
 
 
@@ -126,12 +129,45 @@ def drawn(n: int) -> Any:
 _problem: dict[str, Any] = {}
 
 
-def affordable(tool: Any, side: Side, benchmark: dict[str, Any]) -> None:
-    """Raise Absent where an epoch would take too long."""
-    make = partial(side.step, benchmark)
-    seconds = tool.measuring.timing.estimate(make, benchmark["shape"][0], LIMIT)
-    if seconds > LIMIT:
-        raise Absent(f"an epoch takes about {seconds:.2g} s, the limit is {LIMIT:g} s")
+def tried(tool: Any, side: Side, benchmark: dict[str, Any], limit: float) -> dict[str, Any]:
+    """What a side alone does on a benchmark: "right", "slow", "absent" or "failed", and more."""
+    try:
+        make = partial(side.step, benchmark)
+        seconds = tool.measuring.timing.estimate(make, benchmark["shape"][0], limit)
+        if seconds > limit:
+            return {"kind": "slow", "seconds": seconds}
+        error = checked(tool, side, side.plan(benchmark), benchmark)
+        return {"kind": "right", "seconds": seconds, "error": error}
+    except Absent as reason:
+        return {"kind": "absent", "sentence": str(reason)}
+    except Exception as failure:
+        return failed(failure)
+
+
+def unpaired(base: dict[str, Any], head: dict[str, Any]) -> dict[str, Any] | None:
+    """The record of a benchmark that only one side can be timed on; None where both can."""
+    if head["kind"] == "failed":
+        also = f"; base: {base['sentence']}" if base["kind"] == "failed" else ""
+        return {"kind": "failed", "sentence": head["sentence"] + also}
+    if base["kind"] == "failed":
+        kind = "absent" if head["kind"] == "absent" else "repaired"
+        return {"kind": kind, "sentence": f"in the base: {base['sentence']}"}
+    if base["kind"] == "slow":
+        sentence = f"an epoch takes about {base['seconds']:.2g} s, the limit is {LIMIT:g} s"
+        return {"kind": "absent", "sentence": sentence}
+    if base["kind"] == "absent":
+        if head["kind"] == "absent":
+            return head
+        return {"kind": "new", "sentence": base["sentence"], "seconds": head["seconds"]}
+    if head["kind"] == "absent":
+        return {"kind": "lost", "sentence": head["sentence"]}
+    if head["kind"] == "slow":
+        seconds = {"base": base["seconds"], "head": head["seconds"]}
+        return {"kind": "far", "sentence": FAR_SENTENCE.format(**seconds), **seconds}
+    return None
+
+
+FAR_SENTENCE = "an epoch takes about {head:.2g} s, and {base:.2g} s in the base"
 
 
 def answers(tool: Any, benchmark: dict[str, Any], rows: int | None = None) -> Any:
@@ -167,75 +203,28 @@ def checked(
 
 
 def measure(
-    tool: Any, sides: list[Side], benchmark: dict[str, Any], seconds: float, number: int
+    tool: Any, sides: dict[str, Side], benchmark: dict[str, Any], request: dict[str, Any]
 ) -> dict[str, Any]:
     """One benchmark in this process: blocks of both sides in turns, and what else is compared."""
-    first = number == 0
-    for side in sides:
-        if first:
-            affordable(tool, side, benchmark)
-    plans: dict[str, Any] = {}
-    result: dict[str, Any] = {"kind": "timing", "first": {}, "memory": {}, "error": {}}
-    for side in sides:
-        start = time.perf_counter()
-        side.plan(benchmark)
-        result["first"][side.name] = time.perf_counter() - start
-    for side in sides:  # again, with everything loaded
-        growth, plans[side.name] = tool.measuring.timing.peak_memory(partial(side.plan, benchmark))
-        if growth is not None:
-            result["memory"][side.name] = growth
-        if first:
-            result["error"][side.name] = checked(tool, side, plans[side.name], benchmark)
-    plans.clear()
-    keep_memory()
-    return result | blocks(tool.measuring.timing, sides, benchmark, seconds, number)
-
-
-def blocks(
-    timing: Any, sides: list[Side], benchmark: dict[str, Any], seconds: float, number: int
-) -> dict[str, Any]:
-    """Seconds a step, a figure a block, in the order ABBA; as many calls on either side.
-
-    Where its buffers lie makes a step some percent faster or slower, so that two plans kept side by
-    side differ by as much. Each block makes its plan anew, where that of the last block lay; a pad
-    moves all plans of a round.
-    """
-    fastest = min(timing.warm_up(side.step(benchmark), WARM_UP, 2) for side in sides)
-    calls = max(1, round(BLOCK / fastest))
-    stay = max(1, round(STAY / (calls * fastest)))
-    found: tuple[list[float], list[float]] = ([], [])
-    pads = random.Random(number)
-    gc.collect()
-    gc.disable()
-    try:
-        start = time.perf_counter()
-        while not over(len(found[0]) // 2, (time.perf_counter() - start) / seconds):
-            pad = bytearray(64 * pads.randrange(1, 1024))
-            for which in (0, 1, 1, 0):
-                step = sides[which].step(benchmark)
-                timing.warm_up(step, min(STAY, fastest) / 4, 2)
-                found[which].append(min(timing.each(step, calls) for _ in range(stay)))
-                del step
-            del pad
-    finally:
-        gc.enable()
-    return {
-        side.name: [float(f"{x:.5g}") for x in values]
-        for side, values in zip(sides, found, strict=True)
-    } | {"calls": calls}
-
-
-def over(rounds: int, share: float) -> bool:
-    """Whether so many rounds are enough after that share of the time that was asked for."""
-    return (share >= 1 and rounds >= ENOUGH) or (share >= LONGER and rounds >= FEWEST)
-
-
-def keep_memory() -> None:
-    """Let malloc keep what is freed, so that the next plan gets the same addresses."""
-    with contextlib.suppress(OSError, AttributeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(-4, 0)  # M_MMAP_MAX: nothing in a mapping of its own
-        mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
+    number, error = request["process"], {}
+    broken = request["broken"] | request["died"].get(benchmark["name"], {})
+    if number == 0 or broken:
+        limits = {"base": LIMIT, "head": FAR * LIMIT}
+        found = {}
+        for name in SIDES:
+            if name in broken:
+                found[name] = {"kind": "failed", "sentence": broken[name]}
+            else:
+                say(at=name)  # should this process die of it
+                found[name] = tried(tool, sides[name], benchmark, limits[name])
+        say(at="")
+        if record := unpaired(found["base"], found["head"]):
+            return record
+        error = {name: found[name]["error"] for name in SIDES}
+    turns, pair = tool.regress.turns, [*sides.values()]
+    turns.keep_memory()
+    blocks = turns.blocks(pair, benchmark, request["seconds"], number)
+    return {"kind": "timing", "error": error, "steps": turns.tails(pair, benchmark)} | blocks
 
 
 def compare(request: dict[str, Any]) -> None:
@@ -243,56 +232,76 @@ def compare(request: dict[str, Any]) -> None:
     tool = load_tool(request["tool"])
     number = request["process"]
     order = SIDES if number % 2 == 0 else SIDES[::-1]  # who is loaded first, and comes first
-    sides = [started(name, request) for name in order]
+    sides = {name: started(name, request) for name in order if name not in request["broken"]}
     gc.collect()
     gc.freeze()  # or each collection would search all that the packages brought along
     wanted = request["benchmarks"]
     random.Random(number).shuffle(wanted)
     # Idle CPUs of a virtual machine come back slowly: those that use all of them come first.
-    wanted.sort(key=lambda benchmark: not is_parallel(sides, benchmark["variant"]))
+    wanted.sort(key=lambda benchmark: not is_parallel(sides["head"], benchmark["variant"]))
     for benchmark in wanted:
         say(begin=benchmark["name"])
         about = {"benchmark": benchmark["name"], "process": number}
         try:
-            found = measure(tool, sides, benchmark, request["seconds"], number)
+            found = measure(tool, sides, benchmark, request)
         except Absent as reason:
-            found = {"kind": "absent", "sentence": str(reason)}
+            found = {"kind": "failed", "sentence": str(reason)}
         except Exception as failure:
             found = failed(failure)
         tool.machine.lines.append(request["results"], about | found)
         say(done=benchmark["name"])
 
 
+def start(request: dict[str, Any]) -> None:
+    """What the first plan and step of each variant take in a process, and the memory of another."""
+    tool, name = load_tool(request["tool"]), request["side"]
+    timing, side = tool.measuring.timing, started(name, request)
+    roofline = importlib.import_module("twolayer_tool.measuring.roofline")
+    roofline.probe("float32", request["threads"], 0.001)  # starts threads
+    random.Random(request["pair"]).shuffle(request["benchmarks"])
+    for benchmark in request["benchmarks"]:
+        say(begin=benchmark["name"])
+        problem(benchmark)
+        with contextlib.suppress(Exception):  # which the comparison of epochs tells
+            seconds, plan = timing.once(partial(side.plan, benchmark))
+            del plan
+            growth, plan = timing.peak_memory(partial(side.plan, benchmark))
+            del plan
+            about = {"kind": "start", "variant": benchmark["variant"], "pair": request["pair"]}
+            tool.machine.lines.append(
+                request["results"], about | {"side": name, "load": seconds, "memory": growth}
+            )
+        say(done=benchmark["name"])
+
+
 def turns(request: dict[str, Any]) -> None:
-    """One side only: after each line on stdin, a warmed-up block of the benchmark it names."""
+    """One side only: after each line on stdin a warmed-up block of a benchmark, first a trial."""
     name = request["side"]
     tool = load_tool(request["tool"])
     timing = tool.measuring.timing
     side = started(name, request)
-    errors: dict[str, float] = {}
     pads = random.Random(name)
-    keep_memory()
+    tool.regress.turns.keep_memory()
     benchmarks = {benchmark["name"]: benchmark for benchmark in request["benchmarks"]}
     say(ready=True)
     for line in sys.stdin:
-        benchmark = benchmarks[json.loads(line)]
+        what, asked, limit = json.loads(line)
+        benchmark = benchmarks[asked]
+        if what == "try":
+            say(**tried(tool, side, benchmark, limit))
+            continue
         try:
-            if benchmark["name"] not in errors:
-                affordable(tool, side, benchmark)
             pad = bytearray(64 * pads.randrange(1, 1024))  # where buffers lie matters: see blocks
-            plan = side.plan(benchmark)
-            if benchmark["name"] not in errors:
-                errors[benchmark["name"]] = checked(tool, side, plan, benchmark)
-            step = partial(plan.step, MU)
-            calls = max(1, round(STAY / timing.warm_up(step, request["warm_up"], 2)))
+            step = side.step(benchmark)
+            calls = max(
+                1, round(tool.regress.turns.STAY / timing.warm_up(step, request["warm_up"], 2))
+            )
             end = time.perf_counter() + request["seconds"]
             found = [timing.each(step, calls)]
             while time.perf_counter() < end:
                 found.append(timing.each(step, calls))
-            del plan, step, pad
-            say(blocks=found, error=errors[benchmark["name"]])
-        except Absent as reason:
-            say(kind="absent", sentence=str(reason))
+            del step, pad
+            say(blocks=found)
         except Exception as failure:
             say(**failed(failure))
 
@@ -304,17 +313,14 @@ def cold(request: dict[str, Any]) -> None:
     for benchmark in request["benchmarks"]:
         say(begin=benchmark["name"])
         start = time.perf_counter()
-        try:
-            plan = side.plan(benchmark, _ROWS)
-            found: dict[str, Any] = {"seconds": time.perf_counter() - start}
+        with contextlib.suppress(Exception):  # which the comparison of epochs tells
+            side.plan(benchmark, _ROWS)
+            seconds = time.perf_counter() - start
             tool = tool or load_tool(request["tool"])  # now that nothing of it was timed
-            checked(tool, side, plan, benchmark, _ROWS)
-        except Absent:
-            continue
-        except Exception as failure:
-            found = failed(failure)
-            tool = tool or load_tool(request["tool"])
-        tool.machine.lines.append(request["results"], {"variant": benchmark["variant"], **found})
+            about = {"kind": "cold", "variant": benchmark["variant"], "round": request["round"]}
+            tool.machine.lines.append(
+                request["results"], about | {"side": side.name, "seconds": seconds}
+            )
         say(done=benchmark["name"])
 
 
@@ -335,17 +341,24 @@ def failed(failure: Exception) -> dict[str, str]:
     return {"kind": "failed", "sentence": f"{type(failure).__name__}: {text}{where}"}
 
 
-def is_parallel(sides: list[Side], name: str) -> bool:
+def is_parallel(side: Side, name: str) -> bool:
     """Whether the variant uses several threads."""
     with contextlib.suppress(Exception):
-        return bool(sides[0].variants.get(name).parallel)
+        return bool(side.variants.get(name).parallel)
     return False
+
+
+def names(request: dict[str, Any]) -> None:
+    """Our own variants of one side: (name, device), without those that need other packages."""
+    side = started(request["side"], request)
+    own = [side.variants.get(name) for name in side.variants.names()]
+    say(names=[(one.name, one.device) for one in own if not one.requires])
 
 
 def load_tool(folder: str) -> Any:
     """The package that this file belongs to: its answers, its measures and its lines on disk."""
     tool = load(folder, "twolayer_tool")
-    for name in ("checking.answers", "machine.lines", "measuring.timing"):
+    for name in ("checking.answers", "machine.lines", "measuring.timing", "regress.turns"):
         importlib.import_module(f"twolayer_tool.{name}")
     return tool
 
@@ -355,11 +368,15 @@ def main() -> None:
     sys.path[:] = [entry for entry in sys.path if entry != str(Path(__file__).parent)]
     sys.modules["twolayer"] = None  # type: ignore[assignment]  # no revision may reach another one
     request = json.loads(sys.stdin.readline())
+    global _channel
+    _channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
     # Compiled code lies beside each revision's package, never in one folder for both.
     os.environ.pop("NUMBA_CACHE_DIR", None)
     if request.get("cache"):
         os.environ["NUMBA_CACHE_DIR"] = request["cache"]
-    {"compare": compare, "turns": turns, "cold": cold}[request["do"]](request)
+    what = {"compare": compare, "turns": turns, "cold": cold, "start": start, "names": names}
+    what[request["do"]](request)
 
 
 if __name__ == "__main__":

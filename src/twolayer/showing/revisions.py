@@ -11,16 +11,28 @@ from rich.table import Table
 
 from ..machine.hardware import fingerprint
 from ..regress.costs import RULES, Cost
-from ..regress.decide import Decision
+from ..regress.decide import KINDS, LOOKS, WANTED_SHAPE, Decision
 from ..regress.revisions import Revision
 from ..regress.run import Outcome
 from .units import duration, memory
 
 Sides = tuple[Revision, Revision]
 
-_ORDER = {"slower": 0, "faster": 1, "unclear": 2, "same": 3}
-_STYLES = {"slower": "red", "worse": "red", "faster": "green", "better": "green", "unclear": "dim"}
+_VERDICTS = ("slower", "more", "faster", "less", "unclear", "same")
+_STYLES = {
+    "slower": "red", "more": "red", "worse": "red", "faster": "green", "less": "green",
+    "better": "green", "unclear": "dim",
+}  # fmt: skip
 _HEADS = ("benchmark", "base", "head", "ratio", "95% interval", "verdict", "visible")
+# What is told of a benchmark that was not timed, in this order.
+_NOTES = {
+    "failed": "{name} failed: {sentence}",
+    "lost": "{name} is lost: {sentence}",
+    "far": "{name} is slower: {sentence}",
+    "repaired": "{name} is repaired: {sentence}",
+    "new": "{name} is new: {seconds} an epoch; {sentence}",
+    "absent": "left out: {name}: {sentence}",
+}
 
 
 def show(console: Console, outcome: Outcome, sides: Sides) -> None:
@@ -32,20 +44,19 @@ def show(console: Console, outcome: Outcome, sides: Sides) -> None:
         table.add_row(*_cells(decision), style=_STYLES.get(decision.verdict))
     if outcome.decisions:
         console.print(table)
-    for line in notes(outcome):
-        console.print(line, style="red" if "failed" in line or "worse" in line else None,
-                      soft_wrap=True)  # fmt: skip
+    for line, style in notes(outcome):
+        console.print(line, style=style, soft_wrap=True)
     console.print(summary(outcome), style="bold", soft_wrap=True)
 
 
 def markdown(outcome: Outcome, sides: Sides) -> str:
     """The same for a pull request: what changed first, all benchmarks folded away."""
-    changed = [d for d in ordered(outcome) if d.verdict in ("slower", "faster")]
+    changed = [d for d in ordered(outcome) if d.changed]
     parts = [f"**{summary(outcome)}**", title(sides)]
     if changed:
         parts.append(_grid(changed))
     if lines := notes(outcome):
-        parts.append("\n".join(f"- {line}" for line in lines))
+        parts.append("\n".join(f"- {_escaped(line)}" for line, _ in lines))
     if outcome.decisions:
         parts.append(
             f"<details><summary>All benchmarks</summary>\n\n{_grid(ordered(outcome))}\n\n</details>"
@@ -66,10 +77,9 @@ def report(outcome: Outcome, sides: Sides) -> dict[str, Any]:
         "exit_code": outcome.exit_code,
         "summary": summary(outcome),
         "seconds": outcome.seconds,
-        "benchmarks": [asdict(decision) for decision in ordered(outcome)],
+        "benchmarks": [asdict(decision) for decision in outcome.decisions],
         "costs": [asdict(cost) for cost in outcome.costs],
-        "failed": [{"benchmark": name, "sentence": text} for name, text in outcome.failed],
-        "left_out": [{"benchmark": name, "sentence": text} for name, text in outcome.absent],
+        "notes": [note._asdict() for note in outcome.notes],
     }
 
 
@@ -79,52 +89,107 @@ def title(sides: Sides) -> str:
 
 
 def summary(outcome: Outcome) -> str:
-    """One sentence."""
-    counts = {verdict: 0 for verdict in _ORDER}
+    """What was found, and what was shown, in two sentences."""
+    counts = dict.fromkeys(_VERDICTS, 0)
     for decision in outcome.decisions:
-        counts[decision.verdict] += 1
-    told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+        counts[decision.verdict] += decision.kind == "time" or decision.changed
+    told = [f"{count} {verdict}" for verdict, count in counts.items() if count]
+    excused = sum(bool(decision.excuse) for decision in outcome.decisions)
+    told += [f"{excused} of them excused"] if excused else []
     worse = sum(cost.verdict == "worse" for cost in outcome.costs)
-    told += f", {worse} worse in another respect" if worse else ""
-    told += f", {len(outcome.failed)} failed" if outcome.failed else ""
-    words = {0: "No regression", 1: "Regression", 2: "A benchmark failed", 3: "Too little measured"}
-    return f"{words[outcome.exit_code]}: {told or 'nothing was measured'}, {outcome.seconds:.0f} s."
+    told += [f"{worse} worse in another respect"] if worse else []
+    words = {"far": "too slow to be timed", "absent": "left out"}
+    for kind in _NOTES:
+        if count := len(outcome.of(kind)):
+            told.append(f"{count} {words.get(kind, kind)}")
+    titles = {
+        0: "No regression",
+        1: "Regression",
+        2: "A benchmark failed",
+        3: "Too little measured",
+    }
+    what = ", ".join(told) or "nothing was measured"
+    text = f"{titles[outcome.exit_code]}: {what}, {outcome.seconds:.0f} s."
+    return " ".join(filter(None, [text, shown(outcome)]))
+
+
+def shown(outcome: Outcome) -> str:
+    """Which changes of an epoch's time can be ruled out, and what is worst known."""
+    times = [d for d in outcome.decisions if d.kind == "time" and not d.changed]
+    known = [d for d in times if d.processes >= LOOKS[0]]
+    if not known:
+        return ""
+    whole = {d.variant: d for d in known if d.base is None}
+    single = [d for d in known if d.variant not in whole and d.base is not None]
+    least = [f"{d.variant} by more than {_away(d)}" for d in [*whole.values(), *single]]
+    worst = max((d for d in known if d.base is not None), key=_largest)
+    text = f"No change shown, with 95% each: {', '.join(least)}; of a single shape the widest is "
+    text += f"{worst.name}, {_away(worst)}."
+    return text + (
+        " More time (--limit) would decide more." if _largest(worst) > WANTED_SHAPE else ""
+    )
+
+
+def _largest(decision: Decision) -> float:
+    """The largest change, either way, that the interval does not rule out."""
+    return max(decision.high - 1, 1 - decision.low)
+
+
+def _away(decision: Decision) -> str:
+    return f"{min(_largest(decision), 9.99):.1%}"
 
 
 def ordered(outcome: Outcome) -> list[Decision]:
-    """The changes first, the largest at the top."""
-    return sorted(outcome.decisions, key=lambda d: (_ORDER[d.verdict], -abs(d.ratio - 1)))
+    """The changes first, the largest at the top; of what is not an epoch's time only changes."""
+    told = [d for d in outcome.decisions if d.kind == "time" or d.changed]
+    return sorted(told, key=lambda d: (_VERDICTS.index(d.verdict), -abs(d.ratio - 1)))
 
 
-def notes(outcome: Outcome) -> list[str]:
-    """A line for each change of another kind, each failure, and each reason to leave some out."""
-    lines = [
-        f"{cost.variant}: {RULES[cost.kind].title}: {_figure(cost, cost.base)} → "
-        f"{_figure(cost, cost.head)}, {cost.verdict}"
+def notes(outcome: Outcome) -> list[tuple[str, str | None]]:
+    """A line, and its color, for each cost that changed and each benchmark that was not timed."""
+    lines: list[tuple[str, str | None]] = [
+        (
+            f"{cost.variant}: {RULES[cost.kind].title}: {_figure(cost, cost.base)} → "
+            f"{_figure(cost, cost.head)}, {cost.verdict}",
+            _STYLES[cost.verdict],
+        )
         for cost in outcome.costs
         if cost.verdict != "same"
     ]
-    lines += [f"{name} failed: {sentence}" for name, sentence in outcome.failed]
-    return lines + [f"left out: {name}: {sentence}" for name, sentence in outcome.absent]
+    for kind, form in _NOTES.items():
+        for note in outcome.of(kind):
+            text = form.format(
+                name=note.benchmark,
+                sentence=note.sentence,
+                seconds="" if note.seconds is None else duration(note.seconds),
+            )
+            bad = kind in ("failed", "lost", "far") and not note.accepted
+            lines.append((text + ", accepted" * note.accepted, "red" if bad else None))
+    return lines
+
+
+def _escaped(text: str) -> str:
+    """For Markdown: nothing in a failure's text is markup, a mention or the end of a table."""
+    text = " ".join(text.split())
+    for character in "\\`*_<>[]|@#":
+        text = text.replace(character, f"\\{character}")
+    return text
 
 
 def _figure(cost: Cost, value: float) -> str:
-    unit = RULES[cost.kind].unit
-    if unit == "s":
-        return duration(value)
-    return f"{memory(round(value))} MiB" if unit == "bytes" else f"{value:.3g} {unit}"
+    return (
+        duration(value) if RULES[cost.kind].unit == "s" else f"{value:.3g} {RULES[cost.kind].unit}"
+    )
 
 
 def _cells(decision: Decision) -> list[str]:
+    of = duration if KINDS[decision.kind].unit == "s" else lambda x: f"{memory(round(x))} MiB"
     return [
         decision.name,
-        *(
-            "" if seconds is None else duration(seconds)
-            for seconds in (decision.base, decision.head)
-        ),
+        *("" if value is None else of(value) for value in (decision.base, decision.head)),
         f"{decision.ratio:.4f}",
         f"{decision.low:.4f} to {decision.high:.4f}",
-        decision.verdict,
+        ", ".join(filter(None, [decision.verdict, decision.excuse])),
         f"{decision.visible:.1%}" if decision.visible < 1 else "> 100%",
     ]
 

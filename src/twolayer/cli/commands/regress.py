@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -49,9 +50,17 @@ def regress(
         str | None,
         typer.Option(help="A package, whose versions BASE and HEAD are; on the working tree."),
     ] = None,
-    compiling: Annotated[
-        bool, typer.Option("--compile/--no-compile", help="Compare compile times, too.")
+    costly: Annotated[
+        bool,
+        typer.Option("--costs/--no-costs", help="Compare compiling, first steps and memory, too."),
     ] = True,
+    tolerance: Annotated[
+        str, typer.Option(metavar="2%", help="The share by which a step may be slower.")
+    ] = "0%",
+    accept: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A variant or benchmark whose cost is wanted."),
+    ] = None,
     markdown: Annotated[
         Path | None, typer.Option(help="Write the table to this file, for a pull request.")
     ] = None,
@@ -62,6 +71,7 @@ def regress(
     Both are loaded into one process under two names, checked, and take turns on the same problems,
     in several fresh processes. A run that was interrupted goes on where it was.
     """
+    share = _share(tolerance)
     for name, path in (("--markdown", markdown), ("--json", json)):
         if path is not None:
             output.check_writable(name, path)
@@ -69,13 +79,9 @@ def regress(
         if not value > 0:
             raise ValueError(f"{name}: expected a positive number of seconds, got {value}")
     net = Network(activation, loss)
-    suite = benchmarks(
-        net,
-        float_type("dtype", dtype).name,
-        shape or (),
-        None if variants is None else parts(variants),
-        device,
-    )
+    kind = float_type("dtype", dtype).name
+    names = None if variants is None else parts(variants)
+    suite = benchmarks(net, kind, shape or (), names, device)
     if threads is not None:
         check_threads(threads)
     pythons: dict[str, Path] = {}
@@ -89,35 +95,46 @@ def regress(
         sides = tuple(  # type: ignore[assignment]
             export(None, side)._replace(label=f"{dep} {version}") for side, version in pairs.items()
         )
-    key = (sides[0].tree, sides[1].tree, *suite, threads, seconds, *pythons.values())
+    if names is None and not pythons:
+        known = Run(*sides, (), Path(), threads).names()
+        suite = benchmarks(net, kind, shape or (), None, device, known)
+    key = (sides[0].tree, sides[1].tree, *suite, threads, seconds, share, *pythons.values())
     with Bar(lines=True) as bar:
-        kind = partial(Turns, pythons=pythons) if pythons else Run
-        run = kind(
+        make = partial(Turns, pythons=pythons) if pythons else Run
+        run = make(
             *sides, suite, results_file(key), threads, seconds, limit,
-            progress=bar.show,
-            complain=output.complain,
+            progress=bar.show, complain=output.complain, tolerance=share, accepted=accept or (),
         )  # fmt: skip
-        _report(run, sides, compiling and not pythons, markdown, json)
+        _report(run, sides, costly and not pythons, markdown, json)
+
+
+def _share(text: str) -> float:
+    """A share from "2%" or "0.02"."""
+    with contextlib.suppress(ValueError):
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        if 0 <= share < 1:
+            return share
+    raise ValueError(f"--tolerance: expected a share from 0% to 100%, got {text!r}")
 
 
 def _report(
     run: Run,
     sides: tuple[Revision, Revision],
-    compiling: bool,
+    costly: bool,
     markdown: Path | None,
     json: Path | None,
 ) -> None:
     """Measure, show, write, and end with the exit code that says what was found."""
     try:
-        outcome = run.measure(compiling)
+        outcome = run.measure(costly)
     except KeyboardInterrupt:
         output.complain("interrupted: the same command goes on from here; until now:")
         revisions.show(output.stdout(), run.outcome(), sides)
         raise typer.Exit(codes.INTERRUPTED) from None
-    run.end()
-    revisions.show(output.stdout(), outcome, sides)
     if markdown is not None:
         output.write_text(markdown, revisions.markdown(outcome, sides) + "\n")
     if json is not None:
         output.write_json(json, revisions.report(outcome, sides))
+    run.end()  # not before what was asked for is there
+    revisions.show(output.stdout(), outcome, sides)
     raise typer.Exit(outcome.exit_code)

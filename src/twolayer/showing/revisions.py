@@ -121,13 +121,11 @@ def shown(outcome: Outcome) -> str:
         return ""
     whole = {d.variant: d for d in known if d.base is None}
     single = [d for d in known if d.variant not in whole and d.base is not None]
-    least = [f"{d.variant} by more than {_away(d)}" for d in [*whole.values(), *single]]
+    least = [f"{_away(d)} of {d.variant}" for d in [*whole.values(), *single]]
     worst = max((d for d in known if d.base is not None), key=_largest)
-    text = f"No change shown, with 95% each: {', '.join(least)}; of a single shape the widest is "
-    text += f"{worst.name}, {_away(worst)}."
-    return text + (
-        " More time (--limit) would decide more." if _largest(worst) > WANTED_SHAPE else ""
-    )
+    text = f"Ruled out, with 95% each, are changes by more than {', '.join(least)}; the least is "
+    text += f"known of {worst.name}: {_away(worst)}."
+    return f"{text} More time (--limit) tells more." if _largest(worst) > WANTED_SHAPE else text
 
 
 def _largest(decision: Decision) -> float:

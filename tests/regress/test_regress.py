@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from histories import git
 from typer.testing import CliRunner
 
 from twolayer.cli import app
@@ -22,22 +23,8 @@ ROOT = Path(__file__).parents[2]
 LOSSES_FILE = "kernels/formulas/losses.py"
 SQUARE = "return (u - y) * (u - y)"
 SHAPE = Shape(40, 5, 6, 2)
-WRITING = "# a comment"
 QUICK = ("--no-compile", "--seconds=0.01")
 MEASURED = (0, 1, 3)  # nothing failed; a busy machine makes alarms, and too little to see
-
-
-def git(folder, *arguments):
-    names = [f"GIT_{who}_{what}" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")]
-    done = subprocess.run(
-        ["git", *arguments],
-        cwd=folder,
-        env=os.environ | dict.fromkeys(names, "nobody"),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout.strip()
 
 
 @pytest.fixture(scope="module")
@@ -98,35 +85,7 @@ def made_run(here, path, base=None, head=None, names=("numpy",), **settings):
     return run.Run(*sides, suite, path, seconds=0.001, limit=1, looks=(2,), **settings)
 
 
-# Revisions
-
-
-def test_a_revision_and_the_working_tree_are_exported_apart(here):
-    edit(here, "variants/numpy.py", '"""', f'{WRITING}\n"""')
-    (here / "variants" / "new.py").write_text(WRITING)
-    status = git(here, "status", "--porcelain")
-    old, new = revisions.export("sound", "base"), revisions.export(None, "head")
-    assert git(here, "status", "--porcelain") == status  # the index too
-    assert WRITING not in (old.folder / "variants" / "numpy.py").read_text()
-    assert WRITING in (new.folder / "src/twolayer/variants/numpy.py").read_text()
-    assert (new.folder / "variants" / "new.py").is_file()
-    assert old.tree != new.tree
-
-
-def test_the_sides_never_share_a_folder(here):
-    assert revisions.export("sound", "base").folder != revisions.export("sound", "head").folder
-
-
-@pytest.mark.parametrize("name", ["no-such-branch", "-x", "sound~7"])
-def test_an_unknown_revision_is_one_sentence(here, name):
-    with pytest.raises(ValueError, match="base: expected a revision that git knows, got"):
-        revisions.export(name, "base")
-
-
-def test_a_revision_without_the_package_is_refused(here):
-    git(here, "rm", "-r", "--quiet", "src")
-    with pytest.raises(ValueError, match="head: the working tree has no package src/twolayer"):
-        revisions.export(None, "head")
+# Compiled code
 
 
 LOSSES = """

@@ -1,35 +1,12 @@
-"""Revisions as folders: what is taken from a repository, what is left alone, and its history."""
+"""Revisions as folders: what is taken from a repository, and what is left alone."""
 
-import math
 import os
-import random
 import shutil
 
 import pytest
 from histories import commit, git, made, write
 
-from twolayer.regress import bisect, revisions
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory):
-    return made(tmp_path_factory.mktemp("original"))
-
-
-@pytest.fixture
-def here(original, tmp_path, monkeypatch):
-    """A repository of its own for each test, as the current folder."""
-    folder = tmp_path / "a repository"
-    shutil.copytree(original, folder, symlinks=True)
-    git(folder, "update-index", "--refresh")
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("TWOLAYER_REGRESS", str(tmp_path / "regress"))
-    return folder
-
-
-@pytest.fixture
-def said():
-    return []
+from twolayer.regress import revisions
 
 
 def everything(folder):
@@ -58,11 +35,11 @@ MEASURED = [
 # What is taken
 
 
-def test_a_revision_and_the_working_tree_are_exported_apart(here, said):
-    write(here, "variants/v.py", "changed")
-    write(here, "variants/new.py", "new")
-    write(here, "variants/a.log", "ignored")
-    (here / "kernels" / "k.py").unlink()
+def test_a_revision_and_the_working_tree_are_exported_apart(small, said):
+    write(small, "variants/v.py", "changed")
+    write(small, "variants/new.py", "new")
+    write(small, "variants/a.log", "ignored")
+    (small / "kernels" / "k.py").unlink()
     old, new = revisions.export("main", "base", said.append), revisions.export(None, "head")
     assert names(old) == MEASURED
     assert (old.folder / "src/twolayer/variants/v.py").read_text() == "a variant"
@@ -73,41 +50,48 @@ def test_a_revision_and_the_working_tree_are_exported_apart(here, said):
     assert said == []
 
 
-def test_the_sides_never_share_a_folder(here):
+def test_a_label_names_a_commit_once(small):
+    full = git(small, "rev-parse", "main")
+    short = git(small, "rev-parse", "--short", "main")
+    for name, label in ((full, short), (short, short), ("HEAD", f"{short} (HEAD)")):
+        assert revisions.export(name, "head").label == label
+
+
+def test_the_sides_never_share_a_folder(small):
     base, head = (revisions.export("main", side) for side in ("base", "head"))
     assert base.tree == head.tree
     assert base.folder != head.folder
 
 
-def test_the_repository_is_not_written_into(here):
-    write(here, "variants/v.py", "changed")
-    write(here, "variants/new.py", "new")
-    git(here, "add", "variants/new.py")
-    git(here, "config", "core.splitIndex", "true")
-    (here / "data.bin").touch()
-    os.truncate(here / "data.bin", 300_000_000)
-    before = everything(here)
+def test_the_repository_is_not_written_into(small):
+    write(small, "variants/v.py", "changed")
+    write(small, "variants/new.py", "new")
+    git(small, "add", "variants/new.py")
+    git(small, "config", "core.splitIndex", "true")
+    (small / "data.bin").touch()
+    os.truncate(small / "data.bin", 300_000_000)
+    before = everything(small)
     found = revisions.export(None, "head")
     revisions.export("main", "base")
-    assert everything(here) == before
+    assert everything(small) == before
     assert sum(path.lstat().st_size for path in found.folder.rglob("*")) < 1_000_000
 
 
-def outside(here):
-    write(here, "here.log", "ignored")
-    write(here, "table.md", "untracked")
-    write(here, "env/bin/python.py", "untracked")
-    write(here, "docs/d.md", "changed")
-    commit(here, "docs", docs__new="page")
-    write(here, "docs/new", "changed")
+def outside(small):
+    write(small, "here.log", "ignored")
+    write(small, "table.md", "untracked")
+    write(small, "env/bin/python.py", "untracked")
+    write(small, "docs/d.md", "changed")
+    commit(small, "docs", docs__new="page")
+    write(small, "docs/new", "changed")
 
 
 def inside(path):
-    return lambda here: write(here, path, "changed")
+    return lambda small: write(small, path, "changed")
 
 
-def executable(here):
-    (here / "kernels" / "k.py").chmod(0o755)
+def executable(small):
+    (small / "kernels" / "k.py").chmod(0o755)
 
 
 @pytest.mark.parametrize(
@@ -122,29 +106,29 @@ def executable(here):
         (executable, False),
     ],
 )
-def test_the_tree_depends_on_what_is_measured_alone(here, change, same):
+def test_the_tree_depends_on_what_is_measured_alone(small, change, same):
     before = revisions.export("HEAD", "base").tree
     assert revisions.export(None, "base").tree == before
-    change(here)
+    change(small)
     changed = revisions.export(None, "base").tree
     assert (changed == before) == same
-    commit(here)
+    commit(small)
     assert revisions.export("HEAD", "base").tree == changed
 
 
-def test_files_that_are_tracked_though_ignored_are_taken(here):
-    write(here, "variants/a.log", "kept")
-    git(here, "add", "--force", "variants/a.log")
+def test_files_that_are_tracked_though_ignored_are_taken(small):
+    write(small, "variants/a.log", "kept")
+    git(small, "add", "--force", "variants/a.log")
     assert "variants/a.log" in names(revisions.export(None, "head"))
 
 
-def test_sources_in_the_package_itself_are_taken(here):
+def test_sources_in_the_package_itself_are_taken(small):
     """Old revisions have folders where the links are."""
     for name in ("kernels", "variants"):
-        (here / "src" / "twolayer" / name).unlink()
-        (here / name).rename(here / "src" / "twolayer" / name)
+        (small / "src" / "twolayer" / name).unlink()
+        (small / name).rename(small / "src" / "twolayer" / name)
     assert "src/twolayer/kernels/k.py" in names(revisions.export(None, "head"))
-    commit(here)
+    commit(small)
     assert revisions.export(None, "head") == revisions.export("HEAD", "head")._replace(
         label=revisions.WORKING_TREE
     )
@@ -152,11 +136,11 @@ def test_sources_in_the_package_itself_are_taken(here):
 
 @pytest.mark.parametrize("target", ["/etc/hosts", "../../..", "../README", "no/../../../where"])
 @pytest.mark.parametrize("name", [None, "HEAD"])
-def test_a_link_that_leads_out_is_left_out(here, said, target, name):
-    (here / "variants" / "linked").symlink_to(target)
-    (here / "variants" / "dangling").symlink_to("not-yet")
+def test_a_link_that_leads_out_is_left_out(small, said, target, name):
+    (small / "variants" / "linked").symlink_to(target)
+    (small / "variants" / "dangling").symlink_to("not-yet")
     if name:
-        commit(here)
+        commit(small)
     found = names(revisions.export(name, "head", said.append))
     assert found == sorted([*MEASURED, "variants/dangling"])
     assert said == [
@@ -164,23 +148,29 @@ def test_a_link_that_leads_out_is_left_out(here, said, target, name):
     ]
 
 
-def test_a_link_in_the_place_of_a_folder_is_what_counts(here, tmp_path, said):
-    (here / "kernels").rename(tmp_path / "elsewhere")
-    (here / "kernels").symlink_to(tmp_path / "elsewhere")
+def test_a_link_in_the_place_of_a_folder_is_what_counts(small, tmp_path, said):
+    (small / "kernels").rename(tmp_path / "elsewhere")
+    (small / "kernels").symlink_to(tmp_path / "elsewhere")
     found = revisions.export(None, "head", said.append)
     assert "kernels/k.py" not in names(found)
     assert [sentence[:31] for sentence in said] == ["head: 'kernels' is a link to '/"]
 
 
-def test_what_is_no_file_does_not_end_it(here, said):
-    os.mkfifo(here / "pipe")
-    os.mkfifo(here / "variants" / "pipe")
-    (here / "kernels" / "k.py").unlink()
-    os.mkfifo(here / "kernels" / "k.py")
-    for folder in (here / "nested", here / "variants" / "nested"):
+def test_what_vanishes_meanwhile_does_not_end_it(small, monkeypatch):
+    lying = revisions._lying
+    monkeypatch.setattr(revisions, "_lying", lambda *about: lying(*about) + b"\0variants/gone")
+    assert names(revisions.export(None, "head")) == MEASURED
+
+
+def test_what_is_no_file_does_not_end_it(small, said):
+    os.mkfifo(small / "pipe")
+    os.mkfifo(small / "variants" / "pipe")
+    (small / "kernels" / "k.py").unlink()
+    os.mkfifo(small / "kernels" / "k.py")
+    for folder in (small / "nested", small / "variants" / "nested"):
         folder.mkdir()
         git(folder, "init", "--quiet")
-    made(here / "variants" / "filled")
+    made(small / "variants" / "filled")
     found = names(revisions.export(None, "head", said.append))
     assert found == [name for name in MEASURED if name != "kernels/k.py"]
     left = ("kernels/k.py", "variants/filled/", "variants/nested/")
@@ -188,39 +178,39 @@ def test_what_is_no_file_does_not_end_it(here, said):
 
 
 @pytest.mark.parametrize("name", [None, "HEAD"])
-def test_a_submodule_is_left_out(here, original, said, name):
+def test_a_submodule_is_left_out(small, original, said, name):
     before = revisions.export("HEAD", "head").tree
     allowed = ("-c", "protocol.file.allow=always")
-    git(here, *allowed, "submodule", "--quiet", "add", str(original), "variants/other")
-    commit(here)
+    git(small, *allowed, "submodule", "--quiet", "add", str(original), "variants/other")
+    commit(small)
     found = revisions.export(name, "head", said.append)
     assert found.tree == before
     assert said == ["head: 'variants/other' is no file and left out"]
 
 
 @pytest.mark.parametrize("name", [None, "HEAD"])
-def test_any_name_is_a_name(here, name):
+def test_any_name_is_a_name(small, name):
     odd = sorted(["variants/a b", "variants/a\nb", "variants/ä€", 'variants/"', "variants/\udcff"])
     for path in odd:
-        write(here, path, path[9:].encode(errors="replace").decode())
-    commit(here)
+        write(small, path, path[9:].encode(errors="replace").decode())
+    commit(small)
     assert names(revisions.export(name, "head")) == sorted([*MEASURED, *odd])
 
 
-def test_a_subfolder_and_another_worktree_give_the_same(here, tmp_path, monkeypatch):
+def test_a_subfolder_and_another_worktree_give_the_same(small, tmp_path, monkeypatch):
     expected = revisions.export(None, "head")
-    monkeypatch.chdir(here / "docs")
+    monkeypatch.chdir(small / "docs")
     assert revisions.export(None, "head") == expected
-    git(here, "worktree", "add", "--quiet", "--detach", str(tmp_path / "worktree"))
+    git(small, "worktree", "add", "--quiet", "--detach", str(tmp_path / "worktree"))
     monkeypatch.chdir(tmp_path / "worktree")
     assert revisions.export(None, "head") == expected
     write(tmp_path / "worktree", "kernels/k.py", "changed")
     assert revisions.export(None, "head").tree != expected.tree
 
 
-def test_objects_of_another_repository_are_found(here, tmp_path, monkeypatch):
+def test_objects_of_another_repository_are_found(small, tmp_path, monkeypatch):
     clone = tmp_path / "shared"
-    git(tmp_path, "clone", "--quiet", "--shared", str(here), str(clone))
+    git(tmp_path, "clone", "--quiet", "--shared", str(small), str(clone))
     expected = revisions.export("main", "head")
     shutil.rmtree(tmp_path / "regress")
     monkeypatch.chdir(clone)
@@ -232,17 +222,17 @@ def test_objects_of_another_repository_are_found(here, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["no-such-branch", "-x", "main~7", ""])
-def test_an_unknown_revision_is_one_sentence(here, name):
+def test_an_unknown_revision_is_one_sentence(small, name):
     with pytest.raises(ValueError, match="base: expected a revision that git knows, got") as error:
         revisions.export(name, "base")
     assert "fetch" not in str(error.value)  # there is nothing to fetch from
 
 
-def test_a_clone_that_lacks_a_revision_says_what_to_fetch(here, tmp_path, monkeypatch):
-    commit(here, "second")
-    git(here, "branch", "other")
+def test_a_clone_that_lacks_a_revision_says_what_to_fetch(small, tmp_path, monkeypatch):
+    commit(small, "second")
+    git(small, "branch", "other")
     clone = tmp_path / "shallow"
-    git(tmp_path, "clone", "--quiet", "--depth=1", f"file://{here}", str(clone))
+    git(tmp_path, "clone", "--quiet", "--depth=1", f"file://{small}", str(clone))
     monkeypatch.chdir(clone)
     known = "base: expected a revision that git knows, got"
     with pytest.raises(ValueError, match="base") as error:
@@ -262,132 +252,25 @@ def test_a_clone_that_lacks_a_revision_says_what_to_fetch(here, tmp_path, monkey
     revisions.export("main~1", "base")
 
 
-def test_a_revision_without_the_package_is_refused(here):
-    git(here, "rm", "-r", "--quiet", "src")
+def test_a_revision_without_the_package_is_refused(small):
+    git(small, "rm", "-r", "--quiet", "src")
     with pytest.raises(ValueError, match="head: the working tree has no package src/twolayer"):
         revisions.export(None, "head")
 
 
-def test_a_repository_without_a_commit_has_a_working_tree_only(here):
+def test_a_repository_without_a_commit_has_a_working_tree_only(small):
     expected = revisions.export("main", "head").tree
-    shutil.rmtree(here / ".git")
+    shutil.rmtree(small / ".git")
     with pytest.raises(ValueError, match="head: git rev-parse: fatal: not a git repository"):
         revisions.export(None, "head")
-    git(here, "init", "--quiet")
+    git(small, "init", "--quiet")
     assert revisions.export(None, "head").tree == expected
     with pytest.raises(ValueError, match="head: expected a revision that git knows, got 'HEAD'"):
         revisions.export("HEAD", "head")
 
 
 @pytest.mark.parametrize("name", [None, "main"])
-def test_a_repository_that_git_does_not_trust_is_one_sentence(here, monkeypatch, name):
+def test_a_repository_that_git_does_not_trust_is_one_sentence(small, monkeypatch, name):
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
     with pytest.raises(ValueError, match="head: git rev-parse: fatal: detected dubious ownership"):
         revisions.export(name, "head")
-
-
-# Where a branch left its base
-
-
-@pytest.fixture
-def branched(here):
-    """`main` became faster after `topic` left it, which is the current branch."""
-    git(here, "checkout", "--quiet", "-b", "topic")
-    commit(here, "topic", variants__w="a new variant")
-    git(here, "checkout", "--quiet", "main")
-    commit(here, "faster", kernels__k="a faster kernel")
-    git(here, "checkout", "--quiet", "topic")
-    return here
-
-
-@pytest.mark.parametrize("head", [None, "topic"])
-def test_a_base_is_where_the_head_left_it(branched, head, said):
-    left, tip = (revisions.export_base("main", head, exact, said.append) for exact in (False, True))
-    first = git(branched, "rev-parse", "--short", "main~1")
-    assert left.label == f"{first} (where main was left)"
-    assert left.tree == revisions.export("main~1", "base").tree
-    assert tip == revisions.export("main", "base")
-    assert tip.tree != left.tree
-    assert said == []
-
-
-def test_a_base_that_is_an_ancestor_is_itself(branched):
-    expected = revisions.export("main~1", "base")
-    for exact in (False, True):
-        assert revisions.export_base("main~1", "topic", exact) == expected
-
-
-def test_a_head_within_its_base_is_told_of(branched, said):
-    revisions.export_base("main", "main~1", complain=said.append)
-    assert said == ["base: main holds main~1, which is compared with itself; --exact takes the tip"]
-
-
-def test_histories_with_nothing_in_common_are_one_sentence(branched):
-    git(branched, "checkout", "--quiet", "--orphan", "stranger")
-    commit(branched)
-    with pytest.raises(ValueError, match=r"^base: main and HEAD have no commit in common$"):
-        revisions.export_base("main", None)
-    revisions.export_base("main", None, exact=True)
-
-
-def test_costs_are_accepted_by_the_commits_of_the_head(branched):
-    first = commit(branched, "more\n\nRegress-Accept: numpy, numba-fused\nSigned-off-by: nobody")
-    commit(branched, "Regress-Accept: no trailer in a subject")
-    last = commit(branched, "least\n\nRegress-Accept: cuda\nRegress-Accept: python-\n loops")
-    accepted = revisions.accepted("main", None)
-    assert list(accepted) == ["cuda", "python- loops", "numpy", "numba-fused"]
-    assert all(last.startswith(accepted[name]) for name in ("cuda", "python- loops"))
-    assert first.startswith(accepted["numpy"])
-    assert revisions.accepted("main", "topic~1").keys() == {"numpy", "numba-fused"}
-    assert revisions.accepted("topic", "main") == {}
-
-
-# The commit that did it
-
-
-def test_the_commits_are_those_of_the_branch_oldest_first(branched):
-    git(branched, "merge", "--quiet", "--no-edit", "main")
-    ids = [git(branched, "rev-parse", name) for name in ("topic~1", "topic")]
-    assert bisect.commits("main~1", "topic") == ids
-    assert bisect.commits("topic~1", "topic") == ids[1:]
-
-
-@pytest.mark.parametrize(
-    ("good", "bad", "sentence"),
-    [
-        ("topic", "main", "good: expected an ancestor of main, got 'topic'"),
-        ("topic", "main~1", "good: expected an ancestor of main~1, got 'topic'"),
-        ("main", "main", "good: expected an earlier commit than main, got 'main'"),
-        ("nothing", "main", "good: expected a revision that git knows, got 'nothing'"),
-        ("main", "nothing", "bad: expected a revision that git knows, got 'nothing'"),
-    ],
-)
-def test_a_history_with_no_way_is_one_sentence(branched, good, bad, sentence):
-    with pytest.raises(ValueError, match=f"^{sentence}$"):
-        bisect.commits(good, bad)
-
-
-@pytest.mark.parametrize("share", [0, 0.1, 0.5, 1])
-def test_a_planted_commit_is_found(share):
-    draw = random.Random(0)
-    for _ in range(300):
-        history = [f"commit {i}" for i in range(draw.randint(1, 70))]
-        planted = draw.randrange(len(history))
-        skips = {i for i in range(len(history) - 1) if draw.random() < share}
-        asked = []
-
-        def judge(commit, history=history, planted=planted, skips=skips, asked=asked):
-            asked.append(history.index(commit))
-            if asked[-1] in skips:
-                return "skip"
-            return "bad" if asked[-1] >= planted else "good"
-
-        found = bisect.bisect(history, judge)
-        assert history[planted] in found.candidates
-        assert found.candidates[-1] == found.first
-        if not {planted - 1, planted} & skips:
-            assert found == (history[planted], [history[planted]])
-        assert {history.index(c) for c in found.candidates[:-1]} <= skips
-        assert len(asked) == len(set(asked))
-        halves = len([i for i in asked if i not in skips])
-        assert halves <= math.ceil(math.log2(len(history)))

@@ -20,7 +20,6 @@ import platformdirs
 
 WORKING_TREE = "the working tree"
 MEASURED = ("src/twolayer", "kernels", "variants", "pyproject.toml")  # nothing else has a say
-TRAILER = "Regress-Accept"  # in a commit's message, with names: what it makes slower on purpose
 _STALE = 30 * 24 * 3600  # seconds after which a folder that nobody used is removed
 
 _Complain = Callable[[str], None]
@@ -81,18 +80,6 @@ def export_base(
     if head is not None and left == other != tip:
         complain(f"base: {name} holds {head}, which is compared with itself; --exact takes the tip")
     return _export(root, label, left, "base", complain)
-
-
-def accepted(base: str, head: str | None) -> dict[str, str]:
-    """What the commits of the head (None: HEAD) that the base lacks accept: name and commit."""
-    commits = f"{commit(base, 'base')}..{commit(head or 'HEAD', 'head')}"
-    trailers = f"%(trailers:key={TRAILER},valueonly,unfold,separator=%x2C)"
-    found: dict[str, str] = {}
-    for line in _line("log", f"--format=%h %x09{trailers}", commits, cwd=top("head")).splitlines():
-        short, _, names = line.partition("\t")
-        for name in filter(None, map(str.strip, names.split(","))):
-            found.setdefault(name, short.strip())
-    return found
 
 
 def commit(name: str, side: str) -> str:
@@ -166,9 +153,10 @@ def _export(root: Path, label: str, found: str | None, side: str, complain: _Com
             if found is None:
                 own["GIT_OBJECT_DIRECTORY"] = temporary
                 paths = _lying(root, side, complain)
+                # --remove: an editor's file may be gone again
                 index("update-index", "--add", "--remove", "-z", "--stdin", given=paths)
             else:
-                files = git("ls-tree", "-r", "-z", "--full-tree", found, "--", *MEASURED, cwd=root)
+                files = git("ls-tree", "-r", "-z", found, "--", *MEASURED, cwd=root)
                 index("update-index", "-z", "--index-info", given=files)
             tree = _kept(index, side, complain)
             folder = cache_folder() / "revisions" / f"{tree[:16]}-{side}"

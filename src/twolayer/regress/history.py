@@ -1,4 +1,4 @@
-"""The commit that made something worse: halves of a history, around what cannot be judged."""
+"""What the commits between two revisions accept, and the one of them that made something worse."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 from .revisions import commit, git, top
+
+TRAILER = "Regress-Accept"  # in a commit's message, with names: what it makes slower on purpose
 
 Judgement = Literal["good", "bad", "skip"]
 
@@ -15,6 +17,18 @@ class Found(NamedTuple):
 
     first: str
     candidates: list[str]
+
+
+def accepted(base: str, head: str | None) -> dict[str, str]:
+    """What the commits of the head (None: HEAD) that the base lacks accept: name and commit."""
+    span = f"{commit(base, 'base')}..{commit(head or 'HEAD', 'head')}"
+    trailers = f"%(trailers:key={TRAILER},valueonly,unfold,separator=%x2C)"
+    found: dict[str, str] = {}
+    for line in git("log", f"--format=%h%x09{trailers}", span, cwd=top("head")).splitlines():
+        short, _, names = line.decode(errors="replace").partition("\t")
+        for name in filter(None, map(str.strip, names.split(","))):
+            found.setdefault(name, short)
+    return found
 
 
 def commits(good: str, bad: str) -> list[str]:

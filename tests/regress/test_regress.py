@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -11,122 +10,23 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from histories import git
+from planted import (
+    DEFINITION,
+    MEASURED,
+    QUICK,
+    SHAPE,
+    SLOW,
+    edit,
+    made_run,
+    regress,
+    shaped,
+)  # fmt: skip
 
-from twolayer.cli import app
 from twolayer.machine import lines
-from twolayer.network import Shape
 from twolayer.regress import decide, dependency, revisions, run, worker
 
-ROOT = Path(__file__).parents[2]
-LOSSES_FILE = "kernels/formulas/losses.py"
-SQUARE = "return (u - y) * (u - y)"
-SHAPE = Shape(40, 5, 6, 2)
-WRITING = "# a comment"
-QUICK = ("--no-costs", "--seconds=0.01")
-MEASURED = (0, 1, 3)  # nothing failed; a busy machine makes alarms, and too little to see
-
-
-def git(folder, *arguments):
-    names = [f"GIT_{who}_{what}" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")]
-    done = subprocess.run(
-        ["git", *arguments],
-        cwd=folder,
-        env=os.environ | dict.fromkeys(names, "nobody"),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout.strip()
-
-
-@pytest.fixture(scope="module")
-def repository(tmp_path_factory):
-    """The present sources as a repository of one commit, tagged `sound`."""
-    folder = tmp_path_factory.mktemp("repository")
-    for name in ("src", "kernels", "variants"):
-        shutil.copytree(
-            ROOT / name,
-            folder / name,
-            symlinks=True,
-            ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"),
-        )
-    (folder / ".gitignore").write_text("__pycache__/\n")
-    git(folder, "init", "--quiet", "--initial-branch=main")
-    git(folder, "add", "--all")
-    git(folder, "commit", "--quiet", "--message=sound")
-    git(folder, "tag", "sound")
-    return folder
-
-
-@pytest.fixture
-def here(repository, monkeypatch, tmp_path_factory):
-    """That repository, clean, as the current folder; revisions are kept for all tests."""
-    git(repository, "reset", "--quiet", "--hard", "sound")
-    git(repository, "clean", "--quiet", "--force", "-d")
-    monkeypatch.chdir(repository)
-    monkeypatch.setenv("TWOLAYER_REGRESS", str(tmp_path_factory.getbasetemp() / "regress"))
-    return repository
-
-
-@pytest.fixture
-def brief(monkeypatch):
-    """Two processes, where as many say no more of what is looked at."""
-    monkeypatch.setattr("twolayer.cli.commands.regress.Run", partial(run.Run, looks=(2,)))
-
-
-def edit(folder, path, old, new):
-    text = (folder / path).read_text()
-    assert old in text
-    (folder / path).write_text(text.replace(old, new, 1))
-
-
-def shaped(shape):
-    return f"--shape={','.join(map(str, shape))}"
-
-
-def regress(*arguments, code, limit=1, shape=SHAPE):
-    settings = (*QUICK, f"--limit={limit}", shaped(shape))
-    result = CliRunner().invoke(app, ["regress", *arguments, *settings])
-    assert result.exit_code in (code if isinstance(code, tuple) else (code,)), result.output
-    return " ".join(result.output.split())
-
-
-def made_run(here, path, base=None, head=None, names=("numpy",), make=run.Run, **settings):
-    sides = revisions.export(base, "base"), revisions.export(head, "head")
-    suite = [run.Benchmark(name, SHAPE) for name in names]
-    return make(*sides, suite, path, seconds=0.001, limit=1, looks=(2,), **settings)
-
-
-# Revisions
-
-
-def test_a_revision_and_the_working_tree_are_exported_apart(here):
-    edit(here, "variants/numpy.py", '"""', f'{WRITING}\n"""')
-    (here / "variants" / "new.py").write_text(WRITING)
-    status = git(here, "status", "--porcelain")
-    old, new = revisions.export("sound", "base"), revisions.export(None, "head")
-    assert git(here, "status", "--porcelain") == status  # the index too
-    assert WRITING not in (old.folder / "variants" / "numpy.py").read_text()
-    assert WRITING in (new.folder / "src/twolayer/variants/numpy.py").read_text()
-    assert (new.folder / "variants" / "new.py").is_file()
-    assert old.tree != new.tree
-
-
-def test_the_sides_never_share_a_folder(here):
-    assert revisions.export("sound", "base").folder != revisions.export("sound", "head").folder
-
-
-@pytest.mark.parametrize("name", ["no-such-branch", "-x", "sound~7"])
-def test_an_unknown_revision_is_one_sentence(here, name):
-    with pytest.raises(ValueError, match="base: expected a revision that git knows, got"):
-        revisions.export(name, "base")
-
-
-def test_a_revision_without_the_package_is_refused(here):
-    git(here, "rm", "-r", "--quiet", "src")
-    with pytest.raises(ValueError, match="head: the working tree has no package src/twolayer"):
-        revisions.export(None, "head")
+# Compiled code
 
 
 LOSSES = """
@@ -183,16 +83,6 @@ def test_what_got_slower_and_what_got_faster_is_named(here):
     said = regress("HEAD", "--variants=numpy,numpy-samples", code=1, limit=60)
     assert "Regression: 1 slower, 1 faster" in said
     assert said.index(f"numpy {SHAPE}") < said.index(f"numpy-samples {SHAPE}")
-
-
-DEFINITION = "    def backpropagate(\n        self, X"
-SLOW = """    def backpropagate(self, *arguments):
-        for _ in range(29):
-            self._once(*arguments)
-        return self._once(*arguments)
-
-    def _once(
-        self, X"""
 
 
 def test_a_wrong_revision_is_a_failure(here):

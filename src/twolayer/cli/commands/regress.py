@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -13,8 +14,10 @@ from ...interface import check_threads
 from ...network import Network, float_type
 from ...progress import Bar
 from ...regress.dependency import Turns, environment
-from ...regress.revisions import Revision, export
-from ...regress.run import LIMIT, SECONDS, Run, results_file
+from ...regress.history import Judgement, accepted, commits, subject
+from ...regress.history import bisect as search
+from ...regress.revisions import Revision, export, export_base
+from ...regress.run import LIMIT, SECONDS, Run, Unusable, results_file
 from ...regress.suite import benchmarks
 from ...showing import output, revisions
 from ...texts import parts
@@ -57,6 +60,13 @@ def regress(
     tolerance: Annotated[
         str, typer.Option(metavar="2%", help="The share by which a step may be slower.")
     ] = "0%",
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Compare with BASE itself, not with where it was left.")
+    ] = False,
+    bisect: Annotated[
+        bool,
+        typer.Option("--bisect", help="Find the commit between BASE and HEAD that is slower."),
+    ] = False,
     accept: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="A variant or benchmark whose cost is wanted."),
@@ -69,7 +79,8 @@ def regress(
     """Compare two revisions: exit code 0 no regression, 1 a regression, 2 a failure, 3 too little.
 
     Both are loaded into one process under two names, checked, and take turns on the same problems,
-    in several fresh processes. A run that was interrupted goes on where it was.
+    in several fresh processes. A run that was interrupted goes on where it was. BASE stands for the
+    commit where HEAD left it. A commit's trailer `Regress-Accept: NAME` accepts a cost.
     """
     share = _share(tolerance)
     for name, path in (("--markdown", markdown), ("--json", json)):
@@ -85,8 +96,13 @@ def regress(
     if threads is not None:
         check_threads(threads)
     pythons: dict[str, Path] = {}
+    wanted = dict.fromkeys(accept or (), "")
+    if bisect and (head is None or dep is not None):
+        raise ValueError("--bisect: expected two revisions, the good one and the bad one")
     if dep is None:
-        sides = export(base, "base"), export(head, "head")
+        complain = output.complain
+        sides = export_base(base, head, exact or bisect, complain), export(head, "head", complain)
+        wanted |= accepted(base, head)
     elif head is None:
         raise ValueError("--dep: expected two versions, BASE and HEAD")
     else:
@@ -103,9 +119,44 @@ def regress(
         make = partial(Turns, pythons=pythons) if pythons else Run
         run = make(
             *sides, suite, results_file(key), threads, seconds, limit,
-            progress=bar.show, complain=output.complain, tolerance=share, accepted=accept or (),
+            progress=bar.show, complain=output.complain, tolerance=share, accepted=wanted,
         )  # fmt: skip
+        if bisect and not pythons:
+            return _bisect(run, base, str(head))
         _report(run, sides, costly and not pythons, markdown, json)
+
+
+def _bisect(run: Run, good: str, bad: str) -> None:
+    """Find the first commit that is slower where the last one is, and say which."""
+    outcome = run.measure(costly=False)
+    slow = {d.name for d in outcome.decisions if d.regression} | {
+        note.benchmark for kind in ("lost", "far") for note in outcome.of(kind)
+    }
+    slow |= {d.variant for d in outcome.decisions if d.regression and d.base is None}
+    suite = [b for b in run.suite if not slow.isdisjoint((b.name, b.variant))]
+    if not suite:
+        output.complain(f"{bad} is not slower than {good}: {revisions.summary(outcome)}")
+        raise typer.Exit(codes.TOO_LITTLE)
+
+    def judge(commit: str) -> Judgement:
+        head = export(commit, "head")
+        path = results_file((run.base.tree, head.tree, *suite, "bisect"))
+        one = replace(run, head=head, suite=suite, path=path)
+        try:
+            found = one.measure(costly=False)
+        except Unusable as reason:
+            output.complain(f"{head.label} is skipped: {reason}")
+            return "skip"
+        one.end()
+        verdict: dict[int, Judgement] = {0: "good", 1: "bad", 3: "good"}
+        judgement = verdict.get(found.exit_code, "skip")
+        output.complain(f"{head.label} is {judgement}: {revisions.summary(found)}")
+        return judgement
+
+    first = search(commits(good, bad), judge)
+    for commit in first.candidates:
+        what = "is the first" if len(first.candidates) == 1 else "may be the first"
+        output.stdout().print(f"{subject(commit)} {what} that is slower.", soft_wrap=True)
 
 
 def _share(text: str) -> float:

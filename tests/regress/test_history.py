@@ -1,0 +1,142 @@
+"""Histories: where a branch left its base, what its commits accept, and which of them did it."""
+
+import math
+import random
+
+import pytest
+from histories import commit, git
+
+from twolayer.regress import history, revisions
+
+# Where a branch left its base
+
+
+@pytest.fixture
+def branched(small):
+    """`main` became faster after `topic` left it, which is the current branch."""
+    git(small, "checkout", "--quiet", "-b", "topic")
+    commit(small, "topic", variants__w="a new variant")
+    git(small, "checkout", "--quiet", "main")
+    commit(small, "faster", kernels__k="a faster kernel")
+    git(small, "checkout", "--quiet", "topic")
+    return small
+
+
+@pytest.mark.parametrize("head", [None, "topic"])
+def test_a_base_is_where_the_head_left_it(branched, head, said):
+    left, tip = (revisions.export_base("main", head, exact, said.append) for exact in (False, True))
+    first = git(branched, "rev-parse", "--short", "main~1")
+    assert left.label == f"{first} (where main was left)"
+    assert left.tree == revisions.export("main~1", "base").tree
+    assert tip == revisions.export("main", "base")
+    assert tip.tree != left.tree
+    assert said == []
+
+
+def test_a_base_that_is_an_ancestor_is_itself(branched):
+    expected = revisions.export("main~1", "base")
+    for exact in (False, True):
+        assert revisions.export_base("main~1", "topic", exact) == expected
+
+
+def test_a_head_within_its_base_is_told_of(branched, said):
+    for head in ("main", "topic", None):
+        revisions.export_base("main", head, complain=said.append)
+    git(branched, "checkout", "--quiet", "main~1")
+    revisions.export_base("main", None, complain=said.append)  # the working tree may have changed
+    assert said == []
+    revisions.export_base("main", "main~1", complain=said.append)
+    assert said == ["base: main holds main~1, which is compared with itself; --exact takes the tip"]
+
+
+def test_histories_with_nothing_in_common_are_one_sentence(branched):
+    git(branched, "checkout", "--quiet", "--orphan", "stranger")
+    commit(branched)
+    with pytest.raises(ValueError, match=r"^base: main and HEAD have no commit in common$"):
+        revisions.export_base("main", None)
+    revisions.export_base("main", None, exact=True)
+
+
+def test_costs_are_accepted_by_the_commits_of_the_head(branched):
+    first = commit(branched, "more\n\nRegress-Accept: numpy, numba-fused\nSigned-off-by: nobody")
+    commit(branched, "Regress-Accept: no trailer in a subject")
+    last = commit(branched, "least\n\nRegress-Accept: cuda\nRegress-Accept: python-\n loops")
+    accepted = history.accepted("main", None)
+    assert list(accepted) == ["cuda", "python- loops", "numpy", "numba-fused"]
+    assert all(last.startswith(accepted[name]) for name in ("cuda", "python- loops"))
+    assert first.startswith(accepted["numpy"])
+    assert history.accepted("main", "topic~1").keys() == {"numpy", "numba-fused"}
+    assert history.accepted("topic", "main") == {}
+
+
+# The commit that did it
+
+
+def test_the_commits_are_those_of_the_branch_oldest_first(branched):
+    git(branched, "merge", "--quiet", "--no-edit", "main")
+    ids = [git(branched, "rev-parse", name) for name in ("topic~1", "topic")]
+    assert history.commits("main~1", "topic") == ids
+    assert history.commits("topic~1", "topic") == ids[1:]
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "sentence"),
+    [
+        ("topic", "main", "good: expected an ancestor of main, got 'topic'"),
+        ("topic", "main~1", "good: expected an ancestor of main~1, got 'topic'"),
+        ("main", "main", "good: expected an earlier commit than main, got 'main'"),
+        ("nothing", "main", "good: expected a revision that git knows, got 'nothing'"),
+        ("main", "nothing", "bad: expected a revision that git knows, got 'nothing'"),
+    ],
+)
+def test_a_history_with_no_way_is_one_sentence(branched, good, bad, sentence):
+    with pytest.raises(ValueError, match=f"^{sentence}$"):
+        history.commits(good, bad)
+
+
+@pytest.mark.parametrize("share", [0, 0.1, 0.5, 1])
+def test_a_planted_commit_is_found(share):
+    draw = random.Random(0)
+    for _ in range(300):
+        commits = [f"commit {i}" for i in range(draw.randint(1, 70))]
+        planted = draw.randrange(len(commits))
+        skips = {i for i in range(len(commits) - 1) if draw.random() < share}
+        asked = []
+
+        def judge(commit, commits=commits, planted=planted, skips=skips, asked=asked):
+            asked.append(commits.index(commit))
+            if asked[-1] in skips:
+                return "skip"
+            return "bad" if asked[-1] >= planted else "good"
+
+        found = history.bisect(commits, judge)
+        assert commits[planted] in found.candidates
+        assert found.candidates[-1] == found.first
+        if not {planted - 1, planted} & skips:
+            assert found == (commits[planted], [commits[planted]])
+        assert {commits.index(c) for c in found.candidates[:-1]} <= skips
+        assert len(asked) == len(set(asked))
+        halves = len([i for i in asked if i not in skips])
+        assert halves <= math.ceil(math.log2(len(commits)))
+
+
+def test_a_planted_commit_of_sixteen_is_found_among_some_without_a_package(small):
+    """What is exported is judged; a commit to the documentation has the tree of the one before."""
+    ids = []
+    for i in range(16):
+        gone = i in (5, 12)
+        git(small, "mv", "--force", "src/twolayer/__init__.py", "moved") if gone else None
+        kernel = {"kernels__k": "slow" if i >= 9 else "quick"} if i % 2 else {"docs__d": str(i)}
+        ids.append(commit(small, variants__v=str(i // 3), **kernel))
+        git(small, "mv", "moved", "src/twolayer/__init__.py") if gone else None
+
+    def judge(name):
+        try:
+            folder = revisions.export(name, "head").folder
+        except ValueError:
+            return "skip"
+        kernel = folder / "kernels" / "k"
+        return "bad" if kernel.exists() and kernel.read_text() == "slow" else "good"
+
+    found = history.bisect(history.commits("HEAD~16", "main"), judge)
+    assert found == (ids[9], [ids[9]])

@@ -1,0 +1,173 @@
+"""What is planted in one of two revisions gets the right verdict and exit code."""
+
+import json
+
+import pytest
+from planted import DEFINITION, LOSSES_FILE, MEASURED, SHAPE, SQUARE, edit, made_run, regress
+
+from twolayer.network import Shape
+from twolayer.regress import run
+
+WRONG = SQUARE + " * 3"
+
+
+def body(*lines):
+    """A `backpropagate` of numpy that begins with these lines."""
+    text = "".join(f"        {line}\n" for line in lines)
+    return (
+        "    def backpropagate(self, *arguments):\n"
+        f"{text}        return self._once(*arguments)\n\n    def _once(\n        self, X"
+    )
+
+
+def plant(folder, *lines):
+    edit(folder, "variants/numpy.py", DEFINITION, body(*lines))
+
+
+@pytest.fixture
+def broken_base(here, commit):
+    """A function that plants in the base, and leaves the head sound."""
+
+    def make(old, new, path="variants/numpy.py"):
+        edit(here, path, old, new)
+        base = commit("planted")
+        edit(here, path, new, old)
+        return base
+
+    return make
+
+
+def test_a_head_that_is_far_too_slow_is_slower(here):
+    plant(here, "import time", "time.sleep(0.4)")
+    said = regress("sound", "--variants=numpy", code=1)
+    assert f"numpy {SHAPE} is slower: an epoch takes about 0.4 s, and" in said
+    assert said.count("1 too slow to be timed") == 1
+    assert "accepted" in regress("sound", "--variants=numpy", "--accept=numpy", code=0)
+
+
+@pytest.mark.slow
+def test_a_head_that_is_twenty_times_as_slow_is_slower(here):
+    plant(here, "import time", "time.sleep(0.2)")
+    said = regress("sound", "--variants=numpy", code=1, limit=10)
+    assert "Regression: " in said
+    assert "1 slower" in said
+
+
+def test_a_head_that_raises_is_a_failure_and_what_else_is_slower_is_told(here):
+    plant(here, "1 / 0")
+    edit(here, "variants/numpy_samples.py", DEFINITION, body("import time", "time.sleep(0.5)"))
+    said = regress("sound", "--variants=numpy,numpy-samples", code=2)
+    assert f"numpy {SHAPE} failed: ZeroDivisionError" in said
+    assert f"numpy-samples {SHAPE} is slower" in said
+    assert "A benchmark failed: 1 failed, 1 too slow to be timed" in said
+
+
+@pytest.mark.parametrize("line", ["1 / 0", "import os; os.abort()", "return 1.0"])
+def test_what_only_the_base_does_wrong_is_repaired(broken_base, line):
+    base = broken_base(DEFINITION, body(line))
+    said = regress(base, "--variants=numpy", code=0)
+    assert f"numpy {SHAPE} is repaired: in the base: " in said
+    assert "No regression: 1 repaired" in said
+
+
+def test_a_base_that_cannot_be_imported_is_repaired(broken_base):
+    base = broken_base("import numpy as np\n", "import no_such_module\n")
+    said = regress(base, "--variants=numpy", code=0)
+    assert f"numpy {SHAPE} is repaired: in the base: base: " in said
+    assert "cannot be imported: ModuleNotFoundError" in said
+
+
+def test_what_both_do_wrong_is_a_failure(here, commit):
+    plant(here, "1 / 0")
+    base = commit("planted")
+    edit(here, "variants/numpy.py", "1 / 0", "1 / 0.0")
+    said = regress(base, "--variants=numpy", code=2)
+    assert f"numpy {SHAPE} failed: ZeroDivisionError: " in said
+    assert "; base: ZeroDivisionError" in said
+
+
+def test_a_wrong_gradient_of_the_base_alone_is_repaired(broken_base):
+    base = broken_base(SQUARE, WRONG, LOSSES_FILE)
+    assert "is repaired: in the base: RuntimeError: base disagrees with the oracle" in regress(
+        base, "--variants=numpy", code=0
+    )
+
+
+def test_a_default_suite_has_what_only_the_base_has(here, brief, commit):
+    """A variant whose registration is gone is lost, though nobody named it."""
+    others = {"numpy": "numpy-gone", "numba_fused": "", "numba_blas": "", "numba_parallel": ""}
+    text = (here / "variants/numpy.py").read_text()
+    (here / "variants/numpy.py").write_text(text.replace('"numpy",', '"numpy-gone",', 1))
+    assert others
+    base = commit("another name")
+    (here / "variants/numpy.py").write_text(text)
+    made = made_run(here, here / "none", base)
+    names = dict(made.names())
+    assert {"numpy-gone", "numpy"} <= names.keys()
+
+
+def test_what_a_revision_prints_is_no_result(here, brief):
+    plant(here, "print('[1, 2')", "import sys", "print('x', file=sys.stderr)")
+    edit(here, "variants/numpy.py", '"""', 'print("imported")\n"""')
+    assert "numpy" in regress("sound", "--variants=numpy", code=MEASURED)
+
+
+def test_what_hangs_is_ended_and_named(here, tmp_path):
+    plant(here, "import time", "time.sleep(1000)")
+    found = made_run(here, tmp_path / "results", "sound", patience=5.0).measure(costly=False)
+    (note,) = found.notes
+    assert (note.kind, note.benchmark) == ("failed", f"numpy {SHAPE}")
+    assert note.sentence == "process 0 did nothing for 5 s"
+    assert found.exit_code == 2
+
+
+def test_costs_of_both_sides_are_measured_in_pairs(here, tmp_path):
+    made = made_run(here, tmp_path / "results", "sound", names=("numpy", "numba-loops"))
+    outcome = made.measure()
+    starts = [(r["pair"], r["side"]) for r in made._read("pair") if r["variant"] == "numpy"]
+    pair = ["base", "head", "head", "base"]
+    assert starts == [*zip((0, 0, 1, 1, 2, 2, 3, 3), pair * 2, strict=True)]
+    assert {r["side"] for r in made._read("round")} == {"base", "head"}
+    assert {d.kind for d in outcome.decisions} == {"time", "tail", "load", "memory"}
+    again = made_run(here, tmp_path / "results", "sound", names=("numpy", "numba-loops"))
+    assert again.measure().decisions == outcome.decisions
+
+
+def test_a_verdict_stays_that_of_the_look_where_it_was_made(here, tmp_path, monkeypatch):
+    made = made_run(here, tmp_path / "results", "sound")
+    made.looks = (2, 3)
+    monkeypatch.setattr(run, "decided", lambda decisions: {f"numpy {SHAPE}"})
+    first = made.measure(costly=False)
+    kept = {d.name: d for d in first.decisions}[f"numpy {SHAPE}"]
+    assert kept.processes == 2
+    assert len(made._read("look")) == 1
+
+
+@pytest.mark.parametrize("loss", ["softmax", "logistic", "squared_logistic"])
+def test_every_loss_can_be_compared(here, brief, loss):
+    said = regress("sound", "--variants=numpy", f"--loss={loss}", code=MEASURED)
+    assert "failed" not in said
+
+
+@pytest.mark.parametrize("text", ["-1%", "x", "100%", "2", ""])
+def test_a_bad_tolerance_is_one_sentence(here, text):
+    assert "--tolerance: expected a share from 0% to 100%" in regress(
+        "sound", f"--tolerance={text}", code=2
+    )
+
+
+def test_files_are_there_before_anything_is_shown(here, brief, tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("twolayer.cli.commands.regress.revisions.show", fail)
+    path = tmp_path / "json"
+    regress("sound", "--variants=numpy", f"--json={path}", code=(1, 2))
+    assert json.loads(path.read_text())["benchmarks"]
+
+
+def test_a_slow_base_is_left_out_whatever_the_head_takes(here):
+    shape = Shape(1_000_000, 5, 6, 2)
+    said = regress("sound", "--variants=python-loops", code=3, shape=shape)
+    assert "left out: python-loops" in said
+    assert "the limit is 0.08 s" in said

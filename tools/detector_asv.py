@@ -34,6 +34,7 @@ from twolayer.regress.revisions import export
 from twolayer.showing import output, tables
 
 # asv's own defaults, which the classes of benchmarks/ override.
+PERCENT = (0, 1, 2, 5, 10)
 SETTINGS = {
     "defaults": ("rounds=2", "repeat=1,10,20.0", "sample_time=0.01", "warmup_time=0.1"),
     "10 rounds of one sample": ("rounds=10", "repeat=1"),
@@ -88,10 +89,10 @@ def make_repository(tree: Path, folder: Path, slowed: str) -> None:
     _git(repository, "tag", "base")
     source = detector._source(repository, slowed)
     plain = source.read_text()
-    for percent in detector.PERCENT:
+    for percent in PERCENT:
         if percent:
             # A wheel holds no file beside the source that could say the share.
-            added = detector.SLOWED.replace("_share())", f"{percent / 100})")
+            added = detector.SLOWED.replace("_plant())", f"{str(percent)!r})")
             source.write_text(plain + added)
         _git(repository, "commit", "--allow-empty", "--all", "--quiet", f"--message={percent}%")
         _git(repository, "tag", f"slowed-{percent}")
@@ -100,7 +101,7 @@ def make_repository(tree: Path, folder: Path, slowed: str) -> None:
     settings |= {
         "repo": str(repository), "benchmark_dir": str(repository / "benchmarks"),
         "env_dir": str(folder.parent / "env"), "results_dir": "results",
-        "build_cache_size": 2 * len(detector.PERCENT),
+        "build_cache_size": 2 * len(PERCENT),
     }  # fmt: skip
     settings.pop("plugins", None)
     (folder / "asv.conf.json").write_text(json.dumps(settings, indent=1))
@@ -135,7 +136,7 @@ def table(runs: list[dict[str, Any]]) -> str:
     """The figures as Markdown: for each setting, a row a slowdown."""
     figures = (("", "slower"), (FINER, "slower_finer"))
     rows = []
-    for setting, (factor, figure), percent in product(SETTINGS, figures, detector.PERCENT):
+    for setting, (factor, figure), percent in product(SETTINGS, figures, PERCENT):
         some = [r for r in runs if (r["setting"], r["percent"]) == (setting, percent)]
         if not some:
             continue
@@ -171,8 +172,8 @@ def _git(repository: Path, *arguments: str) -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--runs", type=int, default=5, help="of each kind")
-    parser.add_argument("--percent", type=int, nargs="+", default=[*detector.PERCENT],
-                        choices=detector.PERCENT)  # fmt: skip
+    parser.add_argument("--percent", type=int, nargs="+", default=[*PERCENT],
+                        choices=PERCENT)  # fmt: skip
     parser.add_argument("--slowed", default="numba-fused", help="the variant that does more work")
     parser.add_argument("--n", nargs="+", default=["256", "4096"], help="of epoch.Samples")
     parser.add_argument("--folder", default=".asv/detector", help="repository and environments")

@@ -60,8 +60,8 @@ def test_every_slowdown_is_a_commit_of_its_own(tool, tmp_path):
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     assert source("base") == source("slowed-0") == "VARIANT = 1\n"
-    for percent in tool.detector.PERCENT[1:]:
-        assert source(f"slowed-{percent}").endswith(f"_slowed(VARIANT.make, {percent / 100}))\n")
+    for percent in tool.PERCENT[1:]:
+        assert source(f"slowed-{percent}").endswith(f"_slowed(VARIANT.make, '{percent}'))\n")
 
 
 def test_the_page_has_the_markers():

@@ -9,6 +9,7 @@ a night leaves out is found by the next one.
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
 import time
@@ -55,11 +56,13 @@ def main() -> None:
 
     def measure(commit: str, seconds: float) -> int:
         command = [sys.executable, "-m", "asv", "run", "--machine", NAME, *others, f"{commit}^!"]
-        try:
-            return subprocess.run(command, check=False, timeout=seconds).returncode
-        except subprocess.TimeoutExpired:
-            print(f"{commit} could not be measured in the {seconds / 60:.0f} minutes left")
-            return 2
+        with subprocess.Popen(command) as asv:
+            try:
+                return asv.wait(seconds)
+            except subprocess.TimeoutExpired:
+                asv.send_signal(signal.SIGINT)  # it ends the benchmark's process, too
+        print(f"{commit} could not be measured in the time left; the next night takes it up")
+        return 2
 
     sys.exit(night(waiting(), 3600 * known.hours, measure))
 

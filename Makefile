@@ -18,13 +18,13 @@ PYTEST = $(BIN)/python -m pytest \
   $(if $(filter -k% tests/%,$(ARGS)),,-n logical --maxprocesses=4 --dist=worksteal)
 
 .PHONY: help test test-slow test-cuda test-cuda-slow coverage lint format bench peers report \
-  documents regress asv mutants clean
+  documents regress asv asv-night mutants clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make test | test-slow | test-cuda | test-cuda-slow | coverage | lint | format"
-	@echo "     bench | peers | report | documents | regress | asv | mutants | clean"
+	@echo "     bench | peers | report | documents | regress | asv | asv-night | mutants | clean"
 
 test: $(VENV)/.test $(GPU)
 	$(PYTEST) -m "not slow" $(ARGS)
@@ -87,20 +87,30 @@ BASE ?= main
 regress: $(VENV)/.bench
 	@$(BIN)/twolayer regress $(BASE) $(HEAD) $(if $(DEP),--dep $(DEP)) $(ARGS)
 
-# A quick look at one commit; docs/measuring.md has the full profile. asv builds HEAD in an
-# environment of its own, so that changes which are not committed are never taken for it.
+# What the next two targets measure; docs/measuring.md has the full profile, eight times as much.
+ASV_BENCH = --bench Import --bench "(Samples|First|Memory|Ratio).*'(python|num)" \
+  --bench "(DataSets|Accuracy).*'(python|num).*'di" --bench "parts.*'(python|num).*'base" \
+  --bench "updates.*'numba-fused'.*'(sgd|adam) "
+
+# A quick look at one commit. asv builds HEAD in an environment of its own, so that changes which
+# are not committed are never taken for it.
 asv: $(VENV)/.bench
 	@git log -1 --format='Measuring HEAD, %h: %s'
 	@git diff --quiet HEAD || echo 'Changes that are not committed are left out.'
 	@$(BIN)/python tools/asv_machine.py
 	@code=0; \
-	TWOLAYER_ASV_ROUNDS=1 $(BIN)/asv run --machine local --show-stderr $(ARGS) \
-	  --bench Import --bench "(Samples|First|Memory|Ratio).*'(python|num)" \
-	  --bench "(DataSets|Accuracy).*'(python|num).*'di" --bench "parts.*'(python|num).*'base" \
-	  --bench "updates.*'numba-fused'.*'(sgd|adam) " \
+	TWOLAYER_ASV_ROUNDS=1 $(BIN)/asv run --machine local --show-stderr $(ARGS) $(ASV_BENCH) \
 	  'HEAD^!' || code=$$?; \
 	$(BIN)/asv publish; exit $$code
 	@echo 'The pages are $(CURDIR)/.asv/html/index.html; to see them: $(BIN)/asv preview'
+
+# Ten rounds of every commit since the last one that has results, as far as the hours go.
+HOURS ?= 5
+asv-night: $(VENV)/.bench
+	@$(BIN)/python tools/asv_machine.py
+	@code=0; \
+	$(BIN)/python tools/asv_night.py --hours $(HOURS) --show-stderr $(ARGS) $(ASV_BENCH) || code=$$?; \
+	$(BIN)/asv publish; exit $$code
 
 clean:
 	rm -rf $(VENV) $(CUDA_VENV) build dist src/*.egg-info .coverage .coverage.* .asv/env

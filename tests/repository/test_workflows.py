@@ -10,7 +10,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / ".github" / "workflows"
-WORKFLOWS = {path.name: yaml.safe_load(path.read_text()) for path in FOLDER.iterdir()}
+WORKFLOWS = {path.name: yaml.safe_load(path.read_text()) for path in sorted(FOLDER.iterdir())}
 JOBS = {
     f"{name}:{job}": (flow, about)
     for name, flow in WORKFLOWS.items()
@@ -86,7 +86,7 @@ def test_only_jobs_that_run_nothing_measured_may_write(job):
         assert not any("setup-python" in step.get("uses", "") for step in about["steps"])
 
 
-@pytest.mark.parametrize("job", JOBS.keys() - WRITING.keys())
+@pytest.mark.parametrize("job", sorted(JOBS.keys() - WRITING.keys()))
 def test_the_token_is_not_left_to_what_runs(job):
     for at, step in STEPS:
         if at == job and step.get("uses", "").startswith("actions/checkout@"):

@@ -16,7 +16,10 @@ from ..compiler.jit import jitable
 
 def record_type(names: Iterable[str]) -> np.dtype:
     """A record with a number of each name, and the chunk's loss."""
-    return np.dtype([*((name, np.int64) for name in names), ("loss", np.float64)])
+    # Two copies of the package in one process must not have equal types: Numba finds a type by its
+    # object at once, but compares an equal one with all its fields, a microsecond in each call.
+    of_this_copy = (__name__, np.int64)
+    return np.dtype([*((name, np.int64) for name in names), ("loss", np.float64), of_this_copy])
 
 
 def records(

@@ -374,6 +374,8 @@ def test_two_copies_in_one_process(tmp_path):
             for here, there in zip(one[1], two[1], strict=True):
                 np.testing.assert_array_equal(here, there)
         assert other.kernels.compiler.jit.cache_folder() != jit.cache_folder()
+        # Calls of whose records are equal to another copy's take longer to find their kernel.
+        assert other.kernels.cpu.chunks.CHUNK != tl.kernels.cpu.chunks.CHUNK
         assert other.kernels.formulas.losses.LOSSES is not tl.kernels.formulas.losses.LOSSES
     finally:
         for name in [name for name in sys.modules if name.startswith("twolayer_other")]:

@@ -147,9 +147,9 @@ class Run:
                 break
             had = {(r["benchmark"], r["process"]) for r in self._read("benchmark")}
             self._process(number, [b for b in todo if (b.name, number) not in had])
+            longest = max(longest, time.perf_counter() - begun)
             if costly and number == 0 and not self._broken:
                 self._starts()
-            longest = max(longest, time.perf_counter() - begun)
         outcome = self.outcome()
         outcome.seconds = time.perf_counter() - start
         return outcome

@@ -20,7 +20,7 @@ def timing(name, number, log, noise=0.0, seconds=1e-3):
     head = seconds * np.exp(log + noise * random.standard_normal(40))
     return {
         "benchmark": name, "process": number, "kind": "timing", "base": list(base),
-        "head": list(head), "error": {},
+        "head": list(head),
     }  # fmt: skip
 
 

@@ -117,7 +117,7 @@ def test_what_hangs_is_ended_and_named(here, tmp_path):
     found = made_run(here, tmp_path / "results", "sound", patience=5.0).measure(costly=False)
     (note,) = found.notes
     assert (note.kind, note.benchmark) == ("failed", f"numpy {SHAPE}")
-    assert note.sentence == "process 0 did nothing for 5 s"
+    assert note.sentence == "the process before any time is taken did nothing for 5 s"
     assert found.exit_code == 2
 
 

@@ -69,12 +69,11 @@ def compiled(records: Records) -> list[Cost]:
     return found
 
 
-def accuracy(timings: Records, variant_of: Mapping[str, str]) -> list[Cost]:
+def accuracy(right: Records, variant_of: Mapping[str, str]) -> list[Cost]:
     """The largest error over the benchmarks of each variant; variant_of: by benchmark's name."""
     found: dict[str, tuple[float, float]] = {}
-    for record in timings:
-        if len(error := record["error"]) == 2:
-            variant = variant_of[record["benchmark"]]
-            base, head = found.get(variant, (0.0, 0.0))
-            found[variant] = max(base, error["base"]), max(head, error["head"])
+    for record in right:
+        variant, error = variant_of[record["benchmark"]], record["error"]
+        base, head = found.get(variant, (0.0, 0.0))
+        found[variant] = max(base, error["base"]), max(head, error["head"])
     return [judge("accuracy", variant, *pair) for variant, pair in found.items()]

@@ -79,8 +79,7 @@ class Turns(Run):
     ) -> dict[str, Any]:
         """Blocks of both sides on one benchmark, or why there are none."""
         found: dict[str, list[float]] = {"base": [], "head": []}
-        error: dict[str, float] = {}
-        if number == 0:
+        if number < 0:
             limits = {"base": LIMIT, "head": FAR * LIMIT}
             first = {s: _tell(w, ["try", benchmark.name, limits[s]]) for s, w in pair.items()}
             if record := unpaired(first["base"], first["head"]):
@@ -88,6 +87,7 @@ class Turns(Run):
                     record | {"died": True} if any("died" in f for f in first.values()) else record
                 )
             error = {side: answer["error"] for side, answer in first.items()}
+            return {"kind": "right", "error": error}
         order = _ORDER if number % 2 == 0 else _ORDER[::-1]
         end = time.perf_counter() + 2 * self.seconds
         while time.perf_counter() < end or len(found["base"]) < 4:
@@ -97,7 +97,7 @@ class Turns(Run):
                     return reply
                 blocks = sorted(reply["blocks"])
                 found[side].append(blocks[len(blocks) // 4])
-        return {"kind": "timing", "error": error} | found
+        return {"kind": "timing"} | found
 
     def _start(self, side: str, todo: Sequence[Benchmark]) -> subprocess.Popen[str]:
         revision: Revision = self.base if side == "base" else self.head

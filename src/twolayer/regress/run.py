@@ -25,6 +25,8 @@ from .revisions import Revision, cache_folder
 
 SECONDS = 0.3  # of blocks for a benchmark in a process
 LIMIT = 220.0  # seconds for all processes; four are run in any case
+TRIAL = -1  # the process in which nothing is timed
+DONE = ("right", "timing")  # kinds of records after which a benchmark is measured further
 TOO_LITTLE = 0.05  # of an epoch: a run whose median smallest visible change is larger says nothing
 _TOOL = Path(__file__).resolve().parents[3]
 WORKER = Path(__file__).with_name("worker.py")
@@ -137,19 +139,17 @@ class Run:
         if costly:
             self._compile_times()
         limit = time.perf_counter() + self.limit
+        self._missing(TRIAL, self.suite)
+        if costly and not self._broken:
+            self._starts()
         longest = 0.0
         for number in range(self.looks[-1]):
             begun = time.perf_counter()
-            if number >= self.looks[0] and begun + longest > limit:
-                break
             todo = self._undecided(number)
-            if not todo:
+            if not todo or (number >= self.looks[0] and begun + longest > limit):
                 break
-            had = {(r["benchmark"], r["process"]) for r in self._read("benchmark")}
-            self._process(number, [b for b in todo if (b.name, number) not in had])
+            self._missing(number, todo)
             longest = max(longest, time.perf_counter() - begun)
-            if costly and number == 0 and not self._broken:
-                self._starts()
         outcome = self.outcome()
         outcome.seconds = time.perf_counter() - start
         return outcome
@@ -162,10 +162,10 @@ class Run:
         """What the file's records say."""
         variant_of = {benchmark.name: benchmark.variant for benchmark in self.suite}
         found = [r for r in self._read("benchmark") if r["benchmark"] in variant_of]
-        timings = [r for r in found if r["kind"] == "timing"]
+        right = [r for r in found if r["kind"] == "right"]
         notes: dict[str, Note] = {}
         for r in found:
-            if r["kind"] != "timing":
+            if r["kind"] not in DONE:
                 note = Note(r["kind"], r["benchmark"], r["sentence"], r.get("seconds"))
                 names = {note.benchmark, variant_of[note.benchmark]}
                 accepted = not names.isdisjoint(self.accepted)
@@ -175,7 +175,7 @@ class Run:
             decisions |= {d["name"]: Decision(**d) for d in record["decided"]}
         return Outcome(
             [self._excused(d) for d in decisions.values()],
-            [*costs.compiled(self._read("round")), *costs.accuracy(timings, variant_of)],
+            [*costs.compiled(self._read("round")), *costs.accuracy(right, variant_of)],
             [*notes.values()],
         )
 
@@ -202,7 +202,7 @@ class Run:
 
     def _undecided(self, number: int) -> list[Benchmark]:
         """What the next process measures: the benchmarks that earlier looks did not decide."""
-        gone = {r["benchmark"] for r in self._read("benchmark") if r["kind"] != "timing"}
+        gone = {r["benchmark"] for r in self._read("benchmark") if r["kind"] not in DONE}
         looked = {record["look"]: record for record in self._read("look")}
         if number in self.looks and number not in looked:
             decisions = self._decide(number)
@@ -213,6 +213,11 @@ class Run:
         for record in looked.values():
             gone |= set(record["over"])
         return [b for b in self.suite if b.name not in gone]
+
+    def _missing(self, number: int, todo: Sequence[Benchmark]) -> None:
+        """Have a process measure what it did not yet."""
+        had = {(r["benchmark"], r["process"]) for r in self._read("benchmark")}
+        self._process(number, [b for b in todo if (b.name, number) not in had])
 
     def _process(self, number: int, todo: list[Benchmark]) -> None:
         """Measure in a fresh process; where it dies, the benchmark it was at failed."""
@@ -236,7 +241,10 @@ class Run:
                 continue
             todo = [benchmark for benchmark in todo if benchmark.name not in done]
             if todo:
-                sentence = f"process {number} {self._death}"
+                which = (
+                    "the process before any time is taken" if number < 0 else f"process {number}"
+                )
+                sentence = f"{which} {self._death}"
                 if not at or at in done:
                     raise RuntimeError(f"{sentence} before it measured anything")
                 if side == "base" and at not in died:  # the head may have repaired it
@@ -248,7 +256,7 @@ class Run:
 
     def _starts(self) -> None:
         """Pairs of processes, one a side, for the first calls and the memory of each variant."""
-        timed = {r["benchmark"] for r in self._read("benchmark") if r["kind"] == "timing"}
+        timed = {r["benchmark"] for r in self._read("benchmark") if r["kind"] == "right"}
         largest: dict[str, Benchmark] = {}
         for benchmark in sorted(self.suite, key=lambda b: b.shape.n * b.shape.d):
             if benchmark.name in timed:

@@ -206,29 +206,35 @@ def checked(
     return float(np.sqrt(squares[0] / squares[1]) / np.finfo(plan.dtype).eps)
 
 
+def trial(
+    tool: Any, sides: dict[str, Side], benchmark: dict[str, Any], request: dict[str, Any]
+) -> dict[str, Any]:
+    """What both sides do on a benchmark before any time is taken; it compiles all that they need.
+
+    Code that was just compiled lies elsewhere than code from disk, which makes loops faster or
+    slower by a tenth.
+    """
+    broken = request["broken"] | request["died"].get(benchmark["name"], {})
+    limits, found = {"base": LIMIT, "head": FAR * LIMIT}, {}
+    for name in SIDES:
+        if name in broken:
+            found[name] = {"kind": "failed", "sentence": broken[name]}
+        else:
+            say(at=name)  # should this process die of it
+            found[name] = tried(tool, sides[name], benchmark, limits[name])
+    say(at="")
+    error = {name: found[name].get("error") for name in SIDES}
+    return unpaired(found["base"], found["head"]) or {"kind": "right", "error": error}
+
+
 def measure(
     tool: Any, sides: dict[str, Side], benchmark: dict[str, Any], request: dict[str, Any]
 ) -> dict[str, Any]:
-    """One benchmark in this process: blocks of both sides in turns, and what else is compared."""
-    number, error = request["process"], {}
-    broken = request["broken"] | request["died"].get(benchmark["name"], {})
-    if number == 0 or broken:
-        limits = {"base": LIMIT, "head": FAR * LIMIT}
-        found = {}
-        for name in SIDES:
-            if name in broken:
-                found[name] = {"kind": "failed", "sentence": broken[name]}
-            else:
-                say(at=name)  # should this process die of it
-                found[name] = tried(tool, sides[name], benchmark, limits[name])
-        say(at="")
-        if record := unpaired(found["base"], found["head"]):
-            return record
-        error = {name: found[name]["error"] for name in SIDES}
+    """Blocks and single steps of both sides in turns."""
     turns, pair = tool.regress.turns, [*sides.values()]
     turns.keep_memory()
-    blocks = turns.blocks(pair, benchmark, request["seconds"], number)
-    return {"kind": "timing", "error": error, "steps": turns.tails(pair, benchmark)} | blocks
+    blocks = turns.blocks(pair, benchmark, request["seconds"], request["process"])
+    return {"kind": "timing", "steps": turns.tails(pair, benchmark)} | blocks
 
 
 def compare(request: dict[str, Any]) -> None:
@@ -247,7 +253,7 @@ def compare(request: dict[str, Any]) -> None:
         say(begin=benchmark["name"])
         about = {"benchmark": benchmark["name"], "process": number}
         try:
-            found = measure(tool, sides, benchmark, request)
+            found = (trial if number < 0 else measure)(tool, sides, benchmark, request)
         except Absent as reason:
             found = {"kind": "failed", "sentence": str(reason)}
         except Exception as failure:

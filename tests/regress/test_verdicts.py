@@ -38,19 +38,11 @@ def broken_base(here, commit):
 
 
 def test_a_head_that_is_far_too_slow_is_slower(here):
-    plant(here, "import time", "time.sleep(0.4)")
+    plant(here, "import time", "time.sleep(0.2)")
     said = regress("sound", "--variants=numpy", code=1)
-    assert f"numpy {SHAPE} is slower: an epoch takes about 0.4 s, and" in said
+    assert f"numpy {SHAPE} is slower: an epoch takes about 0.2 s, and" in said
     assert said.count("1 too slow to be timed") == 1
     assert "accepted" in regress("sound", "--variants=numpy", "--accept=numpy", code=0)
-
-
-@pytest.mark.slow
-def test_a_head_that_is_twenty_times_as_slow_is_slower(here):
-    plant(here, "import time", "time.sleep(0.2)")
-    said = regress("sound", "--variants=numpy", code=1, limit=10)
-    assert "Regression: " in said
-    assert "1 slower" in said
 
 
 def test_a_head_that_raises_is_a_failure_and_what_else_is_slower_is_told(here):

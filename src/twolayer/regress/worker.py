@@ -26,7 +26,7 @@ SIDES = ("base", "head")
 MU = 1e-6  # so small that thousands of epochs do not move θ
 LIMIT = 0.08  # seconds an epoch of the base; a slower benchmark is left out
 SURELY = 25  # times the limit: what few rows say is not tried on all of them
-FAR = 4.0  # times that limit an epoch of the head may take; beyond it is slower without a race
+FAR = 2.0  # times that limit an epoch of the head may take; beyond it is slower without a race
 _ROWS = 512  # of the problem that compiling is measured on
 _DISTINCT = 256  # rows of a problem that differ
 

@@ -23,6 +23,7 @@ _STYLES = {
     "slower": "red", "more": "red", "worse": "red", "faster": "green", "less": "green",
     "better": "green", "unclear": "dim",
 }  # fmt: skip
+_WIDTH = 130  # of the table, wherever it is printed: a figure that is cut is none
 _HEADS = ("benchmark", "base", "head", "ratio", "95% interval", "verdict", "visible")
 # What is told of a benchmark that was not timed, in this order.
 _NOTES = {
@@ -43,7 +44,7 @@ def show(console: Console, outcome: Outcome, sides: Sides) -> None:
     for decision in ordered(outcome):
         table.add_row(*_cells(decision), style=_STYLES.get(decision.verdict))
     if outcome.decisions:
-        console.print(table)
+        console.print(table, crop=False, no_wrap=True, width=max(console.width, _WIDTH))
     for line, style in notes(outcome):
         console.print(line, style=style, soft_wrap=True)
     console.print(summary(outcome), style="bold", soft_wrap=True)

@@ -9,6 +9,7 @@ import json
 import sys
 from contextlib import redirect_stdout
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from sqlite3 import connect
 from types import SimpleNamespace
@@ -25,6 +26,7 @@ from twolayer.measuring import device_clock, startup
 from twolayer.measuring import device_clock as on_gpu
 from twolayer.measuring.race import Result, Workload, race
 from twolayer.measuring.roofline import Roofline
+from twolayer.regress import turns as taking_turns
 from twolayer.regress import worker
 from twolayer.report import gather
 
@@ -189,8 +191,10 @@ def side_of(variant, monkeypatch):
     known_as(monkeypatch, "faulty", variant)
     monkeypatch.setattr(worker, "_problem", {})
     monkeypatch.setattr(worker, "_answers", {})
-    monkeypatch.setattr(worker, "keep_memory", lambda: None)
-    monkeypatch.setattr(worker, "load_tool", lambda folder: tl)  # its answers and its timing
+    monkeypatch.setattr(taking_turns, "keep_memory", lambda: None)
+    for name in worker.TOOL:  # its answers and its timing
+        import_module(f"twolayer.{name}")
+    monkeypatch.setattr(worker, "load_tool", lambda folder: tl)
     side = object.__new__(worker.Side)
     side.name, side.threads, side.package, side.variants = "head", 2, tl, tl.variants
     monkeypatch.setattr(worker, "started", lambda name, request: side)
@@ -200,25 +204,44 @@ def side_of(variant, monkeypatch):
     }  # fmt: skip
 
 
-@place()
-def regress(variant, monkeypatch, tmp_path):
-    _, benchmark = side_of(variant, monkeypatch)
+def tried(monkeypatch, benchmark, tmp_path):
+    """A request, and what the trial before any timing says; then a run ends where it failed."""
     request = {
-        "tool": "", "process": 0, "seconds": 0.001, "benchmarks": [benchmark],
-        "results": str(tmp_path / "results"),
+        "tool": "", "process": -1, "seconds": 0.001, "benchmarks": [benchmark], "threads": 2,
+        "results": str(tmp_path / "trial"), "broken": {}, "died": {}, "side": "head",
+        "round": 0, "pair": 0, "warm_up": 0,
     }  # fmt: skip
     monkeypatch.setattr(worker.gc, "freeze", lambda: None)
-    with redirect_stdout(io.StringIO()):
+    with redirect_stdout(io.StringIO()) as printed:
+        monkeypatch.setattr(worker, "_channel", printed)
         worker.compare(request)
+    _, said = recorded(tmp_path / "trial", "seconds")
+    return request | {"results": str(tmp_path / "results")}, said
+
+
+@place()
+def regress(variant, monkeypatch, tmp_path):
+    request, said = tried(monkeypatch, side_of(variant, monkeypatch)[1], tmp_path)
+    if said:
+        return [], said
+    worker.compare(request | {"process": 0})
     return recorded(tmp_path / "results", "head")
+
+
+@place()
+def first_steps_of_regress(variant, monkeypatch, tmp_path):
+    request, said = tried(monkeypatch, side_of(variant, monkeypatch)[1], tmp_path)
+    if said:
+        return [], said
+    worker.start(request)
+    return recorded(tmp_path / "results", "load")
 
 
 @place(n=worker._ROWS)
 def compile_times_of_regress(variant, monkeypatch, tmp_path):
-    _, benchmark = side_of(variant, monkeypatch)
-    request = {"tool": "", "side": "head", "benchmarks": [benchmark]}
-    with redirect_stdout(io.StringIO()):
-        worker.cold(request | {"results": str(tmp_path / "results")})
+    request = {"tool": "", "side": "head", "benchmarks": [side_of(variant, monkeypatch)[1]]}
+    monkeypatch.setattr(worker, "_channel", io.StringIO())
+    worker.cold(request | {"results": str(tmp_path / "results"), "round": 0})
     return recorded(tmp_path / "results", "seconds")
 
 
@@ -231,11 +254,17 @@ def recorded(path, figure):
 @place()
 def processes_of_regress_that_take_turns(variant, monkeypatch, tmp_path):
     _, benchmark = side_of(variant, monkeypatch)
-    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps("a benchmark") + "\n"))
     request = {"tool": "", "side": "head", "benchmarks": [benchmark], "seconds": 0, "warm_up": 0}
-    with redirect_stdout(io.StringIO()) as printed:
+
+    def asked(*message):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(message) + "\n"))
+        monkeypatch.setattr(worker, "_channel", io.StringIO())
         worker.turns(request)
-    found = json.loads(printed.getvalue().splitlines()[-1])
+        return json.loads(worker._channel.getvalue().splitlines()[-1])
+
+    found = asked("try", "a benchmark", 1.0)
+    if found["kind"] == "right":
+        found = asked("time", "a benchmark", 0.0)
     return found.get("blocks", []), found.get("sentence", "")
 
 

@@ -56,7 +56,7 @@ def compiled(records: Records) -> list[Cost]:
     records: of both sides in the rounds so far; where there are several, the first is left out.
     """
     figures: dict[str, dict[int, dict[str, float]]] = {}
-    for record in records:
+    for record in (record for record in records if "seconds" in record):
         rounds = figures.setdefault(record["variant"], {})
         rounds.setdefault(record["round"], {})[record["side"]] = record["seconds"]
     found = []

@@ -24,7 +24,7 @@ from .decide import LOOKS, Decision, decide, decided
 from .revisions import Revision, cache_folder
 
 SECONDS = 0.3  # of blocks for a benchmark in a process
-LIMIT = 220.0  # seconds for all processes; four are run in any case
+LIMIT = 270.0  # seconds for all that is measured; four processes are run in any case
 TRIAL = -1  # the process in which nothing is timed
 DONE = ("right", "timing")  # kinds of records after which a benchmark is measured further
 TOO_LITTLE = 0.05  # of an epoch: a run whose median smallest visible change is larger says nothing
@@ -136,12 +136,11 @@ class Run:
         costly: whether compiling, first calls and memory are compared, too.
         """
         start = time.perf_counter()
-        if costly:
-            self._compile_times()
-        limit = time.perf_counter() + self.limit
         self._missing(TRIAL, self.suite)
         if costly and not self._broken:
+            self._compile_times()
             self._starts()
+        limit = start + self.limit
         longest = 0.0
         for number in range(self.looks[-1]):
             begun = time.perf_counter()
@@ -256,11 +255,7 @@ class Run:
 
     def _starts(self) -> None:
         """Pairs of processes, one a side, for the first calls and the memory of each variant."""
-        timed = {r["benchmark"] for r in self._read("benchmark") if r["kind"] == "right"}
-        largest: dict[str, Benchmark] = {}
-        for benchmark in sorted(self.suite, key=lambda b: b.shape.n * b.shape.d):
-            if benchmark.name in timed:
-                largest[benchmark.variant] = benchmark
+        largest = self._largest()
         had = {(r["pair"], r["side"]) for r in self._read("pair")}
         for pair in range(LOOKS[0] if largest else 0):
             for side in ("base", "head") if pair % 2 == 0 else ("head", "base"):
@@ -274,7 +269,7 @@ class Run:
 
     def _compile_times(self) -> None:
         """What compiling takes on both sides; a suspicion is measured again, in the other order."""
-        wanted = {b.variant: b for b in self.suite}
+        wanted = self._largest()
         for number in range(costs.ROUNDS):
             if number:
                 suspects = {
@@ -288,6 +283,12 @@ class Run:
                 todo = [b for name, b in wanted.items() if name not in known]
                 if todo:
                     self._cold(side, number, todo)
+
+    def _largest(self) -> dict[str, Benchmark]:
+        """The variants that are right, each on its largest problem."""
+        right = {r["benchmark"] for r in self._read("benchmark") if r["kind"] == "right"}
+        largest = sorted(self.suite, key=lambda b: b.shape.n * b.shape.d)
+        return {b.variant: b for b in largest if b.name in right}
 
     def _rounds(self, before: int) -> list[dict[str, Any]]:
         return [record for record in self._read("round") if record["round"] < before]

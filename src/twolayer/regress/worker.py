@@ -27,6 +27,9 @@ MU = 1e-6  # so small that thousands of epochs do not move θ
 LIMIT = 0.08  # seconds an epoch of the base; a slower benchmark is left out
 SURELY = 25  # times the limit: what few rows say is not tried on all of them
 FAR = 2.0  # times that limit an epoch of the head may take; beyond it is slower without a race
+TOOL = (
+    "checking.answers", "machine.lines", "measuring.roofline", "measuring.timing", "regress.turns",
+)  # fmt: skip
 _ROWS = 512  # of the problem that compiling is measured on
 _DISTINCT = 256  # rows of a problem that differ
 
@@ -266,13 +269,12 @@ def start(request: dict[str, Any]) -> None:
     """What the first plan and step of each variant take in a process, and the memory of another."""
     tool, name = load_tool(request["tool"]), request["side"]
     timing, side = tool.measuring.timing, started(name, request)
-    roofline = importlib.import_module("twolayer_tool.measuring.roofline")
-    roofline.probe("float32", request["threads"], 0.001)  # starts threads
+    tool.measuring.roofline.probe("float32", request["threads"], 0.001)  # starts threads
     random.Random(request["pair"]).shuffle(request["benchmarks"])
     for benchmark in request["benchmarks"]:
         say(begin=benchmark["name"])
         problem(benchmark)
-        with contextlib.suppress(Exception):  # which the comparison of epochs tells
+        with contextlib.suppress(Exception):  # the trial tells of what is wrong
             seconds, plan = timing.once(partial(side.plan, benchmark))
             del plan
             growth, plan = timing.peak_memory(partial(side.plan, benchmark))
@@ -322,15 +324,18 @@ def cold(request: dict[str, Any]) -> None:
     tool = None
     for benchmark in request["benchmarks"]:
         say(begin=benchmark["name"])
+        about = {"variant": benchmark["variant"], "side": side.name, "round": request["round"]}
         start = time.perf_counter()
-        with contextlib.suppress(Exception):  # which the comparison of epochs tells
-            side.plan(benchmark, _ROWS)
+        try:
+            plan = side.plan(benchmark, _ROWS)
             seconds = time.perf_counter() - start
             tool = tool or load_tool(request["tool"])  # now that nothing of it was timed
-            about = {"kind": "cold", "variant": benchmark["variant"], "round": request["round"]}
-            tool.machine.lines.append(
-                request["results"], about | {"side": side.name, "seconds": seconds}
-            )
+            checked(tool, side, plan, benchmark, _ROWS)
+            about |= {"kind": "cold", "seconds": seconds}
+        except Exception as failure:
+            about |= {"benchmark": benchmark["name"], "process": -1, **failed(failure)}
+        tool = tool or load_tool(request["tool"])
+        tool.machine.lines.append(request["results"], about)
         say(done=benchmark["name"])
 
 
@@ -368,7 +373,7 @@ def names(request: dict[str, Any]) -> None:
 def load_tool(folder: str) -> Any:
     """The package that this file belongs to: its answers, its measures and its lines on disk."""
     tool = load(folder, "twolayer_tool")
-    for name in ("checking.answers", "machine.lines", "measuring.timing", "regress.turns"):
+    for name in TOOL:
         importlib.import_module(f"twolayer_tool.{name}")
     return tool
 

@@ -104,10 +104,7 @@ def test_what_raises_or_dies_is_a_failure_and_the_others_are_measured(here, brie
     edit(here, "variants/numpy_samples.py", DEFINITION, RAISES.replace("1 / 0", "os.abort()"))
     said = regress("sound", "--variants=numpy,numpy-samples,python-loops", code=2)
     assert f"numpy {SHAPE} failed: ZeroDivisionError: " in said
-    assert (
-        f"numpy-samples {SHAPE} failed: the process before any time is taken died of signal 6"
-        in said
-    )
+    assert f"numpy-samples {SHAPE} failed: the trial died of signal 6" in said
     assert "2 failed" in said
     assert f"python-loops {SHAPE} " in said
 

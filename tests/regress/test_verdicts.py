@@ -1,12 +1,15 @@
 """What is planted in one of two revisions gets the right verdict and exit code."""
 
 import json
+import sys
+from functools import partial
 
 import pytest
 from planted import DEFINITION, LOSSES_FILE, MEASURED, SHAPE, SQUARE, edit, made_run, regress
 
+from twolayer.machine import lines
 from twolayer.network import Shape
-from twolayer.regress import run
+from twolayer.regress import dependency, run, worker
 
 WRONG = SQUARE + " * 3"
 
@@ -87,10 +90,8 @@ def test_a_wrong_gradient_of_the_base_alone_is_repaired(broken_base):
 
 def test_a_default_suite_has_what_only_the_base_has(here, brief, commit):
     """A variant whose registration is gone is lost, though nobody named it."""
-    others = {"numpy": "numpy-gone", "numba_fused": "", "numba_blas": "", "numba_parallel": ""}
     text = (here / "variants/numpy.py").read_text()
     (here / "variants/numpy.py").write_text(text.replace('"numpy",', '"numpy-gone",', 1))
-    assert others
     base = commit("another name")
     (here / "variants/numpy.py").write_text(text)
     made = made_run(here, here / "none", base)
@@ -109,8 +110,37 @@ def test_what_hangs_is_ended_and_named(here, tmp_path):
     found = made_run(here, tmp_path / "results", "sound", patience=5.0).measure(costly=False)
     (note,) = found.notes
     assert (note.kind, note.benchmark) == ("failed", f"numpy {SHAPE}")
-    assert note.sentence == "the process before any time is taken did nothing for 5 s"
+    assert note.sentence == "the trial did nothing for 5 s"
     assert found.exit_code == 2
+
+
+def test_an_accepted_variant_may_compile_longer(here, tmp_path):
+    made = made_run(here, tmp_path / "results", "sound", accepted=("numpy",))
+    for side, seconds in (("base", 1.0), ("head", 9.0)):
+        about = {"kind": "cold", "variant": "numpy", "round": 0}
+        lines.append(made.path, about | {"side": side, "seconds": seconds})
+    (cost,) = made.outcome().costs
+    assert (cost.verdict, cost.excuse) == ("worse", "accepted")
+
+
+def test_of_processes_that_take_turns_what_hangs_is_ended_too(here, tmp_path):
+    plant(here, "import time", "time.sleep(1000)")
+    make = partial(dependency.Turns, pythons=dict.fromkeys(worker.SIDES, sys.executable))
+    made = made_run(here, tmp_path / "results", "sound", make=make, patience=5.0)
+    (note,) = made.measure(costly=False).notes
+    assert (note.kind, note.sentence) == ("failed", "a process did nothing for 5 s")
+
+
+def test_an_interrupted_pair_goes_on_with_what_it_lacks(here, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "LOOKS", (1,))
+    made = made_run(here, tmp_path / "results", "sound", names=("numpy", "numpy-samples"))
+    made._missing(run.TRIAL, made.suite)
+    about = {"kind": "start", "variant": "numpy", "load": 1.0, "memory": 1}
+    lines.append(made.path, about | {"pair": 0, "side": "base"})
+    made._starts()
+    found = [(r["side"], r["variant"]) for r in made._read("pair")]
+    sides = ("base", "head")
+    assert sorted(found) == [(s, v) for s in sides for v in ("numpy", "numpy-samples")]
 
 
 def test_costs_of_both_sides_are_measured_in_pairs(here, tmp_path, monkeypatch):

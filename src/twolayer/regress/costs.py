@@ -31,13 +31,22 @@ RULES = {
 
 @dataclass(frozen=True)
 class Cost:
-    """One variant's figures of one kind on both sides; verdict: "worse", "better" or "same"."""
+    """One variant's figures of one kind on both sides; verdict: "worse", "better" or "same".
+
+    excuse: "accepted" where it is wanted, or nothing.
+    """
 
     kind: str
     variant: str
     base: float
     head: float
     verdict: str
+    excuse: str = ""
+
+    @property
+    def regression(self) -> bool:
+        """Whether it raises the alarm of a run."""
+        return self.verdict == "worse" and not self.excuse
 
 
 def judge(kind: str, variant: str, base: float, head: float) -> Cost:

@@ -36,7 +36,6 @@ _MOST_PRIOR = 8.0  # degrees of freedom that the other benchmarks' scatter may l
 class Kind(NamedTuple):
     """What is tested. share, least: floors of an effect, of the base's figure and in `unit`."""
 
-    title: str
     unit: str
     share: float
     least: float
@@ -45,11 +44,11 @@ class Kind(NamedTuple):
 
 KINDS = {
     # What is less is nobody's concern, nor is the clock better than 20 ns.
-    "time": Kind("an epoch", "s", 0.004, 20e-9, BETWEEN),
-    "tail": Kind("the slowest tenth of the steps", "s", 0.05, 1e-6, 0.01),
-    "load": Kind("plan and first step, code from disk", "s", 0.2, 0.02, 0.03),
+    "time": Kind("s", 0.004, 20e-9, BETWEEN),
+    "tail": Kind("s", 0.05, 1e-6, 0.01),
+    "load": Kind("s", 0.2, 0.02, 0.03),
     # Resident memory comes in pages, and what malloc keeps differs from process to process.
-    "memory": Kind("memory of a plan and a step", "bytes", 0.1, 512 << 10, 0.01),
+    "memory": Kind("bytes", 0.1, 512 << 10, 0.01),
 }
 
 

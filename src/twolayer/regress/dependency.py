@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import subprocess
@@ -15,7 +16,7 @@ from typing import Any
 
 from ..machine import lines
 from .revisions import Revision, cache_folder
-from .run import WORKER, Benchmark, Run, Unusable
+from .run import WORKER, Benchmark, Run, Unusable, reply
 from .worker import FAR, LIMIT, unpaired
 
 _PACKAGES = ("numpy", "numba", "scipy", "threadpoolctl", "psutil", "platformdirs")
@@ -81,7 +82,10 @@ class Turns(Run):
         found: dict[str, list[float]] = {"base": [], "head": []}
         if number < 0:
             limits = {"base": LIMIT, "head": FAR * LIMIT}
-            first = {s: _tell(w, ["try", benchmark.name, limits[s]]) for s, w in pair.items()}
+            first = {
+                s: _tell(w, ["try", benchmark.name, limits[s]], self.patience)
+                for s, w in pair.items()
+            }
             if record := unpaired(first["base"], first["head"]):
                 return (
                     record | {"died": True} if any("died" in f for f in first.values()) else record
@@ -92,10 +96,10 @@ class Turns(Run):
         end = time.perf_counter() + 2 * self.seconds
         while time.perf_counter() < end or len(found["base"]) < 4:
             for side in order:
-                reply = _tell(pair[side], ["time", benchmark.name, 0.0])
-                if "blocks" not in reply:
-                    return reply
-                blocks = sorted(reply["blocks"])
+                answer = _tell(pair[side], ["time", benchmark.name, 0.0], self.patience)
+                if "blocks" not in answer:
+                    return answer
+                blocks = sorted(answer["blocks"])
                 found[side].append(blocks[len(blocks) // 4])
         return {"kind": "timing"} | found
 
@@ -108,25 +112,26 @@ class Turns(Run):
             [str(self.pythons[side]), str(WORKER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL, text=True,
         )  # fmt: skip
-        reply = _tell(worker, request)
-        if "ready" not in reply:
+        answer = _tell(worker, request, self.patience)
+        if "ready" not in answer:
             worker.kill()
             worker.communicate()
-            raise Unusable(f"{side}: {revision.label} cannot be imported: {reply['sentence']}")
+            raise Unusable(f"{side}: {revision.label} cannot be imported: {answer['sentence']}")
         return worker
 
 
-def _tell(worker: subprocess.Popen[str], message: Any) -> dict[str, Any]:
-    """Write a line and read the answer; a worker that died gives a failure."""
-    assert worker.stdin is not None and worker.stdout is not None
-    try:
+def _tell(worker: subprocess.Popen[str], message: Any, patience: float) -> dict[str, Any]:
+    """Write a line and read the answer; a worker that died or hangs gives a failure."""
+    assert worker.stdin is not None
+    line, hung = "", False
+    with contextlib.suppress(BrokenPipeError):
         worker.stdin.write(json.dumps(message) + "\n")
         worker.stdin.flush()
-        line = worker.stdout.readline()
-    except BrokenPipeError:
-        line = ""
+        line, hung = reply(worker, patience)
     if not line:
-        sentence = f"a process died with exit code {worker.wait()}"
-        return {"kind": "failed", "sentence": sentence, "died": True}
+        death = (
+            f"did nothing for {patience:g} s" if hung else f"died with exit code {worker.wait()}"
+        )
+        return {"kind": "failed", "sentence": f"a process {death}", "died": True}
     answer: dict[str, Any] = json.loads(line)
     return answer

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from ..machine import lines
 from ..machine.store import machine_hash
@@ -29,6 +29,7 @@ TRIAL = -1  # the process in which nothing is timed
 DONE = ("right", "timing")  # kinds of records after which a benchmark is measured further
 TOO_LITTLE = 0.05  # of an epoch: a run whose median smallest visible change is larger says nothing
 _TOOL = Path(__file__).resolve().parents[3]
+Found = TypeVar("Found", Decision, Cost)
 WORKER = Path(__file__).with_name("worker.py")
 
 
@@ -87,7 +88,7 @@ class Outcome:
         worse = [*self.of("lost"), *self.of("far")]
         if any(d.regression for d in self.decisions) or not all(n.accepted for n in worse):
             return 1
-        if any(cost.verdict == "worse" for cost in self.costs):
+        if any(cost.regression for cost in self.costs):
             return 1
         times = [d for d in self.decisions if d.kind == "time"]
         enough = [d for d in times if d.processes >= LOOKS[0]]
@@ -127,7 +128,6 @@ class Run:
     patience: float = 180.0  # seconds in which a process must be done with something
 
     def __post_init__(self) -> None:
-        self._broken: dict[str, str] = {}  # the base, where it cannot be imported
         self._told = False
 
     def measure(self, costly: bool = True) -> Outcome:
@@ -137,7 +137,7 @@ class Run:
         """
         start = time.perf_counter()
         self._missing(TRIAL, self.suite)
-        if costly and not self._broken:
+        if costly:
             self._compile_times()
             self._starts()
         limit = start + self.limit
@@ -163,7 +163,7 @@ class Run:
         found = [r for r in self._read("benchmark") if r["benchmark"] in variant_of]
         right = [r for r in found if r["kind"] == "right"]
         notes: dict[str, Note] = {}
-        for r in found:
+        for r in sorted(found, key=lambda record: record["kind"] != "failed"):
             if r["kind"] not in DONE:
                 note = Note(r["kind"], r["benchmark"], r["sentence"], r.get("seconds"))
                 names = {note.benchmark, variant_of[note.benchmark]}
@@ -172,17 +172,19 @@ class Run:
         decisions = {d.name: d for d in self._decide(self.looks[-1])}
         for record in reversed(self._read("look")):  # the verdict at the first look stays
             decisions |= {d["name"]: Decision(**d) for d in record["decided"]}
+        found_costs = [*costs.compiled(self._read("round")), *costs.accuracy(right, variant_of)]
         return Outcome(
             [self._excused(d) for d in decisions.values()],
-            [*costs.compiled(self._read("round")), *costs.accuracy(right, variant_of)],
+            [self._excused(cost) for cost in found_costs],
             [*notes.values()],
         )
 
-    def _excused(self, decision: Decision) -> Decision:
-        names = {decision.name, decision.variant, decision.name.partition(", slowest")[0]}
-        if decision.regression and not names.isdisjoint(self.accepted):
-            return replace(decision, excuse="accepted")
-        return decision
+    def _excused(self, found: Found) -> Found:
+        names = {found.variant}
+        if isinstance(found, Decision):
+            names |= {found.name, found.name.partition(", slowest")[0]}
+        wanted = found.regression and not names.isdisjoint(self.accepted)
+        return replace(found, excuse="accepted") if wanted else found
 
     def _read(self, key: str) -> list[dict[str, Any]]:
         """The file's records that have a key; damaged lines are told of once."""
@@ -206,7 +208,7 @@ class Run:
         if number in self.looks and number not in looked:
             decisions = self._decide(number)
             over = decided(decisions)
-            kept = [d for d in decisions if d.name in over or (d.base is None and d.changed)]
+            kept = [d for d in decisions if d.name in over or d.changed]
             looked[number] = {"look": number, "over": [*over], "decided": [*map(asdict, kept)]}
             lines.append(self.path, looked[number])
         for record in looked.values():
@@ -222,9 +224,10 @@ class Run:
         """Measure in a fresh process; where it dies, the benchmark it was at failed."""
         total = len(todo)
         died: dict[str, dict[str, str]] = {}
+        broken: dict[str, str] = {}  # the base, where it cannot be imported
         while todo:
             request = self._request("compare", todo) | {
-                "process": number, "seconds": self.seconds, "broken": self._broken, "died": died,
+                "process": number, "seconds": self.seconds, "broken": broken, "died": died,
                 "base": str(self.base.folder), "head": str(self.head.folder),
             }  # fmt: skip
             at, side, done = "", "", set()
@@ -234,16 +237,13 @@ class Run:
                     done |= {message["done"]} if "done" in message else set()
                     self.progress(at, total - len(todo) + len(done), total)
             except Unusable as reason:
-                if not str(reason).startswith("base: ") or self._broken:
+                if not str(reason).startswith("base: ") or broken:
                     raise
-                self._broken = {"base": str(reason)}  # the head alone is checked
+                broken = {"base": str(reason)}  # the head alone is checked
                 continue
             todo = [benchmark for benchmark in todo if benchmark.name not in done]
             if todo:
-                which = (
-                    "the process before any time is taken" if number < 0 else f"process {number}"
-                )
-                sentence = f"{which} {self._death}"
+                sentence = f"{'the trial' if number < 0 else f'process {number}'} {self._death}"
                 if not at or at in done:
                     raise RuntimeError(f"{sentence} before it measured anything")
                 if side == "base" and at not in died:  # the head may have repaired it
@@ -256,12 +256,13 @@ class Run:
     def _starts(self) -> None:
         """Pairs of processes, one a side, for the first calls and the memory of each variant."""
         largest = self._largest()
-        had = {(r["pair"], r["side"]) for r in self._read("pair")}
-        for pair in range(LOOKS[0] if largest else 0):
+        had = {(r["pair"], r["side"], r["variant"]) for r in self._read("pair")}
+        for pair in range(LOOKS[0]):
             for side in ("base", "head") if pair % 2 == 0 else ("head", "base"):
-                if (pair, side) not in had:
+                todo = [b for name, b in largest.items() if (pair, side, name) not in had]
+                if todo:
                     revision = self.base if side == "base" else self.head
-                    request = self._request("start", [*largest.values()]) | {
+                    request = self._request("start", todo) | {
                         "pair": pair, "side": side, side: str(revision.folder),
                     }  # fmt: skip
                     for message in self._worker(request):
@@ -272,9 +273,8 @@ class Run:
         wanted = self._largest()
         for number in range(costs.ROUNDS):
             if number:
-                suspects = {
-                    c.variant for c in costs.compiled(self._rounds(number)) if c.verdict != "same"
-                }
+                earlier = [r for r in self._read("round") if r["round"] < number]
+                suspects = {c.variant for c in costs.compiled(earlier) if c.verdict != "same"}
                 wanted = {name: b for name, b in wanted.items() if name in suspects}
             sides = ("base", "head") if number % 2 == 0 else ("head", "base")
             for side in sides:
@@ -290,9 +290,6 @@ class Run:
         largest = sorted(self.suite, key=lambda b: b.shape.n * b.shape.d)
         return {b.variant: b for b in largest if b.name in right}
 
-    def _rounds(self, before: int) -> list[dict[str, Any]]:
-        return [record for record in self._read("round") if record["round"] < before]
-
     def _cold(self, side: str, number: int, todo: Sequence[Benchmark]) -> None:
         """Seconds of plan and first step by variant, where no compiled code is."""
         revision = self.base if side == "base" else self.head
@@ -301,11 +298,10 @@ class Run:
                 "side": side, side: str(revision.folder), "round": number, "cache": empty,
             }  # fmt: skip
             done = 0
-            with contextlib.suppress(Unusable):  # told where epochs are compared
-                for message in self._worker(request):
-                    done += "done" in message
-                    what = message.get("begin")
-                    self.progress(f"{side} compiles {what}" if what else "", done, len(todo))
+            for message in self._worker(request):
+                done += "done" in message
+                what = message.get("begin")
+                self.progress(f"{side} compiles {what}" if what else "", done, len(todo))
 
     def _request(self, what: str, benchmarks: Sequence[Benchmark]) -> dict[str, Any]:
         return {
@@ -332,20 +328,12 @@ class Run:
             )  # fmt: skip
             assert worker.stdin is not None and worker.stdout is not None
             hung = False
-
-            def end() -> None:
-                nonlocal hung
-                hung = True
-                worker.kill()
-
             try:
-                worker.stdin.write(json.dumps(request) + "\n")
-                worker.stdin.flush()
+                with contextlib.suppress(BrokenPipeError):  # it died: no line comes
+                    worker.stdin.write(json.dumps(request) + "\n")
+                    worker.stdin.flush()
                 while True:
-                    watchdog = threading.Timer(self.patience, end)
-                    watchdog.start()
-                    line = worker.stdout.readline()
-                    watchdog.cancel()
+                    line, hung = reply(worker, self.patience)
                     if not line:
                         break
                     message = json.loads(line)
@@ -358,16 +346,34 @@ class Run:
                     yield message
                 worker.wait()
             finally:
-                watchdog.cancel()
                 worker.kill()
                 worker.wait()
-                worker.stdin.close()
+                with contextlib.suppress(BrokenPipeError):
+                    worker.stdin.close()
                 worker.stdout.close()
             errors.seek(0)
             last = (errors.read().strip().splitlines() or [""])[-1]
             code = worker.returncode
             death = f"signal {-code}" if code < 0 else f"exit code {code} {last}".strip()
             self._death = f"did nothing for {self.patience:g} s" if hung else f"died of {death}"
+
+
+def reply(worker: subprocess.Popen[str], patience: float) -> tuple[str, bool]:
+    """The next line of a worker, none where it ended; and whether its silence was why it ended."""
+    assert worker.stdout is not None
+    hung = threading.Event()
+
+    def end() -> None:
+        hung.set()
+        worker.kill()
+
+    watchdog = threading.Timer(patience, end)
+    watchdog.start()
+    try:
+        line = worker.stdout.readline()
+    finally:
+        watchdog.cancel()
+    return line, hung.is_set()
 
 
 def results_file(run: Sequence[object], folder: Path | None = None) -> Path:

@@ -169,12 +169,10 @@ def unpaired(base: dict[str, Any], head: dict[str, Any]) -> dict[str, Any] | Non
     if head["kind"] == "absent":
         return {"kind": "lost", "sentence": head["sentence"]}
     if head["kind"] == "slow":
-        seconds = {"base": base["seconds"], "head": head["seconds"]}
-        return {"kind": "far", "sentence": FAR_SENTENCE.format(**seconds), **seconds}
+        was, seconds = base["seconds"], head["seconds"]
+        sentence = f"an epoch takes about {seconds:.2g} s, and {was:.2g} s in the base"
+        return {"kind": "far", "sentence": sentence, "seconds": seconds}
     return None
-
-
-FAR_SENTENCE = "an epoch takes about {head:.2g} s, and {base:.2g} s in the base"
 
 
 def answers(tool: Any, benchmark: dict[str, Any], rows: int | None = None) -> Any:
@@ -257,8 +255,6 @@ def compare(request: dict[str, Any]) -> None:
         about = {"benchmark": benchmark["name"], "process": number}
         try:
             found = (trial if number < 0 else measure)(tool, sides, benchmark, request)
-        except Absent as reason:
-            found = {"kind": "failed", "sentence": str(reason)}
         except Exception as failure:
             found = failed(failure)
         tool.machine.lines.append(request["results"], about | found)
@@ -334,6 +330,8 @@ def cold(request: dict[str, Any]) -> None:
             about |= {"kind": "cold", "seconds": seconds}
         except Exception as failure:
             about |= {"benchmark": benchmark["name"], "process": -1, **failed(failure)}
+            if side.name == "base":
+                about |= {"kind": "repaired", "sentence": f"in the base: {about['sentence']}"}
         tool = tool or load_tool(request["tool"])
         tool.machine.lines.append(request["results"], about)
         say(done=benchmark["name"])

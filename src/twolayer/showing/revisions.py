@@ -97,7 +97,7 @@ def summary(outcome: Outcome) -> str:
     told = [f"{count} {verdict}" for verdict, count in counts.items() if count]
     excused = sum(bool(decision.excuse) for decision in outcome.decisions)
     told += [f"{excused} of them excused"] if excused else []
-    worse = sum(cost.verdict == "worse" for cost in outcome.costs)
+    worse = sum(cost.regression for cost in outcome.costs)
     told += [f"{worse} worse in another respect"] if worse else []
     words = {"far": "too slow to be timed", "absent": "left out"}
     for kind in _NOTES:
@@ -149,8 +149,8 @@ def notes(outcome: Outcome) -> list[tuple[str, str | None]]:
     lines: list[tuple[str, str | None]] = [
         (
             f"{cost.variant}: {RULES[cost.kind].title}: {_figure(cost, cost.base)} → "
-            f"{_figure(cost, cost.head)}, {cost.verdict}",
-            _STYLES[cost.verdict],
+            f"{_figure(cost, cost.head)}, {cost.verdict}" + ", accepted" * bool(cost.excuse),
+            None if cost.excuse else _STYLES[cost.verdict],
         )
         for cost in outcome.costs
         if cost.verdict != "same"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from ...regress.dependency import Turns, environment
 from ...regress.history import Judgement, accepted, commits, subject
 from ...regress.history import bisect as search
 from ...regress.revisions import Revision, export, export_base
-from ...regress.run import LIMIT, SECONDS, Run, Unusable, results_file
+from ...regress.run import LIMIT, SECONDS, Benchmark, Run, Unusable, results_file
 from ...regress.suite import benchmarks
 from ...showing import output, revisions
 from ...texts import parts
@@ -114,16 +115,20 @@ def regress(
     if names is None and not pythons:
         known = Run(*sides, (), Path(), threads).names()
         suite = benchmarks(net, kind, shape or (), None, device, known)
-    key = (sides[0].tree, sides[1].tree, *suite, threads, seconds, share, *pythons.values())
+    path = _results(*sides, suite, threads, seconds, share, *pythons.values())
     with Bar(lines=True) as bar:
         make = partial(Turns, pythons=pythons) if pythons else Run
         run = make(
-            *sides, suite, results_file(key), threads, seconds, limit,
+            *sides, suite, path, threads, seconds, limit,
             progress=bar.show, complain=output.complain, tolerance=share, accepted=wanted,
         )  # fmt: skip
         if bisect and not pythons:
             return _bisect(run, base, str(head))
         _report(run, sides, costly and not pythons, markdown, json)
+
+
+def _results(base: Revision, head: Revision, suite: Sequence[Benchmark], *settings: object) -> Path:
+    return results_file((base.tree, head.tree, *suite, *settings))
 
 
 def _bisect(run: Run, good: str, bad: str) -> None:
@@ -140,7 +145,7 @@ def _bisect(run: Run, good: str, bad: str) -> None:
 
     def judge(commit: str) -> Judgement:
         head = export(commit, "head")
-        path = results_file((run.base.tree, head.tree, *suite, "bisect"))
+        path = _results(run.base, head, suite, run.threads, run.seconds, run.tolerance)
         one = replace(run, head=head, suite=suite, path=path)
         try:
             found = one.measure(costly=False)

@@ -1,6 +1,7 @@
-"""The detector's own figures: counted rightly, written between markers."""
+"""The detector's figures and those of plain asv beside it: counted rightly, between markers."""
 
 import importlib.util
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -83,9 +84,9 @@ def test_runs_are_of_one_machine_until_its_cpu_or_a_library_changes(monkeypatch)
     assert len({seen(), seen(cpu="another"), seen(libraries=["numba 0.1"])}) == 3
 
 
-def test_the_page_has_the_markers():
-    page = ROOT / "docs" / "measuring.md"
-    assert "a table" in between_markers(page, "a table", detector.MARKER)
+@pytest.mark.parametrize("marker", [detector.MARKER, "detector-asv"])
+def test_the_page_has_the_markers(marker):
+    assert "a table" in between_markers(ROOT / "docs" / "measuring.md", "a table", marker)
 
 
 @pytest.mark.compiled
@@ -104,3 +105,62 @@ def test_what_is_planted_changes_no_result(tmp_path, plant):
     # Of a few nanoseconds each, in an epoch below a millisecond.
     assert (0 < plans[1].engine.length < 1e6) == (plant in ("50", "tenth"))
     assert (plans[0].theta.V == plans[1].theta.V).all()
+
+
+# Plain asv
+
+TABLE = """
+| Change   | Before [1f3ba8a4] <base>   | After [0a86c4d4] <slowed-5>   |   Ratio | Benchmark (Parameter)                          |
+|----------|----------------------------|-------------------------------|---------|------------------------------------------------|
+| +        | 48.6±0.3μs                 | 55.1±0.4μs                    |    1.13 | epoch.Samples.time_epoch('numba-fused', 256)   |
+| -        | 648±3μs                    | 521±3μs                       |    0.8  | epoch.Samples.time_epoch('numba-blas', 4096)   |
+"""  # noqa: E501
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    spec = importlib.util.spec_from_file_location("plain", ROOT / "tools/detector_asv.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_only_what_asv_calls_slower_counts(plain):
+    assert plain.slower(TABLE) == ["epoch.Samples.time_epoch('numba-fused', 256)"]
+    assert plain.slower("") == []
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_alarms_and_misses_are_counted_for_each_setting(plain, number):
+    fused, blas = "a('numba-fused', 1)", "a('numba-blas', 1)"
+    setting = list(plain.SETTINGS)[number]
+    runs = [
+        {"setting": setting, "percent": percent, "slower": slower, "slower_finer": finer,
+         "slowed": "numba-fused", "seconds": 60.0}
+        for percent, slower, finer in [
+            (0, [], [blas]), (5, [], [fused]), (5, [fused, blas], [fused, blas]),
+        ]
+    ]  # fmt: skip
+    text = plain.table(runs)
+    assert f"| {setting} | 0% | 1 | 0 | – | 60 s |" in text
+    assert f"| {setting} | 5% | 2 | 1 | 0% | 60 s |" in text
+    assert f"| {setting}{plain.FINER} | 0% | 1 | 1 | – | 60 s |" in text
+    assert f"| {setting}{plain.FINER} | 5% | 2 | 2 | 50% | 60 s |" in text
+
+
+def test_every_slowdown_is_a_commit_of_its_own(plain, tmp_path):
+    tree = tmp_path / "tree"
+    (tree / "variants").mkdir(parents=True)
+    (tree / "variants" / "numpy.py").write_text("VARIANT = 1\n")
+    (tree / "asv.conf.json").write_text('{"version": 1, "project": "p", "repo": "."}')
+    folder = tmp_path / "folder"
+    plain.make_repository(tree, folder, "numpy")
+
+    def source(tag):
+        command = ["git", "-C", str(folder / "repository"), "show", f"{tag}:variants/numpy.py"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    assert source("base") == source("slowed-0") == "VARIANT = 1\n"
+    for percent in plain.PERCENT[1:]:
+        assert source(f"slowed-{percent}").endswith(f"_slowed(VARIANT.make, '{percent}'))\n")

@@ -138,6 +138,11 @@ def tail(record: Mapping[str, Any]) -> Figure:
     return Figure(head - base, KINDS["tail"].between ** 2)
 
 
+def usually(record: Mapping[str, Any], side: str) -> float:
+    """The logarithm of the seconds of a process's steps, from its blocks."""
+    return level(record[side])
+
+
 def slow(record: Mapping[str, Any], side: str) -> float:
     """The logarithm of the seconds of a process's slowest steps: the mean of high quantiles."""
     return float(np.mean(np.quantile(np.log(np.concatenate(record["steps"][side])), _TAIL)))
@@ -154,7 +159,7 @@ def decide(
     Arguments: timings, the records by benchmark; variant_of, the variants by benchmark; starts, the
     records of first calls; tolerance, the share by which a step may be slower.
     """
-    groups = [_times(timings, variant_of), _tails(timings, variant_of)]
+    groups = [_timed(kind, timings, variant_of) for kind in ("time", "tail")]
     groups += [_starts(kind, starts) for kind in ("load", "memory")]
     tests: list[tuple[Any, ...]] = []
     for samples in groups:
@@ -176,7 +181,8 @@ def _tests(samples: Sequence[_Sample]) -> list[tuple[_Sample, float, float, floa
         return []
     fits = [_fit(list(sample.figures.values())) for sample in samples]
     means, scatter, counts = (np.array(column) for column in zip(*fits, strict=True))
-    prior, degrees = _prior(scatter, counts - 1)
+    single = [sample.base is not None for sample in samples]  # a variant repeats what these say
+    prior, degrees = _prior(scatter[single], counts[single] - 1)
     # A scatter that is small by chance is raised to what all benchmarks make likely, never lowered.
     likely = (degrees * prior + (counts - 1) * scatter) / (degrees + counts - 1)
     errors = np.sqrt(np.maximum(scatter, likely) / counts)
@@ -205,25 +211,18 @@ def decided(decisions: Sequence[Decision]) -> set[str]:
     return {d.name for d in shapes if d.variant in alarms or (d.decided and d.variant not in open_)}
 
 
-def _times(timings: Mapping[str, Any], variant_of: Mapping[str, str]) -> list[_Sample]:
+def _timed(kind: str, timings: Mapping[str, Any], variant_of: Mapping[str, str]) -> list[_Sample]:
+    """Times, or those of the slowest single steps: of each variant, and of each shape."""
+    usual = kind == "time"
+    figure, log = (effect, usually) if usual else (tail, slow)
+    after, wanted = ("", WANTED_SHAPE) if usual else (", slowest steps", 2 * KINDS[kind].share)
     shapes = []
-    for name, records in timings.items():
-        figures = {record["process"]: effect(record) for record in records}
-        ends = _ends([[level(r[side]) for r in records] for side in ("base", "head")])
-        shapes.append(_Sample(name, variant_of[name], "time", figures, WANTED_SHAPE, *ends))
-    return [*_variants(shapes, "on all shapes", WANTED), *shapes]
-
-
-def _tails(timings: Mapping[str, Any], variant_of: Mapping[str, str]) -> list[_Sample]:
-    shapes, wanted = [], 2 * KINDS["tail"].share
     for name, every in timings.items():
-        records = [record for record in every if "steps" in record]
-        figures = {record["process"]: tail(record) for record in records}
-        ends = _ends([[slow(r, side) for r in records] for side in ("base", "head")])
-        shapes.append(
-            _Sample(f"{name}, slowest steps", variant_of[name], "tail", figures, wanted, *ends)
-        )
-    return [*_variants(shapes, "on all shapes, slowest steps", wanted), *shapes]
+        records = [record for record in every if usual or "steps" in record]
+        figures = {record["process"]: figure(record) for record in records}
+        ends = _ends([[log(r, side) for r in records] for side in ("base", "head")])
+        shapes.append(_Sample(name + after, variant_of[name], kind, figures, wanted, *ends))
+    return [*_variants(shapes, f"on all shapes{after}", WANTED if usual else wanted), *shapes]
 
 
 def _ends(logs: Sequence[Sequence[float]]) -> list[float | None]:
@@ -352,7 +351,7 @@ def _prior(scatter: np.ndarray, freedom: np.ndarray) -> tuple[float, float]:
     e = np.log(scatter) - special.digamma(half) + np.log(half)
     excess = float(np.var(e, ddof=1) - np.mean(special.polygamma(1, half)))
     degrees = 2 * _inverse_trigamma(excess) if excess > 0 else _MOST_PRIOR
-    degrees = min(degrees, _MOST_PRIOR)
+    degrees = min(degrees, _MOST_PRIOR, len(scatter) - 1)  # that few are alike may be chance
     return math.exp(float(e.mean()) + special.digamma(degrees / 2) - math.log(degrees / 2)), degrees
 
 

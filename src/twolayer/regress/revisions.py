@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -11,15 +12,22 @@ import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import platformdirs
 
+from ..kernels.compiler.digest import digest, folder_of
+from ..machine import lines
+from ..machine.store import machine_hash
+from .loading import NAME
+
 WORKING_TREE = "the working tree"
 MEASURED = ("src/twolayer", "kernels", "variants", "pyproject.toml")  # nothing else has a say
+_PACKAGE = __name__.partition(".")[0]
+_PARTS = ("", "kernels", "variants")  # of it, which need not lie in one folder
 _STALE = 30 * 24 * 3600  # seconds after which a folder that nobody used is removed
 
 _Complain = Callable[[str], None]
@@ -43,24 +51,29 @@ def cache_folder() -> Path:
     return Path(os.environ.get("TWOLAYER_REGRESS") or default)
 
 
-def export(name: str | None, side: str, complain: _Complain = _silent) -> Revision:
+def export(
+    name: str | None, side: str, complain: _Complain = _silent, files: Sequence[Path] = ()
+) -> Revision:
     """The measured files of a revision, or of the working tree where it is None, in a folder.
 
-    Ignored files are left out, and so is, with complain(sentence), what is neither a file nor a
-    link between these files. The two sides never share a folder: compiled code is kept beside the
-    package and refers to it by the name that it was imported under. Nothing is written into the
-    repository. Raises ValueError for a revision that git does not know or that holds no package.
+    files: of variants, by their paths in the repository. A repository without a package of ours
+    gets a copy of the one that runs this, so that only those files differ. Ignored files are left
+    out, and so is, with complain(sentence), what is neither a file nor a link between these files.
+    The two sides never share a folder: compiled code is kept beside the package and refers to it by
+    the name that it was imported under. Nothing is written into the repository. Raises ValueError
+    for a revision that git does not know or that holds no package.
     """
     root = top(side)
     if name is None:
-        return _export(root, WORKING_TREE, None, side, complain)
+        return _export(root, WORKING_TREE, None, side, complain, files)
     found = commit(name, side)
-    return _export(root, _label(root, found, name), found, side, complain)
+    return _export(root, _label(root, found, name), found, side, complain, files)
 
 
 def export_base(
-    name: str, head: str | None, exact: bool = False, complain: _Complain = _silent
-) -> Revision:
+    name: str, head: str | None, exact: bool = False, complain: _Complain = _silent,
+    files: Sequence[Path] = (),
+) -> Revision:  # fmt: skip
     """The commit where the head, or HEAD where it is None, left a revision; exact: its tip.
 
     What the revision gained since is no doing of the head. Raises ValueError as `export` does, and
@@ -69,7 +82,7 @@ def export_base(
     tip, other = commit(name, "base"), commit(head or "HEAD", "head")
     root = top("base")
     if exact:
-        return _export(root, _label(root, tip, name), tip, "base", complain)
+        return _export(root, _label(root, tip, name), tip, "base", complain, files)
     try:
         left = _line("merge-base", tip, other, cwd=root)
     except ValueError:
@@ -79,7 +92,7 @@ def export_base(
     label = _label(root, left, name if left == tip else f"where {name} was left")
     if head is not None and left == other != tip:
         complain(f"base: {name} holds {head}, which is compared with itself; --exact takes the tip")
-    return _export(root, label, left, "base", complain)
+    return _export(root, label, left, "base", complain, files)
 
 
 def commit(name: str, side: str) -> str:
@@ -90,6 +103,17 @@ def commit(name: str, side: str) -> str:
     except ValueError:
         raise ValueError(
             f"{side}: expected a revision that git knows, got {name!r}{_to_fetch(root, name)}"
+        ) from None
+
+
+def inside(file: Path) -> Path:
+    """A file's path in the repository. Raises ValueError for one elsewhere: it has no revisions."""
+    root = top("--variant-file")
+    try:
+        return file.absolute().relative_to(root)
+    except ValueError:
+        raise ValueError(
+            f"--variant-file: expected a file in the repository {root}, got {str(file)!r}"
         ) from None
 
 
@@ -144,7 +168,10 @@ def _to_fetch(root: Path, name: str | None) -> str:
     return f"; get it by {' and '.join(ways)}" if ways else ""
 
 
-def _export(root: Path, label: str, found: str | None, side: str, complain: _Complain) -> Revision:
+def _export(
+    root: Path, label: str, found: str | None, side: str, complain: _Complain, files: Sequence[Path]
+) -> Revision:
+    measured = [*MEASURED, *map(str, files)]
     with tempfile.TemporaryDirectory() as temporary:
         own = {"GIT_INDEX_FILE": f"{temporary}/index"}
         # Without this a split index would be written into the repository.
@@ -152,19 +179,29 @@ def _export(root: Path, label: str, found: str | None, side: str, complain: _Com
         try:
             if found is None:
                 own["GIT_OBJECT_DIRECTORY"] = temporary
-                paths = _lying(root, side, complain)
+                paths = _lying(root, measured, side, complain)
                 # --remove: an editor's file may be gone again
                 index("update-index", "--add", "--remove", "-z", "--stdin", given=paths)
             else:
-                files = git("ls-tree", "-r", "-z", found, "--", *MEASURED, cwd=root)
-                index("update-index", "-z", "--index-info", given=files)
+                listed = git("ls-tree", "-r", "-z", found, "--", *measured, cwd=root)
+                index("update-index", "-z", "--index-info", given=listed)
             tree = _kept(index, side, complain)
+            ours = {}
+            if files and f"src/{NAME}/__init__.py" not in index("ls-files").decode():
+                ours = {
+                    part: folder_of(".".join(filter(None, (_PACKAGE, part)))) for part in _PARTS
+                }
+                tree = hashlib.sha256(f"{tree}{digest(ours.values())}".encode()).hexdigest()
             folder = cache_folder() / "revisions" / f"{tree[:16]}-{side}"
             if not folder.is_dir():
                 folder.parent.mkdir(parents=True, exist_ok=True)
                 _remove_stale(folder.parent)
                 with tempfile.TemporaryDirectory(dir=folder.parent) as beside:
                     index("checkout-index", "--all", f"--prefix={beside}/tree/")
+                    for part, source in ours.items():
+                        to = Path(beside) / "tree" / "src" / NAME / part
+                        without = shutil.ignore_patterns("__pycache__", *([] if part else _PARTS))
+                        shutil.copytree(source, to, ignore=without)
                     with contextlib.suppress(OSError):  # another process was faster
                         (Path(beside) / "tree").rename(folder)
         except ValueError as error:
@@ -175,10 +212,10 @@ def _export(root: Path, label: str, found: str | None, side: str, complain: _Com
     return Revision(label, tree, folder)
 
 
-def _lying(root: Path, side: str, complain: _Complain) -> bytes:
+def _lying(root: Path, measured: Sequence[str], side: str, complain: _Complain) -> bytes:
     """The paths of the files and links that lie in the working tree and are not ignored."""
     which = ("--cached", "--others", "--exclude-standard")
-    listed = set(git("ls-files", "-z", *which, "--", *MEASURED, cwd=root).split(b"\0")) - {b""}
+    listed = set(git("ls-files", "-z", *which, "--", *measured, cwd=root).split(b"\0")) - {b""}
     found = []
     for path in sorted(listed):
         at = root / os.fsdecode(path)
@@ -223,3 +260,20 @@ def _remove_stale(parent: Path) -> None:
         with contextlib.suppress(OSError):
             if time.time() - folder.stat().st_mtime > _STALE:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def results_file(run: Sequence[object], folder: Path | None = None) -> Path:
+    """The file for a run of these trees, benchmarks and settings on this machine."""
+    text = json.dumps([machine_hash(), *map(str, run)])
+    key = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return newest(folder or cache_folder() / "results", key)
+
+
+def newest(folder: Path, key: str) -> Path:
+    """The file of a run that was interrupted and goes on, or of a new one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    numbers = [int(path.stem.rpartition("-")[2]) for path in folder.glob(f"{key}-*.jsonl")]
+    last = max(numbers, default=0)
+    path = folder / f"{key}-{last}.jsonl"
+    ended = not last or any(r.get("kind") == "end" for r in lines.read(path, lambda sentence: None))
+    return folder / f"{key}-{last + 1}.jsonl" if ended else path

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import subprocess
 import sys
@@ -16,19 +15,17 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from ..machine import lines
-from ..machine.store import machine_hash
 from ..network import Shape
 from . import costs
 from .costs import Cost
 from .decide import LOOKS, Decision, decide, decided
-from .revisions import Revision, cache_folder
+from .revisions import Revision
 
 SECONDS = 0.3  # of blocks for a benchmark in a process
 LIMIT = 270.0  # seconds for all that is measured; four processes are run in any case
 TRIAL = -1  # the process in which nothing is timed
 DONE = ("right", "timing")  # kinds of records after which a benchmark is measured further
 TOO_LITTLE = 0.05  # of an epoch: a run whose median smallest visible change is larger says nothing
-_TOOL = Path(__file__).resolve().parents[3]
 Found = TypeVar("Found", Decision, Cost)
 WORKER = Path(__file__).with_name("worker.py")
 
@@ -126,6 +123,7 @@ class Run:
     tolerance: float = 0.0
     accepted: Collection[str] = ()
     patience: float = 180.0  # seconds in which a process must be done with something
+    files: Sequence[Path] = ()  # of variants, by their paths in the revisions
 
     def __post_init__(self) -> None:
         self._told = False
@@ -243,7 +241,8 @@ class Run:
                 continue
             todo = [benchmark for benchmark in todo if benchmark.name not in done]
             if todo:
-                sentence = f"{'the trial' if number < 0 else f'process {number}'} {self._death}"
+                death = self._death or "ended"
+                sentence = f"{'the trial' if number < 0 else f'process {number}'} {death}"
                 if not at or at in done:
                     raise RuntimeError(f"{sentence} before it measured anything")
                 if side == "base" and at not in died:  # the head may have repaired it
@@ -265,8 +264,7 @@ class Run:
                     request = self._request("start", todo) | {
                         "pair": pair, "side": side, side: str(revision.folder),
                     }  # fmt: skip
-                    for message in self._worker(request):
-                        self.progress(message.get("begin", ""), 2 * pair, 2 * LOOKS[0])
+                    self._follow(request, "", 2 * pair, 2 * LOOKS[0])
 
     def _compile_times(self) -> None:
         """What compiling takes on both sides; a suspicion is measured again, in the other order."""
@@ -297,26 +295,45 @@ class Run:
             request = self._request("cold", todo) | {
                 "side": side, side: str(revision.folder), "round": number, "cache": empty,
             }  # fmt: skip
-            done = 0
-            for message in self._worker(request):
-                done += "done" in message
-                what = message.get("begin")
-                self.progress(f"{side} compiles {what}" if what else "", done, len(todo))
+            self._follow(request, f"{side} compiles ", 0, len(todo))
+
+    def _follow(self, request: dict[str, Any], title: str, done: int, total: int) -> None:
+        """Show a worker's progress; a death is told, and is a failure of the head."""
+        at = ""
+        for message in self._worker(request):
+            at = message.get("begin", at)
+            done += "done" in message
+            self.progress(f"{title}{at}", min(done, total), total)
+        if self._death:
+            sentence = f"a process {self._death}"
+            self.complain(f"{request['side']}: {sentence} at {at or 'its start'}")
+            if at and request["side"] == "head":
+                about = {"benchmark": at, "process": TRIAL, "kind": "failed"}
+                lines.append(self.path, about | {"sentence": sentence})
 
     def _request(self, what: str, benchmarks: Sequence[Benchmark]) -> dict[str, Any]:
         return {
-            "do": what, "tool": str(_TOOL), "threads": self.threads, "results": str(self.path),
+            "do": what, "threads": self.threads, "results": str(self.path),
             "benchmarks": [benchmark.request() for benchmark in benchmarks],
+            "files": [str(file) for file in self.files],
         }  # fmt: skip
 
     def names(self) -> list[tuple[str, str]]:
-        """Our own variants of either side, each with its device."""
+        """The variants that either side brings along, each with its device.
+
+        Raises Unusable where the files, in neither revision, have any.
+        """
         found: dict[str, str] = {}
+        reason = "--variant-file: expected variants in one of the revisions, got none"
         for side, revision in (("head", self.head), ("base", self.base)):
-            with contextlib.suppress(Unusable):  # told where epochs are compared
+            try:
                 request = self._request("names", ()) | {"side": side, side: str(revision.folder)}
                 for message in self._worker(request):
                     found = dict(message.get("names", ())) | found
+            except Unusable as error:  # of one side it is told where epochs are compared
+                reason = str(error)
+        if self.files and not found:
+            raise Unusable(reason)
         return [*found.items()]
 
     def _worker(self, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -355,7 +372,9 @@ class Run:
             last = (errors.read().strip().splitlines() or [""])[-1]
             code = worker.returncode
             death = f"signal {-code}" if code < 0 else f"exit code {code} {last}".strip()
-            self._death = f"did nothing for {self.patience:g} s" if hung else f"died of {death}"
+            self._death = "" if code == 0 else f"died of {death}"
+            if hung:
+                self._death = f"did nothing for {self.patience:g} s"
 
 
 def reply(worker: subprocess.Popen[str], patience: float) -> tuple[str, bool]:
@@ -374,20 +393,3 @@ def reply(worker: subprocess.Popen[str], patience: float) -> tuple[str, bool]:
     finally:
         watchdog.cancel()
     return line, hung.is_set()
-
-
-def results_file(run: Sequence[object], folder: Path | None = None) -> Path:
-    """The file for a run of these trees, benchmarks and settings on this machine."""
-    text = json.dumps([machine_hash(), *map(str, run)])
-    key = hashlib.sha256(text.encode()).hexdigest()[:16]
-    return newest(folder or cache_folder() / "results", key)
-
-
-def newest(folder: Path, key: str) -> Path:
-    """The file of a run that was interrupted and goes on, or of a new one."""
-    folder.mkdir(parents=True, exist_ok=True)
-    numbers = [int(path.stem.rpartition("-")[2]) for path in folder.glob(f"{key}-*.jsonl")]
-    last = max(numbers, default=0)
-    path = folder / f"{key}-{last}.jsonl"
-    ended = not last or any(r.get("kind") == "end" for r in lines.read(path, lambda sentence: None))
-    return folder / f"{key}-{last + 1}.jsonl" if ended else path

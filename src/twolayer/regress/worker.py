@@ -10,17 +10,22 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import importlib.util
+import importlib
 import json
 import os
 import random
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+if __package__:
+    from .loading import NAME, add, load, meaning
+else:  # run by its path
+    from loading import NAME, add, load, meaning  # type: ignore[import-not-found,no-redef]
 
 SIDES = ("base", "head")
 MU = 1e-6  # so small that thousands of epochs do not move θ
@@ -38,20 +43,6 @@ class Absent(Exception):
     """Why a benchmark is left out."""
 
 
-def load(folder: str, name: str) -> Any:
-    """The package in `folder`/src/twolayer, imported under another name."""
-    package = Path(folder) / "src" / "twolayer"
-    # The second is where kernels and variants are without the links to them.
-    spec = importlib.util.spec_from_file_location(
-        name, package / "__init__.py", submodule_search_locations=[str(package), folder]
-    )
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 _channel = sys.stdout  # to whoever started this process
 
 
@@ -61,13 +52,21 @@ def say(**message: Any) -> None:
 
 
 class Side:
-    """One revision's package, and what it does on a problem."""
+    """One revision's package, and what it does on a problem.
 
-    def __init__(self, name: str, folder: str, threads: int | None) -> None:
+    files: of variants, by their paths in the revision; those that it lacks are passed over.
+    """
+
+    def __init__(
+        self, name: str, folder: Path, threads: int | None, files: Sequence[str] = ()
+    ) -> None:
         self.name = name
         self.threads = threads
-        self.package = load(folder, f"twolayer_{name}")
-        self.variants = self.package.variants  # which the package may not have imported yet
+        self.alias = f"{NAME}_{name}"
+        self.package = load(folder / "src" / NAME, self.alias)
+        found = [folder / file for file in files]
+        self.added = add(self.alias, [file for file in found if file.is_file()])
+        self.variants = self.package.variants
 
     def plan(self, benchmark: dict[str, Any], rows: int | None = None) -> Any:
         """A plan that made its first step. Raises Absent where the variant cannot run."""
@@ -89,8 +88,9 @@ class Side:
             raise Absent(reason)
         net = package.Network(benchmark["activation"], benchmark["loss"])
         theta = package.Parameters(V.copy(), W.copy())
-        plan = variant.plan(net, X[:rows], Y[:rows], theta, self.threads)
-        plan.step(MU)
+        with meaning(self.alias):  # for what a variant of others imports only now
+            plan = variant.plan(net, X[:rows], Y[:rows], theta, self.threads)
+            plan.step(MU)
         return plan
 
     def step(self, benchmark: dict[str, Any], rows: int | None = None) -> Callable[[], Any]:
@@ -240,7 +240,7 @@ def measure(
 
 def compare(request: dict[str, Any]) -> None:
     """Measure every benchmark of the request, both revisions in this process."""
-    tool = load_tool(request["tool"])
+    tool = load_tool()
     number = request["process"]
     order = SIDES if number % 2 == 0 else SIDES[::-1]  # who is loaded first, and comes first
     sides = {name: started(name, request) for name in order if name not in request["broken"]}
@@ -263,7 +263,7 @@ def compare(request: dict[str, Any]) -> None:
 
 def start(request: dict[str, Any]) -> None:
     """What the first plan and step of each variant take in a process, and the memory of another."""
-    tool, name = load_tool(request["tool"]), request["side"]
+    tool, name = load_tool(), request["side"]
     timing, side = tool.measuring.timing, started(name, request)
     tool.measuring.roofline.probe("float32", request["threads"], 0.001)  # starts threads
     random.Random(request["pair"]).shuffle(request["benchmarks"])
@@ -285,7 +285,7 @@ def start(request: dict[str, Any]) -> None:
 def turns(request: dict[str, Any]) -> None:
     """One side only: after each line on stdin a warmed-up block of a benchmark, first a trial."""
     name = request["side"]
-    tool = load_tool(request["tool"])
+    tool = load_tool()
     timing = tool.measuring.timing
     side = started(name, request)
     pads = random.Random(name)
@@ -325,14 +325,14 @@ def cold(request: dict[str, Any]) -> None:
         try:
             plan = side.plan(benchmark, _ROWS)
             seconds = time.perf_counter() - start
-            tool = tool or load_tool(request["tool"])  # now that nothing of it was timed
+            tool = tool or load_tool()  # now that nothing of it was timed
             checked(tool, side, plan, benchmark, _ROWS)
             about |= {"kind": "cold", "seconds": seconds}
         except Exception as failure:
             about |= {"benchmark": benchmark["name"], "process": -1, **failed(failure)}
             if side.name == "base":
                 about |= {"kind": "repaired", "sentence": f"in the base: {about['sentence']}"}
-        tool = tool or load_tool(request["tool"])
+        tool = tool or load_tool()
         tool.machine.lines.append(request["results"], about)
         say(done=benchmark["name"])
 
@@ -340,7 +340,7 @@ def cold(request: dict[str, Any]) -> None:
 def started(name: str, request: dict[str, Any]) -> Side:
     """The package of a side; where it cannot be imported this process says so and ends."""
     try:
-        return Side(name, request[name], request["threads"])
+        return Side(name, Path(request[name]), request["threads"], request["files"])
     except Exception as failure:
         say(side=name, **failed(failure))
         sys.exit(4)
@@ -362,15 +362,18 @@ def is_parallel(side: Side, name: str) -> bool:
 
 
 def names(request: dict[str, Any]) -> None:
-    """Our own variants of one side: (name, device), without those that need other packages."""
+    """The variants of the request's files, else all that need no other packages: (name, device)."""
     side = started(request["side"], request)
-    own = [side.variants.get(name) for name in side.variants.names()]
-    say(names=[(one.name, one.device) for one in own if not one.requires])
+    every = [side.variants.get(name) for name in side.variants.names()]
+    own = [one for one in every if not getattr(one, "requires", ())]
+    if request["files"]:
+        own = [one for one in every if one in side.added]
+    say(names=[(one.name, one.device) for one in own])
 
 
-def load_tool(folder: str) -> Any:
+def load_tool() -> Any:
     """The package that this file belongs to: its answers, its measures and its lines on disk."""
-    tool = load(folder, "twolayer_tool")
+    tool = load(Path(__file__).resolve().parents[1], "twolayer_tool")
     for name in TOOL:
         importlib.import_module(f"twolayer_tool.{name}")
     return tool
@@ -379,7 +382,7 @@ def load_tool(folder: str) -> Any:
 def main() -> None:
     """Do what the request on the first line of stdin asks for."""
     sys.path[:] = [entry for entry in sys.path if entry != str(Path(__file__).parent)]
-    sys.modules["twolayer"] = None  # type: ignore[assignment]  # no revision may reach another one
+    sys.modules[NAME] = None  # type: ignore[assignment]  # no revision may reach another one
     request = json.loads(sys.stdin.readline())
     global _channel
     _channel = os.fdopen(os.dup(1), "w", encoding="utf-8")

@@ -17,8 +17,8 @@ from ...progress import Bar
 from ...regress.dependency import Turns, environment
 from ...regress.history import Judgement, accepted, commits, subject
 from ...regress.history import bisect as search
-from ...regress.revisions import Revision, export, export_base
-from ...regress.run import LIMIT, SECONDS, Benchmark, Run, Unusable, results_file
+from ...regress.revisions import Revision, export, export_base, inside, results_file
+from ...regress.run import LIMIT, SECONDS, Benchmark, Run, Unusable
 from ...regress.suite import benchmarks
 from ...showing import output, revisions
 from ...texts import parts
@@ -39,6 +39,10 @@ def regress(
     ] = None,
     device: Annotated[
         str | None, typer.Option(help="cpu or cuda, by default cpu, or each named one's own.")
+    ] = None,
+    variant_file: Annotated[
+        list[Path] | None,
+        typer.Option(help="A file of the repository with variants, compared alone; repeatable."),
     ] = None,
     dtype: options.Dtype = "float32",
     activation: options.Activation = "tanh",
@@ -96,13 +100,17 @@ def regress(
     suite = benchmarks(net, kind, shape or (), names, device)
     if threads is not None:
         check_threads(threads)
+    files = list(dict.fromkeys(inside(file) for file in variant_file or ()))
     pythons: dict[str, Path] = {}
     wanted = dict.fromkeys(accept or (), "")
     if bisect and (head is None or dep is not None):
         raise ValueError("--bisect: expected two revisions, the good one and the bad one")
     if dep is None:
         complain = output.complain
-        sides = export_base(base, head, exact or bisect, complain), export(head, "head", complain)
+        sides = (
+            export_base(base, head, exact or bisect, complain, files),
+            export(head, "head", complain, files),
+        )
         wanted |= accepted(base, head)
     elif head is None:
         raise ValueError("--dep: expected two versions, BASE and HEAD")
@@ -110,10 +118,11 @@ def regress(
         pairs = {"base": base, "head": head}
         pythons = {side: environment(dep, version, side) for side, version in pairs.items()}
         sides = tuple(  # type: ignore[assignment]
-            export(None, side)._replace(label=f"{dep} {version}") for side, version in pairs.items()
+            export(None, side, files=files)._replace(label=f"{dep} {version}")
+            for side, version in pairs.items()
         )
     if names is None and not pythons:
-        known = Run(*sides, (), Path(), threads).names()
+        known = Run(*sides, (), Path(), threads, files=files).names()
         suite = benchmarks(net, kind, shape or (), None, device, known)
     path = _results(*sides, suite, threads, seconds, share, *pythons.values())
     with Bar(lines=True) as bar:
@@ -121,6 +130,7 @@ def regress(
         run = make(
             *sides, suite, path, threads, seconds, limit,
             progress=bar.show, complain=output.complain, tolerance=share, accepted=wanted,
+            files=files,
         )  # fmt: skip
         if bisect and not pythons:
             return _bisect(run, base, str(head))
@@ -144,7 +154,7 @@ def _bisect(run: Run, good: str, bad: str) -> None:
         raise typer.Exit(codes.TOO_LITTLE)
 
     def judge(commit: str) -> Judgement:
-        head = export(commit, "head")
+        head = export(commit, "head", files=run.files)
         path = _results(run.base, head, suite, run.threads, run.seconds, run.tolerance)
         one = replace(run, head=head, suite=suite, path=path)
         try:

@@ -1,5 +1,6 @@
 """What several tests share: every variant in turn, and programs in processes of their own."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -20,6 +21,13 @@ def made_up_models(tmp_path_factory):
         patch.setenv("TWOLAYER_STORE", str(path))
         make_up_models(store)
         yield store
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_old_is_searched():
+    """What thousands of tests and compiled functions keep: no collection of garbage searches it."""
+    gc.collect()
+    gc.freeze()
 
 
 LISTS = (tl.activations, tl.losses, tl.optimizers, tl.variants)

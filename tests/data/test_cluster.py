@@ -323,7 +323,7 @@ print(*pids)
 """
 
 
-@pytest.mark.parametrize("what", ["plain", "fork"])
+@pytest.mark.parametrize("what", [pytest.param("plain", marks=pytest.mark.slow), "fork"])
 def test_workers_end_with_the_process_and_without_a_word(what, run_python):
     *said, pids = run_python(ALONE, what).splitlines()
     if what == "fork":

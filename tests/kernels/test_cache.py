@@ -352,6 +352,7 @@ def load(package, name):
     return module
 
 
+@pytest.mark.slow  # regress loads two revisions into one process in each of its tests
 def test_two_copies_in_one_process(tmp_path):
     package = copy_of_the_package(tmp_path, "other")
     path = package / "kernels/formulas/losses.py"

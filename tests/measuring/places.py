@@ -7,7 +7,7 @@ than one thread, or for one n only, so that no other plan could be checked inste
 import io
 import json
 import sys
-from contextlib import redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -194,9 +194,11 @@ def side_of(variant, monkeypatch):
     monkeypatch.setattr(taking_turns, "keep_memory", lambda: None)
     for name in worker.TOOL:  # its answers and its timing
         import_module(f"twolayer.{name}")
-    monkeypatch.setattr(worker, "load_tool", lambda folder: tl)
+    monkeypatch.setattr(worker, "load_tool", lambda: tl)
     side = object.__new__(worker.Side)
-    side.name, side.threads, side.package, side.variants = "head", 2, tl, tl.variants
+    monkeypatch.setattr(worker, "meaning", nullcontext)  # it would take twolayer from this process
+    side.name, side.alias, side.threads = "head", "twolayer", 2
+    side.package, side.variants = tl, tl.variants
     monkeypatch.setattr(worker, "started", lambda name, request: side)
     return side, {
         "name": "a benchmark", "variant": "faulty", "shape": list(SHAPE), "dtype": "float32",
@@ -207,7 +209,7 @@ def side_of(variant, monkeypatch):
 def tried(monkeypatch, benchmark, tmp_path):
     """A request, and what the trial before any timing says; then a run ends where it failed."""
     request = {
-        "tool": "", "process": -1, "seconds": 0.001, "benchmarks": [benchmark], "threads": 2,
+        "process": -1, "seconds": 0.001, "benchmarks": [benchmark], "threads": 2,
         "results": str(tmp_path / "trial"), "broken": {}, "died": {}, "side": "head",
         "round": 0, "pair": 0, "warm_up": 0,
     }  # fmt: skip
@@ -239,7 +241,7 @@ def first_steps_of_regress(variant, monkeypatch, tmp_path):
 
 @place(n=worker._ROWS)
 def compile_times_of_regress(variant, monkeypatch, tmp_path):
-    request = {"tool": "", "side": "head", "benchmarks": [side_of(variant, monkeypatch)[1]]}
+    request = {"side": "head", "benchmarks": [side_of(variant, monkeypatch)[1]]}
     monkeypatch.setattr(worker, "_channel", io.StringIO())
     worker.cold(request | {"results": str(tmp_path / "results"), "round": 0})
     return recorded(tmp_path / "results", "seconds")
@@ -254,7 +256,7 @@ def recorded(path, figure):
 @place()
 def processes_of_regress_that_take_turns(variant, monkeypatch, tmp_path):
     _, benchmark = side_of(variant, monkeypatch)
-    request = {"tool": "", "side": "head", "benchmarks": [benchmark], "seconds": 0, "warm_up": 0}
+    request = {"side": "head", "benchmarks": [benchmark], "seconds": 0, "warm_up": 0}
 
     def asked(*message):
         monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(message) + "\n"))

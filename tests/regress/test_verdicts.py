@@ -135,6 +135,7 @@ def test_of_processes_that_take_turns_what_hangs_is_ended_too(here, tmp_path):
     assert (note.kind, note.sentence) == ("failed", "a process did nothing for 5 s")
 
 
+@pytest.mark.slow
 def test_an_interrupted_pair_goes_on_with_what_it_lacks(here, tmp_path, monkeypatch):
     monkeypatch.setattr(run, "LOOKS", (1,))
     made = made_run(here, tmp_path / "results", "sound", names=("numpy", "numpy-samples"))

@@ -183,5 +183,6 @@ def test_a_checkout_without_links_installs(checkout, tmp_path):
     check_installed(tmp_path, str(checkout))
 
 
+@pytest.mark.slow  # so is every environment that tests run in
 def test_a_checkout_without_links_installs_in_place(checkout, tmp_path):
     check_installed(tmp_path, "--editable", str(checkout))

@@ -89,7 +89,10 @@ ADAM = ["--optimizer", "adam", "--batch", "64", "--epochs", "60", "--validation"
 DESCENT = ["--epochs", "800", "--step", "0.02"]
 
 
-@pytest.mark.parametrize("options", [ADAM, DESCENT], ids=["adam", "gd"])
+@pytest.mark.parametrize(
+    "options",
+    [pytest.param(ADAM, id="adam"), pytest.param(DESCENT, id="gd", marks=pytest.mark.slow)],
+)
 def test_killed_at_a_few_moments(tmp_path, run_python, options):
     run_python(KILLER, tmp_path, 4, 0, *options)
 

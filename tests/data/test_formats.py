@@ -170,13 +170,43 @@ def test_the_commands_give_the_same_for_every_format(tmp_path, name):
                 np.testing.assert_allclose(found[weights], expected[weights], rtol=0, atol=1e-12)
             assert found["classes"].tolist() == [0, 1000, 2000]
     path = given[1] if "--X" in given else given[0]
-    target = ["--target", 1] if name in ("csv", "tsv") else []
+    if target := ["--target", 1] if name in ("csv", "tsv") else []:
+        WRITERS[name](tmp_path, X, np.array(["high", ""])[LABELS % 2])  # nobody asks for them
     outcomes = []
     for source in (["plain.npz"], [path, *target]):
         result = twolayer("predict", "plain_m.npz", *source, "--save", "f.npy")
         assert result.exit_code == 0, result.output
         outcomes.append(np.load("f.npy"))
     np.testing.assert_array_equal(*outcomes)
+
+
+@pytest.mark.usefixtures("model")
+@pytest.mark.parametrize("name", WRITERS)
+def test_validation_data_in_every_format(tmp_path, name):
+    given = WRITERS[name](tmp_path, X, LABELS)
+    held = ",".join(map(str, given[1::2])) if "--X" in given else given[0]
+    said = []
+    for source in ("plain.npz", held):
+        result = twolayer("train", "plain.npz", *OPTIONS, "--validation", source)
+        assert result.exit_code == 0, result.output
+        said.append(result.stdout)
+    assert said[0] == said[1]
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("command", ["train", "stream", "predict"])
+@pytest.mark.usefixtures("model")
+def test_a_damaged_chunk_is_one_sentence(tmp_path, command, version):
+    given = zarrs(version)(tmp_path, X, LABELS)
+    chunk = tmp_path / "X" / ("1.0" if version == 2 else "c/1/0")
+    chunk.write_bytes(b"damaged")
+    arguments = ["predict", "plain_m.npz", given[1], "--save", "f.npy"]
+    if command != "predict":
+        arguments = ["train", *given, *OPTIONS, *(["--stream"] if command == "stream" else [])]
+    result = twolayer(*arguments)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"{given[1]}: expected a whole Zarr array, got: ")
+    assert result.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("streamed", [[], ["--stream"]])

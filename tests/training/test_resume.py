@@ -141,7 +141,7 @@ def test_more_epochs_may_follow(data):
         ),
         (
             ["--stream"],
-            "resume: c.npz was made with stream None, expected the same, got True: leave",
+            "resume: c.npz was made with stream None, expected the same, got True: it n",
         ),
         (["--variant", "numba-loops"], "resume: c.npz was made with variant numpy, expected the"),
     ],

@@ -79,7 +79,11 @@ def load_validation(validation: str, data: Data, columns: Columns) -> Data | Non
     try:
         float(validation)
     except ValueError:
-        held = Data(*files.open_data(validation, columns, note), data.loss)
+        X, both, Y = validation.partition(",")
+        if both and not Path(validation).exists():
+            held = Data(*files.open_pair(X, Y, columns, note), data.loss)
+        else:
+            held = Data(*files.open_data(validation, columns, note), data.loss)
         if held.X.shape[1] != data.X.shape[1]:
             raise ValueError(
                 f"validation: expected {data.X.shape[1]} inputs, got {held.X.shape[1]}"

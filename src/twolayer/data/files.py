@@ -100,7 +100,7 @@ def open_inputs(path: str | Path, columns: Columns = NONE, tell: Tell = warnings
     check_columns(columns, kind)
     if kind == ".npz" or (kind == "" and "" not in sources.zarr_arrays(path)):
         return inputs(*_named(path, kind, ("X",)))
-    return inputs(_alone(path, kind, columns, tell))
+    return inputs(_alone(path, kind, columns._replace(words=None), tell))
 
 
 def load(

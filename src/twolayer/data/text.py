@@ -28,13 +28,13 @@ class Columns(NamedTuple):
 
     targets, how many of the last are no inputs, None for all; header, whether the first line names
     them, None to find out; drop, names or numbers from 1 of those to leave out, with commas
-    between; words, whether targets may be words.
+    between; words, whether targets may be words, None where they are not looked at.
     """
 
     targets: int | None = 1
     header: bool | None = None
     drop: str | None = None
-    words: bool = False
+    words: bool | None = False
 
 
 LAST, NONE = Columns(1), Columns(0)
@@ -70,7 +70,9 @@ def _read(path: Path, columns: Columns, tell: Tell) -> tuple[np.ndarray, np.ndar
             f"got {len(kept)} in all"
         )
     _room(path, separator)
-    rows = _Rows(path, separator, int(named), width, kept, kept[d:] if columns.words else [])
+    if columns.words is None:
+        kept = kept[:d]
+    rows = _Rows(path, separator, int(named), width, kept, kept[d:], bool(columns.words))
     table = rows.numbers()
     if rows.commas:
         tell(f"{path}: decimal commas are read as points")
@@ -171,12 +173,14 @@ class _Rows:
 
     def __init__(
         self, path: Path, separator: str | None, skip: int, width: int, kept: list[int],
-        words: list[int],
+        targets: list[int],
+        words: bool,
     ) -> None:  # fmt: skip
         self.path, self.separator, self.skip, self.width = path, separator, skip, width
         self.number, self.commas, self._points = 0, False, False
-        self._numbers = [i for i in kept if i not in words]
-        self._words, self._found = words, list[list[str]]()
+        self._targets, self._words = targets, targets if words else []
+        self._numbers = [i for i in kept if i not in self._words]
+        self._found: list[list[str]] = []
 
     def numbers(self) -> np.ndarray:
         """The columns of numbers."""
@@ -227,8 +231,10 @@ class _Rows:
         """NumPy's sentence, or that of a line, as one that names the place in the file."""
         if cell := re.search(r"string '(.*)' to float64 at row \d+, column (\d+)", what):
             column = self._numbers[int(cell[2]) - 1] + 1
+            label = cell[1] not in _MISSING and column - 1 in self._targets
             what = f"{cell[1]!r} in column {column}" if cell[1] else f"nothing in column {column}"
-            advice = f": --drop {column} leaves the column out"
+            drop = f": --drop {column} leaves the column out"
+            advice = ": --classes numbers labels that are words" if label else drop
         else:
             if ragged := re.search(r"columns changed from (\d+) to (\d+)", what):
                 what = f"{ragged[2]} columns after {ragged[1]}"

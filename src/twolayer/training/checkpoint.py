@@ -100,9 +100,9 @@ def _to_write(name: str, value: Any) -> str:
     """What to add to the command for a setting of the checkpoint, or what else to do."""
     if name in ("data", "n", "d", "K"):
         return "it needs the same data, or another --checkpoint"
-    if value is None or value is False:
-        return f"leave out --{name}"
-    return f"add --{name}" if value is True else f"add --{name} {value}"
+    if name == "stream" and not value:
+        return "it needs room for all rows in memory, and no --stream"
+    return f"leave out --{name}" if value is None else f"add --{name} {value}".removesuffix(" True")
 
 
 def _differences(

@@ -67,12 +67,9 @@ def _outputs(model: Model, X: Source) -> np.ndarray:
     """F (n, K), of blocks of the rows."""
     V, W = model.theta
     if X.shape[1] != V.shape[1]:
-        more = X.shape[1] - V.shape[1]
-        advice = (
-            f": --target {more} leaves out the last of a .csv file"
-            if 0 < more < X.shape[1] // 2
-            else ""
-        )
+        more, text = X.shape[1] - V.shape[1], X.name.lower().endswith(files.TEXTS)
+        hint = text and 0 < more < V.shape[1]
+        advice = f": --target {more} leaves out the last" if hint else ""
         raise ValueError(
             f"data: expected {V.shape[1]} inputs a row, as the network has, "
             f"got {X.shape[1]}{advice}"

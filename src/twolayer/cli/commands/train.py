@@ -74,7 +74,7 @@ def train(
     validation: Annotated[
         str | None,
         typer.Option(
-            metavar="SHARE|FILE", help="Keep the parameters that are best on these samples."
+            metavar="SHARE|FILE|X,Y", help="Keep the parameters that are best on these samples."
         ),
     ] = None,
     patience: Annotated[

@@ -303,6 +303,33 @@ def test_memory_is_that_of_the_whole_command(tmp_path, monkeypatch, name, option
     assert ("in blocks, as with --stream" in result.stderr) == bool(share > 0.8 and own)
 
 
+@pytest.mark.usefixtures("model")
+def test_predict_reads_in_blocks(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "_BLOCK", 1 << 18)
+    wide = np.ones((200_000, d))
+    np.save("X.npy", wide)
+    tracemalloc.start()
+    try:
+        assert twolayer("predict", "plain_m.npz", "X.npy", "--save", "f.npy").exit_code == 0
+        assert tracemalloc.get_traced_memory()[1] < 1.5 * wide.nbytes  # F is as large as X
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.usefixtures("model")
+@pytest.mark.parametrize("option", [("--drop", "1"), ("--header",), ("--no-header",)])
+@pytest.mark.parametrize("command", ["train", "predict"])
+@pytest.mark.parametrize("name", ["npz", "npy", "zarr 3", "digits"])
+def test_columns_are_those_of_text(tmp_path, name, command, option):
+    given = [name] if name == "digits" else WRITERS[name](tmp_path, X, LABELS)
+    if command == "predict":
+        given = ["plain_m.npz", given[-1] if len(given) == 1 else given[1], "--save", "f.npy"]
+    result = twolayer(command, *given, *option)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(("drop: expected ", "header: expected "))
+    assert "a file named .csv or .tsv, got " in result.stderr
+
+
 @pytest.mark.parametrize("name", ["npz", "csv", "tsv"])
 def test_what_cannot_be_read_names_stream(tmp_path, monkeypatch, name):
     given = WRITERS[name](tmp_path, X, LABELS)

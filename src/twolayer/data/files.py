@@ -73,7 +73,7 @@ def open_data(
         raise ValueError(f"{path}: an .npy file holds one array: give X and Y as two files")
     else:
         X, Y = _named(path, kind, ("X", "Y"))
-    X, Y = inputs(X), targets(Y, columns.words)
+    X, Y = inputs(X), targets(Y, bool(columns.words))
     if len(X) != len(Y):
         raise ValueError(f"{path}: expected as many rows, got X {X.shape} and Y {Y.shape}")
     return X, Y
@@ -86,9 +86,8 @@ def open_pair(
     (X_path, X_kind), (Y_path, Y_kind) = _existing(X), _existing(Y)
     check_columns(columns, X_kind, Y_kind)
     x = inputs(_alone(X_path, X_kind, columns._replace(targets=0, words=False), tell))
-    y = targets(
-        _alone(Y_path, Y_kind, columns._replace(targets=None, drop=None), tell), columns.words
-    )
+    y = _alone(Y_path, Y_kind, columns._replace(targets=None, drop=None), tell)
+    y = targets(y, bool(columns.words))
     if len(x) != len(y):
         raise ValueError(f"{Y}: expected {len(x)} rows as in {X}, got {len(y)}")
     return x, y

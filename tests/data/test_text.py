@@ -118,6 +118,14 @@ MANY = "{path}: expected rows of as many numbers each, got "
         ("a,b,c,\n" + ROWS.replace("\n", ",\n"), {}, MANY + "nothing in column 4, in line 2: --dr"),
         ("a,b,c\n1,2,low\n", {}, MANY + "'low' in column 3, in line 2: --classes numbers"),
         (ROWS + "1,2\n", {}, MANY + "2 columns after 3, in line 4"),
+        ("1,,0\n3,4,5\n", {"drop": "1,3", "targets": 0}, MANY + "nothing in column 2, in line 1"),
+        ("1,2 # or 3\n", {}, MANY + "'2 # or 3' in column 2, in line 1"),
+        (
+            "1,2\n3," + "4" * 200_000 + "\n",
+            {},
+            "{path}: expected rows of numbers, got: field larger",
+        ),
+        ("1,2\n3," + "x" * 100_000 + "\n", {}, MANY + "'" + "x" * 40 + "' in column 2, in line 2"),
         (ROWS + "1,2\n", {"drop": "1"}, MANY + "2 columns after 3, in line 4"),
         (
             "a,b,c\n" + ROWS + "x,1,x\n",

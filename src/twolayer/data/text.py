@@ -17,6 +17,7 @@ from .sources import room_for
 _MISSING = ("", "NA", "N/A", "#N/A", "nan", "NaN", "null", "?")
 _SAMPLE = 1 << 20  # characters that tell how many numbers there are
 _LOOKED_AT = 50  # rows that the first one is compared with
+_SHOWN = 40  # characters of what is no number
 _COUNTED = 3  # rows from which on a column that counts them is no accident
 _RISING = 4  # columns from which on numbers that rise in the first row alone are no accident
 
@@ -50,6 +51,8 @@ def read(path: Path, columns: Columns, tell: Tell) -> tuple[np.ndarray, np.ndarr
         return _read(path, columns, tell)
     except UnicodeDecodeError:
         raise ValueError(f"{path}: expected text in UTF-8, got other bytes") from None
+    except csv.Error as error:
+        raise ValueError(f"{path}: expected rows of numbers, got: {error}") from None
 
 
 def _read(path: Path, columns: Columns, tell: Tell) -> tuple[np.ndarray, np.ndarray]:
@@ -78,7 +81,11 @@ def _read(path: Path, columns: Columns, tell: Tell) -> tuple[np.ndarray, np.ndar
         tell(f"{path}: decimal commas are read as points")
     if columns.header is None and not named:
         _look_at_the_first_row(path, table, tell)
-    if len(kept) > 1 and len(table) >= _COUNTED and _counts_rows(table[:, 0]):
+    if (
+        min(len(kept) - 1, table.shape[1]) > 0
+        and len(table) >= _COUNTED
+        and _counts_rows(table[:, 0])
+    ):
         advice = f"--drop {kept[0] + 1}" if d else "to_csv(index=False)"
         tell(f"{path}: column {kept[0] + 1} counts the rows and is used: {advice} leaves it out")
     return table[:, :d], rows.words if columns.words else table[:, d:]
@@ -138,7 +145,7 @@ def _counts_rows(column: np.ndarray) -> bool:
 
 
 def _look_at_the_first_row(path: Path, table: np.ndarray, tell: Tell) -> None:
-    rising = [bool((np.diff(row) > 0).all()) for row in table[:_LOOKED_AT]]
+    rising = [bool((row[1:] > row[:-1]).all()) for row in table[:_LOOKED_AT]]
     if table.shape[1] >= _RISING and len(rising) > 1 and rising[0] and not any(rising[1:]):
         shown = ",".join(f"{number:g}" for number in table[0, :4])
         tell(f"{path}: the first line, {shown}, …, is taken for data: --header if it names columns")
@@ -187,7 +194,7 @@ class _Rows:
         try:
             if not self._numbers:
                 return np.empty((sum(1 for _ in self), 0))
-            return np.loadtxt(self, delimiter=self.separator, ndmin=2, quotechar='"')
+            return np.loadtxt(self, delimiter=self.separator, ndmin=2, quotechar='"', comments=None)
         except UnicodeDecodeError:
             raise
         except ValueError as error:
@@ -225,14 +232,21 @@ class _Rows:
             raise ValueError(f"the label {missing.pop()!r}")
         if words:
             self._found.append(words)
+        for i in self._numbers:
+            if not cells[i]:
+                raise ValueError(f"nothing in column {i + 1}")  # NumPy skips lines of nothing
         return (self.separator or " ").join(cells[i] for i in self._numbers)
 
     def _wrong(self, what: str) -> ValueError:
         """NumPy's sentence, or that of a line, as one that names the place in the file."""
-        if cell := re.search(r"string '(.*)' to float64 at row \d+, column (\d+)", what):
+        if cell := re.search(r"string '(.*?)'? to float64 at row \d+, column (\d+)", what):
             column = self._numbers[int(cell[2]) - 1] + 1
             label = cell[1] not in _MISSING and column - 1 in self._targets
-            what = f"{cell[1]!r} in column {column}" if cell[1] else f"nothing in column {column}"
+            what = (
+                f"{cell[1][:_SHOWN]!r} in column {column}"
+                if cell[1]
+                else f"nothing in column {column}"
+            )
             drop = f": --drop {column} leaves the column out"
             advice = ": --classes numbers labels that are words" if label else drop
         else:

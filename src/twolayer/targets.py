@@ -24,6 +24,12 @@ class Targets:
     def check(self, Y: np.ndarray, dtype: np.dtype) -> None:
         """Raise ValueError unless these finite Y (n, K) are such targets; dtype, the network's."""
 
+    def codes(self, K: int) -> np.ndarray:
+        """The labels (K,) of so many classes. Raises ValueError where there are none."""
+        if not self.labels:
+            raise ValueError("classes: expected a loss that takes labels, as softmax or logistic")
+        return np.arange(K)
+
     def draw(self, random: np.random.Generator, n: int, K: int, dtype: Any) -> np.ndarray:
         """Random targets as users have them, (n, K), (n,) or labels."""
         return random.standard_normal((n, K), dtype)
@@ -52,7 +58,13 @@ class Signs(Targets):
     wrong = 2.0
 
     def check(self, Y: np.ndarray, dtype: np.dtype) -> None:
-        first_bad("Y", np.abs(Y) != 1, Y, "labels of +1 or -1")
+        advice = ": 2 * Y - 1, or --classes, makes them of 0 and 1"
+        first_bad("Y", np.abs(Y) != 1, Y, "labels of +1 or -1", advice)
+
+    def codes(self, K: int) -> np.ndarray:
+        if K != 2:
+            raise ValueError(f"classes: expected two for a loss of one output, got {K}")
+        return np.array([-1, 1])
 
     def draw(self, random: np.random.Generator, n: int, K: int, dtype: Any) -> np.ndarray:
         return 2 * random.integers(0, 2, n) - 1
@@ -96,15 +108,18 @@ def one_hot(labels: np.ndarray, K: int, dtype: np.dtype) -> np.ndarray:
     """Rows (n, K) with a 1 at each label. Raises TypeError or ValueError for other labels."""
     if labels.dtype.kind not in "iu":
         raise TypeError(f"Y: expected integer class labels for shape (n,), got {labels.dtype}")
-    first_bad("Y", (labels < 0) | (labels >= K), labels, f"class labels 0 to {K - 1}")
+    advice = ": --classes numbers the labels that occur"
+    first_bad("Y", (labels < 0) | (labels >= K), labels, f"class labels 0 to {K - 1}", advice)
     Y = np.zeros((len(labels), K), dtype)
     Y[np.arange(len(labels)), labels] = 1
     return Y
 
 
-def first_bad(argument: str, wrong: np.ndarray, values: np.ndarray, expected: str) -> None:
+def first_bad(
+    argument: str, wrong: np.ndarray, values: np.ndarray, expected: str, advice: str = ""
+) -> None:
     """Raise ValueError naming the first of the values that is wrong, if there is one."""
     if wrong.any():
         at = tuple(int(i) for i in np.argwhere(wrong)[0])
         where = ", ".join(map(str, at))
-        raise ValueError(f"{argument}: expected {expected}, got {values[at]} at [{where}]")
+        raise ValueError(f"{argument}: expected {expected}, got {values[at]} at [{where}]{advice}")

@@ -102,7 +102,9 @@ WRONG = [
     ("a.npz", pickle.dumps(X), "expected a whole .npz file, got: "),
     ("a.npz", b"", "expected numbers, got an empty file"),
     ("a.npz", npz(X=X), "expected arrays X and Y, got X"),
-    ("a.npz", npz(x=X, y=Y), "expected arrays X and Y, got nothing"),
+    ("a.npz", npz(), "expected arrays X and Y, got nothing"),
+    ("a.npz", npz(data=X, target=Y), "expected arrays X and Y, got data, target: numpy.savez(FILE"),
+    ("a.npz", npz(X=X, Y=Y[:2]), "expected as many rows, got X (3, 2) and Y (2,)"),
     ("a.npz", npz(X=OBJECTS, Y=Y), "expected arrays of numbers, got pickled objects"),
     ("a.npz", npz(X=X, Y=np.array(["a", "b", "c"])), "expected Y of real numbers, got dtype <U1"),
     ("a.npz", npz(X=X * 1j, Y=Y), "expected X of real numbers, got dtype complex128"),
@@ -116,10 +118,9 @@ WRONG = [
     ("a.csv", b"", "expected numbers, got an empty file"),
     ("a.csv", b"\n\n", "expected numbers, got no line of them"),
     ("a.csv", b"a,b,c\n", "expected numbers, got no line of them"),
-    ("a.csv", b"1,2,3\n4,5\n", "expected rows of as many numbers each, got: the number of columns"),
-    ("a.csv", b"1,2,3\n4,x,5\n", "expected rows of as many numbers each, got: could not convert"),
-    ("a.csv", b"1,2,3\n4,,5\n", "expected rows of as many numbers each, got: could not convert"),
-    ("a.csv", b"1;2;3\n4;5;6\n", "expected rows of as many numbers each, got: could not convert"),
+    ("a.csv", b"1,2,3\n4,5\n", "expected rows of as many numbers each, got 2 columns after 3"),
+    ("a.csv", b"1,2,3\n4,x,5\n", "expected rows of as many numbers each, got 'x' in column 2"),
+    ("a.csv", b"1,2,3\n4,,5\n", "expected rows of as many numbers each, got nothing in column"),
     ("a.csv", b"1,2,nan\n", "expected finite numbers in Y, got nan at [0]"),
     (
         "a.csv",
@@ -127,9 +128,24 @@ WRONG = [
         "expected finite numbers that float32 can hold in X, got inf at [0, 1]",
     ),
     ("a.csv", b"1\n2\n", "expected columns of inputs and 1 of targets, got 1 in all"),
-    ("a.csv", b"\xff\xfe1\x00,\x00", "expected text in UTF-8, got other bytes"),
+    ("a.csv", b"\xff\xfe1\x00,\x00", "expected text in UTF-8, got UTF-16"),
     ("a.csv", b"1,2\n" * 20_000 + b"1,\xff\n", "expected text in UTF-8, got other bytes"),
     ("a.txt", b"1,2\n", "expected a file named .npy or .npz or .csv"),
+    (
+        "a.parquet",
+        b"PAR1" + bytes(9),
+        "expected a file named .npy or .npz or .csv or .tsv, or a Zarr",
+    ),
+    ("a.csv", b"PAR1" + bytes(9), "expected text in UTF-8, got a Parquet file"),
+    ("a.csv", WHOLE, "expected text in UTF-8, got a zip file, as .npz and .xlsx are"),
+    ("a.csv", b"\x1f\x8b\x08\x00", "expected text in UTF-8, got a gzip file"),
+    ("a.npz", b"\x89HDF\r\n", "expected a whole .npz file, got: an HDF5 file"),
+    ("a.NPZ", npy(X), "expected a whole .npz file, got: an .npy file"),
+    (
+        "a.npz",
+        npz(X=np.ones(3, "f8,f8"), Y=Y),
+        "expected X of real numbers, got dtype [('f0', '<f8'), ('f1', '<f8')]: numpy.lib.recfunct",
+    ),
     ("a.pkl", pickle.dumps(X), "expected a file named .npy or .npz or .csv"),
 ]
 
@@ -209,7 +225,7 @@ def test_any_damage_is_one_sentence(tmp_path, kind):
 
 
 def test_files_that_are_none(tmp_path):
-    with pytest.raises(ValueError, match=r": expected a file, got a folder$"):
+    with pytest.raises(ValueError, match=r": expected a file or a Zarr array, got a folder$"):
         files.load(tmp_path)
     with pytest.raises(ValueError, match=r"no\.csv: expected a file, got nothing of that name$"):
         files.load(tmp_path / "no.csv")

@@ -5,6 +5,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 
 import twolayer as tl
 from twolayer import network
@@ -40,6 +41,8 @@ WRONG = [
     # X
     ({"X": ones(7)}, ValueError, "X: expected shape (n, d), got 1 axes (7,)"),
     ({"X": ones(7, 3, 1)}, ValueError, "X: expected shape (n, d), got 3 axes (7, 3, 1)"),
+    ({"X": csr_array(ones(7, 3))}, TypeError, "X: expected a dense array, got csr_array: its toar"),
+    ({"Y": csr_array(ones(7, 2))}, TypeError, "Y: expected a dense array, got csr_array: its toar"),
     ({"X": 1.0}, ValueError, "X: expected shape (n, d), got 0 axes ()"),
     ({"X": None}, ValueError, "X: expected shape (n, d), got 0 axes ()"),
     ({"X": [[1.0, 2.0], [1.0]]}, ValueError, "X: expected an array, got what is none: "),

@@ -110,7 +110,7 @@ BAD = {
         None,
     ),
     "huge.npy": (
-        lambda: npy(np.full((4, d), 1e300)),
+        lambda: npy(np.full((40, d), 1e300)),
         "expected finite numbers that float32",
         "fine",
     ),
@@ -137,7 +137,7 @@ BAD = {
     "empty.csv": (lambda: b"", "expected numbers, got an empty file", None),
     "empty.npz": (lambda: b"", "expected numbers, got an empty file", None),
     "none.npy": (lambda: npy(X[:0]), "expected X of shape (n, d), got (0, 3)", None),
-    "folder.csv": (None, "expected a file, got a folder", None),
+    "folder.csv": (None, "expected a file or a Zarr array, got a folder", None),
     "notes.txt": (lambda: b"1,2\n", "expected a file named .npy or .npz or .csv", None),
 }
 

@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from twolayer.cli import app
+from twolayer.machine.hardware import cpu_count
 from twolayer.training.checkpoint import Checkpoint
 
 # A parent that has everything imported and compiled forks the runs. It starts no threads.
@@ -15,6 +16,7 @@ import os, random, signal, sys, time
 from pathlib import Path
 import numpy as np
 from twolayer.cli import app
+from twolayer.machine.hardware import cpu_count
 
 folder, kills, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 options = sys.argv[4:]
@@ -135,7 +137,16 @@ def test_more_epochs_may_follow(data):
         (["--step", "0.2"], "resume: c.npz was made with step 0.1, expected the same, got 0.2"),
         (["--optimizer", "adam"], "resume: c.npz was made with optimizer gd, expected the same"),
         (["--seed", "1"], "resume: c.npz was made with seed 0, expected the same, got 1"),
-        (["--M", "8"], "resume: c.npz was made with M 32, expected the same, got 8"),
+        (["--M", "8"], "resume: c.npz was made with M 32, expected the same, got 8: add --M 32\n"),
+        (
+            ["--batch", "9"],
+            "resume: c.npz was made with batch None, expected the same, got 9: leave",
+        ),
+        (
+            ["--stream"],
+            "resume: c.npz was made with stream None, expected the same, got True: it n",
+        ),
+        (["--variant", "numba-loops"], "resume: c.npz was made with variant numpy, expected the"),
     ],
 )
 def test_other_settings_are_refused(data, options, message):
@@ -145,6 +156,26 @@ def test_other_settings_are_refused(data, options, message):
     assert result.exit_code == 2
     assert result.stderr.startswith(message)
     assert (data / "c.npz").read_bytes() == before
+
+
+@pytest.mark.parametrize("variant", ["numpy", "numba-blas"])
+@pytest.mark.parametrize(("first", "second"), [(1, 2), (2, 1)])
+def test_another_number_of_threads_goes_on(data, variant, first, second):
+    if cpu_count() < 2:
+        pytest.skip("one CPU")
+    whole = ["--variant", variant, "--epochs", 6, "--save", "whole.npz", "--threads", first]
+    assert twolayer("a.npz", *whole).exit_code == 0
+    options = ["--variant", variant, *STATE, "--save", "parts.npz"]
+    assert twolayer("a.npz", *options, "--epochs", 3, "--threads", first).exit_code == 0
+    result = twolayer("a.npz", *options, "--epochs", 6, "--threads", second)
+    assert result.exit_code == 0, result.output
+    assert "after 6 epochs" in result.stdout
+    assert result.stderr == (
+        f"twolayer: resume: c.npz was made with {first} threads and goes on with {second}: "
+        "the last digits may be others\n"
+    )
+    with np.load("whole.npz") as one, np.load("parts.npz") as other:
+        np.testing.assert_allclose(one["V"], other["V"], rtol=0, atol=1e-5)
 
 
 def test_other_data_is_refused(data):

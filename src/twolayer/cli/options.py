@@ -36,6 +36,19 @@ Scheduler = Annotated[
         help="The Dask cluster for dask, as tcp://host:8786; by default processes on this machine.",
     ),
 ]
+Header = Annotated[
+    bool | None,
+    typer.Option(
+        "--header/--no-header", help="Whether the first line of a .csv file names its columns."
+    ),
+]
+Drop = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMNS",
+        help="Columns of a .csv file to leave out, names or numbers from 1, with commas between.",
+    ),
+]
 Device = Annotated[str | None, typer.Option(help="cpu or cuda, by default each variant's own.")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")]
 

@@ -7,7 +7,6 @@ slower. Sums of blocks are added in the order of the rows, in float64.
 from __future__ import annotations
 
 import contextlib
-import math
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from ..data.sources import Source, block_rows, source
+from ..data.sources import Source, block_rows, check_finite, source
 from ..interface import Engine, Plan, Problem, Variant, Weights, check_threads, checks
 from ..network import Network, Parameters, Shape
 
 BLOCK = 16 << 20  # bytes of X and Y
 _BUFFERS = 3  # one in use, two on their way
 
-_Block = tuple[int, np.ndarray, np.ndarray]
+_Block = tuple[np.ndarray, np.ndarray]
 
 
 def plan(
@@ -32,8 +31,8 @@ def plan(
 
     Arguments: as for `Variant.plan`, but X (n, d) and Y, (n, K) or (n,), of any real dtype, are
     paths of .npy files or Zarr arrays, memory maps or arrays. The dtype is that of theta. The
-    values are checked while they are read: NaN or infinity in X shows as ValueError in the first
-    epoch. Raises ValueError for a variant that is not on the CPU.
+    values are checked when they are read first: NaN or infinity in X shows as ValueError in the
+    first epoch. Raises ValueError for a variant that is not on the CPU.
     """
     if variant.device not in ("cpu", "any"):
         raise ValueError(
@@ -46,7 +45,7 @@ def plan(
         raise ValueError(f"Y: expected one target a sample, {len(X)} rows as in X, got {Y.shape}")
     rows = block_rows(BLOCK, (X.source, Y), theta.V.dtype.itemsize)
     reader = _Reader(net, X, Y, theta, rows)
-    _, X_first, Y_first = reader.read(0, rows, reader.buffers[0])
+    X_first, Y_first = reader.read(0, rows, reader.buffers[0])
     inner = variant.plan(net, X_first, Y_first, theta, check_threads(threads), "cpu")
     shape = inner.shape._replace(n=len(X))
     engine = Stream(Problem(net, shape, inner.dtype, inner.threads), inner.engine, reader)
@@ -60,7 +59,7 @@ class _Inputs:
         d = theta.V.shape[1]
         if X.dtype.kind not in "buif":
             raise ValueError(f"{X.name}: expected X of real numbers, got dtype {X.dtype}")
-        if X.ndim != 2 or X.shape[1] != d:
+        if X.ndim != 2 or X.shape[1] != d or len(X) == 0:
             raise ValueError(f"{X.name}: expected X of shape (n, {d}), got {X.shape}")
         self.source, self.shape, self.dtype = X, X.shape, theta.V.dtype
 
@@ -75,14 +74,18 @@ class _Reader:
         self.net, self.X, self.Y, self.rows = net, X, Y, rows
         self.dtype, self.K = X.dtype, len(theta.W)
         self.buffers = [X.source.buffer(rows, X.dtype) for _ in range(_BUFFERS)]
+        self._finite: set[tuple[int, int]] = set()  # which rows of X were found to be
 
     def read(self, start: int, stop: int, buffer: Any) -> _Block:
         """Rows start to stop: X as it is read, Y checked and as the plan takes it."""
         X = self.X.source.fetch(start, stop, buffer)
+        if (start, len(X)) not in self._finite:
+            check_finite(self.X.source.name, X, start)
+            self._finite.add((start, len(X)))
         Y = self.Y.rows(start, stop)
         shape = Shape(len(X), X.shape[1], 1, self.K)
         try:
-            return start, X, checks.check_targets(self.net, Y, shape, self.dtype)
+            return X, checks.check_targets(self.net, Y, shape, self.dtype)
         except (ValueError, TypeError) as error:
             raise type(error)(f"{error}, in rows {start} to {stop - 1} of {self.Y.name}") from None
 
@@ -130,13 +133,10 @@ class Stream(Engine):
         total = 0.0
         for of_weights in self._totals:
             of_weights[...] = 0
-        for start, share, x, y in self._blocks(X):
+        for share, x, y in self._blocks(X):
             loss = self.inner.backpropagate(*self.inner.hold(x, y), theta, gradient)
-            slopes = self._weights.get(gradient)
-            if not math.isfinite(loss + sum(float(slope.sum()) for slope in slopes)):
-                self._check(start, x)
             total += share * loss
-            for of_weights, slope in zip(self._totals, slopes, strict=True):
+            for of_weights, slope in zip(self._totals, self._weights.get(gradient), strict=True):
                 of_weights += share * slope
         with np.errstate(all="ignore"):
             values = Parameters(*(of_weights.astype(self.dtype) for of_weights in self._totals))
@@ -145,28 +145,15 @@ class Stream(Engine):
 
     def loss(self, X: range, Y: range, theta: Any, gradient: Any) -> float:
         total = 0.0
-        for start, share, x, y in self._blocks(X):
-            loss = self.inner.loss(*self.inner.hold(x, y), theta, gradient)
-            if not math.isfinite(loss):
-                self._check(start, x)
-            total += share * loss
+        for share, x, y in self._blocks(X):
+            total += share * self.inner.loss(*self.inner.hold(x, y), theta, gradient)
         return total
 
-    def _blocks(self, rows: range) -> Iterator[tuple[int, float, np.ndarray, np.ndarray]]:
-        """The first row of each block, its share of the rows, and its X and Y."""
+    def _blocks(self, rows: range) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
+        """Of each block its share of the rows, and its X and Y."""
         with contextlib.closing(self.reader.blocks(rows.start, rows.stop)) as blocks:
-            for start, X, Y in blocks:
-                yield start, len(X) / len(rows), X, Y
-
-    def _check(self, start: int, X: np.ndarray) -> None:
-        """Raise ValueError where X is to blame: a descent that diverges shows in L and ∇L too."""
-        wrong = np.argwhere(~np.isfinite(X))
-        if len(wrong):
-            row, column = (int(i) for i in wrong[0])
-            raise ValueError(
-                f"{self.reader.X.source.name}: expected finite numbers that {self.dtype} can hold "
-                f"in X, got {X[row, column]} at [{start + row}, {column}]"
-            )
+            for X, Y in blocks:
+                yield len(X) / len(rows), X, Y
 
     def forward(self, X: np.ndarray, theta: Any, F: np.ndarray) -> None:
         self.inner.forward(X, theta, F)

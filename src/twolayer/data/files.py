@@ -1,14 +1,13 @@
-"""X and Y from files: NumPy's .npy and .npz, and .csv with comma-separated numbers.
+"""X and Y from files: NumPy's .npy and .npz, text with a row a sample, and Zarr's folders.
 
+All come as sources, in memory or on disk; what is read of them does not depend on the format.
 Pickled objects are refused, since loading one runs whatever code it holds.
 """
 
 from __future__ import annotations
 
-import tokenize
 import warnings
 import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,183 +15,231 @@ from typing import Any
 import numpy as np
 from numpy.lib.npyio import NpzFile
 
-from ..network import enough_memory, float_type
+from ..network import float_type
+from . import sources, text
+from .sources import Source, changed
+from .text import LAST, NONE, Columns, Tell
 
-FORMATS = (".npy", ".npz", ".csv")
-# What NumPy raises for the many ways in which a file can be damaged.
-_DAMAGED = (
-    ValueError, OSError, EOFError, MemoryError, OverflowError, SyntaxError, KeyError, TypeError,
-    NotImplementedError, RuntimeError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
+TEXTS = (".csv", ".tsv")
+FORMATS = (".npy", ".npz", *TEXTS)
+# How files begin that are taken for others.
+_BEGINNINGS = {
+    b"\x93NUMPY": "an .npy file", b"PK": "a zip file, as .npz and .xlsx are",
+    b"\x89HDF": "an HDF5 file", b"PAR1": "a Parquet file", b"ARROW1": "an Arrow file",
+    b"\x1f\x8b": "a gzip file", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16",
+}  # fmt: skip
+_RIGHT = {".npy": b"\x93NUMPY", ".npz": b"PK"}
+_NAMES = {  # of the arrays in a file that has both, first come first served
+    "X": ("X", "x", "X_train", "x_train"),
+    "Y": ("Y", "y", "Y_train", "y_train"),
+}
+_ADVICE = {
+    "V": ": numpy.lib.recfunctions.structured_to_unstructured makes columns of the fields",
+    "U": ": --classes numbers labels that are words",
+}
 
 
-def read_arrays(path: str | Path, names: Sequence[str] | None) -> dict[str, np.ndarray]:
-    """Those arrays of an .npz file, or all; ValueError for damage and for what is not there."""
-    path = _existing(path)
-    if path.suffix != ".npz":
+def read_arrays(path: str | Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file; ValueError for damage, and unless those of `names` are there."""
+    path, kind = _existing(path)
+    if kind != ".npz":
         raise ValueError(f"{path}: expected a file named .npz")
-    arrays = _read(path, names)
-    for name in names or ():
+    arrays = _npz(path)
+    for name in names:
         if name not in arrays:
-            raise ValueError(f"{path}: expected arrays {', '.join(names or ())}, {name} is missing")
+            raise ValueError(f"{path}: expected arrays {', '.join(names)}, {name} is missing")
     return arrays
+
+
+def is_file(data: str) -> bool:
+    """Whether a text is meant as a path, not as the name of a data set."""
+    return bool(Path(data).suffix) or Path(data).name != data or Path(data).exists()
+
+
+def open_data(
+    path: str | Path, columns: Columns = LAST, tell: Tell = warnings.warn
+) -> tuple[Source, Source]:
+    """X (n, d) and Y, (n,) or (n, K), of one file.
+
+    An .npz file or a Zarr group holds them as X and Y, or by a name of `_NAMES`; of a text the last
+    columns are Y. Raises ValueError for a file that is missing, damaged, empty, ragged or not
+    numeric; what is not finite is found where X is read. tell takes what a user should look at.
+    """
+    path, kind = _existing(path)
+    check_columns(columns, kind)
+    if kind in TEXTS:
+        X, Y = (Source(table, str(path)) for table in text.read(path, columns, tell))
+    elif kind == ".npy":
+        raise ValueError(f"{path}: an .npy file holds one array: give X and Y as two files")
+    else:
+        X, Y = _named(path, kind, ("X", "Y"))
+    X, Y = inputs(X), targets(Y, bool(columns.words))
+    if len(X) != len(Y):
+        raise ValueError(f"{path}: expected as many rows, got X {X.shape} and Y {Y.shape}")
+    return X, Y
+
+
+def open_pair(
+    X: str | Path, Y: str | Path, columns: Columns = LAST, tell: Tell = warnings.warn
+) -> tuple[Source, Source]:
+    """X (n, d) and Y, each from a file of its own; errors as for `open_data`."""
+    (X_path, X_kind), (Y_path, Y_kind) = _existing(X), _existing(Y)
+    check_columns(columns, X_kind, Y_kind)
+    x = inputs(_alone(X_path, X_kind, columns._replace(targets=0, words=False), tell))
+    y = _alone(Y_path, Y_kind, columns._replace(targets=None, drop=None), tell)
+    y = targets(y, bool(columns.words))
+    if len(x) != len(y):
+        raise ValueError(f"{Y}: expected {len(x)} rows as in {X}, got {len(y)}")
+    return x, y
+
+
+def open_inputs(path: str | Path, columns: Columns = NONE, tell: Tell = warnings.warn) -> Source:
+    """X (n, d) of a file, which may have it beside other arrays; errors as for `open_data`."""
+    path, kind = _existing(path)
+    check_columns(columns, kind)
+    if kind == ".npz" or (kind == "" and "" not in sources.zarr_arrays(path)):
+        return inputs(*_named(path, kind, ("X",)))
+    return inputs(_alone(path, kind, columns._replace(words=None), tell))
 
 
 def load(
     path: str | Path, targets: int = 1, dtype: Any = "float32"
 ) -> tuple[np.ndarray, np.ndarray]:
-    """X (n, d) of the given dtype and Y from one file.
-
-    An .npz holds them under the names X and Y; of a .csv, with or without a line of column names,
-    the last `targets` columns are Y, (n,) where that is one. Raises ValueError for a file that is
-    missing, damaged, empty, ragged, not numeric or not finite.
-    """
-    path = _existing(path)
-    if path.suffix == ".npy":
-        raise ValueError(f"{path}: an .npy file holds one array: give X and Y as two files")
-    if path.suffix == ".npz":
-        arrays = _read(path)
-        missing = [name for name in ("X", "Y") if name not in arrays]
-        if missing:
-            held = ", ".join(arrays) or "nothing"
-            raise ValueError(f"{path}: expected arrays X and Y, got {held}")
-        return inputs(path, arrays["X"], dtype), labels(path, arrays["Y"])
-    table = _read(path)["table"]
-    if not 1 <= targets < table.shape[1]:
-        raise ValueError(
-            f"{path}: expected columns of inputs and {targets} of targets, "
-            f"got {table.shape[1]} in all"
-        )
-    X, Y = table[:, :-targets], table[:, -targets:]
-    return inputs(path, X, dtype), labels(path, Y[:, 0] if targets == 1 else Y)
+    """X (n, d) of the given dtype and Y from one file, in memory; the rest as for `open_data`."""
+    X, Y = open_data(path, Columns(targets))
+    return X.load(float_type("dtype", dtype), finite=True), Y.load(Y.dtype)
 
 
 def load_pair(
     X: str | Path, Y: str | Path, dtype: Any = "float32"
 ) -> tuple[np.ndarray, np.ndarray]:
-    """X (n, d) of the given dtype and Y from two .npy or .csv files; errors as for `load`."""
-    pair = []
-    for path in map(_existing, (X, Y)):
-        if path.suffix == ".npz":
-            raise ValueError(f"{path}: an .npz file holds X and Y together: give it alone")
-        (array,) = _read(path).values()
-        pair.append(array)
-    if Path(Y).suffix == ".csv" and pair[1].shape[1] == 1:
-        pair[1] = pair[1][:, 0]
-    X_array, Y_array = inputs(X, pair[0], dtype), labels(Y, pair[1])
-    if len(X_array) != len(Y_array):
-        raise ValueError(f"{Y}: expected {len(X_array)} rows as in {X}, got {len(Y_array)}")
-    return X_array, Y_array
+    """X (n, d) of the given dtype and Y from two files, in memory; as for `open_pair`."""
+    x, y = open_pair(X, Y)
+    return x.load(float_type("dtype", dtype), finite=True), y.load(y.dtype)
 
 
-def load_inputs(path: str | Path, targets: int = 0, dtype: Any = "float32") -> np.ndarray:
-    """X (n, d) of the given dtype from an .npy or .csv file, or an .npz that has it by that name.
-
-    The last `targets` columns of a .csv are left out. Errors as for `load`.
-    """
-    path = _existing(path)
-    if path.suffix == ".npz":
-        return inputs(path, read_arrays(path, ("X",))["X"], dtype)
-    (array,) = _read(path).values()
-    if path.suffix == ".csv" and targets:
-        if not 0 < targets < array.shape[1]:
-            raise ValueError(
-                f"{path}: expected columns of inputs and {targets} others, "
-                f"got {array.shape[1]} in all"
-            )
-        array = array[:, :-targets]
-    return inputs(path, array, dtype)
-
-
-def inputs(path: str | Path, X: np.ndarray, dtype: Any) -> np.ndarray:
-    """X (n, d) in the given dtype; ValueError for another rank and for what it cannot hold."""
-    dtype = float_type("dtype", dtype)
+def inputs(X: Source) -> Source:
+    """X (n, d) of real numbers; ValueError for others."""
+    _numbers(X, "X", "")
     if X.ndim != 2 or 0 in X.shape:
-        raise ValueError(f"{path}: expected X of shape (n, d), got {X.shape}")
-    X = _numbers(path, "X", X)
-    with np.errstate(over="ignore"):
-        converted = X.astype(dtype, copy=False)
-    return _finite(path, "X", converted, f" that {dtype} can hold")
+        advice = {1: ": X[:, None] is one input a row"}.get(
+            X.ndim, "" if X.ndim < 3 else ": X.reshape(len(X), -1) makes a row of each"
+        )
+        raise ValueError(f"{X.name}: expected X of shape (n, d), got {X.shape}{advice}")
+    return X
 
 
-def labels(path: str | Path, Y: np.ndarray) -> np.ndarray:
-    """Y (n,) or (n, K); floating-point labels (n,) that are whole numbers become integers."""
+def targets(Y: Source, words: bool = False) -> Source:
+    """Y, (n,) where there is one a row, else (n, K); whole numbers (n,) are integers."""
+    _numbers(Y, "Y", "UST" if words else "")
     if Y.ndim not in (1, 2) or 0 in Y.shape:
-        raise ValueError(f"{path}: expected Y of shape (n,) or (n, K), got {Y.shape}")
-    Y = _finite(path, "Y", _numbers(path, "Y", Y), "")
-    whole = Y.ndim == 1 and Y.dtype.kind == "f" and bool((np.rint(Y) == Y).all())
-    return Y.astype(np.int64) if whole and float(abs(Y).max()) < 2**53 else Y
+        raise ValueError(f"{Y.name}: expected Y of shape (n,) or (n, K), got {Y.shape}")
+    if Y.shape[1:] == (1,):
+        Y = changed(Y, Y.dtype, lambda block: block[:, 0])
+    whole = Y.ndim == 1
+    for start, block in Y.blocks() if Y.dtype.kind == "f" else ():
+        if not np.isfinite(block).all():
+            row, *rest = (int(i) for i in np.argwhere(~np.isfinite(block))[0])
+            raise ValueError(
+                f"{Y.name}: expected finite numbers in Y, got {block[row, *rest]} at "
+                f"{[start + row, *rest]}"
+            )
+        whole = whole and bool((np.rint(block) == block).all() and abs(block).max() < 2**53)
+    if whole and Y.dtype.kind == "f":
+        return changed(Y, np.int64, lambda block: block.astype(np.int64))
+    return Y
 
 
-def _existing(path: str | Path) -> Path:
+def _existing(path: str | Path) -> tuple[Path, str]:
+    """The path, and the ending of its name, "" for a folder."""
     path = Path(path)
     if path.is_dir():
-        raise ValueError(f"{path}: expected a file, got a folder")
+        return path, ""
     if not path.exists():
         raise ValueError(f"{path}: expected a file, got nothing of that name")
-    if path.suffix not in FORMATS:
-        raise ValueError(f"{path}: expected a file named {' or '.join(FORMATS)}")
-    if path.stat().st_size == 0:
-        raise ValueError(f"{path}: expected numbers, got an empty file")
-    enough_memory(f"reading {path}", path.stat().st_size)
-    return path
-
-
-def _read(path: Path, names: Sequence[str] | None = ("X", "Y")) -> dict[str, np.ndarray]:
-    """Arrays of a file by name: of an .npz those named, or all."""
-    if path.suffix == ".csv":
-        return {"table": _read_csv(path)}
-    try:
-        if path.suffix == ".npy":
-            with path.open("rb") as file:
-                return {"array": np.lib.format.read_array(file, allow_pickle=False)}
-        with path.open("rb") as file, NpzFile(file, allow_pickle=False) as archive:
-            wanted = archive.files if names is None else names
-            return {name: archive[name] for name in archive.files if name in wanted}
-    except _DAMAGED as error:
-        if "allow_pickle" in str(error):
-            raise ValueError(f"{path}: expected arrays of numbers, got pickled objects") from None
-        raise ValueError(f"{path}: expected a whole {path.suffix} file, got: {error}") from None
-
-
-def _read_csv(path: Path) -> np.ndarray:
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            head = file.readline()
-        skip = not all(_is_number(cell) for cell in head.split(","))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of a file without data
-            table = np.loadtxt(
-                path, delimiter=",", ndmin=2, skiprows=int(skip), encoding="utf-8-sig"
-            )
-    except UnicodeDecodeError:
-        raise ValueError(f"{path}: expected text in UTF-8, got other bytes") from None
-    except ValueError as error:
-        what = str(error).partition(";")[0]  # what follows is advice for callers of NumPy
-        raise ValueError(f"{path}: expected rows of as many numbers each, got: {what}") from None
-    if table.size == 0:
-        raise ValueError(f"{path}: expected numbers, got no line of them")
-    return table
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _numbers(path: str | Path, name: str, array: np.ndarray) -> np.ndarray:
-    if array.dtype.kind not in "buif":
-        raise ValueError(f"{path}: expected {name} of real numbers, got dtype {array.dtype}")
-    return array
-
-
-def _finite(path: str | Path, name: str, array: np.ndarray, that: str) -> np.ndarray:
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        at = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+    if not path.is_file():
+        raise ValueError(f"{path}: expected a plain file, got a pipe or a device")
+    kind = path.suffix.lower()
+    with path.open("rb") as file:
+        start = file.read(8)
+    what = next((name for begin, name in _BEGINNINGS.items() if start.startswith(begin)), "")
+    if kind not in FORMATS:
+        got = f", got {what}" if what else ""
         raise ValueError(
-            f"{path}: expected finite numbers{that} in {name}, got {array[at]} at {list(at)}"
+            f"{path}: expected a file named {' or '.join(FORMATS)}, or a Zarr folder{got}"
         )
-    return array
+    if not start:
+        raise ValueError(f"{path}: expected numbers, got an empty file")
+    if kind in TEXTS and what:
+        raise ValueError(f"{path}: expected text in UTF-8, got {what}")
+    if kind in _RIGHT and not start.startswith(_RIGHT[kind]):
+        raise ValueError(f"{path}: expected a whole {kind} file, got: {what or 'another'}")
+    return path, kind
+
+
+def check_columns(columns: Columns, X: str, Y: str = "") -> None:
+    """Refuse what is said about columns of text where there is none."""
+    texts = " or ".join(TEXTS)
+    if columns.drop is not None and X not in TEXTS:
+        raise ValueError(f"drop: expected X in a file named {texts}, got {X or 'a Zarr folder'}")
+    if columns.header is not None and not {X, Y} & {*TEXTS}:
+        raise ValueError(f"header: expected a file named {texts}, got {X or 'a Zarr folder'}")
+
+
+def _named(path: Path, kind: str, wanted: Sequence[str]) -> list[Source]:
+    """X, or X and Y, of a file or a folder that holds several arrays."""
+    group = sources.zarr_arrays(path) if kind == "" else {}
+    if "" in group:
+        raise ValueError(f"{path}: a Zarr array is X or Y alone: give both, with --X and --Y")
+    held = [*group] if kind == "" else [*_npz_sizes(path)]
+    chosen = [next((name for name in _NAMES[want] if name in held), "") for want in wanted]
+    if "" in chosen:
+        which = "arrays X and Y" if len(wanted) == 2 else "an array X"
+        advice = f": numpy.savez(FILE, {', '.join(f'{want}=…' for want in wanted)}) names them"
+        raise ValueError(f"{path}: expected {which}, got {', '.join(held) or 'nothing'}{advice}")
+    if kind == "":
+        return [group[name] for name in chosen]
+    arrays = _npz(path, chosen)
+    return [Source(arrays[name], str(path)) for name in chosen]
+
+
+def _alone(path: Path, kind: str, columns: Columns, tell: Tell) -> Source:
+    """The one array of a file or a folder; of a text X, or Y where all columns are targets."""
+    if kind in TEXTS:
+        X, Y = text.read(path, columns, tell)
+        return Source(Y if columns.targets is None else X, str(path))
+    if kind == ".npz":
+        raise ValueError(f"{path}: an .npz file holds X and Y together: give it alone")
+    return sources.npy(path) if kind else sources.source(path)
+
+
+def _npz_sizes(path: Path) -> dict[str, int]:
+    """The bytes of each array of an .npz file."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {
+                entry.filename.removesuffix(".npy"): entry.file_size for entry in archive.infolist()
+            }
+    except sources.DAMAGED as error:
+        raise sources.damaged(path, error) from None
+
+
+def _npz(path: Path, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+    """Arrays of an .npz file by name: those named, or all."""
+    sizes = _npz_sizes(path)
+    found = [name for name in sizes if names is None or name in names]
+    sources.room_for(path, sum(sizes[name] for name in found))
+    try:
+        with path.open("rb") as file, NpzFile(file, allow_pickle=False) as archive:
+            return {name: archive[name] for name in found}
+    except sources.DAMAGED as error:
+        raise sources.damaged(path, error) from None
+
+
+def _numbers(array: Source, name: str, others: str) -> None:
+    kind = array.dtype.kind
+    if kind not in "buif" + others:
+        raise ValueError(
+            f"{array.name}: expected {name} of real numbers, got dtype {array.dtype}"
+            + _ADVICE.get(kind, "")
+        )

@@ -10,13 +10,22 @@ from __future__ import annotations
 import importlib.util
 import mmap
 import os
+import tokenize
 import weakref
-from collections.abc import Sequence
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..interface.checks import as_array
+from ..network import enough_memory
+
+Change = Callable[[np.ndarray], np.ndarray]
+
+_BLOCK = 16 << 20  # bytes that are read at once into memory
 _PAGE = 4096  # bytes; what direct reads are aligned to
 
 
@@ -29,9 +38,10 @@ class Source:
 
     def __init__(self, array: Any, name: str, first: int = 0, last: int | None = None) -> None:
         self._array, self.name, self._first = array, name, first
-        self._last = array.shape[0] if last is None else last
+        shape = tuple(array.shape)
+        self._last = (shape or (0,))[0] if last is None else last
         self.dtype = np.dtype(array.dtype)
-        self.shape = (self._last - first, *array.shape[1:])
+        self.shape = (self._last - first, *shape[1:]) if shape else ()
         self.ndim = len(self.shape)
 
     def __len__(self) -> int:
@@ -49,6 +59,34 @@ class Source:
             rows[...] = self._array[self._first + start : self._first + stop]
         return rows
 
+    def is_loaded(self, dtype: Any) -> bool:
+        """Whether it is an array in memory that can be used as it is."""
+        array = self._array
+        return type(array) is np.ndarray and array.flags.c_contiguous and array.dtype == dtype
+
+    def load(self, dtype: Any, order: np.ndarray | None = None, finite: bool = False) -> np.ndarray:
+        """All rows in memory in a dtype, in an order of their numbers; no copy without need.
+
+        finite, whether NaN and infinity are refused, with ValueError.
+        """
+        here = order is None and self.is_loaded(dtype)
+        out = self._array[self._first : self._last] if here else np.empty(self.shape, dtype)
+        rows = block_rows(_BLOCK, [self], max(self.dtype.itemsize, out.itemsize))
+        if order is not None:
+            place = np.empty_like(order)
+            place[order] = np.arange(len(order))
+            buffer = np.empty((rows, *self.shape[1:]), dtype)
+        for start in range(0, len(self), rows):
+            stop = min(len(self), start + rows)
+            block = out[start:stop] if order is None else buffer
+            if not here:
+                block = self.read(start, stop, block)
+            if finite:
+                check_finite(self.name, block, start)
+            if order is not None:
+                out[place[start:stop]] = block
+        return out
+
     def buffer(self, rows: int, dtype: np.dtype) -> Any:
         """Memory for `fetch`."""
         return np.empty((rows, *self.shape[1:]), dtype)
@@ -56,6 +94,14 @@ class Source:
     def fetch(self, start: int, stop: int, buffer: Any) -> np.ndarray:
         """Rows start to stop, inside a buffer of this source."""
         return self.read(start, stop, buffer)
+
+    def blocks(self, dtype: Any = None) -> Iterator[tuple[int, np.ndarray]]:
+        """All rows, as the number of the first and so many as are read at once, in a dtype."""
+        dtype = self.dtype if dtype is None else np.dtype(dtype)
+        rows = block_rows(_BLOCK, [self], max(self.dtype.itemsize, dtype.itemsize))
+        for start in range(0, len(self), rows):
+            stop = min(len(self), start + rows)
+            yield start, self.read(start, stop, np.empty((stop - start, *self.shape[1:]), dtype))
 
     def rows(self, start: int, stop: int) -> np.ndarray:
         """Rows start to stop, or to the last one, in an array of their own."""
@@ -153,42 +199,81 @@ class FileSource(Source):
         return self.read(start, stop, buffer)
 
 
+class _Chunks:
+    """A Zarr array; what goes wrong in zarr's many ways is a ValueError that names it."""
+
+    def __init__(self, array: Any, name: str) -> None:
+        self.shape, self.dtype, self.chunks = array.shape, array.dtype, array.chunks
+        self._array, self._name = array, name
+        room_for(name, int(np.prod(self.chunks, dtype=np.int64)) * self.dtype.itemsize)
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        try:
+            return np.asarray(self._array[rows])
+        except Exception as error:
+            raise ValueError(f"{self._name}: expected a whole Zarr array, got: {error}") from None
+
+
+class _Changed:
+    """Rows of a source of other numbers: change takes some of the source's, (rows, …)."""
+
+    def __init__(self, inner: Source, dtype: Any, change: Change) -> None:
+        self.dtype, self._inner, self._change = np.dtype(dtype), inner, change
+        self.shape = (len(inner), *change(inner.rows(0, 1)).shape[1:])
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        return self._change(self._inner.rows(rows.start, rows.stop))
+
+
+def changed(inner: Source, dtype: Any, change: Change) -> Source:
+    """A source of other numbers, made where and when they are read."""
+    return Source(_Changed(inner, dtype, change), inner.name)
+
+
 def source(array: Any, name: str = "X") -> Source:
     """A source for the path of an .npy file or a Zarr array, a memory map, or an array.
 
-    Raises ValueError for a file that is missing, damaged or in Fortran order, RuntimeError for a
-    Zarr array where zarr is not installed.
+    Raises ValueError for a file that is missing or damaged, RuntimeError for a Zarr array where
+    zarr is not installed.
     """
     if isinstance(array, Source):
         return array
     if isinstance(array, str | os.PathLike):
         path = Path(array)
-        return _zarr(path) if path.is_dir() else _npy(path)
+        if path.suffix.lower() == ".npy" and path.is_file():
+            return npy(path)
+        if not path.is_dir():
+            what = " to read in blocks" if path.exists() else ", got nothing of that name"
+            raise ValueError(f"{path}: expected an .npy file or a Zarr array{what}")
+        found = zarr_arrays(path)
+        if [*found] != [""]:
+            raise ValueError(f"{path}: expected a Zarr array, got a group of {', '.join(found)}")
+        return found[""]
     if isinstance(array, np.memmap) and array.flags.c_contiguous and array.filename is not None:
         whole = array.base is getattr(array, "_mmap", None)  # no slice of another map
         if whole:
             file = _File(Path(array.filename), array.offset, array.shape, array.dtype)
             return FileSource(file, str(array.filename))
+    if not hasattr(array, "shape") or isinstance(array, np.ma.MaskedArray):
+        array = as_array(name, array)
     return Source(array, name)
 
 
-def _npy(path: Path) -> Source:
-    if not path.exists():
-        raise ValueError(f"{path}: expected a file, got nothing of that name")
-    if path.suffix != ".npy":
-        raise ValueError(f"{path}: expected an .npy file or a Zarr array to read in blocks")
+def npy(path: Path) -> Source:
+    """A source of an .npy file. Raises ValueError for what is no whole one of numbers."""
     try:
         mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError, SyntaxError, TypeError, OverflowError) as error:
-        raise ValueError(f"{path}: expected a whole .npy file, got: {error}") from None
-    if not mapped.flags.c_contiguous:
-        raise ValueError(f"{path}: expected rows one after the other, got Fortran order")
-    if 0 in mapped.shape:
-        raise ValueError(f"{path}: expected at least one row and column, got {mapped.shape}")
-    return FileSource(_File(path, mapped.offset, mapped.shape, mapped.dtype), str(path))
+        if mapped.flags.c_contiguous and mapped.ndim:
+            return FileSource(_File(path, mapped.offset, mapped.shape, mapped.dtype), str(path))
+    except DAMAGED as error:
+        raise damaged(path, error) from None
+    return Source(mapped, str(path))
 
 
-def _zarr(path: Path) -> Source:
+def zarr_arrays(path: Path) -> dict[str, Source]:
+    """The arrays of a folder that Zarr wrote, format 2 or 3: one without a name, or a group's."""
+    if not any((path / name).exists() for name in (".zarray", ".zgroup", "zarr.json")):
+        raise ValueError(f"{path}: expected a file or a Zarr array, got a folder")
     if importlib.util.find_spec("zarr") is None:
         raise RuntimeError(
             f"{path}: reading a folder needs zarr, which is not installed: "
@@ -197,10 +282,46 @@ def _zarr(path: Path) -> Source:
     import zarr
 
     try:
-        array = zarr.open_array(path, mode="r")
+        found = zarr.open(path, mode="r")
+        arrays = dict(found.arrays()) if isinstance(found, zarr.Group) else {"": found}
     except Exception as error:  # zarr has many
         raise ValueError(f"{path}: expected a Zarr array, got: {error}") from None
-    return Source(array, str(path))
+    return {
+        name: Source(_Chunks(array, str(path / name)), str(path / name))
+        for name, array in arrays.items()
+    }
+
+
+# What NumPy raises for the many ways in which a file can be damaged.
+DAMAGED = (
+    ValueError, OSError, EOFError, MemoryError, OverflowError, SyntaxError, KeyError, TypeError,
+    NotImplementedError, RuntimeError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+
+
+def damaged(path: Path, error: Exception) -> ValueError:
+    """The error for a file that NumPy cannot read."""
+    if "allow_pickle" in str(error) or "Python objects" in str(error):
+        return ValueError(f"{path}: expected arrays of numbers, got pickled objects")
+    return ValueError(f"{path}: expected a whole {path.suffix} file, got: {error}")
+
+
+def room_for(path: str | Path, nbytes: int) -> None:
+    """Raise MemoryError unless a file that takes so many bytes can be read."""
+    try:
+        enough_memory(f"reading {path}", nbytes)
+    except MemoryError as error:
+        raise MemoryError(f"{error}; .npy files can be read in blocks, with --stream") from None
+
+
+def check_finite(name: str, X: np.ndarray, start: int = 0) -> None:
+    """Raise ValueError naming the first of the rows, from start on, with NaN or infinity in X."""
+    if X.dtype.kind == "f" and not np.isfinite(X).all():
+        row, *rest = (int(i) for i in np.argwhere(~np.isfinite(X))[0])
+        raise ValueError(
+            f"{name}: expected finite numbers that {X.dtype} can hold in X, "
+            f"got {X[row, *rest]} at {[start + row, *rest]}"
+        )
 
 
 def block_rows(nbytes: int, sources: Sequence[Source], itemsize: int) -> int:

@@ -133,7 +133,16 @@ def matrix(argument: str, value: Any, axes: tuple[str, str]) -> np.ndarray:
 
 
 def as_array(argument: str, value: Any) -> np.ndarray:
-    """The value as an array; ValueError for rows of different lengths."""
+    """The value as an array; ValueError for rows of different lengths and for masked numbers."""
+    if np.ma.is_masked(value):
+        raise ValueError(
+            f"{argument}: expected an array without a mask, got masked numbers: fill them in, or "
+            "leave their rows out"
+        )
+    if hasattr(value, "toarray"):
+        raise TypeError(
+            f"{argument}: expected a dense array, got {type(value).__name__}: its toarray() is one"
+        )
     try:
         return np.asarray(value)
     except ValueError as error:

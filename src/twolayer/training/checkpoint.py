@@ -20,17 +20,19 @@ _SHARE = 0.05  # of the time at most goes into checkpoints
 
 
 class Model(NamedTuple):
-    """A trained network."""
+    """A trained network, and the classes that its outputs are for, if they were numbered."""
 
     net: Network
     theta: Parameters
+    classes: np.ndarray | None = None
 
 
 def save_model(path: Path, model: Model) -> None:
     """Write V, W and the names of σ and ℓ; `numpy.load` reads them."""
-    net, theta = model
+    net, theta, classes = model
+    more: dict[str, Any] = {} if classes is None else {"classes": classes}
     with replacing(path) as file:
-        np.savez(file, V=theta.V, W=theta.W, activation=net.activation, loss=net.loss)
+        np.savez(file, V=theta.V, W=theta.W, activation=net.activation, loss=net.loss, **more)
 
 
 def load_model(path: Path) -> Model:
@@ -38,7 +40,8 @@ def load_model(path: Path) -> Model:
     arrays = read_arrays(path, ("V", "W", "activation", "loss"))
     try:
         net = Network(str(arrays["activation"]), str(arrays["loss"]))
-        return Model(net, check_parameters(net, (arrays["V"], arrays["W"])))
+        theta = check_parameters(net, (arrays["V"], arrays["W"]))
+        return Model(net, theta, arrays.get("classes"))
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: expected a trained network, got: {error}") from None
 
@@ -67,23 +70,39 @@ class Checkpoint:
         if time.monotonic() >= self._next:
             self.save(training)
 
-    def restore(self, training: Training) -> None:
-        """Let the training go on from the file.
+    def restore(self, training: Training) -> str | None:
+        """Let the training go on from the file; returns a sentence where the last digits may move.
 
-        Raises ValueError where there are other settings in it, and for a file that is no
-        checkpoint.
+        That may be where the number of threads is another. Raises ValueError where other settings
+        are, and for a file that is no checkpoint.
         """
-        arrays = read_arrays(self.path, None)
+        arrays = read_arrays(self.path, ())
         try:
             found = json.loads(str(arrays["settings"]))
+            moved = None
             for name, ours, theirs in _differences(self.settings, found):
-                raise ValueError(
-                    f"resume: {self.path} was made with {name} {theirs}, expected the same, got "
-                    f"{ours}"
+                if name != "threads":
+                    raise ValueError(
+                        f"resume: {self.path} was made with {name} {theirs}, expected the same, "
+                        f"got {ours}: {_to_write(name, theirs)}"
+                    )
+                moved = (
+                    f"resume: {self.path} was made with {theirs} threads and goes on with {ours}: "
+                    "the last digits may be others"
                 )
             training.restore(arrays)
         except (KeyError, TypeError, AttributeError, json.JSONDecodeError):
             raise ValueError(f"{self.path}: expected a checkpoint of twolayer train") from None
+        return moved
+
+
+def _to_write(name: str, value: Any) -> str:
+    """What to add to the command for a setting of the checkpoint, or what else to do."""
+    if name in ("data", "n", "d", "K"):
+        return "it needs the same data, or another --checkpoint"
+    if name == "stream" and not value:
+        return "it needs room for all rows in memory, and no --stream"
+    return f"leave out --{name}" if value is None else f"add --{name} {value}".removesuffix(" True")
 
 
 def _differences(

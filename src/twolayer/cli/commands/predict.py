@@ -10,10 +10,14 @@ import typer
 
 from ...composed.functions import predict as outputs
 from ...data import datasets, files
+from ...data.sources import Source, check_finite
+from ...data.text import Columns
 from ...machine.atomic import replacing
+from ...network import enough_memory
 from ...showing import output
 from ...training.checkpoint import Model, load_model
-from ..options import VariantFiles, add_files
+from .. import data as datas
+from ..options import Drop, Header, VariantFiles, add_files
 
 _VARIANT = "numpy"
 
@@ -23,13 +27,15 @@ def predict(
     data: Annotated[
         str,
         typer.Argument(
-            help="Inputs, a row a sample: .npy, .csv, .npz with X, or the name of a data set."
+            help="Inputs, a row a sample: .npy, .csv, Zarr, .npz with X, or a data set's name."
         ),
     ],
     save: Annotated[Path, typer.Option(help="Write F, a row a sample, to this .npy or .csv file.")],
     target: Annotated[
         int, typer.Option(help="How many of the last columns of a .csv file are no inputs.")
     ] = 0,
+    header: Header = None,
+    drop: Drop = None,
     variant_file: VariantFiles = None,
 ) -> None:
     """Write F = h(W σ(V x)) for each sample x: probabilities for softmax and logistic."""
@@ -39,10 +45,12 @@ def predict(
     add_files(variant_file)
     trained = load_model(model)
     dtype = trained.theta.V.dtype
-    if Path(data).suffix in files.FORMATS or Path(data).exists():
-        X = files.load_inputs(data, target, dtype)
+    columns = Columns(target, header, drop)
+    if datas.is_file(data):
+        X = files.open_inputs(data, columns, datas.note)
     else:
-        X = datasets.load(data, dtype).X
+        files.check_columns(columns, "a data set")
+        X = Source(datasets.load(data, dtype).X, data)
     F = _outputs(trained, X)
     with replacing(save) as file:
         if save.suffix == ".npy":
@@ -50,12 +58,25 @@ def predict(
         else:
             digits = 9 if dtype == np.float32 else 17  # as many as make the same number again
             np.savetxt(file, F, delimiter=",", fmt=f"%.{digits}g")
+    if trained.classes is not None:
+        datas.note(datas.told(trained.classes))
     output.stdout().print(f"{len(F)} rows of {F.shape[1]} outputs in {save}", soft_wrap=True)
 
 
-def _outputs(model: Model, X: np.ndarray) -> np.ndarray:
-    """F (n, K)."""
-    d = model.theta.V.shape[1]
-    if X.shape[1] != d:
-        raise ValueError(f"data: expected {d} inputs a row, as the network has, got {X.shape[1]}")
-    return outputs(model.net, model.theta, X, _VARIANT)
+def _outputs(model: Model, X: Source) -> np.ndarray:
+    """F (n, K), of blocks of the rows."""
+    V, W = model.theta
+    if X.shape[1] != V.shape[1]:
+        more, text = X.shape[1] - V.shape[1], X.name.lower().endswith(files.TEXTS)
+        hint = text and 0 < more < V.shape[1]
+        advice = f": --target {more} leaves out the last" if hint else ""
+        raise ValueError(
+            f"data: expected {V.shape[1]} inputs a row, as the network has, "
+            f"got {X.shape[1]}{advice}"
+        )
+    enough_memory(f"outputs of {X.name}", len(X) * len(W) * V.itemsize)
+    F = np.empty((len(X), len(W)), V.dtype)
+    for start, block in X.blocks(V.dtype):
+        check_finite(X.name, block, start)
+        F[start : start + len(block)] = outputs(model.net, model.theta, block, _VARIANT)
+    return F

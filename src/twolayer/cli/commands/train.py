@@ -11,6 +11,7 @@ import typer
 
 from ... import variants
 from ...data import datasets
+from ...data.text import Columns
 from ...interface import Plan
 from ...network import Network, Parameters, float_type, positive_integer
 from ...progress import Bar
@@ -29,7 +30,7 @@ def train(
     data: Annotated[
         str | None,
         typer.Argument(
-            help=f"{', '.join(datasets.BUNDLED)}, an .npz file with X and Y, or a .csv file."
+            help=f"{', '.join(datasets.BUNDLED)}, or a file: .csv, .npz or Zarr with X and Y."
         ),
     ] = None,
     X: Annotated[
@@ -41,12 +42,18 @@ def train(
     stream: Annotated[
         bool,
         typer.Option(
-            "--stream", help="Read X and Y in blocks, as is done if they fill the memory."
+            "--stream", help="Read X and Y in blocks, as is done if the memory is too small."
         ),
     ] = False,
     target: Annotated[
         int, typer.Option(help="How many of the last columns of a .csv file are targets.")
     ] = 1,
+    header: options.Header = None,
+    drop: options.Drop = None,
+    classes: Annotated[
+        bool,
+        typer.Option("--classes", help="Number the labels that occur; they may be words."),
+    ] = False,
     M: Annotated[int, typer.Option("--M", help="Hidden units.")] = 32,
     activation: options.Activation = "tanh",
     loss: Annotated[
@@ -67,7 +74,7 @@ def train(
     validation: Annotated[
         str | None,
         typer.Option(
-            metavar="SHARE|FILE", help="Keep the parameters that are best on these samples."
+            metavar="SHARE|FILE|X,Y", help="Keep the parameters that are best on these samples."
         ),
     ] = None,
     patience: Annotated[
@@ -109,15 +116,19 @@ def train(
     make = optimizers.get(optimizer)
     step = make.step if step is None else step
     algorithm = make(step, rule)
-    whole = datas.load(data, X, Y, target, dtype, stream)
-    if batch is not None or validation is not None:
-        whole = datas.shuffle(whole, seed)
-    held = None
-    if validation is not None:
-        whole, held = datas.split(whole, validation, target, dtype)
+    columns = Columns(target, header, drop, classes)
+    if stream and data is not None and not datas.is_file(data):
+        raise ValueError("stream: expected a file, or --X and --Y, got the name of a data set")
+    whole = datas.load(data, X, Y, columns, dtype)
+    held = None if validation is None else datas.load_validation(validation, whole, columns)
     net = Network(activation, loss or whole.loss)
-    K = datas.outputs(net, whole, *([held] if held else []))
+    parts, K, names = datas.label(net, [whole, held] if held else [whole], classes)
     theta = net.init(whole.X.shape[1], M, K, dtype, seed)
+    order = None if batch is None and validation is None else seed
+    whole, *rest = datas.ready(parts, chosen, net, (M, K), dtype, threads, stream, order)
+    held = rest[0] if rest else None
+    if validation is not None and held is None:
+        whole, held = datas.split(whole, validation)
     plan = whole.plan(chosen, net, theta, threads)
     validate = None
     if held is not None:
@@ -127,26 +138,31 @@ def train(
         "variant": plan.variant, **plan.shape._asdict(), "dtype": dtype, "activation": activation,
         "loss": net.loss, "optimizer": optimizer, "step": step, "rule": rule, "batch": batch,
         "seed": seed, "validation": validation, "threads": plan.threads,
+        "stream": whole.streamed or None,
     }  # fmt: skip
     kept = None
     if checkpoint is not None:
         parts = [whole, held] if held else [whole]
         kept = Checkpoint(checkpoint, settings | {"data": datas.checksum(*parts)})
-        if resume and checkpoint.exists():
-            kept.restore(training)
+        if resume and checkpoint.exists() and (moved := kept.restore(training)):
+            datas.note(moved)
     code = _run(training, epochs, patience, kept)
     plan.theta = training.theta
     final = plan.gradient()[0]
     # Of data on disk the outputs may be too many for the memory as well.
     fit = {} if whole.streamed else dict([net.objective.score(plan.predict(whole.X), whole.Y)])
+    if names is not None:
+        datas.note(datas.told(names))
     _tell(training, final, fit, f"{plan.variant} on {plan.shape}", optimizer)
     if save is not None:
-        save_model(save, Model(net, plan.theta))
+        save_model(save, Model(net, plan.theta, names))
     if json is not None:
         report = settings | {
             "epochs": len(training.history), "stopped": _STOPPED.get(code), "final_loss": final,
             "score": fit, "history": [epoch.loss for epoch in training.history],
         }  # fmt: skip
+        if names is not None:
+            report["classes"] = names.tolist()
         if held is not None:
             report["best_epoch"] = training.best.epoch
             report["validation_history"] = [epoch.validation for epoch in training.history]

@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from ..texts import missing
+
 _PAGE = 4096  # bytes; what direct reads are aligned to
 
 
@@ -190,10 +192,7 @@ def _npy(path: Path) -> Source:
 
 def _zarr(path: Path) -> Source:
     if importlib.util.find_spec("zarr") is None:
-        raise RuntimeError(
-            f"{path}: reading a folder needs zarr, which is not installed: "
-            "pip install 'twolayer[cluster]'"
-        )
+        raise RuntimeError(missing(f"{path}: reading a folder needs", "zarr", "cluster"))
     import zarr
 
     try:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from ..machine.hardware import fingerprint
 from ..measuring.race import Entry, Result, distinct
 from ..measuring.roofline import Roofline
 from . import output
+from .table import Table
 from .units import duration, memory
 
 Groups = Mapping[str, Sequence[Result]]
@@ -52,13 +52,7 @@ def describe_roof(roof: Roofline, threads: int) -> str:
 def _table(group: str, results: Sequence[Result]) -> Table:
     net = results[0].workload.net
     loss = "" if group == "data" else f", {net.loss} loss"
-    table = Table(
-        title=f"{_TITLES.get(group, f'Sweep of {group}')} ({net.activation}{loss})",
-        title_justify="left",
-        title_style="bold",
-        box=None,
-        pad_edge=False,
-    )
+    table = Table(title=f"{_TITLES.get(group, f'Sweep of {group}')} ({net.activation}{loss})")
     table.add_column("problem", no_wrap=True)
     table.add_column("variant", no_wrap=True)
     for heading in ("an epoch", "±", "ratio", "GFLOP/s", "roofline", "MiB", "first call"):
@@ -187,6 +181,14 @@ def between_markers(path: Path, content: str, name: str) -> str:
     if not start or not end:
         raise ValueError(f"readme: expected the lines {first} and {last}, in this order, in {path}")
     return f"{before}{first}\n\n{content}\n\n{last}{after}"
+
+
+def check_markers(path: Path, name: str) -> None:
+    """Raise ValueError unless it is a file that can be written and has the markers of that name."""
+    if not path.is_file():
+        raise ValueError(f"readme: expected an existing file, got {str(path)!r}")
+    output.check_writable(readme=path)
+    between_markers(path, "", name)
 
 
 def report(groups: Groups, roof: Roofline, threads: int) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import typer
 from ... import variants
 from ...data import datasets
 from ...interface import Plan
+from ...machine.atomic import is_stream
 from ...network import Network, Parameters, float_type, positive_integer
 from ...progress import Bar
 from ...showing import output
@@ -139,37 +140,37 @@ def train(
     final = plan.gradient()[0]
     # Of data on disk the outputs may be too many for the memory as well.
     fit = {} if whole.streamed else dict([net.objective.score(plan.predict(whole.X), whole.Y)])
-    _tell(training, final, fit, f"{plan.variant} on {plan.shape}", optimizer)
-    if save is not None:
-        save_model(save, Model(net, plan.theta))
-    if json is not None:
-        report = settings | {
-            "epochs": len(training.history), "stopped": _STOPPED.get(code), "final_loss": final,
-            "score": fit, "history": [epoch.loss for epoch in training.history],
-        }  # fmt: skip
-        if held is not None:
-            report["best_epoch"] = training.best.epoch
-            report["validation_history"] = [epoch.validation for epoch in training.history]
-        output.write_json(json, report)
-    if plot is not None and training.history:
-        caption = f"{optimizer}, {plan.variant} on {plan.shape}, {activation}, {net.loss}"
-        plots.plot(plots.history_figure, training.history, plot, caption)
+    report = settings | {
+        "epochs": len(training.history), "stopped": _STOPPED.get(code), "final_loss": final,
+        "score": fit, "history": [epoch.loss for epoch in training.history],
+    }  # fmt: skip
+    if held is not None:
+        report["best_epoch"] = training.best.epoch
+        report["validation_history"] = [epoch.validation for epoch in training.history]
+    caption = f"{optimizer}, {plan.variant} on {plan.shape}, {activation}, {net.loss}"
+    output.deliver(
+        lambda: _tell(training, final, fit, f"{plan.variant} on {plan.shape}", optimizer),
+        (save, lambda file: save_model(file, Model(net, plan.theta))),
+        (json, lambda file: output.write_json(file, report)),
+        (
+            plot if training.history else None,
+            lambda file: plots.plot(plots.history_figure, training.history, file, caption),
+        ),
+    )
     if code:
         raise typer.Exit(code)
 
 
 def _check_files(paths: dict[str, Path | None]) -> None:
     """Refuse what could not be written at the end before anything is trained."""
-    for argument, path in paths.items():
-        if path is None:
-            continue
-        output.check_writable(argument, path)
-        if argument == "plot":
-            plots.check(path)
-        if argument in ("save", "checkpoint") and path.suffix != ".npz":
-            raise ValueError(f"{argument}: expected a file named .npz, got {str(path)!r}")
-    if paths["save"] is not None and paths["save"] == paths["checkpoint"]:
-        raise ValueError("checkpoint: expected another file than --save, got the same")
+    output.check_writable(**paths)
+    plots.check(plot=paths["plot"])
+    for argument in ("save", "checkpoint"):
+        path = paths[argument]
+        if path is not None:
+            output.kind(argument, path, (".npz",))
+            if argument == "checkpoint" and is_stream(path):  # which is read again
+                raise ValueError(f"checkpoint: expected a plain file, got {str(path)!r}")
 
 
 def _validation(plan: Plan) -> Callable[[Parameters], float]:

@@ -11,7 +11,7 @@ from ..checking.answers import Answers
 from ..interface import Variant
 from ..measuring.peers import PEERS
 from ..measuring.race import Workload
-from ..network import Network, Shape, positive_integer
+from ..network import Network, Shape, read_integer
 from ..progress import Bar
 from ..showing import output, tables
 from ..showing import updates as table
@@ -30,7 +30,7 @@ def tasks(
     texts that are no shapes, batches or optimizers.
     """
     rows = [
-        positive_integer("batches", int(text) if text.isdecimal() else text)
+        read_integer("batches", text)
         for text in (parts(batches) if batches else map(str, updates.BATCHES))
     ]
     chosen = [optimizers.get(name).name for name in (parts(names) if names else updates.OPTIMIZERS)]

@@ -167,22 +167,20 @@ def _replace(target: Path, new: IO[bytes]) -> bool:
 
 def _pour(file: IO[bytes], path: Path) -> None:
     """Write what is in the file in place. Nobody is told that a pipe's reader has left."""
-    with suppress(BrokenPipeError), _in_place(path) as place:
-        shutil.copyfileobj(file, place)
-        place.flush()
-
-
-def _in_place(path: Path) -> Any:
-    """A context with the open file: behind what is there already for standard output and error."""
     if path == STDOUT:
-        sys.stdout.flush()
         try:
-            return os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-        except OSError:  # a stream of Python's own
-            return nullcontext(sys.stdout.buffer)
-    handle = _descriptor(path)
-    if handle is not None:
-        (sys.stdout if handle == 1 else sys.stderr).flush()
-        return os.fdopen(os.dup(handle), "wb")
-    # Not created: in a folder that all may write to, a file of somebody else cannot be opened so.
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_TRUNC), "wb")
+            handle: int | None = sys.stdout.fileno()
+        except OSError:  # no file, but a stream of Python's own
+            sys.stdout.write(file.read().decode())
+            return
+    else:
+        handle = _descriptor(path)
+    if handle is None:
+        # Not created: in a folder that all may write to, nobody else's file can be opened so.
+        handle = os.open(path, os.O_WRONLY | os.O_TRUNC)
+    else:  # behind what is there already
+        sys.stdout.flush()
+        sys.stderr.flush()
+        handle = os.dup(handle)
+    with suppress(BrokenPipeError), os.fdopen(handle, "wb") as place:
+        shutil.copyfileobj(file, place)

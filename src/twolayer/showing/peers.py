@@ -10,7 +10,7 @@ from rich.console import Console
 
 from ..measuring.race import REFERENCE, Result, distinct
 from ..measuring.roofline import Roofline
-from . import tables
+from . import tables, units
 from .table import Table
 from .tables import Groups
 
@@ -88,7 +88,7 @@ def _cells(result: Result, names: list[str]) -> list[str]:
     if not result.ranking:
         return ["–"] * (len(names) + 2)
     reference = result.of(REFERENCE)
-    ratio = "–" if result.lead is None else f"{result.lead:.2f}"
+    ratio = "–" if result.lead is None else units.fixed(result.lead, 2)
     share = f"{result.least_seconds / reference.seconds.median:.0%}" if reference else "–"
     return [*tables.times(result, names), ratio, share]
 

@@ -14,7 +14,7 @@ from ..regress.decide import KINDS, LOOKS, WANTED_SHAPE, Decision
 from ..regress.revisions import Revision
 from ..regress.run import Outcome
 from .table import Table
-from .units import duration, memory
+from .units import duration, fixed, memory
 
 Sides = tuple[Revision, Revision]
 
@@ -185,8 +185,8 @@ def _cells(decision: Decision) -> list[str]:
     return [
         decision.name,
         *("" if value is None else of(value) for value in (decision.base, decision.head)),
-        f"{decision.ratio:.4f}",
-        f"{decision.low:.4f} to {decision.high:.4f}",
+        fixed(decision.ratio, 4),
+        f"{fixed(decision.low, 4)} to {fixed(decision.high, 4)}",
         ", ".join(filter(None, [decision.verdict, decision.excuse])),
         f"{decision.visible:.1%}" if decision.visible < 1 else "> 100%",
     ]

@@ -8,7 +8,7 @@ import os
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, TextIO
 
 # What is written in place of characters that the encoding lacks; "?" for all others.
@@ -51,6 +51,8 @@ class Stream:
         self._stream = stream
 
     def __getattr__(self, name: str) -> Any:
+        if name == "buffer":  # click writes UTF-8 there if the encoding is ASCII
+            raise AttributeError(name)
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
@@ -91,17 +93,25 @@ def patient() -> Iterator[Stream]:
             os.close(handle)
             break
     before = sys.stdout, sys.stderr
-    errors = [(stream, stream.errors) for stream in before if hasattr(stream, "reconfigure")]
-    out, err = (Stream(stream or open(os.devnull, "w", encoding="utf-8")) for stream in before)  # noqa: SIM115
-    for stream, _ in errors:
-        stream.reconfigure(errors="twolayer")
-    sys.stdout, sys.stderr = out, err
-    try:
-        yield out
-    finally:
-        out.flush()
-        err.flush()
-        sys.stdout, sys.stderr = before
-        for stream, handler in errors:
-            with suppress(OSError, ValueError):
-                stream.reconfigure(errors=handler)
+    with ExitStack() as stack:
+        found = [stream or stack.enter_context(_nowhere()) for stream in before]
+        for stream in found:
+            if hasattr(stream, "reconfigure") and not stream.closed:
+                stack.callback(_spell_in, stream, stream.errors)
+                _spell_in(stream, "twolayer")
+        sys.stdout, sys.stderr = out, err = [Stream(stream) for stream in found]
+        try:
+            yield out
+        finally:
+            out.flush()
+            err.flush()
+            sys.stdout, sys.stderr = before
+
+
+def _nowhere() -> TextIO:
+    return open(os.devnull, "w", encoding="utf-8")
+
+
+def _spell_in(stream: Any, errors: str | None) -> None:
+    with suppress(OSError, ValueError):  # it flushes
+        stream.reconfigure(errors=errors)

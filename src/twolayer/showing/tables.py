@@ -14,7 +14,7 @@ from ..measuring.race import Entry, Result, distinct
 from ..measuring.roofline import Roofline
 from . import output
 from .table import Table
-from .units import duration, memory
+from .units import duration, fixed, memory
 
 Groups = Mapping[str, Sequence[Result]]
 
@@ -77,8 +77,8 @@ def _row(result: Result, entry: Entry) -> list[str]:
         entry.variant.name,
         duration(figures["seconds"]),
         f"{spread:.0%}",
-        f"{figures['ratio']:.2f}",
-        f"{figures['gflops']:.2f}" if figures["gflops"] < 9.995 else f"{figures['gflops']:.0f}",
+        fixed(figures["ratio"], 2),
+        fixed(figures["gflops"], 2 if figures["gflops"] < 9.995 else 0),
         "" if share is None else f"{share:.1%}",
         memory(figures["peak_memory"]),
         duration(figures["first_call"]),

@@ -13,7 +13,7 @@ from ..training.updates import Result
 from . import tables
 from .peers import geometric_mean
 from .table import Table
-from .units import duration
+from .units import duration, fixed
 
 MARKER = "updates"
 _RATIO = f"best peer / {REFERENCE}"
@@ -112,7 +112,7 @@ def _cells(result: Result, names: list[str]) -> list[str]:
     if seconds:
         best = min(seconds, key=seconds.__getitem__)
         shown[best] = f"**{shown[best]}**"
-    ratio = "–" if result.ratio is None else f"{result.ratio:.2f}"
+    ratio = "–" if result.ratio is None else fixed(result.ratio, 2)
     return [*(shown.get(name, "–") for name in names), ratio]
 
 

@@ -13,7 +13,7 @@ from ...interface import Variant, check_threads
 from ...machine.hardware import cpu_count
 from ...machine.store import Store
 from ...progress import Bar
-from ...showing import output
+from ...showing import output, units
 from ...showing.table import Table
 from .. import codes
 
@@ -59,11 +59,13 @@ def _show(store: Store, wanted: Sequence[calibration.Task]) -> None:
                 cells = (f"{value:.2g}" if value else "–" for value in values)
                 table.add_row(term, *cells)
         table.add_row("shapes", *(str(model.samples) for model in models))
-        table.add_row("interval ×, ÷", *(f"{math.exp(model.spread):.2f}" for model in models))
+        table.add_row(
+            "interval ×, ÷", *(units.fixed(math.exp(model.spread), 2) for model in models)
+        )
         console.print(table)
         for task, entry in zip(mine, entries, strict=True):
             if entry is not None and entry.failure:
                 output.complain(f"never chosen: {task.variant.name} {entry.failure}")
         console.print()
-    units = "; ".join(f"{term}: {unit}" for term, unit in UNITS.items())
-    console.print(f"Units. {units}.", style="dim", soft_wrap=True)
+    terms = "; ".join(f"{term}: {unit}" for term, unit in UNITS.items())
+    console.print(f"Units. {terms}.", style="dim", soft_wrap=True)

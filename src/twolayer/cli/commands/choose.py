@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated
 
@@ -79,7 +80,7 @@ def choose(
 
 def _bytes(text: str) -> int:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
-    if not found:
+    if not found or math.isinf(float(found[1])):
         raise ValueError(f"max-memory: expected bytes, as in 500M or 2G, got {text!r}")
     return int(float(found[1]) * _UNITS[found[2].upper()])
 

@@ -47,7 +47,7 @@ def bench(
         table.add_row(
             found["shape"], found["variant"],
             *(units.duration(found[name]) for name in ("seconds", "wall", "transfer", "plan")),
-            f"{found['memory'] / 2**20:.1f} MiB", f"{found['error']:.2f}",
+            f"{found['memory'] / 2**20:.1f} MiB", units.fixed(found["error"], 2),
             f"{device_clock.share(found, roof):.0%}",
         )  # fmt: skip
     ceilings = {"flops": roof.flops, "bandwidth": roof.bandwidth}

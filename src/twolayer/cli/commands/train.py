@@ -15,7 +15,7 @@ from ...interface import Plan
 from ...machine.atomic import is_stream
 from ...network import Network, Parameters, float_type, positive_integer
 from ...progress import Bar
-from ...showing import output
+from ...showing import output, units
 from ...showing import plot as plots
 from ...training import optimizers
 from ...training.checkpoint import Checkpoint, Model, save_model
@@ -75,7 +75,7 @@ def train(
         int | None, typer.Option(help="Stop after so many epochs without a better validation.")
     ] = None,
     seed: Annotated[
-        int, typer.Option(help="For the initial parameters and the order of the samples.")
+        int, typer.Option(min=0, help="For the initial parameters and the order of the samples.")
     ] = 0,
     threads: options.Threads = None,
     scheduler: options.Scheduler = None,
@@ -212,7 +212,7 @@ def _tell(training: Training, final: float, fit: dict[str, float], on: str, opti
         f"{on}, {net.activation}, {net.loss}, {optimizer}: "
         f"loss {final:.6g} after {len(training.history)} epochs"
     )
-    sentence += "".join(f", {kind} {value:.4f}" for kind, value in fit.items())
+    sentence += "".join(f", {kind} {units.fixed(value, 4)}" for kind, value in fit.items())
     if training.validate is not None and math.isfinite(best.loss):
         sentence += f"; validation loss {best.loss:.6g}, the lowest, after epoch {best.epoch}"
     output.stdout().print(sentence, soft_wrap=True)

@@ -15,7 +15,7 @@ from ...checking.verify import Agreement, agreement, corners
 from ...interface import Variant, check_threads
 from ...network import DTYPES, Network, Shape, float_type
 from ...progress import Bar
-from ...showing import output
+from ...showing import output, units
 from ...showing.table import Table
 from ...texts import parts
 from .. import codes
@@ -154,7 +154,7 @@ def _report(
         table.add_row(
             variant.name,
             str(len(found)),
-            f"{worst.ratio:.2f}",
+            units.fixed(worst.ratio, 2),
             f"{len(bad)} disagree" if bad else f"{where} ({worst.case})",
             style="red" if bad else None,
         )

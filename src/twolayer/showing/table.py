@@ -48,17 +48,16 @@ class Table(rich.table.Table):
         return least, most
 
     def _turned(self) -> Iterator[RenderableType]:
-        """A list of headers and cells for each row."""
+        """A line for each header and cell of a row, row by row."""
         if self.title is not None:
             yield Text(str(self.title), "bold")
+        heads = [str(column.header) for column in self.columns]
+        width = max(map(len, heads))
         cells = zip(*(column.cells for column in self.columns), strict=True)
         for row, texts in zip(self.rows, cells, strict=True):
-            one = rich.table.Table.grid(padding=(0, 2, 0, 0))
-            one.add_column(overflow="fold", style="dim")
-            one.add_column(overflow="fold")
-            for column, cell in zip(self.columns, texts, strict=True):
-                if cell:
-                    one.add_row(column.header, cell, style=row.style)
-            if one.row_count:
-                yield one
-                yield ""
+            lines = [
+                Text.assemble((head.ljust(width), "dim"), "  ", (str(cell), row.style or ""))
+                for head, cell in zip(heads, texts, strict=True) if cell
+            ]  # fmt: skip
+            if lines:
+                yield Text("\n", overflow="fold").join([*lines, Text()])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -185,7 +186,7 @@ def between_markers(path: Path, content: str, name: str) -> str:
 
 def check_markers(path: Path, name: str) -> None:
     """Raise ValueError unless it is a file that can be written and has the markers of that name."""
-    if not path.is_file():
+    if not os.path.isfile(path):  # which raises nothing for a name that cannot be one
         raise ValueError(f"readme: expected an existing file, got {str(path)!r}")
     output.check_writable(readme=path)
     between_markers(path, "", name)

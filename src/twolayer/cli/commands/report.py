@@ -79,7 +79,7 @@ def _check_outputs(path: Path, plots: Path | None, readme: Path | None, json: Pa
     output.kind("FILE", path, (".html", ".htm"))
     output.check_writable(FILE=path, json=json)
     if plots is not None:
-        if not plots.is_dir():
+        if not os.path.isdir(plots):  # which raises nothing for a name that cannot be one
             raise ValueError(f"plots: expected an existing folder, got {str(plots)!r}")
         output.check_writable(plots=plots / f"{_SHOWN[0]}.svg")
     if readme is not None:

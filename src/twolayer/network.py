@@ -17,6 +17,7 @@ from .machine.hardware import available_memory
 from .texts import parts
 
 DTYPES = ("float32", "float64")
+_MOST = 2**63 - 1  # of a size or a count: what an index can be
 
 
 class Parameters(NamedTuple):
@@ -38,7 +39,9 @@ class Shape(NamedTuple):
     def parse(cls, text: str) -> Shape:
         """The shape of a text like "1000,16,32,4". Raises ValueError for what is none."""
         sizes = parts(text)
-        if len(sizes) != 4 or not all(size.isdecimal() and int(size) > 0 for size in sizes):
+        if len(sizes) != 4 or not all(
+            size.isdecimal() and len(size) < 19 and int(size) > 0 for size in sizes
+        ):
             raise ValueError(f"shape: expected four sizes n,d,M,K, positive integers, got {text!r}")
         return cls(*map(int, sizes))
 
@@ -144,8 +147,22 @@ def positive_integer(argument: str, value: Any) -> int:
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{argument}: expected a positive integer, got {value!r}")
     if int(value) < 1:
-        raise ValueError(f"{argument}: expected a positive integer, got {int(value)}")
+        raise ValueError(f"{argument}: expected a positive integer, got {_short(value)}")
+    if int(value) > _MOST:
+        raise ValueError(f"{argument}: expected at most {_MOST}, got {_short(value)}")
     return int(value)
+
+
+def read_integer(argument: str, text: str) -> int:
+    """The positive integer that a text is; TypeError or ValueError otherwise."""
+    return positive_integer(argument, int(text) if text.isdecimal() and len(text) < 20 else text)
+
+
+def _short(value: Any) -> str:
+    """An integer as text; of one that Python refuses to write out, how long it is."""
+    if abs(int(value)) <= _MOST:
+        return str(int(value))
+    return f"one of {int(value).bit_length()} bits"
 
 
 def enough_memory(what: str, needed: int) -> None:

@@ -1,11 +1,22 @@
-"""How lists are read from one text, and how an exception is told in one."""
+"""How lists are read from one text, how an exception is told in one, and what to install."""
 
 from __future__ import annotations
+
+# What the package and Python refuse with a whole sentence.
+SENTENCES = (ValueError, TypeError, MemoryError, RuntimeError, OSError)
 
 
 def parts(text: str) -> list[str]:
     """The parts between commas, without blanks around them."""
     return [part.strip() for part in text.split(",")]
+
+
+def missing(who: str, package: str, extra: str) -> str:
+    """That a package is not installed, and what to do: there is no release to install from."""
+    return (
+        f"{who} {package}, which is not installed: run `pip install '.[{extra}]'` in a checkout of "
+        "twolayer"
+    )
 
 
 def sentence(error: BaseException, *whole: type[BaseException]) -> str:

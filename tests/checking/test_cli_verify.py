@@ -83,7 +83,7 @@ def test_a_wrong_variant_is_named_and_the_exit_code_is_1(tmp_path):
         (("--dtype", "float16"), "dtype: expected dtype float32 or float64"),
         (("--shape", "5,3"), "shape: expected four sizes n,d,M,K, positive integers"),
         (("--threads", "0"), "threads: expected a positive integer"),
-        (("--json", "/nowhere/x.json"), "--json: expected a file in an existing folder"),
+        (("--json", "/nowhere/x.json"), "json: expected a file in an existing folder"),
     ],
 )
 def test_bad_options_are_one_sentence(arguments, sentence):

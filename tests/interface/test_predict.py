@@ -213,7 +213,7 @@ def test_models_that_are_none(folder, arrays, message):
         (["x.npy", "x.npy", "--save", "f.npy"], "x.npy: expected a file named .npz"),
         (["m.npz", "iris", "--save", "f.npy"], "data set: expected one of diabetes"),
         (["m.npz", "no.csv", "--save", "f.npy"], "no.csv: expected a file, got nothing of that"),
-        (["m.npz", "x.npy", "--save", "f.txt"], "save: expected a file named .npy or .csv"),
+        (["m.npz", "x.npy", "--save", "f.txt"], "save: expected a file ending in .csv or .npy"),
         (["m.npz", "x.npy", "--save", "no/f.npy"], "save: expected a file in an existing folder"),
         (["m.npz", "x.csv", "--save", "f.npy", "--target", "3"], "x.csv: expected columns of inp"),
     ],

@@ -311,7 +311,7 @@ def test_the_command_writes_all_that_was_asked_for(measured, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["r.txt"], "FILE: expected a name ending in .html, got 'r.txt'"),
+        (["r.txt"], "FILE: expected a file ending in .html or .htm, got 'r.txt'"),
         (["no folder/r.html"], "FILE: expected a file in an existing folder"),
         (["r.html", "--plots", "no folder"], "plots: expected an existing folder, got 'no folder'"),
         (

@@ -156,7 +156,7 @@ def revision() -> str:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Run the parts and write what they found after each. Raises RuntimeError without a GPU."""
-    output.check_writable("json", options.json)
+    output.check_writable(json=options.json)
     variants = gpu_parts.field()
     if options.variants:
         unknown = set(options.variants) - set(variants)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from importlib import import_module
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from ..showing.output import complain
-from ..texts import sentence
+from .. import __version__
+from ..showing import output
+from ..showing.streams import patient
+from ..texts import SENTENCES, sentence
 from . import codes
 
 # Command: its module and function. Only the one that is run is imported.
@@ -27,11 +33,19 @@ COMMANDS = {
 }
 
 
+class _Ended(typer.Exit):
+    """The end of one of our commands, whose codes have meanings."""
+
+
 class _Commands(TyperGroup):
     """The commands by name, each imported when it is needed.
 
     Some versions of typer bring a click of their own, so its types have no one name.
     """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands: Any = dict.fromkeys(COMMANDS)  # among which a misspelled name is looked for
 
     def list_commands(self, ctx: Any) -> list[str]:
         return [*COMMANDS]
@@ -40,35 +54,88 @@ class _Commands(TyperGroup):
         if name not in COMMANDS:
             return None
         module, function = COMMANDS[name]
-        return command(name, getattr(import_module(f".commands.{module}", __name__), function))
+        with _told():
+            found = import_module(f".commands.{module}", __name__)
+        return command(name, getattr(found, function))
 
+    def main(self, *arguments: Any, **settings: Any) -> Any:
+        """Run the command; what was asked for counts more than what is said of it."""
+        output.begin()
+        with patient() as stdout:
+            code: Any = 0
+            try:
+                return super().main(*arguments, **settings)
+            except SystemExit as end:
+                ours = isinstance(end.__context__, _Ended)
+                code = end.code if ours or end.code != codes.WRONG else codes.FAILED
+            finally:
+                stdout.flush()
+                if stdout.failure is not None:
+                    output.complain(f"standard output: {stdout.failure}")
+                    code = code or codes.FAILED
+            raise SystemExit(code)
+
+
+# In narrow panels names of options would be cut.
+_MARKUP: Any = "rich" if shutil.get_terminal_size().columns >= 80 else None
 
 app = typer.Typer(
     cls=_Commands,
+    rich_markup_mode=_MARKUP,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
 )
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        output.stdout().print(f"twolayer {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def main() -> None:
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which this is.")
+    ] = False,
+) -> None:
     """Two-layer networks f(x) = h(W σ(V x)): one interface, many implementations."""
 
 
+@contextmanager
+def _told() -> Iterator[None]:
+    """What is refused or fails becomes one red sentence and exit code 2: 1 has a meaning."""
+    try:
+        yield
+    except (typer.Exit, typer.Abort):  # these are RuntimeErrors too
+        raise
+    except KeyboardInterrupt:
+        output.complain("interrupted")
+        raise typer.Exit(codes.INTERRUPTED) from None
+    except SENTENCES as error:
+        output.complain(sentence(error, *SENTENCES))
+    except BaseException as error:  # a library's, or a mistake of ours, so the place is told
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        output.complain(f"{sentence(error)} ({Path(last.filename).name}, line {last.lineno})")
+    else:
+        return
+    raise typer.Exit(codes.FAILED)
+
+
 def command(name: str, function: Callable[..., None]) -> Any:
-    """A command; what the package refuses in it becomes one red sentence and exit code 2."""
+    """A command that never ends in an exception."""
 
     @wraps(function)
     def run(*arguments: Any, **options: Any) -> None:
         try:
-            function(*arguments, **options)
-        except (typer.Exit, typer.Abort):  # these are RuntimeErrors too
-            raise
-        except (ValueError, TypeError, MemoryError, RuntimeError, OSError) as error:
-            complain(sentence(error, Exception))
-            raise typer.Exit(codes.FAILED) from None
+            with _told():
+                function(*arguments, **options)
+        except typer.Exit as end:
+            raise _Ended(end.exit_code) from None
 
-    single = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+    single = typer.Typer(
+        pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=_MARKUP
+    )
     single.command(name, epilog=codes.epilog())(run)
     return typer.main.get_command(single)

@@ -50,7 +50,10 @@ Drop = Annotated[
     ),
 ]
 Device = Annotated[str | None, typer.Option(help="cpu or cuda, by default each variant's own.")]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")]
+JsonFile = Annotated[
+    Path | None,
+    typer.Option("--json", help="Write the figures to this file, or - for standard output."),
+]
 
 
 def select_variants(

@@ -11,7 +11,7 @@ from ..checking.answers import Answers
 from ..interface import Variant
 from ..measuring.peers import PEERS
 from ..measuring.race import Workload
-from ..network import Network, Shape, positive_integer
+from ..network import Network, Shape, read_integer
 from ..progress import Bar
 from ..showing import output, tables
 from ..showing import updates as table
@@ -30,7 +30,7 @@ def tasks(
     texts that are no shapes, batches or optimizers.
     """
     rows = [
-        positive_integer("batches", int(text) if text.isdecimal() else text)
+        read_integer("batches", text)
         for text in (parts(batches) if batches else map(str, updates.BATCHES))
     ]
     chosen = [optimizers.get(name).name for name in (parts(names) if names else updates.OPTIMIZERS)]
@@ -49,13 +49,9 @@ def bench(
     json: Path | None, readme: Path | None,
 ) -> None:  # fmt: skip
     """Fill the results in, show and write them; a run that was interrupted keeps what it has."""
-    if json is not None:
-        output.check_writable("json", json)
+    output.check_writable(json=json)
     if readme is not None:
-        if not readme.is_file():
-            raise ValueError(f"readme: expected an existing file, got {str(readme)!r}")
-        output.check_writable("readme", readme)
-        tables.between_markers(readme, "", table.MARKER)
+        tables.check_markers(readme, table.MARKER)
     rivals = PEERS if peers else ()
     interrupted = False
     units_of_one = (len(field) + len(rivals)) * (rounds + 1)
@@ -77,16 +73,18 @@ def bench(
         interrupted = True
         output.complain("interrupted: what was measured until now follows")
     finished = [result for result in results if result.entries]
-    table.show(output.stdout(), finished)
     entries = [entry for result in finished for entry in result.entries]
     timed = any(entry.blocks for entry in entries)
     date, command = output.occasion()
-    if json is not None:
-        report = {"date": date, "command": command, "interrupted": interrupted}
-        output.write_json(json, report | table.report(finished, threads))
-    if readme is not None and timed and not interrupted:
-        machine = tables.describe_machine(threads, results[0].workload.dtype)
-        tables.write_between(readme, table.markdown(finished, machine, command), table.MARKER)
+    report = {"date": date, "command": command, "interrupted": interrupted}
+    machine = tables.describe_machine(threads, results[0].workload.dtype)
+    output.deliver(
+        lambda: table.show(output.stdout(), finished),
+        (json, lambda file: output.write_json(file, report | table.report(finished, threads))),
+        (readme if timed and not interrupted else None, lambda file: tables.write_between(
+            file, table.markdown(finished, machine, command), table.MARKER
+        )),
+    )  # fmt: skip
     if interrupted:
         raise typer.Exit(codes.INTERRUPTED)
     if code := codes.of(any(entry.wrong for entry in entries), timed):

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..machine.forks import renewed
+from ..texts import missing
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -84,9 +85,7 @@ def connect(address: str) -> Client:
     try:
         import distributed
     except ImportError:
-        raise RuntimeError(
-            "scheduler: needs Dask, which is not installed: pip install 'twolayer[cluster]'"
-        ) from None
+        raise RuntimeError(missing("scheduler: needs", "Dask", "cluster")) from None
     try:
         # One that finds no scheduler would stay the current one.
         distributed.Client(address, timeout=_PATIENCE, set_as_default=False).close()

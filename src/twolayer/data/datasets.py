@@ -12,6 +12,7 @@ import numpy as np
 
 from ..losses import Loss
 from ..network import Network, Shape, enough_memory, float_type, one_of
+from ..texts import missing
 
 
 class Dataset(NamedTuple):
@@ -45,8 +46,7 @@ def load(name: str, dtype: Any = "float32") -> Dataset:
         import sklearn.datasets
     except ImportError:
         raise RuntimeError(
-            f"data set {name}: comes with scikit-learn, which is not installed: "
-            "pip install 'twolayer[bench]'"
+            missing(f"data set {name}: comes with", "scikit-learn", "bench")
         ) from None
     X, Y = getattr(sklearn.datasets, f"load_{name}")(return_X_y=True)
     X = np.column_stack([standardize(X), np.ones(len(X))]).astype(dtype)

@@ -22,6 +22,7 @@ import numpy as np
 
 from ..interface.checks import as_array
 from ..network import enough_memory
+from ..texts import missing
 
 Change = Callable[[np.ndarray], np.ndarray]
 
@@ -275,10 +276,7 @@ def zarr_arrays(path: Path) -> dict[str, Source]:
     if not any((path / name).exists() for name in (".zarray", ".zgroup", "zarr.json")):
         raise ValueError(f"{path}: expected a file or a Zarr array, got a folder")
     if importlib.util.find_spec("zarr") is None:
-        raise RuntimeError(
-            f"{path}: reading a folder needs zarr, which is not installed: "
-            "pip install 'twolayer[cluster]'"
-        )
+        raise RuntimeError(missing(f"{path}: reading a folder needs", "zarr", "cluster"))
     import zarr
 
     try:

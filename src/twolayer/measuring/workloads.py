@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ..data import datasets
-from ..network import Network, Shape, positive_integer
+from ..network import Network, Shape, read_integer
 from ..texts import parts
 from .race import Workload
 
@@ -93,5 +93,4 @@ def parse_sweep(text: str) -> tuple[str, list[int]]:
     axis, equals, values = text.partition("=")
     if axis not in Shape._fields or not equals:
         raise ValueError(f"sweep: expected n, d, M or K = sizes, as in n=100,1000, got {text!r}")
-    sizes = [int(size) if size.isdecimal() else size for size in parts(values)]
-    return axis, [positive_integer("sweep", size) for size in sizes]
+    return axis, [read_integer("sweep", size) for size in parts(values)]

@@ -13,6 +13,7 @@ from ..measuring import race
 from ..showing.plot import theme
 from ..showing.plot.style import styles
 from ..showing.units import count, duration
+from ..texts import missing
 from . import fits
 from .figures import Named, figures
 from .study import CLOSE, Study, contenders
@@ -46,9 +47,7 @@ def check() -> None:
         try:
             __import__(package)
         except ImportError:
-            raise RuntimeError(
-                f"report: needs {package}, which is not installed: pip install 'twolayer[bench]'"
-            ) from None
+            raise RuntimeError(missing("report: needs", package, "bench")) from None
 
 
 def render(study: Study, machine: str, date: str, command: str, skipped: Iterable[str] = ()) -> str:

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
 import shlex
 import sys
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
-from ..machine.atomic import replacing
+from ..machine import atomic
+from ..texts import SENTENCES, sentence
 
-_WIDTH = 100  # of a table that goes into a file or a pipe
+_ENDLESS = 1 << 16  # columns: what goes into a file or a pipe is neither cut nor wrapped
+_files: list[Path] = []  # that this command writes
 
 
 def stdout() -> Console:
-    """The console of results."""
-    return Console(width=None if sys.stdout.isatty() else _WIDTH, markup=False, highlight=False)
+    """The console of results; on stderr where a file of figures is standard output."""
+    console = Console(stderr=any(map(atomic.is_stdout, _files)), markup=False, highlight=False)
+    if not console.file.isatty():
+        console.width = _ENDLESS
+    return console
 
 
 def stderr() -> Console:
@@ -33,12 +39,66 @@ def complain(sentence: str) -> None:
     stderr().print(Text(" ".join(sentence.split()), style="red"), soft_wrap=True)
 
 
-def check_writable(argument: str, path: Path) -> None:
+def begin() -> None:
+    """Forget the files of the command before."""
+    _files.clear()
+
+
+def check_writable(**paths: Path | None) -> None:
     """Raise ValueError for a file that cannot be written, before anything is measured."""
-    if not path.parent.is_dir():
-        raise ValueError(f"{argument}: expected a file in an existing folder, got {str(path)!r}")
-    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise ValueError(f"{argument}: expected a file that can be written, got {str(path)!r}")
+    for argument, path in paths.items():
+        if path is None:
+            continue
+        try:
+            atomic.check_writable(path)
+        except OSError as error:
+            lost = isinstance(error, FileNotFoundError)
+            which = "in an existing folder" if lost else "that can be written"
+            raise ValueError(
+                f"{argument}: expected a file {which}, got {str(path)!r}: {error.strerror}"
+            ) from None
+        if any(_same(path, other) for other in _files):
+            raise ValueError(f"{argument}: expected a file of its own, got {str(path)!r} again")
+        _files.append(path)
+
+
+def _same(path: Path, other: Path) -> bool:
+    """Whether both are one file, or both standard output."""
+    if atomic.is_stream(path) or atomic.is_stream(other):
+        return atomic.is_stdout(path) and atomic.is_stdout(other)
+    return path.resolve() == other.resolve()
+
+
+def kind(argument: str, path: Path, kinds: Sequence[str]) -> str:
+    """The ending of a file's name, one of `kinds`; the first for what is no plain file."""
+    if path.suffix in kinds:
+        return path.suffix
+    if atomic.is_stream(path):
+        return kinds[0]
+    raise ValueError(
+        f"{argument}: expected a file ending in {' or '.join(kinds)}, got {str(path)!r}"
+    )
+
+
+def deliver(
+    show: Callable[[], object], *files: tuple[Path | None, Callable[[Path], object]]
+) -> None:
+    """Write the files that were asked for, each with its function, and then print.
+
+    What fails keeps nothing else from being delivered: the last of it is raised afterwards, the
+    others are told.
+    """
+    failed: list[Exception] = []
+    acts = [partial(write, path) for path, write in files if path is not None]
+    for act in [*acts, partial(show)]:
+        try:
+            act()
+        except Exception as error:
+            failed.append(error)
+    for other in failed[:-1]:
+        complain(sentence(other, *SENTENCES))
+    if failed:
+        raise failed[-1]
 
 
 def occasion() -> tuple[str, str]:
@@ -49,8 +109,8 @@ def occasion() -> tuple[str, str]:
 
 def write_text(path: Path, text: str) -> None:
     """Replace the whole file at once, so that nobody ever reads a half of it."""
-    with replacing(path) as file:
-        file.write(text.encode())
+    with atomic.replacing(path) as file:
+        file.write(text.encode(errors="backslashreplace"))  # of names that are no UTF-8
 
 
 def write_json(path: Path, value: Any) -> None:

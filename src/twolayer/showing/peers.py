@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from ..measuring.race import REFERENCE, Result, distinct
 from ..measuring.roofline import Roofline
-from . import tables
+from . import tables, units
+from .table import Table
 from .tables import Groups
 
 VARIANTS = f"numpy,torch,torch-compile,jax,{REFERENCE}"
@@ -24,9 +24,7 @@ _SHARE = f"{REFERENCE} of the roofline"
 def show(console: Console, groups: Groups, roof: Roofline, threads: int) -> None:
     """A row a shape, a column a variant, what was skipped, and the mean of the ratios."""
     results = distinct(groups)
-    table = Table(
-        title="Time of an epoch", title_justify="left", title_style="bold", box=None, pad_edge=False
-    )
+    table = Table(title="Time of an epoch")
     table.add_column("n,d,M,K", no_wrap=True)
     for name in (*_names(results), "ratio", "roofline"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -90,7 +88,7 @@ def _cells(result: Result, names: list[str]) -> list[str]:
     if not result.ranking:
         return ["–"] * (len(names) + 2)
     reference = result.of(REFERENCE)
-    ratio = "–" if result.lead is None else f"{result.lead:.2f}"
+    ratio = "–" if result.lead is None else units.fixed(result.lead, 2)
     share = f"{result.least_seconds / reference.seconds.median:.0%}" if reference else "–"
     return [*tables.times(result, names), ratio, share]
 

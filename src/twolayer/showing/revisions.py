@@ -7,14 +7,14 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from ..machine.hardware import fingerprint
 from ..regress.costs import RULES, Cost
 from ..regress.decide import KINDS, LOOKS, WANTED_SHAPE, Decision
 from ..regress.revisions import Revision
 from ..regress.run import Outcome
-from .units import duration, memory
+from .table import Table
+from .units import duration, fixed, memory
 
 Sides = tuple[Revision, Revision]
 
@@ -23,7 +23,6 @@ _STYLES = {
     "slower": "red", "more": "red", "worse": "red", "faster": "green", "less": "green",
     "better": "green", "unclear": "dim",
 }  # fmt: skip
-_WIDTH = 130  # of the table, wherever it is printed: a figure that is cut is none
 _HEADS = ("benchmark", "base", "head", "ratio", "95% interval", "verdict", "visible")
 # What is told of a benchmark that was not timed, in this order.
 _NOTES = {
@@ -38,13 +37,13 @@ _NOTES = {
 
 def show(console: Console, outcome: Outcome, sides: Sides) -> None:
     """The table, what else changed, what failed, and one sentence that sums it up."""
-    table = Table(title=title(sides), title_justify="left", box=None, pad_edge=False)
+    table = Table(title=title(sides))
     for i, head in enumerate(_HEADS):
         table.add_column(head, justify="left" if i in (0, 5) else "right", no_wrap=True)
     for decision in ordered(outcome):
         table.add_row(*_cells(decision), style=_STYLES.get(decision.verdict))
     if outcome.decisions:
-        console.print(table, crop=False, no_wrap=True, width=max(console.width, _WIDTH))
+        console.print(table)
     for line, style in notes(outcome):
         console.print(line, style=style, soft_wrap=True)
     console.print(summary(outcome), style="bold", soft_wrap=True)
@@ -186,8 +185,8 @@ def _cells(decision: Decision) -> list[str]:
     return [
         decision.name,
         *("" if value is None else of(value) for value in (decision.base, decision.head)),
-        f"{decision.ratio:.4f}",
-        f"{decision.low:.4f} to {decision.high:.4f}",
+        fixed(decision.ratio, 4),
+        f"{fixed(decision.low, 4)} to {fixed(decision.high, 4)}",
         ", ".join(filter(None, [decision.verdict, decision.excuse])),
         f"{decision.visible:.1%}" if decision.visible < 1 else "> 100%",
     ]

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import datetime
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from ..machine.hardware import fingerprint
 from ..measuring.race import Entry, Result, distinct
 from ..measuring.roofline import Roofline
 from . import output
-from .units import duration, memory
+from .table import Table
+from .units import duration, fixed, memory
 
 Groups = Mapping[str, Sequence[Result]]
 
@@ -52,13 +53,7 @@ def describe_roof(roof: Roofline, threads: int) -> str:
 def _table(group: str, results: Sequence[Result]) -> Table:
     net = results[0].workload.net
     loss = "" if group == "data" else f", {net.loss} loss"
-    table = Table(
-        title=f"{_TITLES.get(group, f'Sweep of {group}')} ({net.activation}{loss})",
-        title_justify="left",
-        title_style="bold",
-        box=None,
-        pad_edge=False,
-    )
+    table = Table(title=f"{_TITLES.get(group, f'Sweep of {group}')} ({net.activation}{loss})")
     table.add_column("problem", no_wrap=True)
     table.add_column("variant", no_wrap=True)
     for heading in ("an epoch", "±", "ratio", "GFLOP/s", "roofline", "MiB", "first call"):
@@ -83,8 +78,8 @@ def _row(result: Result, entry: Entry) -> list[str]:
         entry.variant.name,
         duration(figures["seconds"]),
         f"{spread:.0%}",
-        f"{figures['ratio']:.2f}",
-        f"{figures['gflops']:.2f}" if figures["gflops"] < 9.995 else f"{figures['gflops']:.0f}",
+        fixed(figures["ratio"], 2),
+        fixed(figures["gflops"], 2 if figures["gflops"] < 9.995 else 0),
         "" if share is None else f"{share:.1%}",
         memory(figures["peak_memory"]),
         duration(figures["first_call"]),
@@ -187,6 +182,14 @@ def between_markers(path: Path, content: str, name: str) -> str:
     if not start or not end:
         raise ValueError(f"readme: expected the lines {first} and {last}, in this order, in {path}")
     return f"{before}{first}\n\n{content}\n\n{last}{after}"
+
+
+def check_markers(path: Path, name: str) -> None:
+    """Raise ValueError unless it is a file that can be written and has the markers of that name."""
+    if not os.path.isfile(path):  # which raises nothing for a name that cannot be one
+        raise ValueError(f"readme: expected an existing file, got {str(path)!r}")
+    output.check_writable(readme=path)
+    between_markers(path, "", name)
 
 
 def report(groups: Groups, roof: Roofline, threads: int) -> dict[str, Any]:

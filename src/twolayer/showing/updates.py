@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from ..machine.hardware import fingerprint
 from ..measuring.race import REFERENCE
 from ..training.updates import Result
 from . import tables
 from .peers import geometric_mean
-from .units import duration
+from .table import Table
+from .units import duration, fixed
 
 MARKER = "updates"
 _RATIO = f"best peer / {REFERENCE}"
@@ -21,10 +21,7 @@ _RATIO = f"best peer / {REFERENCE}"
 
 def show(console: Console, results: Sequence[Result]) -> None:
     """A row a workload, batch and optimizer, a column a loop, what was skipped, and the ratios."""
-    table = Table(
-        title="Time of an update", title_justify="left", title_style="bold", box=None,
-        pad_edge=False,
-    )  # fmt: skip
+    table = Table(title="Time of an update")
     names = _names(results)
     table.add_column("n,d,M,K", no_wrap=True)
     for name in ("batch", "optimizer", *names, "ratio"):
@@ -115,7 +112,7 @@ def _cells(result: Result, names: list[str]) -> list[str]:
     if seconds:
         best = min(seconds, key=seconds.__getitem__)
         shown[best] = f"**{shown[best]}**"
-    ratio = "–" if result.ratio is None else f"{result.ratio:.2f}"
+    ratio = "–" if result.ratio is None else fixed(result.ratio, 2)
     return [*(shown.get(name, "–") for name in names), ratio]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -116,8 +117,7 @@ def bench(
             "with --device cuda",
             sweep=sweep, peers=peers, plot=plot, readme=readme, scheduler=scheduler,
         )  # fmt: skip
-        if json is not None:
-            output.check_writable("json", json)
+        output.check_writable(json=json)
         shapes = [Shape.parse(text) for text in shape] if shape else [*device_clock.SHAPES]
         net = Network(activation or "tanh", loss or "squared")
         field = options.select_variants(variants, variant_file, device)
@@ -174,8 +174,10 @@ def bench(
     }
     roof = next(iter(results.values())).roof
     show = peers_table.show if peers else tables.show
-    show(output.stdout(), finished, roof, threads)
-    outputs.write(finished, roof, threads, dtype, interrupted)
+    output.deliver(
+        lambda: show(output.stdout(), finished, roof, threads),
+        *outputs.writes(finished, roof, threads, dtype, interrupted),
+    )
     if interrupted:
         raise typer.Exit(codes.INTERRUPTED)
     entries = [entry for result in results.values() for entry in result.entries]
@@ -207,16 +209,10 @@ class _Outputs:
 
     def check(self, field: list[Variant]) -> None:
         """Refuse what could not be written at the end before anything is measured."""
-        for name in ("json", "plot", "roofline", "readme"):
-            path = getattr(self, name)
-            if path is not None:
-                output.check_writable(name, path)
-                if name in ("plot", "roofline"):
-                    plots.check(path, name)
+        output.check_writable(json=self.json, plot=self.plot, roofline=self.roofline)
+        plots.check(plot=self.plot, roofline=self.roofline)
         if self.readme is not None:
-            if not self.readme.is_file():
-                raise ValueError(f"readme: expected an existing file, got {str(self.readme)!r}")
-            tables.between_markers(self.readme, "", self._marker)
+            tables.check_markers(self.readme, self._marker)
         names = [variant.name for variant in field]
         if self.peers and self.plot is not None and races.REFERENCE not in names:
             raise ValueError(
@@ -224,37 +220,34 @@ class _Outputs:
                 f"its own, got {', '.join(names)}"
             )
 
-    def write(
+    def writes(
         self,
         groups: tables.Groups,
         roof: rooflines.Roofline,
         threads: int,
         dtype: str,
         interrupted: bool,
-    ) -> None:
-        """Write them; a run that was interrupted leaves the figures and the README alone."""
+    ) -> Iterator[tuple[Path | None, Callable[[Path], object]]]:
+        """How to write each; a run that was interrupted leaves the figures and the README alone."""
         date, command = output.occasion()
-        if self.json is not None:
-            report: dict[str, Any] = {"date": date, "command": command, "interrupted": interrupted}
-            report |= tables.report(groups, roof, threads)
-            if self.peers:
-                report["peers"] = peers_table.report(groups)
-            output.write_json(self.json, report)
+        report: dict[str, Any] = {"date": date, "command": command, "interrupted": interrupted}
+        report |= tables.report(groups, roof, threads)
+        if self.peers:
+            report["peers"] = peers_table.report(groups)
+        yield self.json, lambda file: output.write_json(file, report)
         if interrupted or not (self.plot or self.roofline or self.readme):
             return
         if not any(result.ranking for members in groups.values() for result in members):
             output.complain("nothing was timed, so the figures and the README are left as they are")
             return
         machine = tables.describe_machine(threads, dtype)
-        if self.readme is not None:
-            markdown = peers_table.markdown if self.peers else tables.markdown
-            table = markdown(groups, machine, command)
-            tables.write_between(self.readme, table, self._marker)
-        if self.plot is not None:
-            figure = plots.peers_figure if self.peers else plots.figure
-            plots.plot(figure, groups, self.plot, machine)
-        if self.roofline is not None:
-            plots.plot(plots.roofline_figure, groups, self.roofline, machine)
+        markdown = peers_table.markdown if self.peers else tables.markdown
+        table = markdown(groups, machine, command)
+        yield self.readme, lambda file: tables.write_between(file, table, self._marker)
+        figure = plots.peers_figure if self.peers else plots.figure
+        yield self.plot, lambda file: plots.plot(figure, groups, file, machine)
+        roofline = plots.roofline_figure
+        yield self.roofline, lambda file: plots.plot(roofline, groups, file, machine)
 
 
 def _run(

@@ -13,10 +13,9 @@ from ...interface import Variant, check_threads
 from ...machine.hardware import cpu_count
 from ...machine.store import Store
 from ...progress import Bar
-from ...showing import output
+from ...showing import output, units
+from ...showing.table import Table
 from .. import codes
-
-_WIDTH = 132  # of a table with all of our own variants
 
 
 def calibrate(field: Sequence[Variant], device: str, threads: int | None) -> None:
@@ -43,20 +42,14 @@ def calibrate(field: Sequence[Variant], device: str, threads: int | None) -> Non
 
 
 def _show(store: Store, wanted: Sequence[calibration.Task]) -> None:
-    from rich.table import Table
-
     from ...choosing.model import UNITS
 
     console = output.stdout()
-    console.width = max(console.width, _WIDTH)
     for dtype, threads in dict.fromkeys((task.dtype, task.threads) for task in wanted):
         mine = [task for task in wanted if (task.dtype, task.threads) == (dtype, threads)]
         entries = [task.entry(store) for task in mine]
         models = [entry.model for entry in entries if entry is not None and entry.model is not None]
-        table = Table(
-            title=f"{dtype}, threads: {threads}", title_justify="left", title_style="bold",
-            box=None, pad_edge=False,
-        )  # fmt: skip
+        table = Table(title=f"{dtype}, threads: {threads}")
         table.add_column("", no_wrap=True)
         for model in models:
             table.add_column(model.variant, justify="right", no_wrap=True)
@@ -66,11 +59,13 @@ def _show(store: Store, wanted: Sequence[calibration.Task]) -> None:
                 cells = (f"{value:.2g}" if value else "–" for value in values)
                 table.add_row(term, *cells)
         table.add_row("shapes", *(str(model.samples) for model in models))
-        table.add_row("interval ×, ÷", *(f"{math.exp(model.spread):.2f}" for model in models))
+        table.add_row(
+            "interval ×, ÷", *(units.fixed(math.exp(model.spread), 2) for model in models)
+        )
         console.print(table)
         for task, entry in zip(mine, entries, strict=True):
             if entry is not None and entry.failure:
                 output.complain(f"never chosen: {task.variant.name} {entry.failure}")
         console.print()
-    units = "; ".join(f"{term}: {unit}" for term, unit in UNITS.items())
-    console.print(f"Units. {units}.", style="dim", soft_wrap=True)
+    terms = "; ".join(f"{term}: {unit}" for term, unit in UNITS.items())
+    console.print(f"Units. {terms}.", style="dim", soft_wrap=True)

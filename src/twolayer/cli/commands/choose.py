@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from ...choosing import Candidate, Choice, choose_by_name
 from ...showing import output, units
+from ...showing.table import Table
 from ...texts import parts
 from ..options import (
     Activation,
@@ -62,8 +64,7 @@ def choose(
     The first time on a machine every variant is timed on a few dozen shapes, which takes some
     seconds. --variants may name torch, torch-compile and jax too.
     """
-    if json is not None:
-        output.check_writable("json", json)
+    output.check_writable(json=json)
     add_files(variant_file)
     choice = choose_by_name(
         activation, loss, n=n, d=d, M=M, K=K, dtype=dtype, epochs=epochs, device=device,
@@ -71,21 +72,20 @@ def choose(
         deterministic=deterministic, variants=None if variants is None else parts(variants),
         cold=cold,
     )  # fmt: skip
-    if json is not None:
-        output.write_json(json, choice.to_json())
-    _show(choice, explain)
+    output.deliver(
+        lambda: _show(choice, explain),
+        (json, lambda file: output.write_json(file, choice.to_json())),
+    )
 
 
 def _bytes(text: str) -> int:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
-    if not found:
+    if not found or math.isinf(float(found[1])):
         raise ValueError(f"max-memory: expected bytes, as in 500M or 2G, got {text!r}")
     return int(float(found[1]) * _UNITS[found[2].upper()])
 
 
 def _show(choice: Choice, explain: bool) -> None:
-    from rich.table import Table
-
     console = output.stdout()
     console.print(choice.variant, style="bold")
     console.print(f"{choice.reason}.", soft_wrap=True)
@@ -97,7 +97,7 @@ def _show(choice: Choice, explain: bool) -> None:
         )
         for epochs, variant in choice.break_even[1:]:
             console.print(f"From {epochs} epochs on it is {variant}.", soft_wrap=True)
-    table = Table("variant", box=None, pad_edge=False)
+    table = Table("variant")
     headings = ["an epoch", "from", "to", "MiB"]
     if choice.epochs is not None:
         headings += ["before", f"{choice.epochs} epochs"]
@@ -126,9 +126,7 @@ def _show(choice: Choice, explain: bool) -> None:
 
 def _terms(candidates: tuple[Candidate, ...]) -> object:
     """The model's seconds by term: a column a variant."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
+    table = Table()
     table.add_column("term of the model", no_wrap=True)
     for candidate in candidates:
         table.add_column(candidate.variant, justify="right", no_wrap=True)

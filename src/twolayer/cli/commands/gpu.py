@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.table import Table
 
 from ...interface import Variant
 from ...machine.hardware import fingerprint
 from ...measuring import device_clock
 from ...network import Network, Shape
 from ...showing import output, units
+from ...showing.table import Table
 
 _COLUMNS = (
     "shape", "variant", "an epoch", "host's clock", "copies", "plan", "memory", "error",
@@ -47,21 +47,24 @@ def bench(
         table.add_row(
             found["shape"], found["variant"],
             *(units.duration(found[name]) for name in ("seconds", "wall", "transfer", "plan")),
-            f"{found['memory'] / 2**20:.1f} MiB", f"{found['error']:.2f}",
+            f"{found['memory'] / 2**20:.1f} MiB", units.fixed(found["error"], 2),
             f"{device_clock.share(found, roof):.0%}",
         )  # fmt: skip
-    console = output.stdout()
-    console.print(table)
-    console.print("Errors in units of the bound for that dtype: above 1 a variant is not timed.")
-    if json is not None:
-        ceilings = {"flops": roof.flops, "bandwidth": roof.bandwidth}
-        results = [
-            found | ({} if found["skipped"] else {"roofline": device_clock.share(found, roof)})
-            for found in records
-        ]
-        output.write_json(
-            json, {"machine": fingerprint(), "ceilings": ceilings, "results": results}
+    ceilings = {"flops": roof.flops, "bandwidth": roof.bandwidth}
+    results = [
+        found | ({} if found["skipped"] else {"roofline": device_clock.share(found, roof)})
+        for found in records
+    ]
+    report = {"machine": fingerprint(), "ceilings": ceilings, "results": results}
+
+    def show() -> None:
+        console = output.stdout()
+        console.print(table)
+        console.print(
+            "Errors in units of the bound for that dtype: above 1 a variant is not timed."
         )
+
+    output.deliver(show, (json, lambda file: output.write_json(file, report)))
     return records
 
 

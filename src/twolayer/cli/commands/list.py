@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from rich.table import Table
-
 from ... import variants
 from ...showing import output
+from ...showing.table import Table
 from ..options import JsonFile, VariantFiles, add_files
 
 
 def list_variants(variant_file: VariantFiles = None, json: JsonFile = None) -> None:
     """List every variant and whether it runs here, once for each device it is made for."""
-    table = Table("variant", "device", "what it is", "runs here", box=None, pad_edge=False)
+    output.check_writable(json=json)
+    table = Table("variant", "device", "what it is", "runs here")
     rows = []
     add_files(variant_file)
     for variant in (one.on(device) for one in variants.REGISTRY for device in one.devices):
@@ -32,6 +32,7 @@ def list_variants(variant_file: VariantFiles = None, json: JsonFile = None) -> N
             "yes" if reason is None else f"no: {reason}",
             style="dim" if reason else None,
         )
-    if json is not None:
-        output.write_json(json, {"variants": rows})
-    output.stdout().print(table)
+    output.deliver(
+        lambda: output.stdout().print(table),
+        (json, lambda file: output.write_json(file, {"variants": rows})),
+    )

@@ -39,9 +39,8 @@ def predict(
     variant_file: VariantFiles = None,
 ) -> None:
     """Write F = h(W σ(V x)) for each sample x: probabilities for softmax and logistic."""
-    output.check_writable("save", save)
-    if save.suffix not in (".npy", ".csv"):
-        raise ValueError(f"save: expected a file named .npy or .csv, got {str(save)!r}")
+    output.check_writable(save=save)
+    kind = output.kind("save", save, (".csv", ".npy"))
     add_files(variant_file)
     trained = load_model(model)
     dtype = trained.theta.V.dtype
@@ -52,15 +51,23 @@ def predict(
         files.check_columns(columns, "a data set")
         X = Source(datasets.load(data, dtype).X, data)
     F = _outputs(trained, X)
-    with replacing(save) as file:
-        if save.suffix == ".npy":
+    told = f"{len(F)} rows of {F.shape[1]} outputs in {save}"
+
+    def tell() -> None:
+        if trained.classes is not None:
+            datas.note(datas.told(trained.classes))
+        output.stdout().print(told, soft_wrap=True)
+
+    output.deliver(tell, (save, lambda file: _write(file, F, kind)))
+
+
+def _write(path: Path, F: np.ndarray, kind: str) -> None:
+    with replacing(path) as file:
+        if kind == ".npy":
             np.save(file, F)
         else:
-            digits = 9 if dtype == np.float32 else 17  # as many as make the same number again
+            digits = 9 if F.dtype == np.float32 else 17  # as many as make the same number again
             np.savetxt(file, F, delimiter=",", fmt=f"%.{digits}g")
-    if trained.classes is not None:
-        datas.note(datas.told(trained.classes))
-    output.stdout().print(f"{len(F)} rows of {F.shape[1]} outputs in {save}", soft_wrap=True)
 
 
 def _outputs(model: Model, X: Source) -> np.ndarray:

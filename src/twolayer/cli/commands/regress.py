@@ -88,9 +88,7 @@ def regress(
     commit where HEAD left it. A commit's trailer `Regress-Accept: NAME` accepts a cost.
     """
     share = _share(tolerance)
-    for name, path in (("--markdown", markdown), ("--json", json)):
-        if path is not None:
-            output.check_writable(name, path)
+    output.check_writable(markdown=markdown, json=json)
     for name, value in (("--seconds", seconds), ("--limit", limit)):
         if not value > 0:
             raise ValueError(f"{name}: expected a positive number of seconds, got {value}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +15,7 @@ from ...machine.store import Store
 from ...network import Network, float_type
 from ...progress import Bar
 from ...report import figures, page, record
+from ...report.figures import Named
 from ...report.gather import Gathering
 from ...report.study import Study
 from ...showing import output, tables
@@ -73,18 +76,16 @@ def report(
 
 def _check_outputs(path: Path, plots: Path | None, readme: Path | None, json: Path | None) -> None:
     """Refuse what could not be written at the end before anything is measured."""
-    if path.suffix not in (".html", ".htm"):
-        raise ValueError(f"FILE: expected a name ending in .html, got {str(path)!r}")
-    output.check_writable("FILE", path)
-    if json is not None:
-        output.check_writable("json", json)
-    if plots is not None and not plots.is_dir():
-        raise ValueError(f"plots: expected an existing folder, got {str(plots)!r}")
+    output.kind("FILE", path, (".html", ".htm"))
+    output.check_writable(FILE=path, json=json)
+    if plots is not None:
+        if not os.path.isdir(plots):  # which raises nothing for a name that cannot be one
+            raise ValueError(f"plots: expected an existing folder, got {str(plots)!r}")
+        output.check_writable(plots=plots / f"{_SHOWN[0]}.svg")
     if readme is not None:
         if plots is None:
             raise ValueError("readme: expected --plots, the folder of the figures, beside it")
-        output.check_writable("readme", readme)
-        tables.between_markers(readme, "", _MARKER)
+        tables.check_markers(readme, _MARKER)
 
 
 def _write(
@@ -93,28 +94,41 @@ def _write(
     date, command = output.occasion()
     machine = tables.describe_machine(study.threads, study.dtype)
     groups = {**study.sweeps, **{", ".join(axes): found for axes, found in study.maps.items()}}
-    output.write_text(path, page.render(study, machine, date, command))
-    written = [path]
-    if plots is not None:
-        for named in figures.figures(study):
-            written.append(plots / f"{named.name}.svg")
-            output.write_text(written[-1], theme.standalone(named.draw))
-    if readme is not None and plots is not None:
-        folder = Path(os.path.relpath(plots, readme.parent)).as_posix()
+    drawn = list(figures.figures(study)) if plots is not None else []
+
+    def write_readme(file: Path) -> None:
+        assert plots is not None
+        folder = Path(os.path.relpath(plots, file.parent)).as_posix()
         pictures = [
-            f"![{named.label}]({folder}/{named.name}.svg)"
-            for named in figures.figures(study)
+            f"![{named.label}]({folder}/{named.name}.svg)" for named in drawn
             if named.name in _SHOWN
-        ]
+        ]  # fmt: skip
         sentences = [f"- {sentence}" for sentence in page.summary(study)]
         content = "\n\n".join([*pictures, "\n".join(sentences), tables.origin(machine, command)])
-        tables.write_between(readme, content, _MARKER)
-        written.append(readme)
-    if json is not None:
-        head = {"date": date, "command": command}
+        tables.write_between(file, content, _MARKER)
+
+    def write_json(file: Path) -> None:
         results = tables.report(groups, study.roof, study.threads)
-        output.write_json(json, head | results | record.record(study))
-        written.append(json)
-    for sentence in page.summary(study):
-        output.stdout().print(sentence, soft_wrap=True)
-    output.stderr().print(f"written: {', '.join(map(str, written))}", soft_wrap=True)
+        head = {"date": date, "command": command}
+        output.write_json(file, head | results | record.record(study))
+
+    def show() -> None:
+        for sentence in page.summary(study):
+            output.stdout().print(sentence, soft_wrap=True)
+        output.stderr().print(f"written: {', '.join(map(str, written))}", soft_wrap=True)
+
+    files: list[tuple[Path | None, Callable[[Path], object]]] = [
+        (path, lambda file: output.write_text(file, page.render(study, machine, date, command))),
+        *(
+            (plots / f"{named.name}.svg", partial(_draw, named))
+            for named in drawn if plots is not None
+        ),
+        (readme, write_readme),
+        (json, write_json),
+    ]  # fmt: skip
+    written = [file for file, _ in files if file is not None]
+    output.deliver(show, *files)
+
+
+def _draw(figure: Named, path: Path) -> None:
+    output.write_text(path, theme.standalone(figure.draw))

@@ -13,9 +13,10 @@ from ... import variants
 from ...data import datasets
 from ...data.text import Columns
 from ...interface import Plan
+from ...machine.atomic import is_stream
 from ...network import Network, Parameters, float_type, positive_integer
 from ...progress import Bar
-from ...showing import output
+from ...showing import output, units
 from ...showing import plot as plots
 from ...training import optimizers
 from ...training.checkpoint import Checkpoint, Model, save_model
@@ -81,7 +82,7 @@ def train(
         int | None, typer.Option(help="Stop after so many epochs without a better validation.")
     ] = None,
     seed: Annotated[
-        int, typer.Option(help="For the initial parameters and the order of the samples.")
+        int, typer.Option(min=0, help="For the initial parameters and the order of the samples.")
     ] = 0,
     threads: options.Threads = None,
     scheduler: options.Scheduler = None,
@@ -151,41 +152,45 @@ def train(
     final = plan.gradient()[0]
     # Of data on disk the outputs may be too many for the memory as well.
     fit = {} if whole.streamed else dict([net.objective.score(plan.predict(whole.X), whole.Y)])
+    report = settings | {
+        "epochs": len(training.history), "stopped": _STOPPED.get(code), "final_loss": final,
+        "score": fit, "history": [epoch.loss for epoch in training.history],
+    }  # fmt: skip
     if names is not None:
-        datas.note(datas.told(names))
-    _tell(training, final, fit, f"{plan.variant} on {plan.shape}", optimizer)
-    if save is not None:
-        save_model(save, Model(net, plan.theta, names))
-    if json is not None:
-        report = settings | {
-            "epochs": len(training.history), "stopped": _STOPPED.get(code), "final_loss": final,
-            "score": fit, "history": [epoch.loss for epoch in training.history],
-        }  # fmt: skip
+        report["classes"] = names.tolist()
+    if held is not None:
+        report["best_epoch"] = training.best.epoch
+        report["validation_history"] = [epoch.validation for epoch in training.history]
+    caption = f"{optimizer}, {plan.variant} on {plan.shape}, {activation}, {net.loss}"
+
+    def tell() -> None:
         if names is not None:
-            report["classes"] = names.tolist()
-        if held is not None:
-            report["best_epoch"] = training.best.epoch
-            report["validation_history"] = [epoch.validation for epoch in training.history]
-        output.write_json(json, report)
-    if plot is not None and training.history:
-        caption = f"{optimizer}, {plan.variant} on {plan.shape}, {activation}, {net.loss}"
-        plots.plot(plots.history_figure, training.history, plot, caption)
+            datas.note(datas.told(names))
+        _tell(training, final, fit, f"{plan.variant} on {plan.shape}", optimizer)
+
+    output.deliver(
+        tell,
+        (save, lambda file: save_model(file, Model(net, plan.theta, names))),
+        (json, lambda file: output.write_json(file, report)),
+        (
+            plot if training.history else None,
+            lambda file: plots.plot(plots.history_figure, training.history, file, caption),
+        ),
+    )
     if code:
         raise typer.Exit(code)
 
 
 def _check_files(paths: dict[str, Path | None]) -> None:
     """Refuse what could not be written at the end before anything is trained."""
-    for argument, path in paths.items():
-        if path is None:
-            continue
-        output.check_writable(argument, path)
-        if argument == "plot":
-            plots.check(path)
-        if argument in ("save", "checkpoint") and path.suffix != ".npz":
-            raise ValueError(f"{argument}: expected a file named .npz, got {str(path)!r}")
-    if paths["save"] is not None and paths["save"] == paths["checkpoint"]:
-        raise ValueError("checkpoint: expected another file than --save, got the same")
+    output.check_writable(**paths)
+    plots.check(plot=paths["plot"])
+    for argument in ("save", "checkpoint"):
+        path = paths[argument]
+        if path is not None:
+            output.kind(argument, path, (".npz",))
+            if argument == "checkpoint" and is_stream(path):  # which is read again
+                raise ValueError(f"checkpoint: expected a plain file, got {str(path)!r}")
 
 
 def _validation(plan: Plan) -> Callable[[Parameters], float]:
@@ -227,7 +232,7 @@ def _tell(training: Training, final: float, fit: dict[str, float], on: str, opti
         f"{on}, {net.activation}, {net.loss}, {optimizer}: "
         f"loss {final:.6g} after {len(training.history)} epochs"
     )
-    sentence += "".join(f", {kind} {value:.4f}" for kind, value in fit.items())
+    sentence += "".join(f", {kind} {units.fixed(value, 4)}" for kind, value in fit.items())
     if training.validate is not None and math.isfinite(best.loss):
         sentence += f"; validation loss {best.loss:.6g}, the lowest, after epoch {best.epoch}"
     output.stdout().print(sentence, soft_wrap=True)

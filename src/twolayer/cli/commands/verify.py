@@ -6,7 +6,6 @@ import secrets
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from ... import activations, losses
 from ...checking import cases
@@ -16,7 +15,8 @@ from ...checking.verify import Agreement, agreement, corners
 from ...interface import Variant, check_threads
 from ...network import DTYPES, Network, Shape, float_type
 from ...progress import Bar
-from ...showing import output
+from ...showing import output, units
+from ...showing.table import Table
 from ...texts import parts
 from .. import codes
 from ..options import (
@@ -71,8 +71,7 @@ def verify(
     ]
     dtypes = [float_type("dtype", name).name for name in (parts(dtype) if dtype else DTYPES)]
     size = Shape.parse(shape) if shape else None
-    if json is not None:
-        output.check_writable("--json", json)
+    output.check_writable(json=json)
     drawn: tuple[Shape, ...] = ()
     if thorough:
         seed = secrets.randbits(32) if seed is None else seed
@@ -115,10 +114,11 @@ def verify(
                         variant, net, name, threads, drawn[1:], seed or 0
                     )
                     bar.add(variant.name, 1)
-    _report(chosen, results, refused)
-    if json is not None:
-        output.write_json(json, {"results": [_record(r) for rs in results.values() for r in rs]})
     verified = [result for found in results.values() for result in found]
+    output.deliver(
+        lambda: _report(chosen, results, refused),
+        (json, lambda file: output.write_json(file, {"results": [_record(r) for r in verified]})),
+    )
     if not verified:
         output.complain("nothing was verified")
     if code := codes.of(any(not result.agrees for result in verified), bool(verified)):
@@ -135,7 +135,7 @@ def _one_a_loss(networks: list[Network]) -> list[Network]:
 def _report(
     chosen: list[Variant], results: dict[str, list[Agreement]], refused: dict[str, str]
 ) -> None:
-    table = Table("variant", "cases", "largest error", "where", box=None, pad_edge=False)
+    table = Table("variant", "cases", "largest error", "where")
     wrong = []
     for variant in chosen:
         found = results.get(variant.name)
@@ -154,7 +154,7 @@ def _report(
         table.add_row(
             variant.name,
             str(len(found)),
-            f"{worst.ratio:.2f}",
+            units.fixed(worst.ratio, 2),
             f"{len(bad)} disagree" if bad else f"{where} ({worst.case})",
             style="red" if bad else None,
         )

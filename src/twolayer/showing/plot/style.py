@@ -8,10 +8,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ... import variants
+from ...machine.atomic import replacing
 from ...measuring.race import Result
+from ...texts import missing
+from .. import output
 
 Groups = Mapping[str, Sequence[Result]]
 T = TypeVar("T")
+
+_KINDS = (".svg", ".png")
 
 GREY = "#666666"
 GROUND = "#e4e4e4"
@@ -45,16 +50,16 @@ STYLE: Any = {
 }
 
 
-def check(path: Path, argument: str = "plot") -> None:
+def check(**paths: Path | None) -> None:
     """Raise ValueError for a file neither .svg nor .png, RuntimeError without matplotlib."""
-    if path.suffix not in (".svg", ".png"):
-        raise ValueError(f"{argument}: expected a file ending in .svg or .png, got {str(path)!r}")
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise RuntimeError(
-            f"{argument}: needs matplotlib, which is not installed: pip install 'twolayer[bench]'"
-        ) from None
+    for argument, path in paths.items():
+        if path is None:
+            continue
+        output.kind(argument, path, _KINDS)
+        try:
+            import matplotlib  # noqa: F401
+        except ImportError:
+            raise RuntimeError(missing(f"{argument}: needs", "matplotlib", "bench")) from None
 
 
 def plot(figure: Callable[[T, str], Any], groups: T, path: Path, caption: str = "") -> None:
@@ -66,12 +71,15 @@ def plot(figure: Callable[[T, str], Any], groups: T, path: Path, caption: str = 
     the bottom. The same results make the same SVG file. Raises ValueError for another kind of file
     and where nothing was timed, RuntimeError without matplotlib.
     """
-    check(path)
+    check(plot=path)
     import matplotlib as mpl
 
     with mpl.rc_context(STYLE):
-        metadata = {"Date": None} if path.suffix == ".svg" else None
-        figure(groups, caption).savefig(path, dpi=160, metadata=metadata)
+        kind = output.kind("plot", path, _KINDS)
+        metadata = {"Date": None} if kind == ".svg" else None
+        drawn = figure(groups, caption)
+        with replacing(path) as file:
+            drawn.savefig(file, format=kind[1:], dpi=160, metadata=metadata)
 
 
 def canvas(

@@ -1,0 +1,38 @@
+"""Every command, brief: little data, made-up models, nothing measured for long."""
+
+import pytest
+
+import twolayer as tl
+from twolayer.measuring import roofline, timing
+from twolayer.measuring.race import Entry, Result, Workload
+from twolayer.measuring.roofline import Roofline
+from twolayer.report import gather, page
+from twolayer.report.study import Study
+from twolayer.training.checkpoint import Model, save_model
+
+
+@pytest.fixture
+def brief(monkeypatch, tmp_path):
+    """A folder with data, in which the commands take no time."""
+    monkeypatch.setattr(timing.block, "__defaults__", (0,))
+    monkeypatch.setattr(timing.warm_up, "__defaults__", (0, 1))
+    monkeypatch.setattr(timing, "WAKE_UP", 0.0)
+    monkeypatch.setattr(roofline, "probe", lambda *_, **__: Roofline(1e11, 1e10))
+
+    def run(gathering):
+        result = Result(Workload(tl.Network(), tl.Shape(3, 3, 3, 3)), 1, Roofline(1e11, 1e10))
+        result.entries = [Entry(tl.variants.get("numpy"), blocks=[1.0, 1.0])]
+        found = gathering.study
+        found.sweeps = {"n": [result]}
+        return found
+
+    monkeypatch.setattr(gather.Gathering, "run", run)
+    monkeypatch.setattr(page, "render", lambda *_: "<!doctype html> σ")
+    monkeypatch.setattr(page, "summary", lambda study: ["Fastest: numpy ±."])
+    monkeypatch.setattr(Study, "reigns", lambda study, cached: [])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data.csv").write_text("1,2,3\n2,3,4\n0.5,1,2\n")
+    (tmp_path / "x.csv").write_text("1,2\n2,3\n")
+    net = tl.Network()
+    save_model(tmp_path / "net.npz", Model(net, net.init(2, 3, 1)))
+    return tmp_path

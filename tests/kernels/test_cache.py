@@ -1,10 +1,12 @@
 """Compiled code on disk: never the wrong one, and found again by the next process."""
 
 import ast
+import contextlib
 import importlib.util
 import os
 import shutil
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from numba import config
 from numba.core.dispatcher import Dispatcher
 
 import twolayer as tl
-from twolayer.kernels.compiler import jit
+from twolayer.kernels.compiler import jit, settings
 
 pytestmark = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="nothing is compiled")
 PACKAGE = Path(tl.__file__).parent
@@ -25,9 +27,9 @@ PACKAGE = Path(tl.__file__).parent
 def folder(tmp_path, monkeypatch):
     """An empty folder in which compiled code is kept."""
     monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path / "cache"))
-    jit.cache_folder.cache_clear()
+    jit.cache_folders.cache_clear()
     yield tmp_path / "cache" / "twolayer"
-    jit.cache_folder.cache_clear()
+    jit.cache_folders.cache_clear()
 
 
 def copy_of_the_package(parent, name="twolayer"):
@@ -138,6 +140,8 @@ def test_an_edit_compiles_what_imports_the_file_and_nothing_else(run_python, tmp
 
     assert found() == [result, [*kernels, "formulas.updates"]]
     edit("variants/numba_loops", "on one thread.", "on one thread!")
+    edit("variants/jax", "JAX, as its users", "Jax, as its users")
+    edit("network", "from .texts import parts", "from .texts import parts  # as text")
     assert found() == [result, []]
     doubled = formula.replace(", a)", ", a + a)")
     edit("kernels/formulas/activations", formula, doubled)
@@ -168,7 +172,7 @@ def test_code_that_is_used_stays(folder):
 def test_an_upgrade_is_noticed(folder, monkeypatch, module):
     before = jit.cache_folder()
     monkeypatch.setattr(getattr(jit, module), "__version__", "99.0")
-    jit.cache_folder.cache_clear()
+    jit.cache_folders.cache_clear()
     after = jit.cache_folder()
     assert before != after
     assert before.parent == after.parent == folder
@@ -177,7 +181,7 @@ def test_an_upgrade_is_noticed(folder, monkeypatch, module):
 def test_another_python_is_noticed(folder, monkeypatch):
     before = jit.cache_folder()
     monkeypatch.setattr("platform.python_version", lambda: "3.99.0")
-    jit.cache_folder.cache_clear()
+    jit.cache_folders.cache_clear()
     assert jit.cache_folder() != before
 
 
@@ -208,6 +212,148 @@ def test_folders_that_nobody_used_for_long_are_removed(folder):
     assert recent.exists()
 
 
+# Folders
+
+
+@pytest.fixture
+def homes(tmp_path, monkeypatch):
+    """Places for compiled code: that of NUMBA_CACHE_DIR, beside a package, a user's."""
+    (tmp_path / "package").mkdir()
+    (tmp_path / "user").mkdir()
+    monkeypatch.setattr(jit, "folder_of", lambda package: tmp_path / "package")
+    monkeypatch.setattr(jit.platformdirs, "user_cache_path", lambda name: tmp_path / "user")
+    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path / "cache"))
+    for cached in (jit.cache_folders, jit._tell):
+        cached.cache_clear()
+    yield tmp_path
+    for cached in (jit.cache_folders, jit._tell):
+        cached.cache_clear()
+
+
+def unwritable(monkeypatch, *places):
+    """Another user's: nobody can make a file there, not even root."""
+    make = tempfile.TemporaryFile
+
+    def refuse(dir):
+        if any(Path(dir).is_relative_to(place) for place in places):
+            raise PermissionError(13, "Permission denied", str(dir))
+        return make(dir=dir)
+
+    monkeypatch.setattr(jit.tempfile, "TemporaryFile", refuse)
+
+
+def compiled(sentence=None):
+    """Whether `half` was compiled, and not loaded; with that warning or none."""
+    jit.cache_folders.cache_clear()
+    kernel = jit.jit("homes")(half)
+    with pytest.warns(RuntimeWarning, match=sentence) if sentence else contextlib.nullcontext():
+        kernel(np.ones(3))
+    return bool(misses(kernel))
+
+
+def test_code_goes_elsewhere_if_the_folder_is_another_users(homes, monkeypatch):
+    unwritable(monkeypatch, homes / "cache")
+    assert compiled("compiled code is kept in .*package.*, not in NUMBA_CACHE_DIR: .*denied")
+    assert not compiled()
+    unwritable(monkeypatch, homes / "package")
+    monkeypatch.setattr(config, "CACHE_DIR", "")
+    assert not compiled()  # what lies beside the package is read
+    for path in kept(homes):
+        path.unlink()
+    assert compiled()  # and nobody is bothered who named no folder
+    assert [path.is_relative_to(homes / "user") for path in kept(homes)] == [True]
+    assert not compiled()
+
+
+def test_code_of_others_is_read_where_none_can_be_kept(homes, monkeypatch):
+    assert compiled()
+    unwritable(monkeypatch, homes)
+    assert not compiled()
+    (code,) = kept(homes)
+    code.unlink()
+    assert compiled("compiled code is not kept: .*denied")
+
+
+def test_nobody_knows_a_home_folder(homes, monkeypatch):
+    def homeless(name):
+        raise RuntimeError("no home")
+
+    monkeypatch.setattr(jit.platformdirs, "user_cache_path", homeless)
+    assert compiled()
+    unwritable(monkeypatch, homes)
+    jit.cache_folders.cache_clear()
+    assert jit.cache_folders().why.endswith("no home")
+
+
+def test_unfinished_code_lies_under_a_name_that_nobody_knows(folder, monkeypatch):
+    seen = []
+    replace = Path.replace
+    monkeypatch.setattr(Path, "replace", lambda new, to: seen.append(new) or replace(new, to))
+    for number in (2, 3):
+        jit.jit("names")(make_power(number))(1.0)
+    assert len({path.stem for path in seen}) == 2
+    assert [path for path in folder.rglob("*") if path.is_file()] == kept(folder)
+
+
+# Settings
+
+
+@pytest.fixture
+def name(folder):
+    """The name of a kernel's code as Numba is set now."""
+    kernel = jit.jit("settings")(half)
+    kernel(np.ones(3))
+    (signature,) = kernel.signatures
+    codegen = kernel.targetdescr.target_context.codegen()
+    return lambda codegen=codegen: kernel._cache._name(signature, codegen)
+
+
+SETTINGS = [name for name in vars(config) if name.isupper()]
+COMPILES = [name for name in SETTINGS if settings._COMPILES.match(name)]
+# What code for a CPU does not depend on, or what tells one processor from another.
+NOT = """
+_HAVE_YAML ALWAYS_WARN_UNINIT_VAR ANNOTATE CACHE_DIR CACHE_LOCATOR_CLASSES CAPTURED_ERRORS
+CHROME_TRACE COLOR_SCHEME CPU_FEATURES CPU_NAME DEVELOPER_MODE DIFF_IR DISABLE_CUDA DISABLE_JIT
+DISABLE_PERFORMANCE_WARNINGS DISABLE_TYPEINFER_FAIL_CACHE ENABLE_CUDASIM ENABLE_SYS_MONITORING
+FORCE_CUDA_CC FULL_TRACEBACKS FUNCTION_CACHE_SIZE GDB_BINARY HIGHLIGHT_DUMPS HTML IS_32BITS IS_OSX
+IS_WIN32 JIT_COVERAGE LLVM_PASS_TIMINGS MACHINE_BITS NUMBA_DEFAULT_NUM_THREADS NUMBA_NUM_THREADS
+PARALLEL_DIAGNOSTICS PYVERSION RUNNING_UNDER_PROFILER SHOW_HELP THREADING_LAYER
+THREADING_LAYER_PRIORITY TRACE USE_LEGACY_TYPE_SYSTEM USE_LLVMLITE_MEMORY_MANAGER
+"""
+
+
+def test_every_setting_of_numba_is_known():
+    """For a new one: does the code for a CPU depend on it?"""
+    others = set(SETTINGS) - set(COMPILES) - set(NOT.split())
+    assert [name for name in others if not name.startswith(("CUDA_", "DUMP_"))] == []
+    assert set(COMPILES) > {"OPT", "BOUNDSCHECK", "DEBUG_JIT", "DEBUGINFO_DEFAULT", "ENABLE_AVX"}
+
+
+def test_code_is_named_after_what_it_depends_on(name, monkeypatch):
+    before, known = name(), set()
+    for setting in set(SETTINGS) - {"CPU_NAME", "CPU_FEATURES"}:  # see below
+        with monkeypatch.context() as patch:
+            patch.setattr(config, setting, 7)
+            found = name()
+        assert (found != before) is (setting in COMPILES), setting
+        known.add(found)
+    assert len(known) == len(COMPILES) + 1
+    assert name() == before
+
+
+def test_code_is_named_after_the_processor(name):
+    codegen = type("", (), {"magic_tuple": lambda self: ("triple", "a core", "+a feature")})()
+    assert name(codegen) != name()
+
+
+def test_the_levels_of_optimization_are_told_apart(name, monkeypatch):
+    found = set()
+    for text in ("0", "3", "max"):
+        monkeypatch.setattr(config, "OPT", config._process_opt_level(text))
+        found.add(name())
+    assert len(found) == 3
+
+
 # Damage
 
 
@@ -225,7 +371,10 @@ def test_damaged_code_is_compiled_again(folder, damage):
         cases = {"cut": whole[:middle], "empty": b"", "flipped": flipped, "foreign": b"x" * 1000}
         path.write_bytes(cases[damage])
     kernel = jit.jit("damage")(half)
-    assert kernel(np.ones(3)) == 1.0
+    jit._tell.cache_clear()
+    told = pytest.warns(RuntimeWarning, match="compiled code is not kept: .*directory")
+    with told if damage == "folder" else contextlib.nullcontext():
+        assert kernel(np.ones(3)) == 1.0
     assert misses(kernel) == 1
     if damage != "folder":
         assert len(path.read_bytes()) == len(whole)
@@ -235,16 +384,13 @@ def test_damaged_code_is_compiled_again(folder, damage):
     assert [file for file in path.parent.iterdir() if file != path] == []
 
 
-@pytest.mark.parametrize("place", ["everywhere", "after the first use"])
-def test_without_a_place_for_it_code_is_not_kept(folder, place, tmp_path):
-    if place == "everywhere":
-        (tmp_path / "cache").write_text("a file where the folder belongs")
-        assert jit.cache_folder() is None
+def test_a_folder_that_is_lost_later_is_told(folder):
     kernel = jit.jit("nowhere")(half)
-    if place != "everywhere":
-        shutil.rmtree(folder)
-        folder.write_text("a file where the folder belongs")
-    assert kernel(np.ones(3)) == 1.0
+    shutil.rmtree(folder)
+    folder.write_text("a file where the folder belongs")
+    jit._tell.cache_clear()
+    with pytest.warns(RuntimeWarning, match="compiled code is not kept: .*[Nn]ot a directory"):
+        assert kernel(np.ones(3)) == 1.0
 
 
 # The next process

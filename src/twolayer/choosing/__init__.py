@@ -124,7 +124,7 @@ def choose_by_name(
 
     All arguments are to be given. What is no good is in no store, so `choose` is who refuses it.
     """
-    count = hardware.cpu_count() if threads is None else threads
+    count = hardware.thread_limit()[0] if threads is None else threads
     q = Question(activation, loss, n, d, M, K, dtype, count)
     asked = Terms(variants=None if variants is None else tuple(variants), **terms)
     if (found := _recall(Store(), _key(q, asked), q, asked)) is not None:

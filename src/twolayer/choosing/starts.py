@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from ..interface import Variant
+from ..machine.hardware import cpu_count
 from ..machine.store import Store
 from ..measuring import startup
 from ..measuring.race import Workload
@@ -34,7 +34,7 @@ def time_starts(
     def run(variant: Variant) -> tuple[Variant, startup.Start]:
         return variant, startup.start(variant, _WORKLOAD, threads=1, repeats=1)
 
-    with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(2, cpu_count())) as pool:
         for variant, found in pool.map(run, variants):
             if not found.failure:
                 known.keep(

@@ -40,7 +40,12 @@ class _Commands(TyperGroup):
         if name not in COMMANDS:
             return None
         module, function = COMMANDS[name]
-        return command(name, getattr(import_module(f".commands.{module}", __name__), function))
+        try:
+            found = import_module(f".commands.{module}", __name__)
+        except ValueError as error:  # of a variable with which Numba does not start
+            complain(str(error))
+            raise typer.Exit(codes.FAILED) from None
+        return command(name, getattr(found, function))
 
 
 app = typer.Typer(

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..machine.hardware import cpu_count
+from ..machine.hardware import thread_limit
 from ..network import Network, Parameters, Shape, enough_memory, one_of, positive_integer
 from . import checks
 from .engine import Engine, Problem
@@ -153,13 +153,13 @@ class Variant:
 
 
 def check_threads(threads: int | None) -> int:
-    """`threads`, or the number of CPUs that this process may use where it is None."""
-    limit = cpu_count()
+    """`threads`, or as many as this process may use where it is None."""
+    limit, why = thread_limit()
     if threads is None:
         return limit
     value = positive_integer("threads", threads)
     if value > limit:
-        raise ValueError(f"threads: expected 1 to {limit}, the CPUs available here, got {value}")
+        raise ValueError(f"threads: expected 1 to {limit}, {why}, got {value}")
     return value
 
 

@@ -10,7 +10,6 @@ import typer
 from ...choosing import calibrate as calibration
 from ...choosing import starts
 from ...interface import Variant, check_threads
-from ...machine.hardware import cpu_count
 from ...machine.store import Store
 from ...progress import Bar
 from ...showing import output
@@ -26,7 +25,8 @@ def calibrate(field: Sequence[Variant], device: str, threads: int | None) -> Non
         if device in variant.devices and calibration.by_default(variant)
         and variant.on(device).unavailable() is None
     ]  # fmt: skip
-    counts = [1, cpu_count()] if threads is None else [check_threads(threads)]
+    counts = [1] if threads is None else []
+    counts.append(check_threads(threads))
     wanted = calibration.tasks(field, threads=counts)
     with Store() as store:
         todo, calls = calibration.missing(store, wanted), starts.missing(store, field)

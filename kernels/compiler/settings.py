@@ -29,12 +29,12 @@ _COMPILES = re.compile(
 )
 
 
-def variables(environment: Mapping[str, str]) -> list[str]:
-    """NAME=value of all variables that a time may depend on."""
-    return [
-        f"{name}={environment[name]}" for name in sorted(environment)
+def variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """Of the variables those that a time may depend on."""
+    return {
+        name: environment[name] for name in sorted(environment)
         if _STEERS.match(name) and not _TELLS.search(name)
-    ]  # fmt: skip
+    }  # fmt: skip
 
 
 def of_compiler(config: object) -> list[str]:

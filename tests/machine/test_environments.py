@@ -150,6 +150,16 @@ def test_the_store_knows_what_a_time_depends_on(monkeypatch, name):
     assert (signature()["variables"] != before) is (name in MATTER.split())
 
 
+def test_a_process_is_started_without_what_a_library_has_set(monkeypatch):
+    monkeypatch.setitem(given.ENVIRONMENT, "MKL_NUM_THREADS", "3")
+    for name in ("MKL_NUM_THREADS", "OMP_NUM_THREADS", "MINE"):
+        monkeypatch.setenv(name, "1")
+    found = hardware.environment()
+    assert [found.get(name) for name in ("MKL_NUM_THREADS", "OMP_NUM_THREADS", "MINE")] == [
+        "3", None, "1"
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("key", sorted(hardware.signature()))
 def test_figures_are_found_on_the_same_machine_only(key, monkeypatch, tmp_path):
     store = tl.machine.store.Store(tmp_path / "store.sqlite")

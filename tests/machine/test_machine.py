@@ -168,7 +168,9 @@ def test_fingerprint_is_the_same_in_another_process():
         "print(json.dumps(machine.fingerprint()))"
     )
     here = hardware.fingerprint()
-    assert json.loads(subprocess.check_output([sys.executable, "-c", script], text=True)) == here
+    command = [sys.executable, "-c", script]
+    there = subprocess.check_output(command, text=True, env=hardware.environment())
+    assert json.loads(there) == here
     assert here is hardware.fingerprint()
     assert here["cpu"]
     assert here["cpus"] >= 1

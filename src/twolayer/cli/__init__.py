@@ -10,6 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from ..progress import told
 from ..showing.output import complain
 from ..texts import sentence
 from . import codes
@@ -67,7 +68,8 @@ def command(name: str, function: Callable[..., None]) -> Any:
     @wraps(function)
     def run(*arguments: Any, **options: Any) -> None:
         try:
-            function(*arguments, **options)
+            with told():
+                function(*arguments, **options)
         except (typer.Exit, typer.Abort):  # these are RuntimeErrors too
             raise
         except (ValueError, TypeError, MemoryError, RuntimeError, OSError) as error:

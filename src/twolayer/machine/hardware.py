@@ -124,6 +124,15 @@ def source_digest() -> str:
     return digest(folder_of(name) for name in names)[:16]
 
 
+def environment() -> dict[str, str]:
+    """The variables for a process like this one: none that a library has set since it began."""
+    from ..kernels.compiler import settings
+
+    since = settings.variables(os.environ)
+    others = {name: text for name, text in os.environ.items() if name not in since}
+    return others | settings.variables(given.ENVIRONMENT)
+
+
 @cache
 def signature() -> Fingerprint:
     """What times of one machine depend on and a process tells at once, without any compiler.
@@ -142,7 +151,7 @@ def signature() -> Fingerprint:
         "caches": [f"L{level} {size}" for level, size in cache_sizes().items()],
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "libraries": _versions(),
-        "variables": settings.variables(given.ENVIRONMENT),
+        "variables": [*map("=".join, settings.variables(given.ENVIRONMENT).items())],
         "gpu_driver": driver.read_text() if driver.exists() else "",
         "gpus": _gpu_models(),
         "sources": source_digest(),

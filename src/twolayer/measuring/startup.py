@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..interface import Variant
+from ..machine import hardware
 from ..machine.given import unbound
 from .race import STEP_SIZE, Workload
 
@@ -52,7 +53,9 @@ def start(
         "files": [str(path.resolve()) for path in files],
     }
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        environment = os.environ | {key: str(Path(folder) / key) for key in _CODE_FOLDERS}
+        environment = hardware.environment() | {
+            key: str(Path(folder) / key) for key in _CODE_FOLDERS
+        }
         try:
             cold, *cached = (_process(request, environment) for _ in range(1 + repeats))
         except RuntimeError as error:

@@ -116,12 +116,12 @@ def gpu_count() -> int:
 
 @cache
 def source_digest() -> str:
-    """A hash of the names and contents of all the package's Python files."""
+    """A hash of the names and contents of the package's Python files, but those that only show."""
     from ..kernels.compiler.digest import digest, folder_of
 
     # In a checkout the last two do not lie inside of the first.
     names = (_PACKAGE, f"{_PACKAGE}.kernels", f"{_PACKAGE}.variants")
-    return digest(folder_of(name) for name in names)[:16]
+    return digest(map(folder_of, names), without=("cli", "showing"))[:16]
 
 
 def environment() -> dict[str, str]:

@@ -8,6 +8,7 @@ import numba
 import pytest
 
 import twolayer as tl
+from twolayer.checking import cases
 from twolayer.interface import check_threads
 from twolayer.kernels.compiler import settings, target
 from twolayer.machine import given, hardware
@@ -88,6 +89,15 @@ def test_fewer_threads_by_numbas_own_setting(monkeypatch):
     monkeypatch.setattr(hardware, "cpu_count", lambda: 8)
     monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", 5)
     assert hardware.thread_limit() == (5, "the threads of Numba")
+
+
+@two_cpus
+def test_the_threads_of_a_plan_are_those_that_run(variant):
+    case = cases.problem(tl.Network("tanh", "squared"), tl.Shape(5, 3, 4, 2), "float32")
+    for threads in (1, 2):
+        plan = variant.plan(*case[1:], threads=threads)
+        chosen = tl.variants.get(plan.variant)  # for `auto` another
+        assert plan.threads == plan.engine.threads == (threads if chosen.parallel else 1)
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "all", "", "1.5"])

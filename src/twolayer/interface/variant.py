@@ -127,12 +127,13 @@ class Variant:
         return F
 
     def _checked(self, net: Any, theta: Any, threads: int | None) -> tuple[Parameters, int]:
-        """θ as a copy, and the number of threads."""
+        """θ as a copy, and the number of threads that will run."""
         if reason := self.unavailable():
             raise RuntimeError(f"variant {self.name} cannot run here: {reason}")
         if not isinstance(net, Network):
             raise TypeError(f"net: expected a Network, got {type(net).__name__}")
-        return checks.check_parameters(net, theta), check_threads(threads)
+        count = check_threads(threads)
+        return checks.check_parameters(net, theta), count if self.parallel else 1
 
     def _affordable(
         self, net: Network, X: np.ndarray, theta: Parameters, threads: int, *data: Any

@@ -4,3 +4,7 @@ if "." not in __name__:
     raise ImportError(
         "import twolayer.kernels instead of kernels: this folder is a part of twolayer"
     )
+
+from .compiler.settings import check_environment
+
+check_environment()  # before anything here imports Numba

@@ -10,6 +10,7 @@ import pytest
 from made_up import make_up_models
 
 import twolayer as tl
+from twolayer.machine import hardware
 from twolayer.machine.store import Store
 
 
@@ -78,7 +79,7 @@ def run_python():
         path = os.pathsep.join([str(source), os.environ.get("PYTHONPATH", "")])
         done = subprocess.run(
             [sys.executable, "-W", "error", "-c", code, *map(str, arguments)],
-            env=os.environ | {"PYTHONPATH": path} | environment,
+            env=hardware.environment() | {"PYTHONPATH": path} | environment,
             capture_output=True,
             text=True,
             check=False,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,11 +20,16 @@ def folder_of(package: str) -> Path:
     return _file_of(package).parent
 
 
-def digest(folders: Iterable[Path]) -> str:
-    """Digest of the names and contents of all Python files below the folders."""
+def digest(folders: Iterable[Path], without: Container[str] = ()) -> str:
+    """Digest of the names and contents of all Python files below the folders.
+
+    without: names of folders in them that do not count.
+    """
     result = hashlib.sha256()
     for folder in folders:
         for path in sorted(folder.rglob("*.py")):
+            if path.relative_to(folder).parts[0] in without:
+                continue
             result.update(f"{path.relative_to(folder)}\0".encode())
             result.update(path.read_bytes())
     return result.hexdigest()

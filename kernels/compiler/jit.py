@@ -4,23 +4,24 @@ Numba's own files on disk serve neither several recipes of options, nor edits in
 kernel calls, nor upgrades of LLVM; two processes that write at once can even swap two kernels'
 code. Here each kernel's code is a file of its own, named after all that it depends on, inside a
 folder named after the versions of the compilers: an edit compiles what imports the edited module,
-and nothing else.
+and nothing else. Numba's settings count too.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import pickle
 import platform
+import secrets
 import shutil
+import tempfile
 import time
-import uuid
+import warnings
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import llvmlite
 import numba
@@ -34,6 +35,7 @@ from numba.extending import register_jitable
 
 from .contents import contents
 from .digest import folder_of
+from .settings import of_compiler
 
 # `reassoc` lets sums run in vectors. Never nnan or ninf: NaN must reach the user.
 STRICT = frozenset({"contract"})
@@ -47,43 +49,75 @@ _STALE = 30 * 24 * 3600  # seconds after which code that nobody used is removed
 _DAY = 24 * 3600
 
 
-@cache
-def cache_folder() -> Path | None:
-    """The folder of this version's compiled code, or None where nothing can be written.
+class Folders(NamedTuple):
+    """Where compiled code of these versions is looked for, and where it is kept, if anywhere."""
 
-    It lies in NUMBA_CACHE_DIR, beside the package or in the user's cache, whichever is there first.
+    read: tuple[Path, ...]
+    write: Path | None
+    why: str  # where it is not kept, or not where the user wants it
+
+
+@cache
+def cache_folders() -> Folders:
+    """NUMBA_CACHE_DIR, beside the package, the user's cache: the first that can be written.
+
+    What others compiled, who may write where this user may not, is read all the same.
     """
     versions = (platform.python_version(), numba.__version__, llvmlite.__version__, np.__version__)
     name = hashlib.sha256("\0".join(versions).encode()).hexdigest()[:16]
-    try:
-        root = _cache_root()
-        folder = root / name
-        folder.mkdir(parents=True, exist_ok=True)
+    read, why = [], []
+    for root in _roots():
+        try:
+            folder = root() / name
+            if folder.is_dir():
+                read.append(folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except (OSError, RuntimeError) as error:  # RuntimeError: nobody knows a home folder
+            why.append(str(error))
+            continue
+        _prune(folder)
+        told = ""
+        if why and config.CACHE_DIR:
+            told = f"compiled code is kept in {folder}, not in NUMBA_CACHE_DIR: {why[0]}"
+        return Folders(tuple(dict.fromkeys([*read, folder])), folder, told)
+    return Folders(tuple(read), None, f"compiled code is not kept: {'; '.join(why)}")
+
+
+def cache_folder() -> Path | None:
+    """The folder in which this version's code is kept, or None where nothing can be written."""
+    return cache_folders().write
+
+
+def _roots() -> list[Callable[[], Path]]:
+    own: list[Callable[[], Path]] = [
+        lambda: folder_of(_PACKAGE) / "__pycache__" / "numba",
+        lambda: platformdirs.user_cache_path("twolayer") / "numba",
+    ]
+    if config.CACHE_DIR:
+        own.insert(0, lambda: Path(config.CACHE_DIR) / "twolayer")
+    return own
+
+
+def _prune(folder: Path) -> None:
+    """Say that the folder is used, and remove those of other versions that nobody used for long."""
+    with contextlib.suppress(OSError):  # of another user
         folder.touch()
-    except OSError:
-        return None
-    for other in root.iterdir():
+    for other in folder.parent.iterdir():
         with contextlib.suppress(OSError):  # another process may be removing it
             if other.is_dir() and _is_stale(other):
                 shutil.rmtree(other, ignore_errors=True)
-    return folder
 
 
 def _is_stale(path: Path) -> bool:
     return time.time() - path.stat().st_mtime > _STALE
 
 
-def _cache_root() -> Path:
-    if config.CACHE_DIR:
-        return Path(config.CACHE_DIR) / "twolayer"
-    beside = folder_of(_PACKAGE) / "__pycache__" / "numba"
-    try:
-        beside.mkdir(parents=True, exist_ok=True)
-        probe = beside / ".writable"
-        probe.touch()
-    except OSError:
-        return platformdirs.user_cache_path("twolayer") / "numba"
-    return beside
+@cache
+def _tell(why: str) -> None:
+    """Say once that compiled code is not kept where it was to be."""
+    warnings.warn(why, RuntimeWarning, stacklevel=2)
 
 
 def jitable(function: Any = None, **options: Any) -> Any:
@@ -111,10 +145,9 @@ def jit(
 
     def compile_lazily(function: Callable[..., Any]) -> Any:
         dispatcher = numba.njit(**options)(function)
-        folder = cache_folder()
-        if folder is not None and not config.DISABLE_JIT:
+        if not config.DISABLE_JIT:
             key = f"{recipe} {flags} {parallel}"
-            dispatcher._cache = _Cache(function, folder / recipe, key)
+            dispatcher._cache = _Cache(function, cache_folders(), recipe, key)
         return dispatcher
 
     return compile_lazily
@@ -126,49 +159,66 @@ class _Cache(FunctionCache):  # type: ignore[misc]
     A file starts with the digest of what follows: code that was damaged is compiled again.
     """
 
-    def __init__(self, function: Callable[..., Any], folder: Path, options: str) -> None:
+    def __init__(
+        self, function: Callable[..., Any], folders: Folders, recipe: str, options: str
+    ) -> None:
         self._py_func = function  # from here on what FunctionCache needs for its keys
-        self._cache_path = str(folder)
-        self._options = options
+        self._cache_path = str(folders.write or "")
+        self._folders, self._recipe, self._options = folders, recipe, options
         self.enable()
 
     def flush(self) -> None:
-        shutil.rmtree(self._cache_path, ignore_errors=True)
+        for path in Path(self._cache_path).glob(f"{self._recipe}-*") if self._cache_path else ():
+            path.unlink(missing_ok=True)
 
     def load_overload(self, signature: Any, target: Any) -> CompileResult | None:
         """The compiled function for a signature, or None where there is none to be used."""
         target.refresh()
-        try:
-            path = self._file(signature, target.codegen())
-            stored = path.read_bytes()
-            with contextlib.suppress(OSError):  # of another user
-                if time.time() - path.stat().st_mtime > _DAY:
-                    path.touch()
-            data = stored[_DIGEST:]
-            if not self._enabled or stored[:_DIGEST] != hashlib.sha256(data).digest():
-                return None
-            return CompileResult._rebuild(target, *pickle.loads(data))
-        except OSError:
-            return None
+        name = self._name(signature, target.codegen())
+        for folder in self._folders.read if self._enabled else ():
+            with contextlib.suppress(OSError):
+                path = folder / name
+                stored = path.read_bytes()
+                data = stored[_DIGEST:]
+                if stored[:_DIGEST] != hashlib.sha256(data).digest():
+                    continue
+                with contextlib.suppress(OSError):  # of another user
+                    if time.time() - path.stat().st_mtime > _DAY:
+                        path.touch()
+                return CompileResult._rebuild(target, *pickle.loads(data))
+        return None
 
     def save_overload(self, signature: Any, compiled: CompileResult) -> None:
         """Keep a compiled function; whoever reads meanwhile sees all of it or nothing."""
         if not self._enabled or compiled.lifted or compiled.library.has_dynamic_globals:
             return
-        data = dumps(compiled._reduce())
-        with contextlib.suppress(OSError):  # a full disk costs time, not the result
-            path = self._file(signature, compiled.codegen)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = path.with_suffix(f".{uuid.uuid4().hex}")
+        folder, why = self._folders.write, self._folders.why
+        if folder is not None:
+            data = dumps(compiled._reduce())
             try:
-                unfinished.write_bytes(hashlib.sha256(data).digest() + data)
-                os.replace(unfinished, path)
-                for other in path.parent.iterdir():  # of sources that are gone
-                    if _is_stale(other):
-                        other.unlink(missing_ok=True)
-            finally:
-                unfinished.unlink(missing_ok=True)
+                self._write(folder, self._name(signature, compiled.codegen), data)
+            except OSError as error:  # a full disk costs time, not the result
+                why = f"compiled code is not kept: {error}"
+        if why:
+            _tell(why)
 
-    def _file(self, signature: Any, codegen: Any) -> Path:
-        key = (self._options, contents(self._py_func), str(signature), codegen.magic_tuple())
-        return Path(self._cache_path) / f"{hashlib.sha256(repr(key).encode()).hexdigest()}.code"
+    def _write(self, folder: Path, name: str, data: bytes) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        unfinished = folder / f".{secrets.token_hex(16)}"
+        try:
+            with unfinished.open("xb") as file:  # a new file under a name that nobody knows
+                file.write(hashlib.sha256(data).digest() + data)
+            unfinished.replace(folder / name)
+        finally:
+            unfinished.unlink(missing_ok=True)
+        for other in folder.iterdir():  # of sources that are gone
+            with contextlib.suppress(OSError):
+                if _is_stale(other):
+                    other.unlink(missing_ok=True)
+
+    def _name(self, signature: Any, codegen: Any) -> str:
+        key = (
+            self._options, contents(self._py_func), str(signature), codegen.magic_tuple(),
+            of_compiler(config),
+        )  # fmt: skip
+        return f"{self._recipe}-{hashlib.sha256(repr(key).encode()).hexdigest()}.code"

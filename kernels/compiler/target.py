@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import NamedTuple
 
 import llvmlite.binding as llvm
+from numba.core import config
 
-VARIABLE = "TWOLAYER_VECTOR_BYTES"
+from .settings import VECTOR_BYTES as VARIABLE
 
 
 class Target(NamedTuple):
@@ -51,6 +53,8 @@ TARGETS = {
 
 def _host() -> Target:
     features = llvm.get_host_cpu_features()
+    if config.CPU_FEATURES is not None:  # what code is to be compiled for, as Numba reads it
+        features = dict.fromkeys(re.findall(r"\+([\w.-]+)", config.CPU_FEATURES), True)
     if features.get("avx512f"):
         return TARGETS["64"]
     if features.get("avx2"):

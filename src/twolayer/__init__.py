@@ -4,6 +4,7 @@ from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
 
 from . import deferred as _deferred
+from .machine import given as _given  # noqa: F401  (before other libraries change it)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

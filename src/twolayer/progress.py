@@ -2,7 +2,36 @@
 
 from __future__ import annotations
 
+import logging
 import random
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+_PACKAGE = __name__.partition(".")[0]
+
+
+class _Stderr(logging.Handler):
+    """A line on standard error, whatever that is at the moment, for each message."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with suppress(OSError, ValueError):  # it may be closed
+            if sys.stderr is not None:
+                print(f"{_PACKAGE}: {record.getMessage()}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Show inside what the package logs of its work: as a program, not as a library."""
+    logger, handler = logging.getLogger(_PACKAGE), _Stderr(logging.INFO)
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 class Bar:

@@ -50,6 +50,32 @@ def test_what_shows_after_a_step_only_is_found():
         answers.hold(plan)
 
 
+@pytest.mark.parametrize(
+    "error", [MemoryError("for a moment"), RuntimeError("forked"), ZeroDivisionError("by zero")]
+)
+@pytest.mark.parametrize("method", ["backpropagate", "forward", "update"])
+def test_what_a_plan_raises_is_no_disagreement(monkeypatch, method, error):
+    answers = Answers.drawn(NET, SHAPE, "float32")
+    plan = tl.variants.get("numpy").plan(*answers.problem)
+
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr(plan.engine, method, fail)
+    with pytest.raises(type(error)) as caught:
+        answers.hold(plan)
+    assert caught.value is error
+    assert not isinstance(error, Disagreement)
+
+
+def test_another_shape_is_a_disagreement(monkeypatch):
+    answers = Answers.drawn(NET, SHAPE, "float32")
+    plan = tl.variants.get("numpy").plan(*answers.problem)
+    monkeypatch.setattr(tl.Plan, "predict", lambda self, X: np.zeros((3, 2)))
+    with pytest.raises(Disagreement, match=r"the oracle: F has shape \(3, 2\), not \(1100, 2\)$"):
+        answers.hold(plan)
+
+
 @pytest.mark.parametrize("n", [1, 31, 257, 5000])
 def test_what_is_right_is_held_at_any_size_and_keeps_its_parameters(n):
     for shape in (tl.Shape(n, 3, 5, 2), tl.Shape(n, 40, 300, 7)):

@@ -244,22 +244,6 @@ def test_python_threads_do_not_kill_the_process(layer, run_python):
     assert printed == layer or layer == "default"
 
 
-FEWER = """
-import twolayer as tl
-from twolayer.checking import cases
-net = tl.Network("tanh", "softmax")
-_, _, X, Y, theta = cases.problem(net, tl.Shape(300, 7, 9, 3), "float32")
-for name in ("numba-parallel", "numba-blas"):
-    plan = tl.variants.get(name).plan(net, X, Y, theta, 2)
-    print(plan.step(0.1), [a.tobytes().hex() for a in plan.theta])
-"""
-
-
-@two_cpus
-def test_fewer_threads_in_numba_give_the_same_bits(run_python):
-    assert run_python(FEWER, NUMBA_NUM_THREADS="1") == run_python(FEWER, NUMBA_NUM_THREADS="2")
-
-
 COMPILED = """
 import gc
 import twolayer as tl

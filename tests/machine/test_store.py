@@ -1,3 +1,4 @@
+import contextlib
 import os
 import random
 import shutil
@@ -7,12 +8,14 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from twolayer.machine import store as store_module
 from twolayer.machine.store import Measurement, Store, machine_hash
 
 HERE = {"cpu": "an abacus", "features": ["beads"]}
@@ -237,27 +240,111 @@ def test_database_of_another_program_is_left_alone(path):
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs file permissions")
-def test_read_only_store_is_bypassed():
+@pytest.mark.parametrize("folders", [0o755, 0o555])
+def test_read_only_store_is_read(folders):
     script = (
         "import os, sys, warnings\n"
         "from twolayer.machine.store import Store\n"
         "if os.geteuid() == 0: os.setuid(65534)\n"  # root may write everywhere
         "with warnings.catch_warnings(record=True) as caught, Store(sys.argv[1]) as store:\n"
-        "    for n in (1, 2): store.add({'kind': 'epoch', 'n': n}, {'cpu': 'an abacus'})\n"
+        "    warnings.simplefilter('always')\n"
+        "    print([found.n for found in store.select()], len(caught))\n"
+        "    for n in (2, 3): store.add({'kind': 'epoch', 'n': n}, {'cpu': 'an abacus'})\n"
         "    print([found.n for found in store.select()], [str(one.message) for one in caught])\n"
     )
     folder = Path(tempfile.mkdtemp())  # pytest's own are closed to other users
-    path = folder / "store.sqlite"
+    path = folder / "a #store?.sqlite"
     Store(path).add(record(), HERE)
+    content = path.read_bytes()
     path.chmod(0o444)
-    folder.chmod(0o555)
+    folder.chmod(folders)
     try:
         output = subprocess.check_output([sys.executable, "-c", script, str(path)], text=True)
+        assert path.read_bytes() == content
     finally:
         folder.chmod(0o700)
         shutil.rmtree(folder)
-    assert output.startswith("[1, 2] ['the store ")
-    assert output.count("cannot be used") == 1
+    first, second = output.splitlines()
+    assert first == "[1] 0"
+    assert second.startswith("[1, 2, 3] ['the store ")
+    assert second.count("cannot be written") == 1
+
+
+def versioned(path, version, *statements):
+    """A file with one measurement, n = 1, that a package of another version wrote."""
+    Store(path).add(record(1), HERE)
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        for statement in (*statements, f"PRAGMA user_version = {version}"):
+            db.execute(statement)
+        db.commit()
+
+
+NEWER = store_module._VERSION + 1
+
+
+@pytest.mark.parametrize("version", [0, NEWER])
+def test_checkouts_of_different_age_share_a_file(path, version):
+    indexes = ["DROP INDEX of_machine", "DROP INDEX of_time"] if version == 0 else []
+    more = ["ALTER TABLE measurement ADD COLUMN host TEXT NOT NULL DEFAULT ''"] if version else []
+    versioned(path, version, *indexes, *more)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Store(path).add(record(2), HERE)
+        assert [found.n for found in Store(path).select()] == [1, 2]
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        kept = db.execute("PRAGMA user_version").fetchone()[0]
+        assert kept == max(version, store_module._VERSION)
+        assert len(db.execute("SELECT * FROM sqlite_master WHERE type = 'index'").fetchall()) == 3
+
+
+@pytest.mark.parametrize(
+    ("version", "change", "what"),
+    [
+        (NEWER, "ALTER TABLE measurement RENAME COLUMN threads TO workers", "used"),
+        (NEWER, "DROP TABLE machine", "used"),
+        (0, "ALTER TABLE measurement RENAME COLUMN threads TO workers", "used"),
+        (
+            NEWER,
+            "CREATE TRIGGER no BEFORE INSERT ON measurement BEGIN SELECT RAISE(ABORT, 'no'); END",
+            "written",
+        ),
+    ],
+)
+def test_what_another_version_wrote_is_left_alone(path, version, change, what):
+    versioned(path, version, change)
+    before = path.read_bytes()
+    readable = [1] * (what == "written")
+    with warnings.catch_warnings(record=True) as caught, Store(path) as store:
+        warnings.simplefilter("always")
+        assert [found.n for found in store.select()] == readable
+        store.add(record(2), HERE)
+        assert [found.n for found in store.select()] == [*readable, 2]
+    (told,) = caught
+    assert f"cannot be {what} (it is of version {version}, this is " in str(told.message)
+    assert aside(path) == []
+    assert path.read_bytes() == before
+
+
+def test_old_entries_are_removed(path):
+    now = time.time()
+    Store(path).add(record(1, time=now - store_module._KEPT - 10), {"cpu": "gone"})
+    Store(path).add(record(2, time=now - store_module._KEPT + 1000), HERE)
+    Store(path).add(record(3), HERE)
+    assert [found.n for found in Store(path).select()] == [2, 3]
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT hash FROM machine").fetchall() == [(machine_hash(HERE),)]
+
+
+@pytest.mark.parametrize("named", [None, "~/store.sqlite"])
+def test_nobody_knows_a_home_folder(monkeypatch, named):
+    pwd = pytest.importorskip("pwd")
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    for name in ("HOME", "XDG_DATA_HOME", "TWOLAYER_STORE"):
+        monkeypatch.delenv(name, raising=False)
+    with Store(named) as store:
+        with pytest.warns(RuntimeWarning, match="set TWOLAYER_STORE to a file"):
+            store.add(record(1), HERE)
+        assert len(store.select()) == 1
 
 
 @pytest.mark.parametrize("seed", range(30))

@@ -207,6 +207,37 @@ def test_what_is_stale_is_measured_anew(measured, monkeypatch, tmp_path, what):
     assert sum(one[0] == "race" for one in measured[asked:]) >= len(found.swept)
 
 
+@pytest.mark.parametrize("kind", ["race", "start", "check"])
+def test_a_failure_that_may_pass_is_tried_again(measured, monkeypatch, kind):
+    raced, passing = race.race, [True]
+
+    def race_that_fails(result, field, **options):
+        raced(result, field, **options)
+        if passing and kind == "race":
+            result.entries[-1].fail(MemoryError("another job ran"))
+
+    def check_that_fails(variant, net, dtype, threads):
+        measured.append(("check", variant.name, dtype))
+        failure = "MemoryError: for a moment" if passing and kind == "check" else ""
+        yield verify.Agreement(variant.name, net, "c", study.BASE, dtype, 0.0, failure=failure)
+
+    def start_that_fails(variant, *arguments):
+        measured.append(("start", variant.name))
+        return Start(failure="killed") if passing and kind == "start" else STARTS[variant.name]
+
+    monkeypatch.setattr(race, "race", race_that_fails)
+    monkeypatch.setattr(startup, "start", start_that_fails)
+    monkeypatch.setattr(verify, "verify", check_that_fails)
+    gathered(NAMES[1:])
+    for passed in (False, True):
+        asked = len(measured)
+        gathered(NAMES[1:])
+        again = {what for what, *_ in measured[asked:]}
+        assert again == ({kind} if not passed else set())
+        passing.clear()
+        gathered(NAMES[1:])
+
+
 def test_the_higher_roof_holds_for_all(measured, monkeypatch):
     gathered()
     monkeypatch.setattr(roofline, "probe", lambda *_, **__: Roofline(5e10, 3e10))

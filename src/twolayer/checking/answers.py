@@ -11,7 +11,6 @@ import numpy as np
 from ..data import datasets
 from ..interface import Plan, checks
 from ..network import Network, Parameters, Shape, enough_memory
-from ..texts import sentence
 from . import bounds
 from .verify import Expected, Worst, worst
 
@@ -77,22 +76,17 @@ class Answers:
         """The largest error of a plan of this problem in units of its bound; it ends with its θ.
 
         Two epochs are compared on all rows: L, ∇L, F, what `step` returns and θ after it. Raises
-        Disagreement where an error exceeds its bound, and for whatever the plan raises but
-        MemoryError.
+        Disagreement where an error exceeds its bound or a shape is another one. What the plan
+        raises is no disagreement, and another time it may not: it passes.
         """
         epochs, largest = self.epochs, 0.0
-        try:
-            for found in self._compare(plan, epochs):
-                if found.ratio > 1:
-                    raise Disagreement(
-                        f"{DISAGREES}: {found.quantity} of all {len(self.X)} rows is off by "
-                        f"{found.ratio:.3g} times the bound"
-                    )
-                largest = max(largest, found.ratio)
-        except (Disagreement, MemoryError):
-            raise
-        except Exception as error:
-            raise Disagreement(f"{DISAGREES}: {sentence(error)}") from error
+        for found in self._compare(plan, epochs):
+            if found.ratio > 1:
+                raise Disagreement(
+                    f"{DISAGREES}: {found.quantity} of all {len(self.X)} rows is off by "
+                    f"{found.ratio:.3g} times the bound"
+                )
+            largest = max(largest, found.ratio)
         return largest
 
     @cached_property
@@ -140,7 +134,7 @@ class Answers:
         """The largest error in units of the bound, block by block; of, see `Answers`."""
         shape = np.shape(expected) if of is None else (len(of), *np.shape(expected)[1:])
         if np.shape(value) != shape:
-            raise ValueError(f"{quantity} has shape {np.shape(value)} instead of {shape}")
+            raise Disagreement(f"{DISAGREES}: {quantity} has shape {np.shape(value)}, not {shape}")
         rows = max(1, _BLOCK // shape[1]) if shape else 1
         found = Worst(0.0, quantity, (), 0.0, 0.0)
         for start in range(0, shape[0] if shape else 1, rows):

@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -38,6 +38,12 @@ class Terms(NamedTuple):
     held: bool = False
 
 
+Progress = Callable[[str, float, float], None]  # (what is done, units done, units in all)
+
+
+def _nobody_looks(what: str, done: float, total: float) -> None: ...
+
+
 _PACKAGE = __name__.partition(".")[0]
 _answers: dict[tuple[Any, ...], Choice] = {}  # of this process, by store and question
 
@@ -57,19 +63,25 @@ def choose(
     deterministic: bool = False,
     variants: Sequence[str] | None = None,
     cold: bool = False,
+    fresh: bool = False,
+    progress: Progress | None = None,
 ) -> Choice:
     """The variant that is right here and takes the least time.
 
     Without `epochs` the time of an epoch counts, else before + epochs · seconds an epoch, in a new
     process. A model of each variant, fitted to this machine once, makes the shortlist; where it
-    cannot tell who is the fastest, a short measurement does. Answers are kept in the store.
+    cannot tell who is the fastest, a short measurement does. Answers are kept in the store, unless
+    a variant was left out for what may be otherwise another time. Nothing is printed: that
+    something is measured, and who was left out, goes to the logger of this package.
 
     Arguments: net; n, d, M, K, the sizes; dtype, float32 or float64; epochs; device, "cpu",
     "cuda" or "cluster", by default cpu and cuda; threads, by default all CPUs of this process;
     max_memory, bytes, by default what is free; deterministic, whether the same call must return the
     same bits; variants, the names to choose from, by default all of this project's and your own;
-    cold, whether nothing is compiled yet. Raises ValueError or TypeError for a bad argument,
-    RuntimeError where no variant can do it, MemoryError where more memory would help.
+    cold, whether nothing is compiled yet; fresh, whether all is measured anew, whatever is kept;
+    progress(what, done, total), called while something is measured. Raises ValueError or TypeError
+    for a bad argument, RuntimeError where no variant can do it, MemoryError where more memory would
+    help.
     """
     from ..interface import check_threads
     from ..network import float_type, one_of, positive_integer
@@ -86,18 +98,20 @@ def choose(
     )  # fmt: skip
     names = None if variants is None else tuple(variants)
     asked = Terms(epochs, device, max_memory, deterministic, names, cold)
-    return ask(net, q, asked)
+    return ask(net, q, asked, fresh, progress)
 
 
-def ask(net: Network, q: Question, asked: Terms) -> Choice:
+def ask(
+    net: Network, q: Question, asked: Terms, fresh: bool = False, progress: Progress | None = None
+) -> Choice:
     """The answer from the store, or one that is found now and kept there."""
     store = Store()
     key = _key(q, asked)
-    if (found := _recall(store, key, q, asked)) is not None:
+    if not fresh and (found := _recall(store, key, q, asked)) is not None:
         return found
     from . import decide
 
-    choice, holds = decide.choose(store, net, q, asked)
+    choice, holds = decide.choose(store, net, q, asked, fresh, progress or _nobody_looks)
     if holds:
         known.keep(
             store, known.ANSWER, {"key": key, "choice": choice.to_json()}, variant=choice.variant,
@@ -118,22 +132,24 @@ def choose_by_name(
     dtype: str,
     threads: int | None,
     variants: Sequence[str] | None,
+    fresh: bool = False,
+    progress: Progress | None = None,
     **terms: Any,
 ) -> Choice:
     """`choose` for Network(activation, loss); an answer from the store takes no import for it.
 
-    All arguments are to be given. What is no good is in no store, so `choose` is who refuses it.
+    All terms are to be given. What is no good is in no store, so `choose` is who refuses it.
     """
-    count = hardware.cpu_count() if threads is None else threads
+    count = hardware.thread_limit()[0] if threads is None else threads
     q = Question(activation, loss, n, d, M, K, dtype, count)
     asked = Terms(variants=None if variants is None else tuple(variants), **terms)
-    if (found := _recall(Store(), _key(q, asked), q, asked)) is not None:
+    if not fresh and (found := _recall(Store(), _key(q, asked), q, asked)) is not None:
         return found
     from ..network import Network
 
     return choose(
         Network(activation, loss), n=n, d=d, M=M, K=K, dtype=dtype, threads=threads,
-        variants=variants, **terms,
+        variants=variants, fresh=fresh, progress=progress, **terms,
     )  # fmt: skip
 
 

@@ -20,9 +20,8 @@ from ..kernels.formulas.activations import ACTIVATIONS
 from ..kernels.formulas.losses import LOSSES
 from ..machine.store import Store
 from ..measuring import timing
-from ..measuring.race import STEP_SIZE
+from ..measuring.race import STEP_SIZE, cause
 from ..network import DTYPES, Network, Shape
-from ..texts import sentence
 from . import known
 from .model import Model, Question, Sample, fit, to_json
 
@@ -71,37 +70,44 @@ def tasks(
     )
 
 
-def missing(store: Store, wanted: Sequence[Task]) -> list[Task]:
-    """The tasks whose result is not known, or is that of another file's variant."""
+def missing(store: Store, wanted: Sequence[Task], fresh: bool = False) -> list[Task]:
+    """The tasks whose result is not known, or is that of another file's variant; all if fresh."""
     return [
         task for task in wanted
-        if (had := task.entry(store)) is None or had.source != source(task.variant)
+        if fresh or (had := task.entry(store)) is None or had.source != source(task.variant)
     ]  # fmt: skip
 
 
 def calibrate(
-    store: Store, wanted: Sequence[Task], progress: Progress = lambda name, done: None
-) -> None:
-    """Measure what is missing of the tasks, keeping each as it is done.
+    store: Store, wanted: Sequence[Task], progress: Progress = lambda name, done: None,
+    fresh: bool = False,
+) -> dict[Task, str]:  # fmt: skip
+    """Measure what is missing of the tasks, keeping each as it is done; fresh: all of them.
 
     Arguments: progress(name, units), called with the units of work done, `UNITS` for a task. An
-    interrupted calibration goes on where it ended.
+    interrupted calibration goes on where it ended. Returns the tasks that failed, and why, by
+    something else than a disagreement: nothing is kept of them, and the next one tries again.
     """
+    failed = {}
     for task in wanted:
         name = f"{task.variant.name}, {task.dtype}, threads={task.threads}"
         progress(name, 0)
-        if not missing(store, [task]):  # another process was faster
+        if not missing(store, [task], fresh):  # another process was faster
             progress(name, UNITS)
             continue
         entry = {"source": source(task.variant), "failure": ""}
         try:
             entry |= to_json(_measure(task, partial(progress, name)))
+        except Disagreement as error:
+            entry["failure"] = str(error)
         except Exception as error:  # whatever a variant raises is its own affair
-            entry["failure"] = sentence(error, Disagreement)
+            failed[task] = cause(error)
+            continue
         known.keep(
             store, known.MODEL, entry, variant=task.variant.name, device=task.variant.device,
             dtype=task.dtype, threads=task.threads,
         )  # fmt: skip
+    return failed
 
 
 def questions(dtype: str, threads: int) -> list[Question]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,17 +11,19 @@ from typing import Any
 import numpy as np
 
 from .. import variants
-from ..checking.answers import Answers
+from ..checking.answers import DISAGREES, Answers
 from ..interface import Plan, Variant
 from ..machine.hardware import available_memory
 from ..machine.store import Store
 from ..measuring import timing
 from ..measuring.race import TOO_LITTLE, Entry, cause, side_by_side
 from ..network import Network, Shape
-from ..progress import Bar
-from . import Terms, calibrate, known, starts
+from . import Progress, Terms, calibrate, known, starts
 from .choice import Candidate, Choice, break_even
 from .model import Model, Question
+
+_log = logging.getLogger(__name__)
+_log.addHandler(logging.NullHandler())  # whoever has set up no logging sees nothing
 
 _MARGIN = 1.02  # times the fastest: what is closer is as good, and the plan in memory decides
 _CONTENDERS = 4
@@ -31,8 +34,12 @@ _NEEDS = "MiB of memory"
 NOISE = math.log(1.25)  # how far another measurement of the same may lie, on a shared machine
 
 
-def choose(store: Store, net: Network, q: Question, asked: Terms) -> tuple[Choice, bool]:
-    """The choice, and whether it will hold later: not if the memory that is free now decided it.
+def choose(
+    store: Store, net: Network, q: Question, asked: Terms, fresh: bool, progress: Progress
+) -> tuple[Choice, bool]:
+    """The choice, and whether it will hold later.
+
+    It will not where the memory that is free now decided it, or a failure that may pass.
 
     Raises RuntimeError where no variant is left, with the reason of each; MemoryError where memory
     is one.
@@ -40,7 +47,10 @@ def choose(store: Store, net: Network, q: Question, asked: Terms) -> tuple[Choic
     shape = Shape(q.n, q.d, q.M, q.K)
     net.init(1, 1, q.K)  # refuses more outputs than the loss has
     field, ruled_out, holds = _field(net, shape, q, asked)
-    models = _models(store, field, q, ruled_out)
+    known_before = set(ruled_out)
+    models = _models(store, field, q, ruled_out, fresh, progress)
+    if asked.epochs is not None:
+        _time_starts(store, models, ruled_out, fresh, progress)
     candidates = [_predict(store, variant, model, q, asked) for variant, model in models.items()]
     by_name = {variant.name: (variant, model) for variant, model in models.items()}
     candidates = _measure(net, q, by_name, candidates, ruled_out)
@@ -49,8 +59,13 @@ def choose(store: Store, net: Network, q: Question, asked: Terms) -> tuple[Choic
         variant, _ = by_name[ranking[0].variant]
         failure = "" if ranking[0].measured else _failure(variant, net, _part(q, ranking[0]))
         if not failure:
-            holds = holds and not any(TOO_LITTLE in reason for reason in ruled_out.values())
-            return _choice(ranking, ruled_out, asked), holds
+            passing = {
+                name: reason for name, reason in ruled_out.items()
+                if name not in known_before and not reason.startswith(DISAGREES)
+            }  # fmt: skip
+            for name, reason in passing.items():
+                _log.warning("%s is left out this time: %s", name, reason)
+            return _choice(ranking, ruled_out, asked), holds and not passing
         ruled_out[variant.name] = failure
         del ranking[0]
     reasons = "; ".join(f"{name} {reason}" for name, reason in ruled_out.items())
@@ -114,23 +129,52 @@ def _memory(variant: Variant, q: Question) -> int:
 
 
 def _models(
-    store: Store, field: Sequence[Variant], q: Question, ruled_out: dict[str, str]
-) -> dict[Variant, Model]:
+    store: Store, field: Sequence[Variant], q: Question, ruled_out: dict[str, str], fresh: bool,
+    progress: Progress,
+) -> dict[Variant, Model]:  # fmt: skip
     """The models of the variants, calibrated now where they are not known."""
     wanted = calibrate.tasks(field, [q.dtype], [q.threads])
-    if todo := calibrate.missing(store, wanted):
-        what = f"calibrating {len(todo)} variants, once for this machine and version"
-        with Bar(len(todo) * calibrate.UNITS, what) as bar:
-            calibrate.calibrate(store, todo, bar.add)
+    failed: dict[calibrate.Task, str] = {}
+    if todo := calibrate.missing(store, wanted, fresh):
+        _log.info("calibrating %d variants, once for this machine and version", len(todo))
+        units = _counted(progress, len(todo) * calibrate.UNITS)
+        failed = calibrate.calibrate(store, todo, units, fresh)
     found = {}
     for task in wanted:
         entry = task.entry(store)
-        assert entry is not None  # it was calibrated
-        if entry.model is None:
+        if task in failed or entry is None:
+            ruled_out[task.variant.name] = failed.get(task, "could not be calibrated")
+        elif entry.model is None:
             ruled_out[task.variant.name] = entry.failure
         else:
             found[task.variant] = entry.model
     return found
+
+
+def _time_starts(
+    store: Store, models: dict[Variant, Model], ruled_out: dict[str, str], fresh: bool,
+    progress: Progress,
+) -> None:  # fmt: skip
+    """Time the starts that are not known; who does not start is no candidate."""
+    if not (todo := starts.missing(store, [*models], fresh)):
+        return
+    _log.info("timing %d starts of a process, once for this machine and version", len(todo))
+    failed = starts.time_starts(store, todo, _counted(progress, len(todo)))
+    ruled_out |= failed
+    for variant in [variant for variant in models if variant.name in failed]:
+        del models[variant]
+
+
+def _counted(progress: Progress, total: int) -> calibrate.Progress:
+    """What is called with the units done since the last call, of so many."""
+    done = 0
+
+    def add(what: str, units: int) -> None:
+        nonlocal done
+        done += units
+        progress(what, done, total)
+
+    return add
 
 
 def _predict(store: Store, variant: Variant, model: Model, q: Question, asked: Terms) -> Candidate:
@@ -138,9 +182,6 @@ def _predict(store: Store, variant: Variant, model: Model, q: Question, asked: T
     spread = math.exp(model.spread)
     before = model.plan_seconds(q)
     if asked.epochs is not None:
-        if todo := starts.missing(store, [variant]):
-            with Bar(1, "timing a start, once for this machine and version") as bar:
-                starts.time_starts(store, todo, bar.add)
         cached, cold = known.start(store, variant.name, variant.device) or (0.0, 0.0)
         before += cold if asked.cold else cached
     return Candidate(

@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from .. import __version__
+from ..progress import told
 from ..showing import output
 from ..showing.streams import patient
 from ..texts import SENTENCES, sentence
@@ -54,7 +55,7 @@ class _Commands(TyperGroup):
         if name not in COMMANDS:
             return None
         module, function = COMMANDS[name]
-        with _told():
+        with _guarded():
             found = import_module(f".commands.{module}", __name__)
         return command(name, getattr(found, function))
 
@@ -104,7 +105,7 @@ def main(
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _guarded() -> Iterator[None]:
     """What is refused or fails becomes one red sentence and exit code 2: 1 has a meaning."""
     try:
         yield
@@ -129,7 +130,7 @@ def command(name: str, function: Callable[..., None]) -> Any:
     @wraps(function)
     def run(*arguments: Any, **options: Any) -> None:
         try:
-            with _told():
+            with _guarded(), told():
                 function(*arguments, **options)
         except typer.Exit as end:
             raise _Ended(end.exit_code) from None

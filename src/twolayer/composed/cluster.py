@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..machine.forks import renewed
+from ..machine.given import unbound
 from ..texts import missing
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def client(workers: int) -> Client:
         check_process(_owner)
         if workers not in _own or _own[workers].status != "running":
             # Dask's profiler, which nobody looks at here, takes a few percent of an epoch.
-            with dask.config.set({"distributed.worker.profile.enabled": False}):
+            with dask.config.set({"distributed.worker.profile.enabled": False}), unbound():
                 local = distributed.LocalCluster(
                     n_workers=workers,
                     threads_per_worker=1,

@@ -34,6 +34,12 @@ class Plan:
         self.X, self.Y = engine.hold(X, Y)
         self._turn = renewed(self, "_turn")
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError(
+            "plan: cannot be copied or pickled, for its compiled code and buffers belong to this "
+            "process: pass net, X, Y and plan.theta on, and make a plan of them there"
+        )
+
     def step(self, mu: float) -> float:
         """One epoch of gradient descent, θ ← θ − μ ∇L(θ); returns L at the θ it started from.
 

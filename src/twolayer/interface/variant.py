@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..machine.hardware import cpu_count
+from ..machine.hardware import thread_limit
 from ..network import Network, Parameters, Shape, enough_memory, one_of, positive_integer
 from . import checks
 from .engine import Engine, Problem
@@ -127,12 +127,13 @@ class Variant:
         return F
 
     def _checked(self, net: Any, theta: Any, threads: int | None) -> tuple[Parameters, int]:
-        """θ as a copy, and the number of threads."""
+        """θ as a copy, and the number of threads that will run."""
         if reason := self.unavailable():
             raise RuntimeError(f"variant {self.name} cannot run here: {reason}")
         if not isinstance(net, Network):
             raise TypeError(f"net: expected a Network, got {type(net).__name__}")
-        return checks.check_parameters(net, theta), check_threads(threads)
+        count = check_threads(threads)
+        return checks.check_parameters(net, theta), count if self.parallel else 1
 
     def _affordable(
         self, net: Network, X: np.ndarray, theta: Parameters, threads: int, *data: Any
@@ -153,13 +154,13 @@ class Variant:
 
 
 def check_threads(threads: int | None) -> int:
-    """`threads`, or the number of CPUs that this process may use where it is None."""
-    limit = cpu_count()
+    """`threads`, or as many as this process may use where it is None."""
+    limit, why = thread_limit()
     if threads is None:
         return limit
     value = positive_integer("threads", threads)
     if value > limit:
-        raise ValueError(f"threads: expected 1 to {limit}, the CPUs available here, got {value}")
+        raise ValueError(f"threads: expected 1 to {limit}, {why}, got {value}")
     return value
 
 

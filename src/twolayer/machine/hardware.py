@@ -14,6 +14,8 @@ from functools import cache
 from importlib import import_module, metadata
 from pathlib import Path
 
+from . import given
+
 Fingerprint = dict[str, str | int | list[str]]
 
 _PACKAGE = __package__.removesuffix(".machine")
@@ -49,6 +51,18 @@ def cpu_count() -> int:
             if int(quota) > 0:  # "max" (a ValueError) and -1 mean no limit
                 count = min(count, int(quota) // int(period))
     return max(count, 1)
+
+
+def thread_limit() -> tuple[int, str]:
+    """The most threads that a plan may have, and what says so."""
+    limits = [(cpu_count(), "the CPUs available here")]
+    for name in ("NUMBA_NUM_THREADS", "OMP_THREAD_LIMIT"):
+        text = os.environ.get(name, "").strip()
+        if text.isdecimal() and int(text):
+            limits.append((int(text), f"as {name} has it"))
+    numba = sys.modules.get("numba.core.config")  # who has not imported it has changed nothing
+    limits.append((getattr(numba, "NUMBA_NUM_THREADS", limits[0][0]), "the threads of Numba"))
+    return min(limits, key=lambda limit: limit[0])
 
 
 def available_memory() -> int:
@@ -102,12 +116,21 @@ def gpu_count() -> int:
 
 @cache
 def source_digest() -> str:
-    """A hash of the names and contents of all the package's Python files."""
+    """A hash of the names and contents of the package's Python files, but those that only show."""
     from ..kernels.compiler.digest import digest, folder_of
 
     # In a checkout the last two do not lie inside of the first.
     names = (_PACKAGE, f"{_PACKAGE}.kernels", f"{_PACKAGE}.variants")
-    return digest(folder_of(name) for name in names)[:16]
+    return digest(map(folder_of, names), without=("cli", "showing"))[:16]
+
+
+def environment() -> dict[str, str]:
+    """The variables for a process like this one: none that a library has set since it began."""
+    from ..kernels.compiler import settings
+
+    since = settings.variables(os.environ)
+    others = {name: text for name, text in os.environ.items() if name not in since}
+    return others | settings.variables(given.ENVIRONMENT)
 
 
 @cache
@@ -117,7 +140,8 @@ def signature() -> Fingerprint:
     Hardware, libraries by their versions, the sources, and the variables that change the kernels.
     Two processes on one machine get the same. Shared by all callers: do not change it.
     """
-    names = ("NUMBA_THREADING_LAYER", "NUMBA_DISABLE_JIT", "TWOLAYER_VECTOR_BYTES")
+    from ..kernels.compiler import settings
+
     driver = _NVIDIA_FOLDER / "version"
     return {
         "system": f"{platform.system()} {platform.machine()}",
@@ -127,7 +151,7 @@ def signature() -> Fingerprint:
         "caches": [f"L{level} {size}" for level, size in cache_sizes().items()],
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "libraries": _versions(),
-        "variables": [f"{name}={os.environ[name]}" for name in names if name in os.environ],
+        "variables": [*map("=".join, settings.variables(given.ENVIRONMENT).items())],
         "gpu_driver": driver.read_text() if driver.exists() else "",
         "gpus": _gpu_models(),
         "sources": source_digest(),
@@ -155,9 +179,7 @@ def fingerprint() -> Fingerprint:
 
 
 def _allowed_cpus() -> list[int]:
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
+    return sorted(given.allowed_cpus())
 
 
 def _cgroup_folders(controller: str) -> Iterator[Path]:

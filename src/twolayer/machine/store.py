@@ -1,8 +1,8 @@
 """Measurements kept on disk: one SQLite file a user, to which several processes of one machine may
 write at once.
 
-A damaged file is set aside under a new name, one that cannot be used is bypassed; either is said in
-one warning, and measuring goes on.
+A damaged file is set aside under a new name; one that cannot be written, or only by another version
+of this package, is read as far as it can be. Either is said in one warning, and measuring goes on.
 """
 
 from __future__ import annotations
@@ -57,19 +57,28 @@ _COLUMNS = {
 }
 _NAMES = ", ".join(_COLUMNS)
 _SQL_TYPES = {int: "INTEGER", float: "REAL", str: "TEXT"}
-_TABLES = (
-    "CREATE TABLE machine (hash TEXT PRIMARY KEY, fingerprint TEXT NOT NULL)",
-    "CREATE TABLE measurement (id INTEGER PRIMARY KEY, "
-    + ", ".join(f"{name} {_SQL_TYPES[kind]} NOT NULL" for name, kind in _COLUMNS.items())
-    + ")",
+# What makes a file of each version from one of the version before, an empty one being version -1.
+# Later ones only add, with defaults, so that checkouts of different age can share a file.
+_VERSIONS = (
+    (
+        "CREATE TABLE machine (hash TEXT PRIMARY KEY, fingerprint TEXT NOT NULL)",
+        "CREATE TABLE measurement (id INTEGER PRIMARY KEY, "
+        + ", ".join(f"{name} {_SQL_TYPES[kind]} NOT NULL" for name, kind in _COLUMNS.items())
+        + ")",
+    ),
+    (
+        "CREATE INDEX of_machine ON measurement (machine, kind)",
+        "CREATE INDEX of_time ON measurement (time)",
+    ),
 )
+_VERSION = len(_VERSIONS) - 1
+_KEPT = 180 * 24 * 3600  # seconds after which a measurement is removed
 _SEAL = "seal"
 _APPLICATION = 0x324C4159  # tells our files from other SQLite files
+# What a file answers whose tables are others; that of another version may have such.
+_MISFIT = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH}
 # What a file that is wrong inside answers; any other error means that a good file cannot be used.
-_DAMAGE = {
-    sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR,
-    sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH,
-}  # fmt: skip
+_DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, *_MISFIT}
 
 
 def machine_hash(signature: Mapping[str, Any] | None = None) -> str:
@@ -82,14 +91,16 @@ class Store:
 
     The file is `path`, else $TWOLAYER_STORE, else one in the user's data folder. It is open during
     calls only, so a store may be used by threads and after a fork, and the file renamed or removed.
+    The first that is added removes what is older than half a year.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
-        default = platformdirs.user_data_path("twolayer") / "measurements.sqlite"
-        self.path = Path(path or os.environ.get("TWOLAYER_STORE") or default)
+        self.path = _place(path or os.environ.get("TWOLAYER_STORE"))
         self._lock = renewed(self, "_lock")
         self._checked = False  # whether the file was found healthy
-        self._memory: sqlite3.Connection | None = None  # in place of a file that is bypassed
+        self._pruned = False
+        self._memory: sqlite3.Connection | None = None  # in place of a file that cannot be written
+        self._why = ""  # it cannot, until it was said
 
     def __enter__(self) -> Store:
         return self
@@ -113,10 +124,13 @@ class Store:
         marks = ", ".join("?" * len(values))
 
         def write(db: sqlite3.Connection) -> None:
+            if not self._pruned:
+                _prune(db)
             db.execute("INSERT OR IGNORE INTO machine VALUES (?, ?)", (row["machine"], described))
             db.execute(f"INSERT INTO measurement ({_NAMES}) VALUES ({marks})", values)
 
-        self._transact(write)
+        self._transact(write, writes=True)
+        self._pruned = True
 
     def select(self, **filters: str | float) -> list[Measurement]:
         """The measurements whose fields equal the filters, oldest first.
@@ -140,7 +154,7 @@ class Store:
             _warn(f"{len(rows) - len(found)} damaged measurements in {self.path} are left out")
         return found
 
-    def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def _transact(self, work: Callable[[sqlite3.Connection], T], writes: bool = False) -> T:
         """Do the work in one transaction; where the file is no good, on a new one or in memory."""
         with self._lock:
             for _ in range(3):  # a file, the one that takes its place, and another process's
@@ -161,7 +175,10 @@ class Store:
                     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
                     if code not in _DAMAGE or not self._set_aside(inode, error):
                         self._bypass(error)
-            return _commit(self._memory or self._bypass("it is damaged again and again"), work)
+            memory = self._memory or self._bypass("it is damaged again and again")
+            if writes and self._why:
+                self._say()
+            return _commit(memory, work)
 
     def _inode(self) -> int:
         with contextlib.suppress(OSError):
@@ -183,9 +200,41 @@ class Store:
         return True
 
     def _bypass(self, why: object) -> sqlite3.Connection:
+        """Go on in memory, with a copy of what can be read."""
         self._memory = _connect(":memory:")
-        _warn(f"the store {self.path} cannot be used ({why}), so measurements are not kept")
+        readable = self._copy(self._memory)
+        self._why = (
+            f"the store {self.path} cannot be {'written' if readable else 'used'} ({why}), "
+            "so measurements are not kept"
+        )
+        if not readable:
+            self._say()
         return self._memory
+
+    def _copy(self, memory: sqlite3.Connection) -> bool:
+        """Copy what a file has that is not to be written; whether that was possible."""
+        alone = "" if Path(f"{self.path}-wal").exists() else "&immutable=1"  # nor its folder
+        try:
+            uri = f"{self.path.absolute().as_uri()}?mode=ro{alone}"
+            with contextlib.closing(_connect(uri)) as db:
+                if _application(db) != _APPLICATION:
+                    return False
+                machines = db.execute("SELECT hash, fingerprint FROM machine").fetchall()
+                rows = db.execute(f"SELECT {_NAMES} FROM measurement ORDER BY id").fetchall()
+        except (OSError, sqlite3.DatabaseError, UnicodeDecodeError):
+            return False
+
+        def write(db: sqlite3.Connection) -> None:
+            marks = ", ".join("?" * len(_COLUMNS))
+            db.executemany("INSERT INTO machine VALUES (?, ?)", machines)
+            db.executemany(f"INSERT INTO measurement ({_NAMES}) VALUES ({marks})", rows)
+
+        _commit(memory, write)
+        return True
+
+    def _say(self) -> None:
+        why, self._why = self._why, ""
+        _warn(why)
 
 
 def keep(store: Store, kind: str, metrics: Mapping[str, Any], **about: Any) -> None:
@@ -212,33 +261,67 @@ def _digest(metrics: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(metrics, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def _place(named: str | os.PathLike[str] | None) -> Path:
+    """The file of that name, or the user's own; one below ~ where nobody knows a home folder."""
+    try:
+        if named:
+            return Path(named).expanduser()
+        return platformdirs.user_data_path("twolayer") / "measurements.sqlite"
+    except RuntimeError:
+        return Path(named or "~/.local/share/twolayer/measurements.sqlite")
+
+
 def _connect(path: Path | str) -> sqlite3.Connection:
     if isinstance(path, Path):
+        if path.parts[:1] == ("~",):
+            raise OSError("no home folder is known: set TWOLAYER_STORE to a file")
         path.parent.mkdir(parents=True, exist_ok=True)
-    db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
+    uri = isinstance(path, str)
+    db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False, uri=uri)
     db.text_factory = lambda raw: raw.decode(errors="replace")
     return db
 
 
+def _application(db: sqlite3.Connection) -> int:
+    return int(db.execute("PRAGMA application_id").fetchone()[0])
+
+
 def _commit(db: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
+    """Do the work on a file that was brought to this version, unless it is of a later one."""
     with db:
         db.execute("BEGIN IMMEDIATE")
+        (version,) = db.execute("PRAGMA user_version").fetchone()
         if not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            for table in _TABLES:
-                db.execute(table)
             db.execute(f"PRAGMA application_id = {_APPLICATION}")
-        return work(db)
+            version = -1
+        elif _application(db) != _APPLICATION:
+            raise OSError("it is a database of another program")
+        try:
+            if version < _VERSION:
+                for statement in (text for texts in _VERSIONS[version + 1 :] for text in texts):
+                    db.execute(statement)
+                db.execute(f"PRAGMA user_version = {_VERSION}")
+            return work(db)
+        except sqlite3.DatabaseError as error:
+            code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+            if version in (-1, _VERSION) or code not in _MISFIT:
+                raise
+            raise OSError(f"it is of version {version}, this is {_VERSION}: {error}") from error
 
 
 def _check(db: sqlite3.Connection) -> None:
-    """Refuse a file that is damaged or not ours."""
+    """Refuse a file that is damaged."""
     if (damage := db.execute("PRAGMA quick_check(1)").fetchall()) != [("ok",)]:
         raise sqlite3.DatabaseError(" ".join(str(line) for (line,) in damage).split("\n")[-1])
-    if db.execute("PRAGMA application_id").fetchone() != (_APPLICATION,):
-        raise OSError("it is a database of another program")
     db.execute(
         f"SELECT {_NAMES}, fingerprint FROM measurement JOIN machine ON hash = machine LIMIT 1"
     )
+
+
+def _prune(db: sqlite3.Connection) -> None:
+    """Remove what is old, and machines of which nothing is left."""
+    db.execute("DELETE FROM measurement WHERE time < ?", (time.time() - _KEPT,))
+    db.execute("DELETE FROM machine WHERE hash NOT IN (SELECT machine FROM measurement)")
 
 
 def _dumps(value: object) -> str:

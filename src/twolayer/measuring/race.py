@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from ..checking.answers import DISAGREES, Answers
+from ..checking.answers import DISAGREES, Answers, Disagreement
 from ..data import datasets
 from ..interface import Plan, Variant
 from ..interface.checks import check_targets
@@ -64,6 +64,7 @@ class Entry:
 
     blocks: seconds an epoch, one figure a block. first_call: seconds of plan and first step,
     compiling or loading included. peak_memory: bytes that a plan and a step need, None if unknown.
+    passing: whether there may be some another time.
     """
 
     variant: Variant
@@ -71,6 +72,12 @@ class Entry:
     blocks: list[float] = field(default_factory=list)
     first_call: float | None = None
     peak_memory: int | None = None
+    passing: bool = False
+
+    def fail(self, error: Exception) -> None:
+        """Leave the variant out for what was raised; only a disagreement is its property."""
+        self.blocks.clear()
+        self.skipped, self.passing = cause(error), not isinstance(error, Disagreement)
 
     @property
     def wrong(self) -> bool:
@@ -167,7 +174,7 @@ def race(
         answers = result.workload.load()
     except MemoryError as error:
         for entry in result.entries:
-            entry.skipped = cause(error)
+            entry.fail(error)
         progress("", len(field_of) * (rounds + 1))
         return
     for entry in result.entries:
@@ -218,8 +225,7 @@ def side_by_side(
         try:
             answers.hold(plan)  # again: some go wrong only after many steps
         except Exception as error:
-            entry.blocks.clear()
-            entry.skipped = cause(error)
+            entry.fail(error)
 
 
 def held(variant: Variant, answers: Answers, threads: int | None = None) -> Callable[[], float]:
@@ -265,7 +271,7 @@ def _start(entry: Entry, result: Result, answers: Answers, limit: float) -> Plan
         answers.hold(plan)
         return plan
     except Exception as error:  # whatever a variant raises is its own affair
-        entry.skipped = cause(error)
+        entry.fail(error)
         return None
 
 

@@ -52,9 +52,13 @@ def probe(
     if kind not in (np.dtype("float32"), np.dtype("float64")):
         raise ValueError(f"dtype must be float32 or float64, not {kind}")
     most = numba.config.NUMBA_NUM_THREADS
-    count = min(hardware.cpu_count(), most) if threads is None else threads
+    count = hardware.thread_limit()[0] if threads is None else threads
     if not 1 <= count <= most:
         raise ValueError(f"threads must be from 1 to {most}, not {threads}")
+    if numba.config.DISABLE_JIT:
+        raise RuntimeError(
+            "NUMBA_DISABLE_JIT is set, and times without compiled code say nothing: unset it"
+        )
     # Threads that are never started cannot harm a process that forks.
     with numba_threads(count) if count > 1 else nullcontext():
         return Roofline(_peak(kind, count, seconds / 2), _bandwidth(kind, count, seconds / 2))

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..interface import Variant
+from ..machine import hardware
+from ..machine.given import unbound
 from .race import STEP_SIZE, Workload
 
 # Where compilers keep code: Numba, torch.compile and Triton.
@@ -51,7 +53,9 @@ def start(
         "files": [str(path.resolve()) for path in files],
     }
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        environment = os.environ | {key: str(Path(folder) / key) for key in _CODE_FOLDERS}
+        environment = hardware.environment() | {
+            key: str(Path(folder) / key) for key in _CODE_FOLDERS
+        }
         try:
             cold, *cached = (_process(request, environment) for _ in range(1 + repeats))
         except RuntimeError as error:
@@ -65,11 +69,12 @@ def _process(request: dict[str, Any], environment: dict[str, str]) -> float:
     path = os.pathsep.join(filter(None, [source, environment.get("PYTHONPATH")]))
     begun = time.time()
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", f"from {package}.measuring import startup; startup.main()"],
-            input=json.dumps(request), env=environment | {"PYTHONPATH": path},
-            capture_output=True, text=True, check=False, timeout=_TIMEOUT,
-        )  # fmt: skip
+        with unbound():
+            done = subprocess.run(
+                [sys.executable, "-c", f"from {package}.measuring import startup; startup.main()"],
+                input=json.dumps(request), env=environment | {"PYTHONPATH": path},
+                capture_output=True, text=True, check=False, timeout=_TIMEOUT,
+            )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise RuntimeError(f"took more than {_TIMEOUT} s") from None
     if done.returncode:

@@ -127,7 +127,9 @@ class Gathering:
             self._progress(f"{workload}  {name}", self._done - 1, self._total)
 
         race.race(result, field, rounds=ROUNDS, limit=limit, store=self.store, progress=progress)
-        self._keep("race", {"entries": [*map(_record, result.entries)], "limit": limit}, **about)
+        if not any(entry.passing for entry in result.entries):
+            records = [*map(_record, result.entries)]
+            self._keep("race", {"entries": records, "limit": limit}, **about)
         return result
 
     def _start(self, variant: Variant) -> startup.Start:
@@ -137,7 +139,8 @@ class Gathering:
         for kept in self._kept("start", **about):
             return startup.Start(kept["cold"], kept["cached"], kept["failure"])
         found = startup.start(variant, base, self.study.threads, self.files)
-        self._keep("start", found._asdict(), **about)
+        if not found.failure:
+            self._keep("start", found._asdict(), **about)
         return found
 
     def _agreements(self, variant: Variant) -> list[verify.Agreement]:
@@ -153,7 +156,8 @@ class Gathering:
                 checked = list(verify.verify(variant, net, dtype, self.study.threads))
                 rows = [[a.case, a.shape, a.ratio, a.quantity, a.failure] for a in checked]
                 kept = {"checked": rows}
-                self._keep("accuracy", kept, **about)
+                if not any(one.failure for one in checked):
+                    self._keep("accuracy", kept, **about)
             found += [
                 verify.Agreement(
                     variant.name, net, case, Shape(*shape), dtype, ratio, quantity, failure=failure

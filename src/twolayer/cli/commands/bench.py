@@ -77,6 +77,9 @@ def bench(
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Fit the cost models that `twolayer choose` uses.")
     ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="With --calibrate: all models, known or not.")
+    ] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer and smaller problems.")] = False,
     json: options.JsonFile = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the results, .svg or .png.")] = None,
@@ -110,8 +113,10 @@ def bench(
         return
     _refuse("without --updates", batches=batches, optimizers=optimizers)
     if calibrate:
-        calibration.calibrate(options.select_variants(variants, variant_file), device, threads)
+        field = options.select_variants(variants, variant_file)
+        calibration.calibrate(field, device, threads, fresh)
         return
+    _refuse("without --calibrate", fresh=fresh)
     if device == "cuda":
         _refuse(
             "with --device cuda",

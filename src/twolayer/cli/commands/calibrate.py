@@ -10,7 +10,6 @@ import typer
 from ...choosing import calibrate as calibration
 from ...choosing import starts
 from ...interface import Variant, check_threads
-from ...machine.hardware import cpu_count
 from ...machine.store import Store
 from ...progress import Bar
 from ...showing import output, units
@@ -18,26 +17,34 @@ from ...showing.table import Table
 from .. import codes
 
 
-def calibrate(field: Sequence[Variant], device: str, threads: int | None) -> None:
-    """Measure what is missing and print a table of the models."""
+def calibrate(
+    field: Sequence[Variant], device: str, threads: int | None, fresh: bool = False
+) -> None:
+    """Measure what is missing, or all if fresh, and print a table of the models."""
     field = [
         variant.on(device) for variant in field
         if device in variant.devices and calibration.by_default(variant)
         and variant.on(device).unavailable() is None
     ]  # fmt: skip
-    counts = [1, cpu_count()] if threads is None else [check_threads(threads)]
+    counts = [1] if threads is None else []
+    counts.append(check_threads(threads))
     wanted = calibration.tasks(field, threads=counts)
     with Store() as store:
-        todo, calls = calibration.missing(store, wanted), starts.missing(store, field)
+        todo = calibration.missing(store, wanted, fresh)
+        calls = starts.missing(store, field, fresh)
         if todo or calls:
             what = f"calibrating: {len(todo)} of {len(wanted)} models are not known"
             with Bar(len(todo) * calibration.UNITS + len(calls), what) as bar:
                 try:
-                    starts.time_starts(store, calls, bar.add)
-                    calibration.calibrate(store, todo, bar.add)
+                    failed = starts.time_starts(store, calls, bar.add)
+                    for task, why in calibration.calibrate(store, todo, bar.add, fresh).items():
+                        about = f"{task.variant.name}, {task.dtype}, threads={task.threads}"
+                        failed[about] = why
                 except KeyboardInterrupt:
                     output.complain("interrupted: the same command goes on from here")
                     raise typer.Exit(codes.INTERRUPTED) from None
+            for about, why in failed.items():
+                output.complain(f"not known, the same command tries again: {about}: {why}")
         _show(store, wanted)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import re
+from contextlib import ExitStack
 from typing import Annotated
 
 import typer
 
 from ...choosing import Candidate, Choice, choose_by_name
+from ...progress import Bar
 from ...showing import output, units
 from ...showing.table import Table
 from ...texts import parts
@@ -57,6 +59,9 @@ def choose(
     explain: Annotated[
         bool, typer.Option("--explain", help="Show the terms of the model, and who was ruled out.")
     ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Measure anew, whatever is known of this machine.")
+    ] = False,
     json: JsonFile = None,
 ) -> None:
     """Say which variant to take for a network and a shape on this machine.
@@ -66,12 +71,20 @@ def choose(
     """
     output.check_writable(json=json)
     add_files(variant_file)
-    choice = choose_by_name(
-        activation, loss, n=n, d=d, M=M, K=K, dtype=dtype, epochs=epochs, device=device,
-        threads=threads, max_memory=None if max_memory is None else _bytes(max_memory),
-        deterministic=deterministic, variants=None if variants is None else parts(variants),
-        cold=cold,
-    )  # fmt: skip
+    with ExitStack() as stack:
+        bars: list[Bar] = []
+
+        def progress(what: str, done: float, total: float) -> None:
+            if not bars:  # most answers need none
+                bars.append(stack.enter_context(Bar(total)))
+            bars[0].show(what, done, total)
+
+        choice = choose_by_name(
+            activation, loss, n=n, d=d, M=M, K=K, dtype=dtype, epochs=epochs, device=device,
+            threads=threads, max_memory=None if max_memory is None else _bytes(max_memory),
+            deterministic=deterministic, variants=None if variants is None else parts(variants),
+            cold=cold, fresh=fresh, progress=progress,
+        )  # fmt: skip
     output.deliver(
         lambda: _show(choice, explain),
         (json, lambda file: output.write_json(file, choice.to_json())),

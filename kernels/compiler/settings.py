@@ -1,0 +1,54 @@
+"""What users set that changes compiled code, or how fast it runs: named once, for every key.
+
+Imports no compiler.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+
+VECTOR_BYTES = "TWOLAYER_VECTOR_BYTES"
+
+# Variables of the libraries that compute, of their thread pools, and of memory; and which of them
+# only say where files lie, what is printed, or what another library sets without being asked.
+_STEERS = re.compile(
+    r"(NUMBA|OMP|GOMP|KMP|OPENBLAS|GOTO|BLIS|MKL|VECLIB|NPY|TORCH|TORCHINDUCTOR|PYTORCH|TRITON|XLA"
+    rf"|JAX|PJRT|CUDA|CUPY|NVIDIA|MALLOC)_|(LD_PRELOAD|GLIBC_TUNABLES|{VECTOR_BYTES})$"
+)
+_TELLS = re.compile(
+    r"_(DIR|PATH|HOME|ROOT|FILE|VERSION|LOG_LEVEL)$|KMP_(DUPLICATE_LIB_OK|INIT_AT_FORK)$"
+    r"|NVIDIA_(REQUIRE|PRODUCT)_|NUMBA_(DUMP|CACHE|COLOR|HIGHLIGHT|SHOW_HELP|DEVELOPER_MODE"
+    r"|FULL_TRACEBACKS|DISABLE_PERFORMANCE_WARNINGS)"
+)
+# Numba's settings that machine code for a CPU depends on, but the processor, which magic_tuple has.
+_COMPILES = re.compile(
+    r"(BOUNDSCHECK|DEBUG|DISABLE_INTEL_SVML|ENABLE_AVX|ENABLE_PROFILING|EXTEND_VARIABLE_LIFETIMES"
+    r"|LLVM_REFPRUNE|LOOP_VECTORIZE|NRT_STATS|OPT$|PARFOR_|SLP_VECTORIZE|USING_SVML)"
+)
+
+
+def variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """Of the variables those that a time may depend on."""
+    return {
+        name: environment[name] for name in sorted(environment)
+        if _STEERS.match(name) and not _TELLS.search(name)
+    }  # fmt: skip
+
+
+def of_compiler(config: object) -> list[str]:
+    """NAME=value of the settings in Numba's module `config` that code for a CPU depends on."""
+    return [
+        f"{name}={getattr(value, 'is_opt_max', '')}{value!r}"  # OPT=max is 3, and more
+        for name, value in sorted(vars(config).items())
+        if _COMPILES.match(name)
+    ]
+
+
+def check_environment(environment: Mapping[str, str] = os.environ) -> None:
+    """Raise ValueError for a variable with which Numba starts with a traceback, if at all."""
+    name = "NUMBA_NUM_THREADS"
+    text = environment.get(name, "1").strip()
+    if not (text.isdecimal() and int(text)):
+        raise ValueError(f"{name}: expected a positive integer, got {text!r}")

@@ -1,0 +1,33 @@
+"""What can be copied and sent to another process, and what says why not."""
+
+import copy
+import pickle
+
+import pytest
+
+import twolayer as tl
+from twolayer.checking import cases
+
+CASE = cases.problem(tl.Network("tanh", "softmax"), tl.Shape(70, 7, 9, 3), "float32")
+WAYS = {
+    "copied": copy.copy,
+    "copied deeply": copy.deepcopy,
+    "pickled": pickle.dumps,
+    "pickled as of old": lambda plan: pickle.dumps(plan, protocol=0),
+    "pickled inside of another": lambda plan: pickle.dumps({"of": [plan]}),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_plan_says_what_to_send_instead(variant, way):
+    plan = variant.plan(CASE.net, CASE.X, CASE.Y, CASE.theta, 1)
+    with pytest.raises(TypeError, match=r"^plan: cannot be copied .* pass net, X, Y and plan\.the"):
+        WAYS[way](plan)
+
+
+def test_what_a_plan_is_made_of_can_be_sent(variant):
+    sent = CASE.net, CASE.X, CASE.Y, CASE.theta
+    there, *arguments = pickle.loads(pickle.dumps((variant.name, *sent)))
+    found = tl.variants.get(there).plan(*arguments, 1).step(0.1)
+    assert found == variant.plan(*sent, 1).step(0.1)
+    assert pickle.loads(pickle.dumps(variant)) == variant

@@ -7,21 +7,20 @@ import sys
 from pathlib import Path
 
 import pytest
-from made_up import make_up_models
+from made_up import make_up_times
 
 import twolayer as tl
 from twolayer.machine import hardware
-from twolayer.machine.store import Store
 
 
 @pytest.fixture(scope="session", autouse=True)
-def made_up_models(tmp_path_factory):
-    """A store of the tests' own, with models that nobody measured: nothing is timed in a test."""
+def made_up_times(tmp_path_factory):
+    """A store of the tests' own, and times that nobody measured: nothing is timed in a test."""
     path = tmp_path_factory.mktemp("store") / "store.sqlite"
-    with pytest.MonkeyPatch.context() as patch, Store(path) as store:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TWOLAYER_STORE", str(path))
-        make_up_models(store)
-        yield store
+        make_up_times(patch)
+        yield
 
 
 @pytest.fixture(scope="module", autouse=True)

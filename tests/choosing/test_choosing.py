@@ -1,24 +1,22 @@
-"""Choosing with models that nobody measured: no test here looks at a clock."""
+"""Choosing by a race that nobody ran: no test here looks at a clock."""
 
 import dataclasses
 import json
+import logging
 
 import numpy as np
 import pytest
-from made_up import make_up_models
+from made_up import COLD, START, made_up_contest, make_up_times
 from typer.testing import CliRunner
 
 import twolayer as tl
 from twolayer import choosing
 from twolayer.checking import cases
-from twolayer.choosing import calibrate, decide, known
-from twolayer.choosing.choice import Candidate, Choice, break_even
-from twolayer.choosing.model import Model, Question
+from twolayer.choosing import decide, field
+from twolayer.choosing.choice import Candidate, Choice, Span, break_even
 from twolayer.cli import app
-from twolayer.machine import hardware
+from twolayer.machine.calm import Calm
 from twolayer.machine.store import Store
-from twolayer.measuring import startup
-from twolayer.measuring.timing import Quartiles
 
 NET = tl.Network("tanh", "squared")
 SMALL, LARGE = {"n": 5, "d": 3, "M": 4, "K": 2}, {"n": 3000, "d": 3, "M": 4, "K": 2}
@@ -26,26 +24,37 @@ SMALL, LARGE = {"n": 5, "d": 3, "M": 4, "K": 2}, {"n": 3000, "d": 3, "M": 4, "K"
 
 @pytest.fixture
 def store(tmp_path, monkeypatch):
-    """A store of made-up models for one test, which TWOLAYER_STORE names."""
+    """An empty store for one test, which TWOLAYER_STORE names."""
     path = tmp_path / "store.sqlite"
     monkeypatch.setenv("TWOLAYER_STORE", str(path))
     with Store(path) as made:
-        make_up_models(made)
         yield made
 
 
 @pytest.fixture
-def no_measurement(monkeypatch):
-    def refuse(*arguments):
-        raise AssertionError("nothing was to be measured")
+def raced(monkeypatch):
+    """raced(NAME=seconds or a sentence or an exception, …): what a race finds of each variant."""
 
-    monkeypatch.setattr(calibrate, "_time", refuse)
-    monkeypatch.setattr(decide, "_race", refuse)
-    monkeypatch.setattr(startup, "start", refuse)
+    def make(**found):
+        def race(net, q, field_of, progress):
+            entries, rows = made_up_contest(net, q, field_of, progress)
+            for entry in entries:
+                result = found.get(entry.variant.name.replace("-", "_"))
+                if isinstance(result, Exception):
+                    entry.fail(result)
+                elif isinstance(result, str):
+                    entry.blocks, entry.skipped = [], result
+                elif result is not None:
+                    entry.blocks = [result] * 5
+            return entries, rows
+
+        monkeypatch.setattr(decide, "contest", race)
+
+    return make
 
 
-def candidate(name, seconds, before):
-    return Candidate(name, seconds, (seconds, seconds), False, 0, before, {})
+def candidate(name, seconds, before, start=None):
+    return Candidate(name, Span(seconds, seconds, seconds), 5, 0, before, None, start)
 
 
 @pytest.mark.parametrize(
@@ -61,23 +70,41 @@ def candidate(name, seconds, before):
 def test_break_even(lines, expected):
     made = [candidate(*line) for line in lines]
     found = break_even(made)
-    assert [*found] == expected
-    for epochs, name in found:
+    assert [(turn.epochs, turn.variant) for turn in found] == expected
+    for name, low, epochs, high in found:
+        assert low == epochs == high
         assert min(made, key=lambda c: c.total(epochs)).variant == name
         if epochs > 1:
             assert min(made, key=lambda c: c.total(epochs - 1)).variant != name
 
 
-@pytest.mark.usefixtures("store", "no_measurement")
-def test_the_least_prediction_is_chosen():
+def test_break_even_is_as_uncertain_as_the_starts():
+    slow, fast = Span(1.0, 2.0, 3.0), Span(4.0, 5.0, 9.0)
+    first, then = break_even([candidate("a", 1.0, 0.0, slow), candidate("b", 0.5, 0.0, fast)])
+    assert first == ("a", 1, 1, 1)
+    assert then == ("b", 3, 7, 17)  # (4 - 3), (5 - 2), (9 - 1) s later, 0.5 s an epoch
+
+
+@pytest.mark.usefixtures("store")
+def test_the_least_time_is_chosen():
     few, many = tl.choose(NET, **SMALL), tl.choose(NET, **LARGE)
     assert (few.variant, many.variant) == ("numba-loops", "numba-fused")
     assert few.seconds_per_epoch == pytest.approx(6e-6)
     assert few.interval[0] <= few.seconds_per_epoch <= few.interval[1]
-    assert few.reason.startswith("numba-loops is predicted to take the least time for an epoch")
+    assert few.reason.startswith("numba-loops took the least time for an epoch")
     assert many.runners_up[0].variant == "numpy"
+    assert many.runners_up[0].ratio.median == pytest.approx(1.52e-3 / 3.1e-4)
     assert {"torch", "jax", "auto"}.isdisjoint(c.variant for c in few.runners_up)
-    assert few.memory > sum(few.chosen.terms.values()) > 0
+
+
+@pytest.mark.usefixtures("store")
+def test_of_several_that_are_as_fast_the_one_with_the_least_memory_is_chosen(raced):
+    raced(numba_fused=1.0e-3, numpy=0.99e-3, numba_loops=1.5e-3)
+    shape = {"n": 100_000, "d": 3, "M": 400, "K": 2}  # for which numpy needs 300 MiB
+    choice = tl.choose(NET, **shape)
+    assert choice.variant == "numba-fused"
+    assert "numba-fused and numpy take the same time" in choice.reason
+    assert "has the least memory" in choice.reason
 
 
 @pytest.mark.usefixtures("store")
@@ -91,31 +118,65 @@ def test_the_second_answer_comes_from_the_store(monkeypatch):
     assert Choice.from_json(json.loads(json.dumps(again.to_json()))) == again
 
 
-@pytest.mark.usefixtures("no_measurement")
-def test_a_variant_that_failed_in_the_calibration_is_never_chosen(store):
-    make_up_models(store, {"numba-fused": "disagrees with the oracle: dL/dV"})
+@pytest.mark.usefixtures("store")
+def test_fresh_asks_again_whatever_is_kept(raced):
+    assert tl.choose(NET, **LARGE).variant == "numba-fused"
+    raced(numpy=1e-6)
+    assert tl.choose(NET, **LARGE).variant == "numba-fused"
+    assert tl.choose(NET, **LARGE, fresh=True).variant == "numpy"
+    assert tl.choose(NET, **LARGE).variant == "numpy"
+
+
+@pytest.mark.usefixtures("store")
+def test_each_batch_is_a_question_of_its_own():
+    all_rows, few = tl.choose(NET, **LARGE), tl.choose(NET, **LARGE, batch=6)
+    assert (all_rows.variant, few.variant) == ("numba-fused", "numba-loops")
+    assert few.seconds_per_epoch == pytest.approx(3000 / 6 * 7e-6)
+    assert tl.choose(NET, **LARGE, batch=10**6) == all_rows  # of fewer rows than that
+
+
+@pytest.mark.parametrize(
+    "failure", [MemoryError("9 GiB"), OSError("no"), RuntimeError("a child"), ImportError("x")]
+)
+@pytest.mark.usefixtures("store")
+def test_what_may_pass_is_told_and_tried_again(raced, caplog, failure):
+    raced(numba_fused=failure)
+    with caplog.at_level(logging.WARNING):
+        choice = tl.choose(NET, **LARGE)
+    assert choice.variant == "numpy"
+    assert str(failure) in dict(choice.ruled_out)["numba-fused"]
+    assert "numba-fused is left out this time" in caplog.text
+    raced()
+    assert tl.choose(NET, **LARGE).variant == "numba-fused"
+
+
+@pytest.mark.usefixtures("store")
+def test_a_variant_that_disagrees_is_never_chosen(raced):
+    raced(numba_fused="disagrees with the oracle: dL/dV")
     choice = tl.choose(NET, **LARGE)
     assert choice.variant == "numpy"
     assert dict(choice.ruled_out)["numba-fused"] == "disagrees with the oracle: dL/dV"
+    raced()
+    assert tl.choose(NET, **LARGE) == choice  # that will not pass
 
 
-@pytest.mark.usefixtures("store", "no_measurement")
-def test_a_variant_that_disagrees_on_this_network_is_never_chosen(monkeypatch):
-    fused = tl.variants.get("numba-fused")
+@pytest.mark.usefixtures("store")
+def test_what_others_disturbed_is_told_and_not_kept(monkeypatch, raced):
+    class Watch:
+        calm = staticmethod(lambda: Calm(others=1.0))
 
-    class Wrong(fused.make):
-        def update(self, X, Y, weights, update, scalars):
-            return super().update(X, Y, weights, update, [1.001 * mu for mu in scalars])
-
-    wrong = tl.Variant("numba-fused", "cpu", "", Wrong, fused.workspace)
-    monkeypatch.setitem(tl.variants.REGISTRY._entries, "numba-fused", wrong)
-    monkeypatch.setattr(calibrate, "source", lambda variant: "")
-    choice = tl.choose(NET, **LARGE)
-    assert choice.variant == "numpy"
-    assert dict(choice.ruled_out)["numba-fused"].startswith("disagrees with the oracle: ")
+    with monkeypatch.context() as patch:
+        patch.setattr(decide.calm, "Watch", Watch)
+        choice = tl.choose(NET, **LARGE)
+    assert choice.calm == "other programs kept 1.0 CPUs busy"
+    raced(numpy=1e-6)
+    assert tl.choose(NET, **LARGE).variant == "numpy"
 
 
-@pytest.mark.usefixtures("store", "no_measurement")
+# Terms
+
+
+@pytest.mark.usefixtures("store")
 def test_memory_rules_out():
     shape = {"n": 100_000, "d": 3, "M": 400, "K": 2}
     assert "numpy" in [c.variant for c in tl.choose(NET, **shape).runners_up]
@@ -126,16 +187,16 @@ def test_memory_rules_out():
         tl.choose(NET, **shape, max_memory=1 << 20)
 
 
-@pytest.mark.usefixtures("store", "no_measurement")
+@pytest.mark.usefixtures("store")
 def test_what_free_memory_ruled_out_is_asked_again(monkeypatch):
     shape = {"n": 100_000, "d": 3, "M": 400, "K": 2}
     with monkeypatch.context() as patch:
-        patch.setattr(decide, "available_memory", lambda: 64 << 20)
+        patch.setattr(field, "available_memory", lambda: 64 << 20)
         assert "numpy" in dict(tl.choose(NET, **shape).ruled_out)
     assert "numpy" not in dict(tl.choose(NET, **shape).ruled_out)
 
 
-@pytest.mark.usefixtures("store", "no_measurement")
+@pytest.mark.usefixtures("store")
 def test_named_variants_are_the_only_candidates():
     choice = tl.choose(NET, **LARGE, variants=["numpy", "numba-loops"])
     assert choice.variant == "numpy"
@@ -144,27 +205,27 @@ def test_named_variants_are_the_only_candidates():
         tl.choose(NET, **LARGE, variants=["numpy"], device="cuda")
 
 
-@pytest.mark.usefixtures("no_measurement")
-def test_a_variant_that_runs_elsewhere_too_is_looked_at_there(store, monkeypatch):
+@pytest.mark.usefixtures("store")
+def test_a_variant_that_runs_elsewhere_too_is_looked_at_there(monkeypatch):
     numpy = tl.variants.get("numpy")
     other = dataclasses.replace(numpy, device="cuda")
     both = dataclasses.replace(numpy, elsewhere=(other,))
     monkeypatch.setitem(tl.variants.REGISTRY._entries, "numpy", both)
-    entry = {
-        "source": "", "failure": "", "samples": 36, "coefficients": {"overhead": 3e-4},
-        "spread": 0.0, "setup": [0, 0],
-    }  # fmt: skip
-    about = {"variant": "numpy", "device": "cuda", "dtype": "float32"}
-    for threads in range(1, hardware.cpu_count() + 1):
-        known.keep(store, known.MODEL, entry, threads=threads, **about)
+    asked = []
+
+    def race(net, q, variants, progress):
+        asked.append([(variant.name, variant.device) for variant in variants])
+        return made_up_contest(net, q, variants, progress)
+
+    monkeypatch.setattr(decide, "contest", race)
     there = tl.choose(NET, **SMALL, device="cuda", variants=["numpy", "numba-loops"])
-    assert (there.variant, there.seconds_per_epoch) == ("numpy", 3e-4)
+    assert there.variant == "numpy"
     assert dict(there.ruled_out)["numba-loops"] == "runs on cpu"
-    here = tl.choose(NET, **SMALL, variants=["numpy"])
-    assert here.seconds_per_epoch != there.seconds_per_epoch
+    tl.choose(NET, **SMALL, variants=["numpy"])
+    assert asked == [[("numpy", "cuda")], [("numpy", "cpu")]]
 
 
-@pytest.mark.usefixtures("store", "no_measurement")
+@pytest.mark.usefixtures("store")
 def test_only_what_is_reproducible_is_deterministic(monkeypatch):
     fused = tl.variants.get("numba-fused")
     loose = tl.Variant("numba-fused", "cpu", "", fused.make, fused.workspace, reproducible=False)
@@ -175,73 +236,54 @@ def test_only_what_is_reproducible_is_deterministic(monkeypatch):
     assert dict(choice.ruled_out)["numba-fused"] == "does not return the same bits each time"
 
 
-@pytest.mark.usefixtures("no_measurement")
-def test_few_epochs_reverse_the_answer(store):
-    known.keep(store, known.START, {"cold": 0.0, "cached": 0.0}, variant="numpy", device="cpu")
+@pytest.mark.usefixtures("store")
+def test_few_epochs_reverse_the_answer(monkeypatch):
+    make_up_times(monkeypatch, numpy=START / 2)
     many = {"n": 100_000, "d": 3, "M": 4, "K": 2}  # 0.01 s with numba-fused, 0.05 s with numpy
     few = tl.choose(NET, **many, epochs=2)
     assert few.variant == "numpy"
-    assert few.break_even[0] == (1, "numpy")
-    ((turn, variant),) = few.break_even[1:]
-    assert variant == "numba-fused"
-    assert tl.choose(NET, **many, epochs=turn).variant == "numba-fused"
-    assert tl.choose(NET, **many, epochs=turn - 1).variant == "numpy"
-    assert tl.choose(NET, **many, epochs=turn, cold=True).variant == "numpy"
+    first, then = few.break_even
+    assert (first.variant, first.epochs) == ("numpy", 1)
+    assert then.variant == "numba-fused"
+    assert then.low <= then.epochs <= then.high
+    assert tl.choose(NET, **many, epochs=2 * then.epochs).variant == "numba-fused"
+    assert tl.choose(NET, **many, epochs=then.epochs - 1).variant == "numpy"
     assert few.total_seconds == pytest.approx(few.chosen.before + 2 * few.seconds_per_epoch)
-
-
-@pytest.mark.parametrize(("first_time", "expected"), [(1.0, "numpy"), (3.0, "numba-fused")])
-def test_a_measurement_decides_where_the_models_cannot(store, monkeypatch, first_time, expected):
-    for name, overhead in (("numba-fused", 1.0), ("numpy", 1.1)):
-        entry = {
-            "source": "", "failure": "", "samples": 36, "coefficients": {"overhead": overhead},
-            "spread": 0.2, "setup": [0, 0],
-        }  # fmt: skip
-        about = {"variant": name, "device": "cpu", "dtype": "float32", "threads": 1}
-        known.keep(store, known.MODEL, entry, **about)
-    asked = []
-
-    def race(net, q, field):
-        asked.append((q, [variant.name for variant in field]))
-        times = {"numpy": first_time, "numba-fused": 2.0}
-        return {variant.name: Quartiles(*[times[variant.name]] * 3) for variant in field}
-
-    monkeypatch.setattr(decide, "_race", race)
-    choice = tl.choose(NET, **LARGE, threads=1, variants=["numba-fused", "numpy"])
-    ((q, field),) = asked
-    assert field == ["numba-fused", "numpy"]
-    assert q.n == int(3000 * decide._LONGEST)  # an epoch is predicted to take 1 s
-    assert choice.variant == expected
-    assert choice.chosen.measured
-    low, high = choice.interval
-    assert low < choice.seconds_per_epoch < high
+    cold = tl.choose(NET, **many, epochs=10**6, cold=True)
+    assert cold.chosen.start.median == COLD
 
 
 @pytest.mark.usefixtures("store")
-def test_a_prediction_is_not_chosen_over_a_measurement_that_took_longer(monkeypatch):
-    """The shortlist may turn out slower than the first that is not on it."""
-    monkeypatch.setattr(decide, "_CONTENDERS", 2)
-    times = {"numba-fused": 9.0, "numpy": 8.0, "numba-loops": 5.0}
-    q = Question("tanh", "squared", 3000, 3, 4, 2, "float32", 1)
-    models = {}
-    for name, seconds in (("numba-fused", 1.0), ("numpy", 1.1), ("numba-loops", 1.2)):
-        model = Model(name, "float32", 1, {"overhead": seconds}, 0.5, (0.0, 0.0), 36)
-        models[name] = (tl.variants.get(name), model)
-    rounds = []
+def test_starts_are_timed_of_those_that_can_win_and_kept(monkeypatch):
+    asked = []
 
-    def race(net, part, field):
-        rounds.append([variant.name for variant in field])
-        return {variant.name: Quartiles(*[times[variant.name]] * 3) for variant in field}
+    def once(variant, workload, threads, cold):
+        asked.append(variant.name)
+        return START
 
-    monkeypatch.setattr(decide, "_race", race)
-    candidates = [
-        Candidate(name, m.seconds(q), (0.6 * m.seconds(q), 1.7 * m.seconds(q)), False, 0, 0.0, {})
-        for name, (_, m) in models.items()
-    ]
-    found = decide._measure(NET, q, models, candidates, {})
-    assert rounds == [["numba-fused", "numpy"], ["numba-loops"]]
-    assert min(found, key=lambda c: c.seconds).variant == "numba-loops"
-    assert all(c.measured for c in found)
+    monkeypatch.setattr("twolayer.choosing.starts.startup.once", once)
+    choice = tl.choose(NET, **LARGE, epochs=10**9)
+    assert choice.variant == "numba-fused"
+    assert asked == ["numba-fused"] * 5  # the others take longer for the epochs alone
+    asked.clear()
+    tl.choose(NET, **LARGE, epochs=10**8)
+    assert asked == []
+    tl.choose(NET, **LARGE, epochs=10**9, fresh=True)
+    assert asked == ["numba-fused"] * 5
+
+
+@pytest.mark.usefixtures("store")
+def test_who_does_not_start_is_no_candidate(monkeypatch):
+    def once(variant, *about):
+        if variant.name == "numba-fused":
+            raise RuntimeError("no such module")
+        return START
+
+    monkeypatch.setattr("twolayer.choosing.starts.startup.once", once)
+    choice = tl.choose(NET, **LARGE, epochs=10**6)
+    assert choice.variant == "numpy"
+    why = "did not start in a new process: no such module"
+    assert dict(choice.ruled_out)["numba-fused"] == why
 
 
 @pytest.mark.parametrize(
@@ -251,13 +293,14 @@ def test_a_prediction_is_not_chosen_over_a_measurement_that_took_longer(monkeypa
         ({"K": 1.5}, "K: expected a positive integer, got 1.5"),
         ({"dtype": "float16"}, "dtype: expected dtype float32 or float64, got float16"),
         ({"device": "tpu"}, "device: expected one of cpu, cuda, cluster, got 'tpu'"),
+        ({"batch": 0}, "batch: expected a positive integer, got 0"),
         ({"epochs": 0}, "epochs: expected a positive integer, got 0"),
         ({"max_memory": -1}, "max_memory: expected a positive integer, got -1"),
         ({"threads": 0}, "threads: expected a positive integer, got 0"),
         ({"variants": ["numpyy"]}, "variant: expected one of python-loops, .*, got 'numpyy'"),
     ],
 )
-@pytest.mark.usefixtures("store", "no_measurement")
+@pytest.mark.usefixtures("store")
 def test_bad_arguments(change, message):
     with pytest.raises((ValueError, TypeError), match=f"^{message}$"):
         tl.choose(NET, **{**LARGE, **change})
@@ -273,7 +316,7 @@ def plan_of_auto(n, dtype="float32"):
     return case, tl.variants.get("auto").plan(*case[1:])
 
 
-@pytest.mark.usefixtures("store", "no_measurement")
+@pytest.mark.usefixtures("store")
 def test_auto_is_the_chosen_variant_and_says_which():
     for n, name in ((5, "numba-loops"), (3000, "numba-fused")):
         case, plan = plan_of_auto(n)
@@ -285,7 +328,7 @@ def test_auto_is_the_chosen_variant_and_says_which():
     assert "auto" not in [c.variant for c in tl.choose(NET, **SMALL).runners_up]
 
 
-@pytest.mark.usefixtures("store", "no_measurement")
+@pytest.mark.usefixtures("store")
 @pytest.mark.parametrize("streamed", [False, True])
 def test_training_with_auto_is_training_with_the_chosen_variant(tmp_path, streamed):
     case = cases.problem(NET, tl.Shape(3000, 3, 4, 2), "float32")
@@ -301,60 +344,3 @@ def test_training_with_auto_is_training_with_the_chosen_variant(tmp_path, stream
     assert said[0].exit_code == 0, said[0].output
     assert said[0].stdout == said[1].stdout
     assert said[0].stdout.startswith("numba-fused on n=3000 ")
-
-
-# The command
-
-
-def run(*arguments):
-    return CliRunner().invoke(app, ["choose", *map(str, arguments)])
-
-
-SIZES = ("--n", 3000, "--d", 3, "--M", 4, "--K", 2)
-
-
-@pytest.mark.usefixtures("store", "no_measurement")
-def test_the_command_says_which_and_why(tmp_path):
-    path = tmp_path / "choice.json"
-    result = run(*SIZES, "--epochs", 10, "--explain", "--json", path)
-    assert result.exit_code == 0, result.output
-    lines = result.output.splitlines()
-    report = json.loads(path.read_text())
-    assert lines[0] == report["variant"]
-    assert "10 epochs take" in result.output
-    assert "ruled out: " in result.output
-    assert "term of the model" in result.output
-    assert len(report["runners_up"]) + len(report["ruled_out"]) >= 6
-    assert report["epochs"] == 10
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("--activation", "tanhh"), "activation: expected one of identity, "),
-        (("--max-memory", "much"), "max-memory: expected bytes, as in 500M or 2G, got 'much'"),
-        (("--threads", 0), "threads: expected a positive integer, got 0"),
-        (("--device", "tpu"), "device: expected one of cpu, cuda, cluster, got 'tpu'"),
-        (("--json", "/no/such/folder/x"), "json: expected a file in an existing folder"),
-    ],
-)
-@pytest.mark.usefixtures("store", "no_measurement")
-def test_bad_options_are_one_sentence(arguments, message):
-    result = run(*SIZES, *arguments)
-    assert result.exit_code == 2
-    assert result.stderr.startswith(message)
-    assert "Traceback" not in result.output
-
-
-@pytest.mark.usefixtures("store")
-def test_an_answer_from_the_store_imports_no_compiler(run_python, store):
-    assert run(*SIZES).exit_code == 0
-    code = (
-        "import sys\n"
-        "from twolayer.cli import app\n"
-        f"app({['choose', *map(str, SIZES)]!r}, standalone_mode=False)\n"
-        "heavy = 'numpy numba scipy torch jax dask matplotlib'.split()\n"
-        "print(*[name for name in heavy if name in sys.modules], file=sys.stderr)\n"
-        "assert not any(name in sys.modules for name in heavy)\n"
-    )
-    assert run_python(code).startswith("numba-fused\n")

@@ -20,7 +20,7 @@ RUNS = {
                         ".json"),
     "bench --plot": ("bench --variants numpy --shape 9,2,4,1 --plot {}", ".svg"),
     "bench --roofline": ("bench --variants numpy --shape 9,2,4,1 --roofline {}", ".svg"),
-    "choose": ("choose --n 5 --d 3 --M 4 --K 2 --explain --json {}", ".json"),
+    "choose": ("choose --shape 5,3,4,2 --explain --json {}", ".json"),
     "train --json": ("train data.csv --epochs 2 --json {}", ".json"),
     "train --save": ("train data.csv --epochs 2 --save {}", ".npz"),
     "train --plot": ("train data.csv --epochs 2 --plot {}", ".svg"),

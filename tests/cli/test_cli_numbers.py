@@ -17,7 +17,7 @@ TEXTS = {
     "bench": ["--shape 3,{},3,1", "--sweep n={}", "--updates --batches {}"],
 }
 NEEDED = {
-    "choose": "--n 5 --d 3 --M 4 --K 2",
+    "choose": "--shape 5,3,4,2",
     "train": "data.csv --epochs 2",
     "predict": "net.npz x.csv --save f.csv",
     "bench": "--variants numpy --quick --shape 9,2,3,1",

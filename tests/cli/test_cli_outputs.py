@@ -19,7 +19,7 @@ from twolayer.cli import COMMANDS
 INPUTS = {"variant_file", "X", "Y", "model"}
 # What each command needs beside its output to come so far.
 NEEDED = {
-    "choose": "--n 5 --d 3 --M 4 --K 2",
+    "choose": "--shape 5,3,4,2",
     "train": "data.csv",
     "predict": "net.npz x.csv",
     "regress": "HEAD",

@@ -1,21 +1,21 @@
 """What chooses, reports and compares, where there is a GPU: a variant on the CPU stands in."""
 
+from contextlib import nullcontext
+
+import made_up
 import numpy as np
 import pytest
-from made_up import make_up_models
 from typer.testing import CliRunner
 
 import twolayer as tl
-from twolayer import choosing
 from twolayer.checking import cases
-from twolayer.choosing import calibrate, decide, known
+from twolayer.choosing import contest, decide, field
 from twolayer.cli import app
 from twolayer.machine import hardware
 from twolayer.machine.store import Store
 from twolayer.measuring import race, roofline, startup
 from twolayer.measuring.race import Entry, Result, Workload
 from twolayer.measuring.roofline import Roofline
-from twolayer.measuring.timing import Quartiles
 from twolayer.regress import suite, worker
 
 NET = tl.Network("relu", "softmax")
@@ -34,42 +34,21 @@ def stand_in(monkeypatch):
         NAME, "cuda", "", tl.variants.get("numpy").make, parallel=False, refuses=refuses
     )
     monkeypatch.setitem(tl.variants.REGISTRY._entries, NAME, made)
-    monkeypatch.setattr(calibrate, "source", lambda variant: "")
+    monkeypatch.setattr(field, "source", lambda variant: "")
+    monkeypatch.setattr("twolayer.choosing.starts.source", lambda variant: "")
     return made
 
 
 @pytest.fixture
 def store(tmp_path, monkeypatch, stand_in):
-    """Made-up models, in which a GPU costs more to call and less a sample."""
-    path = tmp_path / "store.sqlite"
-    monkeypatch.setenv("TWOLAYER_STORE", str(path))
-    with Store(path) as made:
-        make_up_models(made)
-        entry = {
-            "source": "", "failure": "", "samples": 36, "spread": 0.0, "setup": [0.5, 0.0],
-            "coefficients": {"overhead": 3e-5, "samples": 1e-8},
-        }  # fmt: skip
-        for dtype in ("float32", "float64"):
-            known.keep(
-                made, known.MODEL, entry, variant=NAME, device="cuda", dtype=dtype, threads=1
-            )
+    """An empty store, and times in which a GPU costs more to call and less a sample."""
+    monkeypatch.setenv("TWOLAYER_STORE", str(tmp_path / "store.sqlite"))
+    monkeypatch.setitem(made_up.TIMES, NAME, (3e-5, 1e-8))
+    with Store() as made:
         yield made
 
 
-@pytest.fixture
-def raced(monkeypatch):
-    """Nothing is timed: what a variant's measurement says by name, and who was measured."""
-    says, asked = {}, []
-
-    def measured(net, q, field):
-        asked.append([variant.name for variant in field])
-        return {name: says[name] for name in asked[-1] if name in says}
-
-    monkeypatch.setattr(decide, "_race", measured)
-    return says, asked
-
-
-@pytest.mark.usefixtures("store", "raced")
+@pytest.mark.usefixtures("store")
 def test_a_gpu_is_a_candidate_beside_the_cpus():
     many, few = tl.choose(NET, **SHAPE), tl.choose(NET, **SHAPE | {"n": 5})
     assert (many.variant, few.variant) == (NAME, "numba-loops")
@@ -81,44 +60,42 @@ def test_a_gpu_is_a_candidate_beside_the_cpus():
     )
 
 
-@pytest.mark.usefixtures("store", "raced")
-def test_copies_to_the_gpu_count_once(stand_in):
+@pytest.mark.usefixtures("store")
+def test_copies_to_the_gpu_count_once(monkeypatch):
     """They belong to the plan, so few epochs are better off on a CPU."""
-    about = {"variant": NAME, "device": "cuda"}
-    with Store() as made:
-        known.keep(made, known.START, {"cold": 0.3, "cached": 0.3}, **about)
+
+    def race(net, q, field, progress):
+        entries, rows = made_up.made_up_contest(net, q, field, progress)
+        for entry in entries:
+            entry.plan = 0.5 if entry.variant.name == NAME else 1e-4
+        return entries, rows
+
+    monkeypatch.setattr(decide, "contest", race)
     few, many = (tl.choose(NET, **SHAPE, epochs=epochs) for epochs in (10, 100_000))
     assert (few.variant, many.variant) == ("numba-fused", NAME)
     assert many.chosen.before == pytest.approx(0.8)
 
 
 @pytest.mark.usefixtures("store")
-def test_what_does_not_fit_into_the_gpu_is_ruled_out_for_now(raced):
-    says, asked = raced
-    says[NAME] = f"{decide.TOO_LITTLE}: a plan on the GPU: needs 9 GiB, 1 GiB are free"
-    choice = tl.choose(NET, **SHAPE)
-    assert asked[0] == [NAME]  # it alone was predicted to be the best
-    assert choice.variant == "numba-fused"
-    assert dict(choice.ruled_out)[NAME] == says[NAME]
-    assert tl.choose(NET, **SHAPE, device="cuda").variant == NAME  # its plan will say so
-    says[NAME] = Quartiles(1e-5, 1e-5, 1e-5)
-    assert tl.choose(NET, **SHAPE).variant == NAME  # the answer was not kept
-
-
-def test_a_plan_without_memory_is_told_by_the_measurement(stand_in, monkeypatch):
+def test_what_does_not_fit_into_the_gpu_is_ruled_out_for_now(stand_in, monkeypatch):
     class TooLarge(stand_in.make):
         def __init__(self, problem):
-            raise MemoryError("needs 9 GiB")
+            raise MemoryError("a plan on the GPU: needs 9 GiB, 1 GiB are free")
 
-    large = tl.Variant(NAME, "cuda", "", TooLarge)
-    q = choosing.Question("tanh", "squared", 20, 3, 4, 2, "float32", 1)
-    monkeypatch.setattr("twolayer.measuring.timing.WAKE_UP", 0.0)
-    found = decide._race(tl.Network(), q, [large, tl.variants.get("numpy")])
-    assert found[NAME] == "found too little memory: needs 9 GiB"
-    assert found["numpy"].median > 0
+    with monkeypatch.context() as patch:
+        large = tl.Variant(NAME, "cuda", "", TooLarge)
+        patch.setitem(tl.variants.REGISTRY._entries, NAME, large)
+        patch.setattr(decide, "contest", contest.contest)
+        patch.setattr("twolayer.measuring.timing.WAKE_UP", 0.0)
+        patch.setattr(contest, "FAR", (1e9,))
+        choice = tl.choose(NET, **SHAPE, variants=[NAME, "numpy"])
+        assert choice.variant == "numpy"
+        why = "found too little memory: a plan on the GPU: needs 9 GiB, 1 GiB are free"
+        assert dict(choice.ruled_out)[NAME] == why
+    assert tl.choose(NET, **SHAPE, variants=[NAME, "numpy"]).variant == NAME  # it was not kept
 
 
-@pytest.mark.usefixtures("store", "raced")
+@pytest.mark.usefixtures("store")
 def test_auto_may_pick_it():
     _, _, X, Y, theta = cases.problem(NET, tl.Shape(*SHAPE.values()), "float32")
     plan = tl.variants.get("auto").plan(NET, X, Y, theta)
@@ -126,25 +103,7 @@ def test_auto_may_pick_it():
     assert tl.variants.get("auto").plan(NET, X[:5], Y[:5], theta).variant == "numba-loops"
 
 
-def test_kernels_of_one_network_are_compiled_for_a_calibration(stand_in, tmp_path, monkeypatch):
-    asked, units = [], []
-
-    def timed(task, q):
-        asked.append(q)
-        return calibrate.Sample(q, 1e-3, 1e-4 + 1e-12 * q.flops)
-
-    monkeypatch.setattr(calibrate, "_time", timed)
-    with Store(tmp_path / "store.sqlite") as store:
-        task = calibrate.Task(stand_in, "float32", 1)
-        calibrate.calibrate(store, [task], lambda name, done: units.append(done))
-        model = task.entry(store).model
-    assert {(q.activation, q.loss) for q in asked} == {("tanh", "squared")}
-    assert sum(units) == calibrate.UNITS
-    q = asked[-1]._replace(activation="gelu", loss="softmax")
-    assert model.seconds(q) == pytest.approx(1e-4 + 1e-12 * q.flops, rel=0.05)
-
-
-def test_models_hold_for_the_gpu_they_were_fitted_on(tmp_path, monkeypatch):
+def test_answers_hold_for_the_gpu_they_were_given_on(tmp_path, monkeypatch):
     monkeypatch.setattr(hardware, "_NVIDIA_FOLDER", tmp_path)
     assert hardware._gpu_models() == []
     for number, name in enumerate(("NVIDIA H200", "NVIDIA H100")):
@@ -222,7 +181,8 @@ class Side(worker.Side):
     """One that is loaded already."""
 
     def __init__(self):
-        self.name, self.threads, self.package, self.variants = "base", 1, tl, tl.variants
+        self.name, self.alias, self.threads = "base", "twolayer", 1
+        self.package, self.variants = tl, tl.variants
 
 
 def benchmark(variant, shape, device):
@@ -232,7 +192,8 @@ def benchmark(variant, shape, device):
     }  # fmt: skip
 
 
-def test_a_worker_leaves_out_what_a_variant_is_not_made_for(stand_in):
+def test_a_worker_leaves_out_what_a_variant_is_not_made_for(stand_in, monkeypatch):
+    monkeypatch.setattr(worker, "meaning", nullcontext)  # it would take twolayer from this process
     side = Side()
     assert side.plan(benchmark(NAME, [40, 5, 6, 2], "cuda")).variant == NAME
     assert side.plan(benchmark(NAME, [40, 5, 6, 2], None)).variant == NAME

@@ -4,12 +4,10 @@ import random
 import sqlite3
 
 import pytest
-from made_up import make_up_models
 
 import twolayer as tl
 from twolayer import choosing
-from twolayer.choosing import calibrate, decide, known
-from twolayer.choosing.model import Sample
+from twolayer.choosing import known
 from twolayer.machine.store import Store
 
 NET = tl.Network("tanh", "squared")
@@ -49,19 +47,9 @@ def damage(path, chance):
 def answers_after_damage(path, seed, monkeypatch):
     monkeypatch.setenv("TWOLAYER_STORE", str(path))
     names = ["numpy", "numba-loops", "numba-fused"]
-    with Store(path) as made:
-        make_up_models(made)
     tl.choose(NET, **SMALL, variants=names)
     damage(path, random.Random(seed))
     choosing._answers.clear()
-    monkeypatch.setattr(decide, "_race", lambda net, q, field: {})
-
-    def time(task, q):  # as the made-up models have it
-        rate = {"numba-loops": 1e-6, "numba-fused": 1e-7}.get(task.variant.name, 5e-7)
-        start = {"numba-loops": 1e-6, "numba-fused": 1e-5}.get(task.variant.name, 2e-5)
-        return Sample(q, 1e-3, start + rate * q.n)
-
-    monkeypatch.setattr(calibrate, "_time", time)
     return [tl.choose(NET, **shape, variants=names).variant for shape in (SMALL, LARGE)]
 
 
@@ -84,10 +72,12 @@ def test_200_damaged_stores_give_right_answers(tmp_path, monkeypatch):
 
 
 def test_a_changed_number_inside_an_entry_is_noticed(tmp_path):
-    store = Store(tmp_path / "store.sqlite")
-    make_up_models(store)
-    with sqlite3.connect(store.path) as db:
-        db.execute("UPDATE measurement SET metrics = replace(metrics, '1e-07', '1e-01')")
-    db.close()
-    assert known.calibrated(store, "numba-fused", "cpu", "float32", 1) is None
-    assert known.calibrated(store, "numpy", "cpu", "float32", 1) is not None
+    with Store(tmp_path / "store.sqlite") as store:
+        for seconds in (0.25, 0.5):
+            entry = {"cold": seconds == 0.5, "seconds": [seconds]}
+            known.keep(store, known.START, entry, variant="numpy", device="cpu")
+        with sqlite3.connect(store.path) as db:
+            db.execute("UPDATE measurement SET metrics = replace(metrics, '0.25', '0.35')")
+        db.close()
+        assert known.start(store, "numpy", "cpu", cold=False) is None
+        assert known.start(store, "numpy", "cpu", cold=True) == [0.5]

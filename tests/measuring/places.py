@@ -11,16 +11,16 @@ from contextlib import nullcontext, redirect_stdout
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from sqlite3 import connect
 from types import SimpleNamespace
 
 import numpy as np
 from batch import Batch
 
 import twolayer as tl
+from twolayer import choosing
 from twolayer.checking import cases
 from twolayer.checking.answers import Disagreement
-from twolayer.choosing import calibrate, decide, known
+from twolayer.choosing import contest, decide
 from twolayer.machine.store import Store
 from twolayer.measuring import device_clock, startup
 from twolayer.measuring import device_clock as on_gpu
@@ -123,25 +123,16 @@ def a_start(variant, monkeypatch, tmp_path):
     return figures, said
 
 
-@place(n=10)  # the rows of its first epoch
-def a_calibration(variant, monkeypatch, tmp_path):
-    monkeypatch.setattr(calibrate, "SHAPES", 3)
-    with Store(tmp_path / "calibration.sqlite") as store:
-        calibrate.calibrate(store, [calibrate.Task(variant, "float32", 2)])
-        found = known.calibrated(store, variant.name, "cpu", "float32", 2)
-    return [found.model] if found.model else [], found.failure
-
-
 def chosen(variant, monkeypatch, tmp_path, ask):
-    """Asked where numba-fused, which is the variant, is said to be fast."""
-    monkeypatch.setattr(calibrate, "source", lambda variant: "")
+    """Asked where numba-fused, which is the variant, would be the only one that is fast."""
+    monkeypatch.setattr(decide, "contest", contest.contest)
+    monkeypatch.setattr(contest, "_BEHIND", 1e9)
+    monkeypatch.setattr("twolayer.choosing.field.source", lambda variant: "")
     known_as(monkeypatch, "numba-fused", variant)
-    with connect(Store().path) as kept, connect(tmp_path / "store.sqlite") as copy:
-        kept.backup(copy)
     monkeypatch.setenv("TWOLAYER_STORE", str(tmp_path / "store.sqlite"))
     choice = ask()
-    said = dict(choice.ruled_out).get("numba-fused", "")
-    return [name for name in (choice.variant,) if name == "numba-fused"], said
+    timed = [c for c in (choice.chosen, *choice.runners_up) if c.variant == "numba-fused"]
+    return [c.seconds for c in timed if c.blocks], dict(choice.ruled_out).get("numba-fused", "")
 
 
 def asked(names):
@@ -150,39 +141,28 @@ def asked(names):
 
 
 @place()
-def a_choice_by_prediction(variant, monkeypatch, tmp_path):
+def a_choice(variant, monkeypatch, tmp_path):
+    known_as(monkeypatch, "python-loops", tl.Variant("python-loops", "cpu", "", Batch))
     names = ["numba-fused", "python-loops"]
     return chosen(variant, monkeypatch, tmp_path, lambda: asked(names))
-
-
-@place()
-def a_choice_by_measurement(variant, monkeypatch, tmp_path):
-    known_as(monkeypatch, "python-loops", tl.Variant("python-loops", "cpu", "", Batch))
-    race_of_two = decide._race
-
-    def noted(*arguments):
-        timed = race_of_two(*arguments)
-        raced.append(timed["numba-fused"])
-        return timed
-
-    raced = []
-    monkeypatch.setattr(decide, "_race", noted)
-    monkeypatch.setattr(decide, "_close", lambda candidates: candidates)
-    _, said = chosen(variant, monkeypatch, tmp_path, lambda: asked(["numba-fused", "python-loops"]))
-    (found,) = raced
-    return ([], said) if isinstance(found, str) else ([found], said)
 
 
 @place()
 def auto(variant, monkeypatch, tmp_path):
     _, X, Y, theta = cases.problem(NET, SHAPE, "float32")[1:]
 
+    answers = []
+
     def ask():
         plan = tl.variants.get("auto").plan(NET, X, Y, theta, 2)
-        n, d, M, K = SHAPE
-        found = tl.choose(NET, n=n, d=d, M=M, K=K, threads=2, deterministic=True)
-        assert found.variant == plan.variant
-        return found
+        assert plan.variant == answers[0].variant
+        return answers[0]
+
+    def noted(*arguments):
+        answers.append(choosing.ask(*arguments))
+        return answers[0]
+
+    monkeypatch.setattr("twolayer.composed.auto.ask", noted)
 
     return chosen(variant, monkeypatch, tmp_path, ask)
 

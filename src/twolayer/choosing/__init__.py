@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..machine import hardware
 from ..machine.store import Store
 from . import known
-from .choice import Candidate, Choice
-from .model import Question
+from .choice import Candidate, Choice, Question
 
 if TYPE_CHECKING:
     from ..network import Network
@@ -63,25 +62,26 @@ def choose(
     deterministic: bool = False,
     variants: Sequence[str] | None = None,
     cold: bool = False,
+    batch: int | None = None,
     fresh: bool = False,
     progress: Progress | None = None,
 ) -> Choice:
     """The variant that is right here and takes the least time.
 
     Without `epochs` the time of an epoch counts, else before + epochs · seconds an epoch, in a new
-    process. A model of each variant, fitted to this machine once, makes the shortlist; where it
-    cannot tell who is the fastest, a short measurement does. Answers are kept in the store, unless
-    a variant was left out for what may be otherwise another time. Nothing is printed: that
+    process. A race of some seconds decides. Answers are kept in the store, unless something decided
+    that may be otherwise another time, as other programs on this machine. Nothing is printed: that
     something is measured, and who was left out, goes to the logger of this package.
 
     Arguments: net; n, d, M, K, the sizes; dtype, float32 or float64; epochs; device, "cpu",
     "cuda" or "cluster", by default cpu and cuda; threads, by default all CPUs of this process;
     max_memory, bytes, by default what is free; deterministic, whether the same call must return the
     same bits; variants, the names to choose from, by default all of this project's and your own;
-    cold, whether nothing is compiled yet; fresh, whether all is measured anew, whatever is kept;
-    progress(what, done, total), called while something is measured. Raises ValueError or TypeError
-    for a bad argument, RuntimeError where no variant can do it, MemoryError where more memory would
-    help.
+    cold, whether nothing is compiled yet; batch, rows of an update where an epoch is as many
+    updates as cover n, by default all rows in one step; fresh, whether all is measured anew,
+    whatever is kept; progress(what, done, total), called while something is measured. Raises
+    ValueError or TypeError for a bad argument, RuntimeError where no variant can do it, MemoryError
+    where more memory would help.
     """
     from ..interface import check_threads
     from ..network import float_type, one_of, positive_integer
@@ -89,12 +89,14 @@ def choose(
     n, d, M, K = (positive_integer(*pair) for pair in zip("ndMK", (n, d, M, K), strict=True))
     if device is not None:
         one_of("device", device, ("cpu", "cuda", "cluster"))
-    for argument, value in (("epochs", epochs), ("max_memory", max_memory)):
+    for argument, value in (
+        ("epochs", epochs), ("max_memory", max_memory), ("batch", batch),
+    ):  # fmt: skip
         if value is not None:
             positive_integer(argument, value)
     q = Question(
         net.activation, net.loss, n, d, M, K, float_type("dtype", dtype).name,
-        check_threads(threads),
+        check_threads(threads), 0 if batch is None or batch >= n else batch,
     )  # fmt: skip
     names = None if variants is None else tuple(variants)
     asked = Terms(epochs, device, max_memory, deterministic, names, cold)
@@ -115,7 +117,7 @@ def ask(
     if holds:
         known.keep(
             store, known.ANSWER, {"key": key, "choice": choice.to_json()}, variant=choice.variant,
-            **q._asdict(),
+            **{name: value for name, value in q._asdict().items() if name != "batch"},
         )  # fmt: skip
         _answers[store.path, key] = choice
     return choice
@@ -132,6 +134,7 @@ def choose_by_name(
     dtype: str,
     threads: int | None,
     variants: Sequence[str] | None,
+    batch: int | None = None,
     fresh: bool = False,
     progress: Progress | None = None,
     **terms: Any,
@@ -141,7 +144,7 @@ def choose_by_name(
     All terms are to be given. What is no good is in no store, so `choose` is who refuses it.
     """
     count = hardware.thread_limit()[0] if threads is None else threads
-    q = Question(activation, loss, n, d, M, K, dtype, count)
+    q = Question(activation, loss, n, d, M, K, dtype, count, batch or 0)
     asked = Terms(variants=None if variants is None else tuple(variants), **terms)
     if not fresh and (found := _recall(Store(), _key(q, asked), q, asked)) is not None:
         return found
@@ -149,7 +152,7 @@ def choose_by_name(
 
     return choose(
         Network(activation, loss), n=n, d=d, M=M, K=K, dtype=dtype, threads=threads,
-        variants=variants, fresh=fresh, progress=progress, **terms,
+        variants=variants, batch=batch, fresh=fresh, progress=progress, **terms,
     )  # fmt: skip
 
 
@@ -158,9 +161,9 @@ def _key(q: Question, asked: Terms) -> str:
     outside: list[tuple[str, str]] = []
     # Where nobody has loaded the list of variants, nobody has added to it either.
     if f"{_PACKAGE}.variants" in sys.modules or _offered():
-        from .decide import outside as from_outside
+        from . import field
 
-        outside = from_outside()
+        outside = field.outside()
     return hashlib.sha256(json.dumps([q, asked, outside]).encode()).hexdigest()[:16]
 
 

@@ -1,47 +1,34 @@
-"""What this machine's store knows: models, starts and answers, as long as they hold."""
+"""What this machine's store knows: answers, and what starts of processes took."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
-from typing import Any
+import math
 
-from ..machine.store import Store, find, keep
-from .model import Model
+from ..machine.store import Store, find, keep, machine_hash
+from .choice import Question
 
-__all__ = ["ANSWER", "MODEL", "START", "Calibrated", "calibrated", "find", "keep", "start"]
+__all__ = ["ANSWER", "START", "find", "keep", "start", "winners"]
 
-MODEL, START, ANSWER = "cost model", "start of a process", "choice"
-
-
-class Calibrated:
-    """A variant's part of the calibration: its model, or why it may not be chosen here."""
-
-    def __init__(self, entry: Mapping[str, Any], dtype: str, threads: int) -> None:
-        self.source: str = entry["source"]
-        self.failure: str = entry["failure"]
-        self.model: Model | None = None
-        if not self.failure:
-            self.model = Model(
-                entry["variant"], dtype, threads, entry["coefficients"], entry["spread"],
-                tuple(entry["setup"]), entry["samples"],
-            )  # fmt: skip
+START, ANSWER = "start of a process", "choice"
 
 
-def calibrated(
-    store: Store, variant: str, device: str, dtype: str, threads: int
-) -> Calibrated | None:
-    """What is known of a variant on a device, at that dtype and number of threads."""
-    about = {"variant": variant, "device": device, "dtype": dtype, "threads": threads}
-    for entry in reversed(find(store, MODEL, **about)):
-        with contextlib.suppress(KeyError, TypeError):  # of another make
-            return Calibrated(entry, dtype, threads)
-    return None
-
-
-def start(store: Store, variant: str, device: str) -> tuple[float, float] | None:
-    """Seconds of a process until its first epoch: with code on disk, and with nothing compiled."""
+def start(store: Store, variant: str, device: str, cold: bool) -> list[float] | None:
+    """Seconds of processes until their first step: with nothing compiled, or with code on disk."""
     for entry in reversed(find(store, START, variant=variant, device=device)):
-        with contextlib.suppress(KeyError):
-            return entry["cached"], entry["cold"]
+        with contextlib.suppress(KeyError, TypeError):  # of another make
+            if entry["cold"] is cold:
+                return [float(seconds) for seconds in entry["seconds"]]
     return None
+
+
+def winners(store: Store, q: Question) -> list[str]:
+    """The variants that were chosen on this machine, that for the most similar sizes first."""
+
+    def distance(sizes: tuple[int, ...]) -> float:
+        mine = (q.n, q.d, q.M, q.K)
+        return sum(math.log(a / b) ** 2 for a, b in zip(sizes, mine, strict=True))
+
+    rows = store.select(kind=ANSWER, machine=machine_hash())
+    near = sorted((distance((row.n, row.d, row.M, row.K)), row.variant) for row in rows)
+    return list(dict.fromkeys(name for _, name in near))

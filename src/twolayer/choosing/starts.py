@@ -1,51 +1,43 @@
-"""What a new process pays before its first epoch, measured once for a machine."""
+"""What a new process pays before its first step, measured once for a machine."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 
 from ..interface import Variant
-from ..machine.hardware import cpu_count
 from ..machine.store import Store
 from ..measuring import startup
 from ..measuring.race import Workload
 from ..network import Network, Shape
 from . import known
-from .calibrate import Progress, source
+from .choice import Span
+from .field import source
 
 _WORKLOAD = Workload(Network("tanh", "squared"), Shape(33, 17, 13, 1))
+PROCESSES = 5
 
 
-def missing(store: Store, variants: Sequence[Variant], fresh: bool = False) -> list[Variant]:
-    """The variants whose start is not known, or all if fresh; of a single file's it never is."""
-    return [
-        v for v in variants
-        if not source(v) and (fresh or known.start(store, v.name, v.device) is None)
-    ]  # fmt: skip
+def start(
+    store: Store, variant: Variant, cold: bool, fresh: bool, progress: Callable[[str, int], None]
+) -> Span | None:
+    """Seconds of processes until their first step, kept or measured now; None for a file's variant.
 
-
-def time_starts(
-    store: Store, variants: Sequence[Variant], progress: Progress = lambda name, done: None
-) -> dict[str, str]:
-    """Time the start of each variant, first with nothing compiled, then again.
-
-    Two at a time where there are two CPUs: none of it uses more than one. progress(name, units) is
-    called with one unit for each variant. Returns those that failed, of which nothing is kept, and
-    why.
+    Arguments: cold, whether nothing is compiled; fresh, whether it is measured anew;
+    progress(name, units), called with a unit for each of `PROCESSES`. Raises RuntimeError where no
+    process can.
     """
-    failed = {}
-
-    def run(variant: Variant) -> tuple[Variant, startup.Start]:
-        return variant, startup.start(variant, _WORKLOAD, threads=1, repeats=1)
-
-    with ThreadPoolExecutor(min(2, cpu_count())) as pool:
-        for variant, found in pool.map(run, variants):
-            if found.failure:
-                failed[variant.name] = f"did not start in a new process: {found.failure}"
-            else:
-                known.keep(
-                    store, known.START, found._asdict(), variant=variant.name, device=variant.device
-                )
-            progress(f"{variant.name}, start of a process", 1)
-    return failed
+    if source(variant):
+        return None
+    seconds = None if fresh else known.start(store, variant.name, variant.device, cold)
+    if seconds is None:
+        what = f"{variant.name}, start of a process"
+        seconds = []
+        for _ in range(PROCESSES):
+            progress(what, 0)
+            seconds.append(startup.once(variant, _WORKLOAD, 1, cold))
+            progress(what, 1)
+        entry = {"cold": cold, "seconds": seconds}
+        known.keep(store, known.START, entry, variant=variant.name, device=variant.device)
+    else:
+        progress("", PROCESSES)
+    return Span.of(seconds)

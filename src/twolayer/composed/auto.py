@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import variants
 from ..choosing import Terms, ask
-from ..choosing.model import Question
+from ..choosing.choice import Question
 from ..interface import Engine, Plan, Variant, check_threads
 from ..network import DTYPES, Network, Parameters
 

@@ -64,7 +64,8 @@ class Entry:
 
     blocks: seconds an epoch, one figure a block. first_call: seconds of plan and first step,
     compiling or loading included. peak_memory: bytes that a plan and a step need, None if unknown.
-    passing: whether there may be some another time.
+    passing: whether there may be some another time. estimate: of an epoch, from few steps; plan:
+    seconds of plan and first step once the code is there.
     """
 
     variant: Variant
@@ -73,6 +74,8 @@ class Entry:
     first_call: float | None = None
     peak_memory: int | None = None
     passing: bool = False
+    estimate: float | None = None
+    plan: float | None = None
 
     def fail(self, error: Exception) -> None:
         """Leave the variant out for what was raised; only a disagreement is its property."""
@@ -179,7 +182,7 @@ def race(
         return
     for entry in result.entries:
         progress(entry.variant.name, 0)
-        plan = _start(entry, result, answers, limit)
+        plan = start(entry, result, answers, limit)
         if plan is not None:
             running.append((entry, plan))
         progress(entry.variant.name, 1 if plan is not None else rounds + 1)
@@ -192,6 +195,11 @@ def race(
                 store.add(_measurement(result, entry))
 
 
+def epoch(plan: Plan) -> Callable[[], float]:
+    """An epoch of gradient descent by a plan, again and again."""
+    return partial(plan.step, STEP_SIZE)
+
+
 def side_by_side(
     running: Sequence[tuple[Entry, Plan]],
     answers: Answers,
@@ -199,19 +207,20 @@ def side_by_side(
     far: Sequence[float],
     seconds: float = math.inf,
     progress: Callable[[str, int], None] = lambda name, units: None,
+    call: Callable[[Plan], Callable[[], object]] = epoch,
 ) -> None:
     """Add blocks to the entries, a block a round; a plan that ends up wrong loses its own.
 
     Arguments: running, plans that were held to the answers; threads of each; far, for each round
     how many times the fastest one's time a plan may have taken so far and still take part; seconds
-    and progress as for `race`.
+    and progress as for `race`; call(plan), what is timed.
     """
     # A virtual machine's idle CPUs can take a second to come back at full speed, so variants
     # that use all of them and variants that use one do not alternate.
     for parallel in (True, False):
         group = [pair for pair in running if pair[0].variant.parallel is parallel]
         if group and parallel and threads > 1:
-            timing.warm_up(partial(group[0][1].step, STEP_SIZE), seconds=timing.WAKE_UP)
+            timing.warm_up(call(group[0][1]), seconds=timing.WAKE_UP)
         for times, order in zip(far, timing.rounds(group, len(far), seconds), strict=False):
             for entry, plan in order:
                 # What disturbs a block only makes it longer, so the fastest one is believed.
@@ -219,7 +228,7 @@ def side_by_side(
                 if entry.blocks and min(entry.blocks) > times * fastest:
                     continue
                 progress(entry.variant.name, 0)
-                entry.blocks.append(timing.block(partial(plan.step, STEP_SIZE)))
+                entry.blocks.append(timing.block(call(plan)))
                 progress(entry.variant.name, 1)
     for entry, plan in running:
         try:
@@ -232,7 +241,7 @@ def held(variant: Variant, answers: Answers, threads: int | None = None) -> Call
     """An epoch, again and again, of a plan that was held to the answers."""
     plan = variant.plan(*answers.problem, threads)
     answers.hold(plan)
-    return partial(plan.step, STEP_SIZE)
+    return epoch(plan)
 
 
 def cause(error: Exception) -> str:
@@ -241,8 +250,15 @@ def cause(error: Exception) -> str:
     return f"{TOO_LITTLE}: {text}" if isinstance(error, MemoryError) else text
 
 
-def _start(entry: Entry, result: Result, answers: Answers, limit: float) -> Plan | None:
-    """The plan of a variant that runs here, fast enough and rightly; None once it is skipped."""
+def start(
+    entry: Entry, result: Result, answers: Answers, limit: float, rows: int | None = None,
+    wake_up: float = timing.WAKE_UP,
+) -> Plan | None:  # fmt: skip
+    """The plan of a variant that runs here, fast enough and rightly; None once it is skipped.
+
+    Arguments: entry, to be filled in; limit, seconds a step over so many rows, all by default;
+    wake_up, seconds of steps before it is believed that they are exceeded.
+    """
     variant, X, Y = entry.variant, answers.X, answers.Y
 
     def begin(rows: int) -> Plan:
@@ -250,10 +266,10 @@ def _start(entry: Entry, result: Result, answers: Answers, limit: float) -> Plan
         plan.step(STEP_SIZE)
         return plan
 
-    def start(rows: int) -> Plan:
-        seconds, plan = timing.once(partial(begin, rows))
+    def made(rows: int) -> Plan:
+        entry.plan, plan = timing.once(partial(begin, rows))
         # Few rows may not compile or load all.
-        entry.first_call = max(entry.first_call or 0.0, seconds)
+        entry.first_call = max(entry.first_call or 0.0, entry.plan)
         return plan
 
     try:
@@ -261,13 +277,13 @@ def _start(entry: Entry, result: Result, answers: Answers, limit: float) -> Plan
         if reason := variant.unavailable() or variant.refusal(answers.net, shape, X.dtype):
             entry.skipped = reason
             return None
-        estimate = timing.estimate(
-            lambda rows: partial(start(rows).step, STEP_SIZE), len(X), limit, timing.WAKE_UP
-        )
-        if estimate > limit:
-            entry.skipped = f"{TOO_SLOW} {estimate:.2g} s an epoch, the limit is {limit:g} s"
+        count = min(rows or len(X), len(X))
+        seconds = timing.estimate(lambda few: epoch(made(few)), count, limit, wake_up)
+        entry.estimate = seconds
+        if seconds > limit:
+            entry.skipped = f"{TOO_SLOW} {seconds:.2g} s an epoch, the limit is {limit:g} s"
             return None
-        entry.peak_memory, plan = timing.peak_memory(partial(start, len(X)))
+        entry.peak_memory, plan = timing.peak_memory(partial(made, len(X)))
         answers.hold(plan)
         return plan
     except Exception as error:  # whatever a variant raises is its own affair

@@ -42,7 +42,32 @@ def start(
     files: with variants, that a new process needs to know.
     repeats: processes with compiled code on disk.
     """
-    request = {
+    request = _request(variant, workload, threads, files)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        environment = _without_code(folder)
+        try:
+            cold, *cached = (_process(request, environment) for _ in range(1 + repeats))
+        except RuntimeError as error:
+            return Start(failure=str(error))
+    return Start(cold, min(cached))
+
+
+def once(variant: Variant, workload: Workload, threads: int, cold: bool) -> float:
+    """Seconds of one process until its first step, with nothing compiled or with what is on disk.
+
+    Raises RuntimeError where it fails.
+    """
+    request = _request(variant, workload, threads, ())
+    if not cold:
+        return _process(request, hardware.environment())
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        return _process(request, _without_code(folder))
+
+
+def _request(
+    variant: Variant, workload: Workload, threads: int, files: Sequence[Path]
+) -> dict[str, Any]:
+    return {
         "variant": variant.name,
         "device": variant.device,
         "net": (workload.net.activation, workload.net.loss),
@@ -52,22 +77,18 @@ def start(
         "threads": threads,
         "files": [str(path.resolve()) for path in files],
     }
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        environment = hardware.environment() | {
-            key: str(Path(folder) / key) for key in _CODE_FOLDERS
-        }
-        try:
-            cold, *cached = (_process(request, environment) for _ in range(1 + repeats))
-        except RuntimeError as error:
-            return Start(failure=str(error))
-    return Start(cold, min(cached))
+
+
+def _without_code(folder: str) -> dict[str, str]:
+    """Variables of a process whose compiled code is kept below a folder."""
+    return hardware.environment() | {key: str(Path(folder) / key) for key in _CODE_FOLDERS}
 
 
 def _process(request: dict[str, Any], environment: dict[str, str]) -> float:
     package, _, _ = __name__.partition(".")
     source = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, [source, environment.get("PYTHONPATH")]))
-    begun = time.time()
+    begun = time.monotonic()
     try:
         with unbound():
             done = subprocess.run(
@@ -95,12 +116,12 @@ def main() -> None:
     workload = Workload(
         Network(*request["net"]), Shape(*request["shape"]), request["dtype"], request["dataset"]
     )
-    begun = time.time()
+    begun = time.monotonic()
     answers = workload.load()
-    making_data = time.time() - begun
+    making_data = time.monotonic() - begun
     variant = variants.get(request["variant"]).on(request["device"])
     plan = variant.plan(*answers.problem, request["threads"])
     plan.step(STEP_SIZE)
-    ended = time.time()
+    ended = time.monotonic()
     answers.hold(plan)
     print(json.dumps([ended, making_data]))

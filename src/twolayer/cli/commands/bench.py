@@ -26,7 +26,6 @@ from ...showing import peers as peers_table
 from ...showing import plot as plots
 from .. import codes, options
 from .. import updates as over_batches
-from . import calibrate as calibration
 from . import gpu as on_gpu
 
 _QUICK_ROUNDS = 3
@@ -74,12 +73,6 @@ def bench(
         bool,
         typer.Option("--tune", help="With --device cuda: find the kernels' parameters first."),
     ] = False,
-    calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="Fit the cost models that `twolayer choose` uses.")
-    ] = False,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="With --calibrate: all models, known or not.")
-    ] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer and smaller problems.")] = False,
     json: options.JsonFile = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the results, .svg or .png.")] = None,
@@ -96,14 +89,13 @@ def bench(
     Sweeps have the squared loss unless another is named, so that K = 1 is a problem too. With
     --peers: eight shapes with networks of their own, and one table with a row a shape. With
     --updates: three shapes, each with all batches and optimizers, numba-fused unless --variants
-    names others. With --calibrate: the cost models of `twolayer choose`, as far as they are not
-    known, in both dtypes, on one thread and on all, or on --threads; interrupted, it goes on there.
+    names others.
     """
     one_of("device", device, ("cpu", "cuda"))
     if updates:
         _refuse(
-            "with --updates", sweep=sweep, scheduler=scheduler, limit=limit, calibrate=calibrate,
-            tune=tune, plot=plot, roofline=roofline, device=device if device != "cpu" else None,
+            "with --updates", sweep=sweep, scheduler=scheduler, limit=limit, tune=tune, plot=plot,
+            roofline=roofline, device=device if device != "cpu" else None,
         )  # fmt: skip
         field = options.select_variants(variants or races.REFERENCE, variant_file)
         dtype = float_type("dtype", dtype).name
@@ -112,11 +104,6 @@ def bench(
         over_batches.bench(tasks, field, peers, check_threads(threads), rounds, json, readme)
         return
     _refuse("without --updates", batches=batches, optimizers=optimizers)
-    if calibrate:
-        field = options.select_variants(variants, variant_file)
-        calibration.calibrate(field, device, threads, fresh)
-        return
-    _refuse("without --calibrate", fresh=fresh)
     if device == "cuda":
         _refuse(
             "with --device cuda",

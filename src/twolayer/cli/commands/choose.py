@@ -5,41 +5,59 @@ from __future__ import annotations
 import math
 import re
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ...choosing import Candidate, Choice, choose_by_name
+from ...choosing import Choice, choose_by_name
 from ...progress import Bar
 from ...showing import output, units
 from ...showing.table import Table
 from ...texts import parts
 from ..options import (
     Activation,
+    Drop,
     Dtype,
+    Header,
     JsonFile,
-    Loss,
     Threads,
     VariantFiles,
     VariantNames,
     add_files,
 )
 
-_EXPLAINED = 4  # variants whose terms fit beside each other
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 def choose(
-    n: Annotated[int, typer.Option("--n", help="Samples.")],
-    d: Annotated[int, typer.Option("--d", help="Inputs.")],
-    M: Annotated[int, typer.Option("--M", help="Hidden units.")],
-    K: Annotated[int, typer.Option("--K", help="Outputs.")],
+    data: Annotated[
+        list[str] | None,
+        typer.Argument(help="A data set, a file with X and Y, or two files: X, then Y."),
+    ] = None,
+    shape: Annotated[
+        str | None, typer.Option(metavar="n,d,M,K", help="Sizes, where there are no data.")
+    ] = None,
+    M: Annotated[int | None, typer.Option("--M", help="Hidden units, with data.")] = None,
+    target: Annotated[
+        int, typer.Option(help="How many of the last columns of a .csv file are targets.")
+    ] = 1,
+    header: Header = None,
+    drop: Drop = None,
+    classes: Annotated[
+        bool, typer.Option("--classes", help="Number the labels that occur; they may be words.")
+    ] = False,
     activation: Activation = "tanh",
-    loss: Loss = "squared",
+    loss: Annotated[
+        str | None, typer.Option(help="ℓ by name, by default the data set's, else squared.")
+    ] = None,
     dtype: Dtype = "float32",
+    batch: Annotated[
+        int | None, typer.Option(help="Rows of an update, by default all: gradient descent.")
+    ] = None,
     epochs: Annotated[
         int | None,
-        typer.Option(help="Count all that a new process pays for so many epochs, not one alone."),
+        typer.Option(help="Compare whole new processes that run so many epochs: imports count."),
     ] = None,
     cold: Annotated[
         bool, typer.Option("--cold", help="With --epochs: nothing is compiled yet.")
@@ -57,20 +75,35 @@ def choose(
     variants: VariantNames = None,
     variant_file: VariantFiles = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Show the terms of the model, and who was ruled out.")
+        bool, typer.Option("--explain", help="Show how each was timed, and who was ruled out.")
     ] = False,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Measure anew, whatever is known of this machine.")
     ] = False,
     json: JsonFile = None,
 ) -> None:
-    """Say which variant to take for a network and a shape on this machine.
+    """Say which variant to take for data or a shape on this machine, by a race of some seconds.
 
-    The first time on a machine every variant is timed on a few dozen shapes, which takes some
-    seconds. --variants may name torch, torch-compile and jax too.
+    `twolayer choose digits --M 64`, or `twolayer choose --shape 60000,784,128,10 --batch 64`.
+    The answer is kept. --variants may name torch, torch-compile and jax too.
     """
     output.check_writable(json=json)
+    if cold and epochs is None:
+        raise ValueError("cold: expected --epochs beside it, got none")
     add_files(variant_file)
+    if data:
+        if shape is not None or M is None:
+            raise ValueError("data: expected --M beside data, and no --shape")
+        sizes, of_data = _sizes(data, M, (target, header, drop, classes), loss, activation, dtype)
+        loss = loss or of_data
+    else:
+        for option, value, usual in (
+            ("M", M, None), ("target", target, 1), ("header", header, None), ("drop", drop, None),
+            ("classes", classes, False),
+        ):  # fmt: skip
+            if value != usual:
+                raise ValueError(f"{option}: expected data beside it, got none")
+        sizes = _parsed(shape)
     with ExitStack() as stack:
         bars: list[Bar] = []
 
@@ -80,15 +113,49 @@ def choose(
             bars[0].show(what, done, total)
 
         choice = choose_by_name(
-            activation, loss, n=n, d=d, M=M, K=K, dtype=dtype, epochs=epochs, device=device,
+            activation, loss or "squared", **sizes, dtype=dtype, epochs=epochs, device=device,
             threads=threads, max_memory=None if max_memory is None else _bytes(max_memory),
             deterministic=deterministic, variants=None if variants is None else parts(variants),
-            cold=cold, fresh=fresh, progress=progress,
+            cold=cold, batch=batch, fresh=fresh, progress=progress,
         )  # fmt: skip
     output.deliver(
         lambda: _show(choice, explain),
         (json, lambda file: output.write_json(file, choice.to_json())),
     )
+
+
+def _parsed(shape: str | None) -> dict[str, int]:
+    """n, d, M and K of a text. An answer from the store needs no more than this."""
+    if shape is None:
+        raise ValueError("data: expected a data set, files, or --shape n,d,M,K, got none")
+    sizes = parts(shape)
+    if len(sizes) == 4 and all(size.isdecimal() and 0 < len(size) < 19 for size in sizes):
+        return dict(zip("ndMK", map(int, sizes), strict=True))
+    from ...network import Shape
+
+    return Shape.parse(shape)._asdict()
+
+
+def _sizes(
+    data: list[str], M: int, text: tuple[int, bool | None, str | None, bool], loss: str | None,
+    activation: str, dtype: str,
+) -> tuple[dict[str, int], str]:  # fmt: skip
+    """n, d, M and K of a network for data, and the loss that fits them."""
+    from ...data.text import Columns
+    from ...network import Network
+    from .. import data as datas
+
+    if len(data) > 2:
+        raise ValueError(f"data: expected one file or two, X and Y, got {len(data)}")
+    columns = Columns(*text)
+    if len(data) == 2:
+        found = datas.load(None, Path(data[0]), Path(data[1]), columns, dtype)
+    else:
+        found = datas.load(data[0], None, None, columns, dtype)
+    net = Network(activation, loss or found.loss)
+    (labelled,), K, _ = datas.label(net, [found], text[-1])
+    n, d = labelled.X.shape
+    return {"n": n, "d": d, "M": M, "K": K}, found.loss
 
 
 def _bytes(text: str) -> int:
@@ -108,45 +175,43 @@ def _show(choice: Choice, explain: bool) -> None:
             f"process, of which {units.duration(choice.chosen.before)} come before the first.",
             soft_wrap=True,
         )
-        for epochs, variant in choice.break_even[1:]:
-            console.print(f"From {epochs} epochs on it is {variant}.", soft_wrap=True)
+        for turn in choice.break_even[1:]:
+            about = "" if turn.low == turn.high else f" ({turn.low} to {turn.high})"
+            console.print(f"From {turn.epochs}{about} epochs on it is {turn.variant}.")
+    if choice.calm:
+        console.print(f"While it was timed {choice.calm}: the answer is not kept.", style="yellow")
     table = Table("variant")
-    headings = ["an epoch", "from", "to", "MiB"]
+    headings = ["an epoch", "from", "to", "times", "MiB"]
     if choice.epochs is not None:
         headings += ["before", f"{choice.epochs} epochs"]
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("is")
     for candidate in (choice.chosen, *choice.runners_up):
-        low, high = candidate.interval
+        low, median, high = candidate.seconds
+        ratio = "" if candidate.ratio is None else f"{candidate.ratio.median:.2f}"
+        about = "" if candidate.blocks else "about "
         row = [
-            candidate.variant, *map(units.duration, (candidate.seconds, low, high)),
-            units.memory(candidate.memory),
+            candidate.variant, f"{about}{units.duration(median)}", units.duration(low),
+            units.duration(high), ratio, units.memory(candidate.memory),
         ]  # fmt: skip
         if choice.epochs is not None:
-            total = candidate.total(choice.epochs)
-            row += [units.duration(candidate.before), units.duration(total)]
-        style = "bold" if candidate is choice.chosen else None
-        table.add_row(*row, "measured" if candidate.measured else "predicted", style=style)
+            known = candidate.start is not None
+            row += [
+                units.duration(candidate.before) if known else "–",
+                units.duration(candidate.total(choice.epochs)) if known else "–",
+            ]
+        table.add_row(*row, style="bold" if candidate is choice.chosen else None)
     console.print()
     console.print(table)
     if explain:
         console.print()
-        console.print(_terms((choice.chosen, *choice.runners_up)[:_EXPLAINED]))
+        console.print(f"Timed on {choice.rows} rows, in blocks taken in turn.", soft_wrap=True)
+        for candidate in choice.runners_up:
+            if candidate.ratio is not None:
+                low, _, high = candidate.ratio
+                console.print(
+                    f"{candidate.variant} took {low:.2f} to {high:.2f} times as long in the "
+                    f"{candidate.blocks} blocks that it was not left behind in.", soft_wrap=True,
+                )  # fmt: skip
         for variant, reason in choice.ruled_out:
             console.print(f"ruled out: {variant} {reason}", style="dim", soft_wrap=True)
-
-
-def _terms(candidates: tuple[Candidate, ...]) -> object:
-    """The model's seconds by term: a column a variant."""
-    table = Table()
-    table.add_column("term of the model", no_wrap=True)
-    for candidate in candidates:
-        table.add_column(candidate.variant, justify="right", no_wrap=True)
-    for term in candidates[0].terms:
-        times = [candidate.terms[term] for candidate in candidates]
-        if any(times):
-            table.add_row(term, *(units.duration(t) if t else "–" for t in times))
-    sums = (units.duration(sum(candidate.terms.values())) for candidate in candidates)
-    table.add_row("in all", *sums, style="bold")
-    return table

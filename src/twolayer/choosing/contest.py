@@ -1,0 +1,94 @@
+"""A race for a choice: promising variants first, and whoever is left behind is dropped early."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import cycle
+
+from ..checking.answers import Answers
+from ..interface import Plan, Variant
+from ..kernels.formulas.updates import UPDATES
+from ..machine.hardware import available_memory
+from ..measuring import timing
+from ..measuring.race import (
+    STEP_SIZE,
+    TOO_SLOW,
+    Entry,
+    Result,
+    Workload,
+    epoch,
+    side_by_side,
+    start,
+)
+from ..measuring.roofline import Roofline
+from ..network import Network, Shape
+from .choice import Question
+
+# Of each round, how many times the fastest a variant may have taken so far and still take part.
+FAR = (math.inf, 2.0, 1.25, 1.1, 1.1, 1.1, 1.1)
+_BEHIND = 3.0  # times the best estimate, beyond which a variant does not take part at all
+_WORK = 2e9  # operations of an epoch for each thread: one with more runs on fewer rows
+_ELEMENT = 20  # operations that a number of A or U is worth
+_BATCHES = 32  # that are timed in turn
+_WAKE_UP = 0.1  # seconds
+_A_LOOK = 0.01  # seconds of steps for an estimate
+# Seconds of an operation at least, of what would take minutes to find out about.
+_INTERPRETED = {"python-loops": 1e-8}
+
+
+def contest(
+    net: Network, q: Question, field: Sequence[Variant], progress: Callable[[str, int], None]
+) -> tuple[list[Entry], int]:
+    """An entry for each variant, and the rows of n that it was timed on.
+
+    Seconds are those of a step over these rows, or of an update over a batch of them. Who is left
+    behind has an estimate alone. Raises MemoryError for data that cannot fit.
+
+    Arguments: field, the promising ones first; progress(name, units), as for `race`, with at most
+    len(FAR) + 1 units a variant.
+    """
+    rows = rows_of(q)
+    shape = Shape(rows, q.d, q.M, q.K)
+    answers = Answers.drawn(net, shape, q.dtype)
+    result = Result(Workload(net, shape, q.dtype), q.threads, Roofline(math.inf, math.inf))
+    call = batches(q.batch, rows) if q.batch else epoch
+    taken = min(q.batch or rows, rows)  # rows of what is timed
+    running: list[tuple[Entry, Plan]] = []
+    best = math.inf
+    for variant in field:
+        entry = Entry(variant)
+        result.entries.append(entry)
+        progress(variant.name, 0)
+        least = _INTERPRETED.get(variant.name, 0.0) * q.flops / q.n * taken
+        plan = None
+        if least > _BEHIND * best:
+            entry.estimate, entry.skipped = least, TOO_SLOW
+        else:
+            plan = start(entry, result, answers, _BEHIND * best, taken, _WAKE_UP)
+        if plan is not None:
+            entry.estimate = timing.warm_up(call(plan), _A_LOOK, 2)
+            best = min(best, entry.estimate)
+            running.append((entry, plan))
+        progress(variant.name, 1)
+    running = [(entry, plan) for entry, plan in running if (entry.estimate or 0) <= _BEHIND * best]
+    side_by_side(running, answers, q.threads, FAR, progress=progress, call=call)
+    return result.entries, rows
+
+
+def rows_of(q: Question) -> int:
+    """As many of n as an epoch has time for, or as batches are taken from, and memory for both."""
+    a_row = q.flops / q.n + _ELEMENT * (q.M + q.K)
+    rows = q.batch * _BATCHES if q.batch else int(_WORK * q.threads / a_row)
+    room = int(available_memory() / 4 / (q.data_bytes / q.n))
+    return max(1, min(q.n, rows, room))
+
+
+def batches(size: int, n: int) -> Callable[[Plan], Callable[[], float]]:
+    """What makes a plan's updates over batches of so many rows, one after the other."""
+
+    def call(plan: Plan) -> Callable[[], float]:
+        every = cycle([slice(at, at + min(size, n)) for at in range(0, n - min(size, n) + 1, size)])
+        return lambda: plan.update(UPDATES["descend"], (STEP_SIZE,), next(every))
+
+    return call

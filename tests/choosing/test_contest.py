@@ -1,0 +1,104 @@
+"""The race for a choice: who is timed, on how many rows, and in which order."""
+
+import pytest
+
+import twolayer as tl
+from twolayer.choosing import contest, decide, known
+from twolayer.choosing.choice import Question
+from twolayer.machine.store import Store
+from twolayer.measuring import timing
+
+NET = tl.Network("tanh", "squared")
+Q = Question("tanh", "squared", 3000, 3, 4, 2, "float32", 1)
+
+
+@pytest.fixture
+def brief(monkeypatch):
+    monkeypatch.setattr(timing.block, "__defaults__", (0,))
+    monkeypatch.setattr(timing.warm_up, "__defaults__", (0, 1))
+    monkeypatch.setattr(timing, "WAKE_UP", 0.0)
+
+
+@pytest.mark.usefixtures("brief")
+@pytest.mark.parametrize("batch", [0, 7])
+def test_a_race_times_what_agrees(monkeypatch, batch):
+    numpy = tl.variants.get("numpy")
+
+    class Wrong(numpy.make):
+        def backpropagate(self, X, Y, theta, gradient):
+            loss = super().backpropagate(X, Y, theta, gradient)
+            gradient.W[...] *= 1.01
+            return loss
+
+    class Breaks(numpy.make):
+        def __init__(self, problem):
+            raise OSError("a disk")
+
+    monkeypatch.setattr(contest, "_BEHIND", 1e9)
+    variants = [tl.Variant(name, "cpu", "", make) for name, make in
+                (("right", numpy.make), ("wrong", Wrong), ("breaks", Breaks))]  # fmt: skip
+    progressed = []
+    found, rows = contest.contest(
+        NET, Q._replace(batch=batch), variants, lambda name, units: progressed.append(units)
+    )
+    right, wrong, breaks = found
+    assert right.blocks
+    assert right.plan > 0
+    assert (wrong.wrong, wrong.passing) == (True, False)
+    assert (breaks.skipped, breaks.passing) == ("OSError: a disk", True)
+    assert rows == (224 if batch else 3000)
+    assert sum(progressed) <= len(variants) * (len(contest.FAR) + 1)
+
+
+@pytest.mark.usefixtures("brief")
+def test_who_is_left_behind_has_an_estimate_alone(monkeypatch):
+    monkeypatch.setattr(timing, "estimate", lambda make, n, limit, wake_up: (make(n), 1.0)[1])
+    monkeypatch.setattr(contest, "_A_LOOK", 0.0)
+    slow, fast = (tl.variants.get(name) for name in ("numpy-samples", "numpy"))
+    (first, second), _ = contest.contest(NET, Q, [fast, slow], lambda name, units: None)
+    assert first.blocks
+    assert not second.blocks
+    assert second.skipped.startswith("would take 1 s an epoch")
+    assert second.estimate == 1.0
+    made = decide._candidate(second, Q, 1500)
+    assert (made.seconds.median, made.blocks) == (2.0, 0)
+
+
+def test_interpreted_loops_are_not_tried_where_they_would_take_minutes(monkeypatch):
+    tried = []
+    monkeypatch.setattr(contest.Answers, "drawn", lambda *_: None)
+    monkeypatch.setattr(contest, "start", lambda entry, *_: tried.append(entry.variant.name) or 1)
+    monkeypatch.setattr(timing, "warm_up", lambda *_: 0.1)
+    monkeypatch.setattr(contest, "epoch", lambda plan: None)
+    monkeypatch.setattr(contest, "side_by_side", lambda *_, **__: None)
+    variants = [tl.variants.get(name) for name in ("numpy", "python-loops")]
+    large = Question("tanh", "squared", 100, 3000, 3000, 3, "float32", 1)
+    (_, loops), _ = contest.contest(NET, large, variants, lambda name, units: None)
+    assert tried == ["numpy"]
+    assert loops.estimate > 10
+    tried.clear()
+    contest.contest(NET, Q, variants, lambda name, units: None)
+    assert tried == ["numpy", "python-loops"]
+
+
+@pytest.mark.parametrize(
+    ("q", "least", "most"),
+    [
+        (Q, 3000, 3000),
+        (Q._replace(n=10**9), 10**6, 10**8),
+        (Q._replace(n=10**9, d=4000, M=4000), 10, 100),
+        (Q._replace(batch=64), 64 * 32, 64 * 32),
+        (Q._replace(n=1), 1, 1),
+    ],
+)
+def test_long_epochs_run_on_fewer_rows(q, least, most):
+    assert least <= contest.rows_of(q) <= most
+
+
+def test_the_order_is_that_of_what_won_near_by(tmp_path):
+    store = Store(tmp_path / "store.sqlite")
+    for n, name in ((10, "numba-loops"), (10**5, "numpy"), (30, "numba-blas")):
+        about = {"n": n, "d": 3, "M": 4, "K": 2}
+        known.keep(store, known.ANSWER, {}, variant=name, **about)
+    assert known.winners(store, Q._replace(n=12)) == ["numba-loops", "numba-blas", "numpy"]
+    assert known.winners(store, Q._replace(n=10**6)) == ["numpy", "numba-blas", "numba-loops"]

@@ -27,6 +27,7 @@ from ..options import (
     add_files,
 )
 
+_HIDDEN = 32  # units, as `train` has them
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -38,7 +39,9 @@ def choose(
     shape: Annotated[
         str | None, typer.Option(metavar="n,d,M,K", help="Sizes, where there are no data.")
     ] = None,
-    M: Annotated[int | None, typer.Option("--M", help="Hidden units, with data.")] = None,
+    M: Annotated[
+        int | None, typer.Option("--M", help="Hidden units, with data; 32 by default.")
+    ] = None,
     target: Annotated[
         int, typer.Option(help="How many of the last columns of a .csv file are targets.")
     ] = 1,
@@ -92,9 +95,16 @@ def choose(
         raise ValueError("cold: expected --epochs beside it, got none")
     add_files(variant_file)
     if data:
-        if shape is not None or M is None:
-            raise ValueError("data: expected --M beside data, and no --shape")
-        sizes, of_data = _sizes(data, M, (target, header, drop, classes), loss, activation, dtype)
+        if shape is not None:
+            raise ValueError(f"shape: expected no data beside it, got {' '.join(data)}")
+        sizes, of_data = _sizes(
+            data,
+            _HIDDEN if M is None else M,
+            (target, header, drop, classes),
+            loss,
+            activation,
+            dtype,
+        )
         loss = loss or of_data
     else:
         for option, value, usual in (

@@ -11,8 +11,8 @@ from typing import Any
 class Candidate:
     """A variant that could have been chosen, with what is known of it.
 
-    seconds: an epoch; interval: from and to, in which the time is expected to lie nine times of
-    ten; measured: whether this shape was timed, else it is the model's prediction; memory: bytes of
+    seconds: an epoch; interval: from and to, in which 95% of such times are expected to
+    lie; measured: whether this shape was timed, else it is the model's prediction; memory: bytes of
     X, Y, θ, ∇L and all buffers; before: seconds before the first epoch in a new process, for
     imports, compiling or loading code, checks and copies; terms: the model's seconds by term.
     """

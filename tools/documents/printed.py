@@ -41,7 +41,7 @@ def run(command: str) -> str:
     """What a command prints to stdout in the present folder; what it registers is forgotten."""
     name, *arguments = shlex.split(command)
     assert name == "twolayer", command
-    known = [dict(module.REGISTRY._entries) for module in _LISTS]
+    known = [{entry.name: entry for entry in module.REGISTRY} for module in _LISTS]
     result = CliRunner().invoke(app, arguments, env={"COLUMNS": WIDTH}, prog_name="twolayer")
     for module, entries in zip(_LISTS, known, strict=True):
         module.REGISTRY._entries = entries

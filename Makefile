@@ -88,7 +88,7 @@ site: $(VENV)/.site
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -c docs/site -d build/doctrees . site
 	@echo 'The pages are $(CURDIR)/site/index.html'
 
-# Exit code 1 is a regression, 2 a failure, 3 too little measured.
+# make itself ends with 2 whatever went wrong; the last line names the exit code of the command.
 BASE ?= main
 regress: $(VENV)/.bench
 	@$(BIN)/twolayer regress $(BASE) $(HEAD) $(if $(DEP),--dep $(DEP)) $(ARGS)

@@ -1,6 +1,7 @@
 """The documents: links lead somewhere, each page can be reached, nothing is advised too early."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,16 @@ def test_the_glossary_is_in_order_and_has_the_words_of_tables():
     said = ", ".join(words)
     for word in ("epoch", "block", "round", "turn", "process", "visible", "plan", "variant"):
         assert word in said
+
+
+def test_the_layers_are_those_that_are_held():
+    """The picture in ARCHITECTURE.md, and what import-linter reads."""
+    held = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    layers = held["tool"]["importlinter"]["contracts"][0]["layers"]
+    (shown,) = re.findall(
+        r"^```text\n(\w+\ncli\n.*?)^```$", PAGES[ROOT / "ARCHITECTURE.md"], re.S | re.M
+    )
+    assert [line.split() for line in shown.splitlines()] == [re.findall(r"\w+", s) for s in layers]
 
 
 def test_public_names_are_documented():

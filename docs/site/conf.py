@@ -20,8 +20,6 @@ html_copy_source = html_show_sourcelink = False
 myst_heading_anchors = 4  # as on GitHub
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
-nitpicky = True
-nitpick_ignore_regex = [("py:.*", r"(?!twolayer\.(network|interface)).*")]
 
 # The pages by what they are for. Who reads them on GitHub finds the same list in the README.
 CONTENTS = {

@@ -77,7 +77,12 @@ def _composed() -> "Iterable[Variant]":
     return _import_module(".composed", __name__).VARIANTS
 
 
+def _html(thing: object) -> str:
+    return str(_import_module(".showing.notebook", __name__).html(thing))
+
+
 _deferred.VARIANTS.append(_composed)
+_deferred.HTML.append(_html)
 
 
 def __getattr__(name: str) -> object:

@@ -1,6 +1,7 @@
-"""Variants that are made of others, and so stand above the list that names them.
+"""What lower modules use of higher ones: the package's root says where it is, at its first use.
 
-The package's root says where they are; the list fetches them when it is used first.
+Variants that are made of others stand above the list that names them, and what a notebook shows of
+an object above the object.
 """
 
 from __future__ import annotations
@@ -9,3 +10,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 VARIANTS: list[Callable[[], Iterable[Any]]] = []
+HTML: list[Callable[[Any], str]] = []
+
+
+def html(thing: Any) -> str:
+    """What a notebook shows of an object."""
+    return HTML[0](thing)

@@ -14,7 +14,7 @@ from .kernels.formulas.activations import ACTIVATIONS, Activation
 from .kernels.formulas.losses import LOSSES
 from .losses import Loss
 from .machine.hardware import available_memory
-from .texts import parts
+from .texts import meant, parts
 
 DTYPES = ("float32", "float64")
 _MOST = 2**63 - 1  # of a size or a count: what an index can be
@@ -128,7 +128,9 @@ def one_of(argument: str, name: Any, known: Iterable[str]) -> None:
     """Raise ValueError with the list of known names unless `name` is one of them."""
     known = list(known)
     if name not in known:
-        raise ValueError(f"{argument}: expected one of {', '.join(known)}, got {name!r}")
+        raise ValueError(
+            f"{argument}: expected one of {', '.join(known)}, got {name!r}{meant(name, known)}"
+        )
 
 
 def float_type(argument: str, dtype: Any) -> np.dtype:

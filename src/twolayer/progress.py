@@ -7,6 +7,11 @@ import random
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _PACKAGE = __name__.partition(".")[0]
 
@@ -34,6 +39,11 @@ def told() -> Iterator[None]:
         logger.setLevel(level)
 
 
+def _draws(console: Console) -> bool:
+    """Whether it is a notebook's that can draw a bar."""
+    return console.is_jupyter and find_spec("ipywidgets") is not None
+
+
 class Bar:
     """A bar on stderr where that is a terminal; elsewhere lines, if asked for.
 
@@ -59,7 +69,7 @@ class Bar:
         self._bar = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
             TimeElapsedColumn(), TimeRemainingColumn(), console=self._console, transient=True,
-            disable=not self._console.is_terminal,
+            disable=not (self._console.is_terminal or _draws(self._console)),
         )  # fmt: skip
         self._task = self._bar.add_task("", total=total)
         self._last = -1.0

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-from .texts import sentence
+from .texts import meant, sentence
 
 
 class _Named(Protocol):
@@ -64,6 +64,7 @@ class Registry(Generic[T]):
         if not isinstance(name, str) or name not in self._entries:
             raise ValueError(
                 f"{self.what}: expected one of {', '.join(self._entries)}, got {name!r}"
+                f"{meant(name, self._entries)}"
             )
         return self._entries[name]
 

@@ -1,6 +1,9 @@
-"""How lists are read from one text, how an exception is told in one, and what to install."""
+"""How lists are read from one text, how an exception is told in one, and what was meant."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 # What the package and Python refuse with a whole sentence.
 SENTENCES = (ValueError, TypeError, MemoryError, RuntimeError, OSError)
@@ -9,6 +12,12 @@ SENTENCES = (ValueError, TypeError, MemoryError, RuntimeError, OSError)
 def parts(text: str) -> list[str]:
     """The parts between commas, without blanks around them."""
     return [part.strip() for part in text.split(",")]
+
+
+def meant(name: object, known: Iterable[str]) -> str:
+    """A question to put behind an unknown name, if it is much like a known one."""
+    near = get_close_matches(str(name), list(known), 1, 0.75)
+    return f": did you mean {near[0]}?" if near else ""
 
 
 def missing(who: str, package: str, extra: str) -> str:

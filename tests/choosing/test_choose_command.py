@@ -46,7 +46,7 @@ def test_the_command_says_which_and_why(tmp_path):
         (("--device", "tpu"), "device: expected one of cpu, cuda, cluster, got 'tpu'"),
         (("--M", 3), "M: expected data beside it, got none"),
         (("--cold",), "cold: expected --epochs beside it, got none"),
-        (("digits",), "data: expected --M beside data, and no --shape"),
+        (("digits",), "shape: expected no data beside it, got digits"),
         (("--json", "/no/such/folder/x"), "json: expected a file in an existing folder"),
     ],
 )

@@ -297,7 +297,10 @@ def test_who_does_not_start_is_no_candidate(monkeypatch):
         ({"epochs": 0}, "epochs: expected a positive integer, got 0"),
         ({"max_memory": -1}, "max_memory: expected a positive integer, got -1"),
         ({"threads": 0}, "threads: expected a positive integer, got 0"),
-        ({"variants": ["numpyy"]}, "variant: expected one of python-loops, .*, got 'numpyy'"),
+        (
+            {"variants": ["numpyy"]},
+            "variant: expected one of python-loops, .*, got 'numpyy': did you mean numpy\\?",
+        ),
     ],
 )
 @pytest.mark.usefixtures("store")

@@ -54,6 +54,7 @@ def test_a_race_times_what_agrees(monkeypatch, batch):
 def test_who_is_left_behind_has_an_estimate_alone(monkeypatch):
     monkeypatch.setattr(timing, "estimate", lambda make, n, limit, wake_up: (make(n), 1.0)[1])
     monkeypatch.setattr(contest, "_A_LOOK", 0.0)
+    monkeypatch.setattr(contest, "_AWAKE", 0.0)
     slow, fast = (tl.variants.get(name) for name in ("numpy-samples", "numpy"))
     (first, second), _ = contest.contest(NET, Q, [fast, slow], lambda name, units: None)
     assert first.blocks

@@ -3,6 +3,7 @@
 import itertools
 import re
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -63,12 +64,29 @@ def test_colours_can_be_told_apart(palette, kind):
         assert np.linalg.norm(a - b) >= APART, (palette[i], palette[j])
 
 
-def test_every_colour_of_a_figure_is_a_variable():
-    for text in (theme.inline(drawn, "a", "b"), theme.standalone(drawn)):
-        assert not re.search(r"(fill|stroke): #", text)
-        used = set(re.findall(r"var\(--(\w+)\)", text))
-        assert used <= {name for name, _, _ in theme.COLOURS}
-        assert {"paper", "ink", "v0"} <= used
+def test_every_colour_of_a_figure_in_a_page_is_a_variable():
+    text = theme.inline(drawn, "a", "b")
+    assert not re.search(r"(fill|stroke): #", text)
+    used = set(re.findall(r"var\(--(\w+)\)", text))
+    assert used <= {name for name, _, _ in theme.COLOURS}
+    assert {"paper", "ink", "v0"} <= used
+
+
+def test_every_colour_of_a_file_has_another_on_dark_grounds():
+    text = theme.standalone(drawn)
+    used = set(re.findall(r'style="[^"]*?((?:fill|stroke): #\w+)', text))
+    assert len(used) > 3
+    assert all(f'[style*="{colour}"]' in text for colour in used)
+
+
+SVGS = sorted((Path(__file__).parents[2] / "docs").rglob("*.svg"))
+
+
+@pytest.mark.parametrize("path", SVGS, ids=lambda path: path.name)
+def test_pictures_show_in_viewers_that_know_no_variables(path):
+    text = path.read_text(encoding="utf-8")
+    assert ET.fromstring(text).tag.endswith("svg")
+    assert "var(" not in text
 
 
 def test_an_inline_figure_is_one_element_with_names_of_its_own():

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
+from ..deferred import html
+
 
 class Question(NamedTuple):
     """What is asked: a network, its sizes, the dtype, how many threads, and rows an update.
@@ -103,6 +105,8 @@ class Choice:
     is the best from there on in a new process; only where epochs were asked for. calm: what
     disturbed the measurement, or nothing.
     """
+
+    _repr_html_ = html
 
     variant: str
     reason: str

@@ -32,7 +32,8 @@ _WORK = 2e9  # operations of an epoch for each thread: one with more runs on few
 _ELEMENT = 20  # operations that a number of A or U is worth
 _BATCHES = 32  # that are timed in turn
 _WAKE_UP = 0.1  # seconds
-_A_LOOK = 0.01  # seconds of steps for an estimate
+_A_LOOK = 0.02  # seconds of steps for an estimate
+_AWAKE = 0.3  # the same of the first plan, for threads of CPUs that were idle
 # Seconds of an operation at least, of what would take minutes to find out about.
 _INTERPRETED = {"python-loops": 1e-8}
 
@@ -67,7 +68,8 @@ def contest(
         else:
             plan = start(entry, result, answers, _BEHIND * best, taken, _WAKE_UP)
         if plan is not None:
-            entry.estimate = timing.warm_up(call(plan), _A_LOOK, 2)
+            asleep = variant.parallel and q.threads > 1 and not running
+            entry.estimate = timing.warm_up(call(plan), _AWAKE if asleep else _A_LOOK, 2)
             best = min(best, entry.estimate)
             running.append((entry, plan))
         progress(variant.name, 1)

@@ -7,6 +7,7 @@ from typing import Any, final
 
 import numpy as np
 
+from ..deferred import html
 from ..kernels.formulas.updates import UPDATES, Update, scalar_count
 from ..machine.forks import renewed
 from ..network import Parameters
@@ -23,6 +24,8 @@ class Plan:
     `variant` is the name of the one that made it. `engine`, `weights`, `X` and `Y`, as the engine
     holds them, are there for plans made of others.
     """
+
+    _repr_html_ = html
 
     def __init__(
         self, engine: Engine, X: Any, Y: Any, theta: Parameters, variant: str = ""

@@ -34,9 +34,12 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
         with _beside(path) as new, nullcontext(new) if new else _spooled() as file:
             yield file
             file.flush()
-            if new is None or not _replace(path.resolve(), new):
+            if new is None:
                 file.seek(0)
                 _pour(file, path)
+            elif not _replace(path.resolve(), new):
+                with open(new.name, "rb") as again:
+                    _pour(again, path)
     except OSError as error:
         if error.filename is None and error.errno is not None:
             raise OSError(error.errno, error.strerror, str(path)) from error
@@ -112,7 +115,8 @@ def _beside(path: Path) -> Iterator[IO[bytes] | None]:
     try:
         _sweep(target.parent, prefix)
         while True:
-            file = (target.parent / (prefix + os.urandom(4).hex())).open("x+b")
+            new = target.parent / (prefix + os.urandom(4).hex())
+            file = new.open("xb")  # for writing alone: NumPy copies what it writes into others
             with suppress(OSError):  # where nothing can be locked, nothing is swept
                 fcntl.flock(file, fcntl.LOCK_EX)
             if os.fstat(file.fileno()).st_nlink:  # 0: swept before it was locked

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..checking.answers import DISAGREES, Answers, Disagreement
 from ..data import datasets
+from ..deferred import html
 from ..interface import Plan, Variant
 from ..interface.checks import check_targets
 from ..machine.store import Measurement, Store
@@ -96,6 +97,8 @@ class Entry:
 @dataclass
 class Result:
     """The entries of one race, filled in while it runs."""
+
+    _repr_html_ = html
 
     workload: Workload
     threads: int

@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import optimize, special
 
+from ..deferred import html
+
 ALARMS = 0.01  # of the runs without any change may raise an alarm
 LOOKS = (4, 7, 10, 13)  # processes after which the figures are looked at
 WANTED = 0.01  # a change of a variant that a run tries to be able to see
@@ -62,6 +64,8 @@ class Decision:
     seen, as a share of the base's figure. decided: more processes would not change it. excuse: why
     an alarm is none: "within tolerance", "accepted" or nothing.
     """
+
+    _repr_html_ = html
 
     name: str
     variant: str

@@ -37,16 +37,21 @@ _NOTES = {
 
 def show(console: Console, outcome: Outcome, sides: Sides) -> None:
     """The table, what else changed, what failed, and one sentence that sums it up."""
-    table = Table(title=title(sides))
-    for i, head in enumerate(_HEADS):
-        table.add_column(head, justify="left" if i in (0, 5) else "right", no_wrap=True)
-    for decision in ordered(outcome):
-        table.add_row(*_cells(decision), style=_STYLES.get(decision.verdict))
     if outcome.decisions:
-        console.print(table)
+        console.print(table(ordered(outcome), title(sides)))
     for line, style in notes(outcome):
         console.print(line, style=style, soft_wrap=True)
     console.print(summary(outcome), style="bold", soft_wrap=True)
+
+
+def table(decisions: Iterable[Decision], head: str | None = None) -> Table:
+    """A row for each decision."""
+    made = Table(title=head)
+    for i, name in enumerate(_HEADS):
+        made.add_column(name, justify="left" if i in (0, 5) else "right", no_wrap=True)
+    for decision in decisions:
+        made.add_row(*_cells(decision), style=_STYLES.get(decision.verdict))
+    return made
 
 
 def markdown(outcome: Outcome, sides: Sides) -> str:

@@ -10,10 +10,9 @@ from typing import Annotated
 
 import typer
 
-from ...choosing import Choice, choose_by_name
+from ...choosing import choose_by_name
 from ...progress import Bar
-from ...showing import output, units
-from ...showing.table import Table
+from ...showing import choices, output
 from ...texts import parts
 from ..options import (
     Activation,
@@ -27,6 +26,7 @@ from ..options import (
     add_files,
 )
 
+_HIDDEN = 32  # units, as `train` has them
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -38,7 +38,9 @@ def choose(
     shape: Annotated[
         str | None, typer.Option(metavar="n,d,M,K", help="Sizes, where there are no data.")
     ] = None,
-    M: Annotated[int | None, typer.Option("--M", help="Hidden units, with data.")] = None,
+    M: Annotated[
+        int | None, typer.Option("--M", help="Hidden units, with data; 32 by default.")
+    ] = None,
     target: Annotated[
         int, typer.Option(help="How many of the last columns of a .csv file are targets.")
     ] = 1,
@@ -92,9 +94,16 @@ def choose(
         raise ValueError("cold: expected --epochs beside it, got none")
     add_files(variant_file)
     if data:
-        if shape is not None or M is None:
-            raise ValueError("data: expected --M beside data, and no --shape")
-        sizes, of_data = _sizes(data, M, (target, header, drop, classes), loss, activation, dtype)
+        if shape is not None:
+            raise ValueError(f"shape: expected no data beside it, got {' '.join(data)}")
+        sizes, of_data = _sizes(
+            data,
+            _HIDDEN if M is None else M,
+            (target, header, drop, classes),
+            loss,
+            activation,
+            dtype,
+        )
         loss = loss or of_data
     else:
         for option, value, usual in (
@@ -119,7 +128,7 @@ def choose(
             cold=cold, batch=batch, fresh=fresh, progress=progress,
         )  # fmt: skip
     output.deliver(
-        lambda: _show(choice, explain),
+        lambda: choices.show(output.stdout(), choice, explain),
         (json, lambda file: output.write_json(file, choice.to_json())),
     )
 
@@ -163,55 +172,3 @@ def _bytes(text: str) -> int:
     if not found or math.isinf(float(found[1])):
         raise ValueError(f"max-memory: expected bytes, as in 500M or 2G, got {text!r}")
     return int(float(found[1]) * _UNITS[found[2].upper()])
-
-
-def _show(choice: Choice, explain: bool) -> None:
-    console = output.stdout()
-    console.print(choice.variant, style="bold")
-    console.print(f"{choice.reason}.", soft_wrap=True)
-    if choice.total_seconds is not None:
-        console.print(
-            f"{choice.epochs} epochs take {units.duration(choice.total_seconds)} in a new "
-            f"process, of which {units.duration(choice.chosen.before)} come before the first.",
-            soft_wrap=True,
-        )
-        for turn in choice.break_even[1:]:
-            about = "" if turn.low == turn.high else f" ({turn.low} to {turn.high})"
-            console.print(f"From {turn.epochs}{about} epochs on it is {turn.variant}.")
-    if choice.calm:
-        console.print(f"While it was timed {choice.calm}: the answer is not kept.", style="yellow")
-    table = Table("variant")
-    headings = ["an epoch", "from", "to", "times", "MiB"]
-    if choice.epochs is not None:
-        headings += ["before", f"{choice.epochs} epochs"]
-    for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=True)
-    for candidate in (choice.chosen, *choice.runners_up):
-        low, median, high = candidate.seconds
-        ratio = "" if candidate.ratio is None else f"{candidate.ratio.median:.2f}"
-        about = "" if candidate.blocks else "about "
-        row = [
-            candidate.variant, f"{about}{units.duration(median)}", units.duration(low),
-            units.duration(high), ratio, units.memory(candidate.memory),
-        ]  # fmt: skip
-        if choice.epochs is not None:
-            known = candidate.start is not None
-            row += [
-                units.duration(candidate.before) if known else "–",
-                units.duration(candidate.total(choice.epochs)) if known else "–",
-            ]
-        table.add_row(*row, style="bold" if candidate is choice.chosen else None)
-    console.print()
-    console.print(table)
-    if explain:
-        console.print()
-        console.print(f"Timed on {choice.rows} rows, in blocks taken in turn.", soft_wrap=True)
-        for candidate in choice.runners_up:
-            if candidate.ratio is not None:
-                low, _, high = candidate.ratio
-                console.print(
-                    f"{candidate.variant} took {low:.2f} to {high:.2f} times as long in the "
-                    f"{candidate.blocks} blocks that it was not left behind in.", soft_wrap=True,
-                )  # fmt: skip
-        for variant, reason in choice.ruled_out:
-            console.print(f"ruled out: {variant} {reason}", style="dim", soft_wrap=True)

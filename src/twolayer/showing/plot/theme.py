@@ -1,7 +1,8 @@
 """Figures whose colours follow the page that they stand in: light, dark or printed.
 
-The text of an SVG file stays text, and each colour of `style` becomes a CSS variable with a value
-for light and one for dark grounds.
+The text of an SVG stays text. In a page each colour of `style` becomes a CSS variable with a value
+for light and one for dark grounds; a file keeps the light ones, which any viewer shows, and has
+rules for dark grounds beside them.
 """
 
 from __future__ import annotations
@@ -36,10 +37,11 @@ COLOURS = (
 LIGHT = ";".join(f"--{name}:{light}" for name, light, _ in COLOURS)
 DARK = ";".join(f"--{name}:{dark}" for name, _, dark in COLOURS)
 _NAMES = {light.lower(): name for name, light, _ in COLOURS}
-_RULES = (
-    f":root{{{LIGHT}}}@media (prefers-color-scheme:dark){{:root{{{DARK}}}}}"
-    "@media print{:root{" + LIGHT + "}}"
-)
+# A rule for what an element's own style says, which it is stronger than.
+_RULES = "@media screen and (prefers-color-scheme:dark){" + "".join(
+    f'[style*="{kind}: {light.lower()}"]{{{kind}:{dark}!important}}'
+    for _, light, dark in COLOURS for kind in ("fill", "stroke")
+) + "}"  # fmt: skip
 
 
 def inline(draw: Callable[[], Any], name: str, label: str) -> str:
@@ -48,7 +50,12 @@ def inline(draw: Callable[[], Any], name: str, label: str) -> str:
     Arguments: draw, which makes the matplotlib Figure; name, which no other figure of the page has;
     label, what it shows, for those who cannot see it.
     """
-    text = _svg(draw)
+
+    def variable(match: re.Match[str]) -> str:
+        name = _NAMES.get(match[0])
+        return f"var(--{name})" if name else match[0]
+
+    text = re.sub(r"(?<=: )#[0-9a-f]{6}\b", variable, _svg(draw))
     text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r' (width|height)="[\d.]+pt"', "", text, count=2)
     # Several figures share a page, but no two elements may share a name.
@@ -68,9 +75,4 @@ def _svg(draw: Callable[[], Any]) -> str:
     file = io.StringIO()
     with mpl.rc_context(style.STYLE | {"svg.fonttype": "none"}):
         draw().savefig(file, format="svg", metadata={"Date": None})
-
-    def variable(match: re.Match[str]) -> str:
-        name = _NAMES.get(match[0])
-        return f"var(--{name})" if name else match[0]
-
-    return re.sub(r"(?<=: )#[0-9a-f]{6}\b", variable, file.getvalue())
+    return file.getvalue()

@@ -62,8 +62,17 @@ def test_the_readme_shows_eight_rows_at_most():
 
 def test_a_name_that_is_not_ours_is_not_installed():
     """From an index: it could be anybody's. A checkout, `.[bench]`, is meant."""
-    for page, text in PAGES.items():
-        assert not re.search(r"pip3? install[^\n`]*\btwolayer\b(?! @)", text), page
+    sources = [*(ROOT / "src").rglob("*.py"), *(ROOT / ".github").rglob("*.yml")]
+    texts = PAGES | {path: path.read_text(encoding="utf-8") for path in sources}
+    for path, text in texts.items():
+        assert not re.search(r"pip3? install[^\n`]*\btwolayer\b(?! @)", text), path
+
+
+def test_what_is_installed_stays_editable():
+    """A copy would take no notice of edits any more."""
+    found = [line for text in PAGES.values() for line in re.findall(r"pip install.*", text)]
+    assert found
+    assert not [line for line in found if "'.[" in line and "--editable" not in line]
 
 
 def test_the_glossary_is_in_order_and_has_the_words_of_tables():

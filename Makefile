@@ -18,13 +18,13 @@ PYTEST = $(BIN)/python -m pytest \
   $(if $(filter -k% tests/%,$(ARGS)),,-n logical --maxprocesses=4 --dist=worksteal)
 
 .PHONY: help test test-slow test-cuda test-cuda-slow coverage lint format bench peers report \
-  documents regress asv asv-night mutants clean
+  documents site regress asv asv-night mutants clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make test | test-slow | test-cuda | test-cuda-slow | coverage | lint | format"
-	@echo "     bench | peers | report | documents | regress | asv | asv-night | mutants | clean"
+	@echo "     bench | peers | report | documents | site | regress | asv | asv-night | mutants | clean"
 
 test: $(VENV)/.test $(GPU)
 	$(PYTEST) -m "not slow" $(ARGS)
@@ -76,18 +76,24 @@ report: $(VENV)/.bench $(GPU)
 
 # The figures of README.md and docs/, measured anew on this machine.
 documents: $(VENV)/.bench $(VENV)/.peers $(GPU)
-	$(BIN)/twolayer bench --readme README.md --plot docs/bench.svg $(ARGS)
+	$(BIN)/twolayer bench --readme docs/lab/measured.md --plot docs/bench.svg $(ARGS)
 	$(BIN)/twolayer bench --peers --readme README.md --plot docs/peers.svg \
 	  --roofline docs/roofline.svg $(ARGS)
 	$(BIN)/twolayer bench --updates --peers --readme docs/training.md $(ARGS)
-	$(BIN)/twolayer report report.html --plots docs/report --readme README.md $(ARGS)
+	$(BIN)/twolayer report report.html --plots docs/report --readme docs/lab/measured.md $(ARGS)
+	$(BIN)/python tools/documents/printed.py --write
 
-# Exit code 1 is a regression, 2 a failure, 3 too little measured.
+# The documents as a website; a link that leads nowhere is an error.
+site: $(VENV)/.site
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -c docs/site -d build/doctrees . site
+	@echo 'The pages are $(CURDIR)/site/index.html'
+
+# make itself ends with 2 whatever went wrong; the last line names the exit code of the command.
 BASE ?= main
 regress: $(VENV)/.bench
 	@$(BIN)/twolayer regress $(BASE) $(HEAD) $(if $(DEP),--dep $(DEP)) $(ARGS)
 
-# What the next two targets measure; docs/measuring.md has the full profile, eight times as much.
+# What the next two targets measure; docs/lab/history.md has the full profile, eight times as much.
 ASV_BENCH = --bench Import --bench "(Samples|First|Memory|Ratio).*'(python|num)" \
   --bench "(DataSets|Accuracy).*'(python|num).*'di" --bench "parts.*'(python|num).*'base" \
   --bench "updates.*'numba-fused'.*'(sgd|adam) "
@@ -113,7 +119,7 @@ asv-night: $(VENV)/.bench
 	$(BIN)/asv publish; exit $$code
 
 clean:
-	rm -rf $(VENV) $(CUDA_VENV) build dist src/*.egg-info .coverage .coverage.* .asv/env
+	rm -rf $(VENV) $(CUDA_VENV) build dist site src/*.egg-info .coverage .coverage.* .asv/env
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -1,1 +1,1 @@
-"""The asv suite: what every variant costs, commit by commit. How to run it: docs/measuring.md."""
+"""The asv suite: what every variant costs, commit by commit. How to run it: docs/lab/history.md."""

@@ -1,7 +1,7 @@
 """Where an epoch of numba-fused goes: its operations at the peak, σ and σ′, and the rest.
 
     python tools/cpu_parts.py            prints the table
-    python tools/cpu_parts.py --write    puts it between the markers of docs/cpu.md
+    python tools/cpu_parts.py --write    puts it between the markers of docs/lab/cpu.md
 
 One thread, so that every part is a plain sum. The pass over σ and σ′ is timed by itself, on a block
 in the cache; the peak is probed before and after each shape.
@@ -24,7 +24,7 @@ from twolayer.measuring.race import Workload, held
 from twolayer.network import Network
 from twolayer.showing import tables
 
-PAGE = Path(__file__).parents[1] / "docs" / "cpu.md"
+PAGE = Path(__file__).parents[1] / "docs" / "lab" / "cpu.md"
 _BLOCK = (128, 64)
 
 
@@ -65,7 +65,7 @@ def row(workload: Workload) -> list[str]:
 def main() -> None:
     """Measure, print, and write if asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--write", action="store_true", help="write the table into docs/cpu.md")
+    parser.add_argument("--write", action="store_true", help="write the table into docs/lab/cpu.md")
     write = parser.parse_args().write
     header = ["n", "d", "M", "K", "σ", "products at the peak", "σ and σ′", "the rest", "X and Y"]
     lines = []

@@ -1,6 +1,6 @@
 """How often `twolayer regress` raises a false alarm, and what slowdowns it finds.
 
-    python tools/detector.py --runs 20 --results detector.jsonl --write docs/measuring.md
+    python tools/detector.py --runs 20 --results detector.jsonl --write docs/lab/detector.md
 
 Every run is a whole one, of the quick profile, on two copies of the working tree. In one of them a
 variant does more in its steps: a chain of multiplications whose length, a share of the step, is set

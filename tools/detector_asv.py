@@ -1,6 +1,6 @@
 """What plain `asv continuous` finds of the slowdowns that tools/detector.py makes.
 
-    python tools/detector_asv.py --runs 5 --write docs/measuring.md
+    python tools/detector_asv.py --runs 5 --write docs/lab/detector.md
 
 A repository is made of the working tree, with a commit for each slowdown of one variant, and an
 empty one for none. Each is compared with the first commit, by asv's defaults and by many rounds of

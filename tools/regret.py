@@ -6,7 +6,7 @@ to a file as they come, so that the same command goes on after an interruption. 
 a store beside that file: those of earlier runs would say nothing of a choice. Each choice and each
 measurement waits until the CPUs work together as fast as they did at best.
 
-    python tools/regret.py --write docs/choosing.md
+    python tools/regret.py --write docs/lab/choosing.md
 """
 
 from __future__ import annotations
@@ -204,7 +204,7 @@ def table(records: Sequence[dict[str, Any]], threads: int) -> str:
     ]  # fmt: skip
     origin = tables.origin(
         tables.describe_machine(threads, "both dtypes"),
-        "python tools/regret.py --write docs/choosing.md",
+        "python tools/regret.py --write docs/lab/choosing.md",
     )
     return "\n\n".join([said, tables.markdown_table(heads, rows), origin])
 

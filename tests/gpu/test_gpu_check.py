@@ -331,9 +331,9 @@ def test_without_a_gpu_it_says_why_and_writes_nothing(check, tmp_path, monkeypat
 
 
 def test_the_pages_show_what_was_measured(check):
-    """docs/gpu.md and the README are what the command makes of the file that they name."""
+    """docs/lab/gpu.md and the README are what the command makes of the file that they name."""
     found, file = json.loads(MEASURED.read_text("utf-8")), MEASURED.relative_to(ROOT).as_posix()
-    for page, write in (("docs/gpu.md", "markdown"), ("README.md", "summary")):
+    for page, write in (("docs/lab/gpu.md", "markdown"), ("README.md", "summary")):
         text = getattr(check.gpu_tables, write)(found, file)
         assert text in (ROOT / page).read_text(encoding="utf-8")
 

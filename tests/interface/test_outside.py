@@ -1,4 +1,4 @@
-"""Activations, losses and optimizers from outside: the README's file, in every CPU variant."""
+"""Activations, losses and optimizers from outside: the documents' file, in every CPU variant."""
 
 import pickle
 import re
@@ -25,10 +25,8 @@ from twolayer.network import DTYPES
 from twolayer.targets import Targets, first_bad
 from twolayer.training.optimizers import Algorithm, advance
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-(TEXT,) = (
-    code for code in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "huber" in code
-)
+PAGE = (Path(__file__).parents[2] / "docs" / "own.md").read_text(encoding="utf-8")
+(TEXT,) = (code for code in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if "huber" in code)
 NAMES = [v.name for v in tl.variants.REGISTRY if v.device == "cpu" and not v.by_name]
 TERMS = ("identity_link", "huber", "huber_slope")
 LISTS = (tl.activations, tl.losses, tl.optimizers, tl.variants)
@@ -36,7 +34,7 @@ LISTS = (tl.activations, tl.losses, tl.optimizers, tl.variants)
 
 @pytest.fixture
 def file(tmp_path):
-    """The README's file."""
+    """The documents' file."""
     path = tmp_path / "formulas.py"
     path.write_text(TEXT, encoding="utf-8")
     return path

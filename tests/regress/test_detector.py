@@ -86,7 +86,7 @@ def test_runs_are_of_one_machine_until_its_cpu_or_a_library_changes(monkeypatch)
 
 @pytest.mark.parametrize("marker", [detector.MARKER, "detector-asv"])
 def test_the_page_has_the_markers(marker):
-    assert "a table" in between_markers(ROOT / "docs" / "measuring.md", "a table", marker)
+    assert "a table" in between_markers(ROOT / "docs" / "lab" / "detector.md", "a table", marker)
 
 
 @pytest.mark.compiled

@@ -173,6 +173,7 @@ def test_wheel_and_sdist_hold_every_module(checkout, tmp_path):
     with zipfile.ZipFile(wheel) as files:
         names = files.namelist()
     assert {name for name in names if name.endswith(".py")} == MODULES
+    assert "twolayer/py.typed" in names
     assert "twolayer/report/page.html.jinja" in names
     assert "twolayer/engines/tuned.json" in names
     check_installed(tmp_path, str(wheel))

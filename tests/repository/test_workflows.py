@@ -23,6 +23,7 @@ WRITING = {
     "regress-comment.yml:comment": {"pull-requests"},
     "asv.yml:keep": {"contents"},
     "asv.yml:deploy": {"pages", "id-token"},
+    "release.yml:publish": {"id-token"},
 }
 # Whatever else an event says, somebody outside may have written.
 SAFE = re.compile(
@@ -129,6 +130,30 @@ def test_scripts_are_bash_and_what_they_make_exists(text):
         assert found.returncode == 0, found.stderr
         for tool in re.findall(r"\btools/\S+\.py", found.stdout):
             assert (ROOT / tool).is_file()
+
+
+@pytest.mark.parametrize(
+    ("tag", "version", "heading", "said"),
+    [
+        ("v0.2.0", "0.2.0", "## [0.2.0] - 2026-12-01", ""),
+        ("v0.2.1", "0.2.0", "## [0.2.1] - 2026-12-01", "has another version"),
+        ("v0.2.0", "0.2.0", "## [Unreleased]", "no dated section"),
+        ("v0.2.0", "0.2.0", "## [0x2.0] - 2026-12-01", "no dated section"),
+        ("v0.2.0", "0.2.0", "## [0.2.0]", "no dated section"),
+    ],
+)
+def test_only_a_version_that_is_told_is_released(tmp_path, tag, version, heading, said):
+    package = tmp_path / "src" / "twolayer"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(f'__version__ = "{version}"\n')
+    (tmp_path / "CHANGELOG.md").write_text(f"# Changelog\n\n{heading}\n")
+    check = script("release.yml:build", "The tag, the version and the changelog agree")
+    found = bash(check, tmp_path, GITHUB_REF_NAME=tag)
+    assert (found.returncode, said in found.stdout) == (int(bool(said)), True)
+
+
+def test_nothing_is_published_until_it_is_switched_on():
+    assert JOBS["release.yml:publish"][1]["if"] == "vars.PUBLISH == 'yes'"
 
 
 def test_one_workflow_waits_for_the_other():

@@ -2,7 +2,7 @@
 
     python tools/gpu/gpu_check.py [--json gpu.json] [--only race,launches] \\
         [--variants cuda-tiled,torch]
-    python tools/gpu/gpu_check.py --from gpu.json --docs docs/gpu.md --readme README.md \\
+    python tools/gpu/gpu_check.py --from gpu.json --docs docs/lab/gpu.md --readme README.md \\
         --tuned src/twolayer/engines/tuned.json
 
 What matters most comes first, so that a cut costs least: versions; the time of every variant on

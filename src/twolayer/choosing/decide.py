@@ -144,20 +144,23 @@ def _choice(
     blocks = {entry.variant.name: entry.blocks for entry in entries}
     mine = blocks[best.variant]
     others = []
-    for c in sorted(candidates, key=value):
+    for c in sorted(candidates, key=lambda c: (c not in timed, value(c))):
         if c is not best:
             ratios = [a / b for a, b in zip(blocks[c.variant], mine, strict=False)]
             others.append(replace(c, ratio=Span.of(ratios) if ratios else None))
     turns = break_even([c for c in timed if c.start]) if epochs is not None and best.start else ()
-    reason = _reason(best, [c for c in others if c in ties or c.blocks] or others, ties, asked)
+    second = min((value(c) for c in timed if c is not best), default=0.0)
+    reason = _reason(best, others, ties, second / value(best), asked)
     return Choice(
         best.variant, reason, best, tuple(others), tuple(ruled_out.items()), rows, epochs, turns
     )
 
 
 def _reason(
-    best: Candidate, others: Sequence[Candidate], ties: Sequence[Candidate], asked: Terms
-) -> str:
+    best: Candidate, others: Sequence[Candidate], ties: Sequence[Candidate], ratio: float,
+    asked: Terms,
+) -> str:  # fmt: skip
+    """Why it is the best; others, the second one first, which takes `ratio` times as long."""
     if not others:
         return f"{best.variant} is the only variant that can do it here"
     epochs = asked.epochs
@@ -169,10 +172,8 @@ def _reason(
             f"{best.variant} and {', '.join(names)} take the same time for {what} within "
             f"{100 * (MARGIN - 1):.0f}%, and {best.variant} has {needs}"
         )
-    second = others[0]
-    a, b = (
-        (c.seconds.median if epochs is None else c.total(epochs)) for c in (best, second)
-    )  # fmt: skip
-    return (
-        f"{best.variant} took the least time for {what}, {second.variant} {b / a:.2f} times as much"
-    )
+    took = f"{best.variant} took the least time for {what}"
+    if not ratio:  # nobody else was worth a closer look
+        longer = "was left behind" if epochs is None else "takes longer for the epochs alone"
+        return f"{took}, every other variant {longer}"
+    return f"{took}, {others[0].variant} {ratio:.2f} times as much"

@@ -204,7 +204,8 @@ def test_data_are_sent_again_when_the_worker_dies(monkeypatch):
 
 
 def test_data_that_no_worker_holds_are_lost(workers):
-    held, gone = workers.scatter([1, 2], hash=False)
+    held, gone = workers.map(int, [1, 2], pure=False)  # tried again where a worker has just died
+    distributed.wait([held, gone])
     client = Holders(workers, {held.key: ["a worker"], gone.key: []})
     assert cluster._cancel_lost(client, [held, gone])
     assert (held.status, gone.status) == ("finished", "cancelled")

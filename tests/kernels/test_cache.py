@@ -140,7 +140,7 @@ def test_an_edit_compiles_what_imports_the_file_and_nothing_else(run_python, tmp
     assert found() == [result, [*kernels, "formulas.updates"]]
     edit("variants/numba_loops", "on one thread.", "on one thread!")
     edit("variants/jax", "JAX, as its users", "Jax, as its users")
-    edit("network", "from .texts import parts", "from .texts import parts  # as text")
+    edit("network", "import meant, parts", "import meant, parts  # of texts")
     assert found() == [result, []]
     doubled = formula.replace(", a)", ", a + a)")
     edit("kernels/formulas/activations", formula, doubled)

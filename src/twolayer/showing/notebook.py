@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from functools import singledispatch
 from typing import Any
 
@@ -12,7 +11,7 @@ from ..choosing import Choice
 from ..interface import Plan
 from ..measuring.race import Result
 from ..regress.decide import Decision
-from . import choices, revisions, tables
+from . import choices, output, revisions, tables
 
 _WIDTH = 120
 _FORMAT = '<pre style="white-space:pre;overflow-x:auto;line-height:normal">{code}</pre>'
@@ -20,7 +19,7 @@ _FORMAT = '<pre style="white-space:pre;overflow-x:auto;line-height:normal">{code
 
 def html(thing: Any) -> str:
     """An object as HTML. Raises TypeError for one of a kind that is not known here."""
-    console = Console(record=True, file=io.StringIO(), width=_WIDTH, markup=False, highlight=False)
+    console = output.recorder(_WIDTH)
     _show(thing, console)
     return console.export_html(code_format=_FORMAT, inline_styles=True)
 

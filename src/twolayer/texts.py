@@ -23,8 +23,8 @@ def meant(name: object, known: Iterable[str]) -> str:
 def missing(who: str, package: str, extra: str) -> str:
     """That a package is not installed, and what to do: there is no release to install from."""
     return (
-        f"{who} {package}, which is not installed: run `pip install '.[{extra}]'` in a checkout of "
-        "twolayer"
+        f"{who} {package}, which is not installed: run `pip install --editable '.[{extra}]'` in a "
+        "checkout of twolayer"
     )
 
 

@@ -114,7 +114,7 @@ def measure(workload: Workload, threads: int, calm: Calm) -> dict[str, Any] | No
     for _ in range(_TRIES):
         calm.wait()
         result = Result(workload, threads, Roofline(math.inf, math.inf))
-        race(result, field, rounds=ROUNDS, limit=4 * LIMIT, seconds=math.inf)
+        race(result, field, rounds=ROUNDS, limit=4 * LIMIT)
         if calm.holds():
             break
     times = {entry.variant.name: entry.seconds.median for entry in result.ranking}

@@ -148,9 +148,10 @@ def test_the_table_replaces_what_is_between_the_markers(cli, tmp_path):
     text = readme.read_text()
     assert text.startswith("# Title\n\n<!-- bench:start -->\n")
     assert text.endswith("\n<!-- bench:end -->\n\nThe rest.\n")
-    assert "old" not in text
+    assert "\nold\n" not in text
     rows = [line for line in text.splitlines() if line.startswith("|")]
-    assert rows[0] == "| data | n | d | M | K | numpy | numpy-samples | roofline |"
+    heads = "data | n | d | M | K | numpy | numpy-samples | second / fastest | roofline"
+    assert rows[0] == f"| {heads} |"
     assert rows[2].startswith("| synthetic, squared | 20 | 3 | 5 | 2 | ")
     assert len(rows) == 4
     assert all(row.count("**") == 2 for row in rows[2:])
@@ -283,7 +284,8 @@ def test_peers_are_set_against_numba_fused_in_one_table(cli, tmp_path):
     ]
     ratios = [min(s["numpy"], s["numpy-samples"]) / s["numba-fused"] for s in seconds]
     assert report["peers"]["reference"] == "numba-fused"
-    assert report["peers"]["ratios"] == pytest.approx(ratios)
+    leads = report["peers"]["ratios"]
+    assert [lead["ratio"] for lead in leads] == pytest.approx(ratios)
     mean = report["peers"]["geometric_mean"]
     assert mean == pytest.approx((ratios[0] * ratios[1]) ** 0.5)
     assert {work["activation"] for work in report["workloads"]} == {"relu"}
@@ -296,7 +298,7 @@ def test_peers_are_set_against_numba_fused_in_one_table(cli, tmp_path):
         cells = [cell.strip() for cell in row.strip("|").split("|")]
         assert cells[0] == "relu, squared"
         assert cells[7] == "–"
-        assert cells[9] == f"{ratio:.2f}"
+        assert re.fullmatch(rf"{ratio:.2f} \(\d+\.\d\d to \d+\.\d\d\)", cells[9])
         assert row.count("**") == 2
     sentence = f"fastest other / numba-fused over 2 shapes: {mean:.2f}."
     assert sentence in text
@@ -362,7 +364,9 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path):
         text=True,
     )
     with process:
-        assert process.stderr.readline().startswith("1/50 ")
+        for line in process.stderr:  # before the first, that others are busy, where they are
+            if line.startswith("1/50 "):
+                break
         process.send_signal(signal.SIGINT)
         shown, told = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import typer
@@ -46,7 +46,7 @@ def tasks(
 
 def bench(
     results: list[updates.Result], field: list[Variant], peers: bool, threads: int, rounds: int,
-    json: Path | None, readme: Path | None,
+    json: Path | None, readme: Path | None, waiting: Callable[[], None],
 ) -> None:  # fmt: skip
     """Fill the results in, show and write them; a run that was interrupted keeps what it has."""
     output.check_writable(json=json)
@@ -67,6 +67,7 @@ def bench(
                 def progress(name: str, done: int, what: str = what) -> None:
                     bar.add(f"{what}  {name}", done)
 
+                waiting()
                 updates.race(result, answers, field, rivals, threads, rounds, progress)
                 bar.line(f"{number + 1}/{len(results)} {what}")
     except KeyboardInterrupt:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +23,10 @@ from ...progress import Bar
 from ...showing import output, tables, units
 from ...showing import peers as peers_table
 from ...showing import plot as plots
-from .. import codes, options
+from .. import calm, codes, options
 from .. import updates as over_batches
 from . import calibrate as calibration
 from . import gpu as on_gpu
-
-_QUICK_ROUNDS = 3
 
 
 def bench(
@@ -81,6 +78,7 @@ def bench(
         bool, typer.Option("--fresh", help="With --calibrate: all models, known or not.")
     ] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer and smaller problems.")] = False,
+    wait_calm: calm.Wait = 0.0,
     json: options.JsonFile = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the results, .svg or .png.")] = None,
     roofline: Annotated[
@@ -100,6 +98,7 @@ def bench(
     known, in both dtypes, on one thread and on all, or on --threads; interrupted, it goes on there.
     """
     one_of("device", device, ("cpu", "cuda"))
+    waiting = calm.Waiting(wait_calm)
     if updates:
         _refuse(
             "with --updates", sweep=sweep, scheduler=scheduler, limit=limit, calibrate=calibrate,
@@ -108,8 +107,10 @@ def bench(
         field = options.select_variants(variants or races.REFERENCE, variant_file)
         dtype = float_type("dtype", dtype).name
         tasks = over_batches.tasks(shape or (), activation, loss, dtype, batches, optimizers)
-        rounds = _QUICK_ROUNDS if quick else races.ROUNDS
-        over_batches.bench(tasks, field, peers, check_threads(threads), rounds, json, readme)
+        rounds = races.ROUNDS
+        over_batches.bench(
+            tasks, field, peers, check_threads(threads), rounds, json, readme, waiting
+        )
         return
     _refuse("without --updates", batches=batches, optimizers=optimizers)
     if calibrate:
@@ -164,11 +165,9 @@ def bench(
         workload: Result(workload, threads, roof)
         for workload in dict.fromkeys(w for members in groups.values() for w in members)
     }
-    rounds = _QUICK_ROUNDS if quick else races.ROUNDS
-    seconds = math.inf if peers else races.TIME  # slow peers get all of their rounds
     interrupted = False
     try:
-        _run(list(results.values()), field, rounds, limit, seconds)
+        _run(list(results.values()), field, limit, waiting)
     except KeyboardInterrupt:
         interrupted = True
         output.complain("interrupted: what was measured until now follows")
@@ -256,21 +255,19 @@ class _Outputs:
 
 
 def _run(
-    results: list[Result], field: list[Variant], rounds: int, limit: float, seconds: float
+    results: list[Result], field: list[Variant], limit: float, waiting: Callable[[], None]
 ) -> None:
     """Fill the results in, one race after the other, with a progress bar if somebody looks."""
-    units_of_one = len(field) * (rounds + 1)
+    units_of_one = len(field) * (races.ROUNDS + 1)
     with Bar(len(results) * units_of_one, lines=True) as bar, Store() as store:
         for number, result in enumerate(results):
 
             def progress(name: str, done: int, workload: Workload = result.workload) -> None:
                 bar.add(f"{workload}  {name}", done)
 
+            waiting()
             _raise_roof(results, result)
-            races.race(
-                result, field, rounds=rounds, limit=limit, seconds=seconds, store=store,
-                progress=progress,
-            )  # fmt: skip
+            races.race(result, field, limit=limit, store=store, progress=progress)
             bar.show("", (number + 1) * units_of_one)
             bar.line(f"{number + 1}/{len(results)} {_summary(result)}")
 

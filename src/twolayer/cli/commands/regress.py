@@ -18,11 +18,11 @@ from ...regress.dependency import Turns, environment
 from ...regress.history import Judgement, accepted, commits, subject
 from ...regress.history import bisect as search
 from ...regress.revisions import Revision, export, export_base, inside, results_file
-from ...regress.run import LIMIT, SECONDS, Benchmark, Run, Unusable
-from ...regress.suite import benchmarks
+from ...regress.run import LIMIT, SECONDS, Run, Unusable
+from ...regress.suite import Benchmark, benchmarks
 from ...showing import output, revisions
 from ...texts import parts
-from .. import codes, options
+from .. import calm, codes, options
 
 
 def regress(
@@ -79,6 +79,7 @@ def regress(
     markdown: Annotated[
         Path | None, typer.Option(help="Write the table to this file, for a pull request.")
     ] = None,
+    wait_calm: calm.Wait = 0.0,
     json: options.JsonFile = None,
 ) -> None:
     """Compare two revisions: exit code 0 no regression, 1 a regression, 2 a failure, 3 too little.
@@ -88,6 +89,7 @@ def regress(
     commit where HEAD left it. A commit's trailer `Regress-Accept: NAME` accepts a cost.
     """
     share = _share(tolerance)
+    waiting = calm.Waiting(wait_calm)
     output.check_writable(markdown=markdown, json=json)
     for name, value in (("--seconds", seconds), ("--limit", limit)):
         if not value > 0:
@@ -123,6 +125,7 @@ def regress(
         known = Run(*sides, (), Path(), threads, files=files).names()
         suite = benchmarks(net, kind, shape or (), None, device, known)
     path = _results(*sides, suite, threads, seconds, share, *pythons.values())
+    waiting()
     with Bar(lines=True) as bar:
         make = partial(Turns, pythons=pythons) if pythons else Run
         run = make(

@@ -20,7 +20,7 @@ from ...report.gather import Gathering
 from ...report.study import Study
 from ...showing import output, tables
 from ...showing.plot import theme
-from .. import codes, options
+from .. import calm, codes, options
 
 _MARKER = "report"
 _SHOWN = ("winners-n-M", "total-cached")  # in a README
@@ -43,21 +43,26 @@ def report(
     activation: options.Activation = "tanh",
     loss: options.Loss = "squared",
     threads: options.Threads = None,
+    wait_calm: calm.Wait = 0.0,
     json: options.JsonFile = None,
 ) -> None:
     """Scaling, winners, roofline, first calls, break-even and accuracy as one HTML file.
 
     What this machine has not measured yet is measured, which takes some minutes, and kept; a run
-    that was interrupted goes on where it was.
+    that was interrupted goes on where it was. With --wait-calm, what was measured while something
+    disturbed is measured again.
     """
     field = options.select_variants(variants, variant_file, clustered=False)
     net = Network(activation, loss)
     dtype = float_type("dtype", dtype).name
     threads = check_threads(threads)
+    waiting = calm.Waiting(wait_calm)
     page.check()
     _check_outputs(path, plots, readme, json)
     with Store() as store, Bar(lines=True) as bar:
-        gathering = Gathering(net, dtype, threads, field, store, variant_file or (), bar.show)
+        gathering = Gathering(
+            net, dtype, threads, field, store, variant_file or (), bar.show, waiting, waiting.asked
+        )
         try:
             study = gathering.run()
         except KeyboardInterrupt:

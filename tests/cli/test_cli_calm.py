@@ -19,12 +19,7 @@ from twolayer.showing import revisions
 
 BUSY = Calm(9.0, others=0.5)
 MET = "measured while other programs kept 0.5 CPUs busy"
-README = "".join(f"<!-- {name}:start -->\n<!-- {name}:end -->\n" for name in ("bench", "updates"))
-RUNS = {
-    "bench": ("bench --variants numpy --shape 9,2,4,1", "workloads"),
-    "bench --peers": ("bench --peers --variants numpy,numpy-samples --shape 9,2,4,1", "workloads"),
-    "bench --updates": ("bench --updates --variants numpy --shape 9,2,4,1", "updates"),
-}
+RUNS = {"bench": "workloads", "peers": "workloads", "updates": "updates"}
 
 
 def run(line):
@@ -39,10 +34,8 @@ def run(line):
 @pytest.mark.parametrize("name", RUNS)
 def test_what_was_met_is_said_marked_and_written(brief, monkeypatch, name, met):
     monkeypatch.setattr(Watch, "calm", lambda watch: met)
-    (brief / "README.md").write_text(
-        README.replace("bench", "peers" if "peers" in name else "bench")
-    )
-    line, key = RUNS[name]
+    (brief / "README.md").write_text(f"<!-- {name}:start -->\n<!-- {name}:end -->\n")
+    line, key = f"{name} --variants numpy --shape 9,2,4,1", RUNS[name]
     shown, _ = run(f"{line} --json out.json --readme README.md")
     readme = (brief / "README.md").read_text()
     for text in (shown, readme):
@@ -60,11 +53,11 @@ def test_what_was_met_is_said_marked_and_written(brief, monkeypatch, name, met):
 
 def test_every_command_that_times_waits_for_calm_where_asked():
     waiting = set()
-    for command, (module, function) in COMMANDS.items():
+    for command, (module, function, _) in COMMANDS.items():
         made = getattr(import_module(f"twolayer.cli.commands.{module}"), function)
         if "wait_calm" in typing.get_type_hints(made):
             waiting.add(command)
-    assert waiting >= {"bench", "report", "regress"}
+    assert waiting >= {*RUNS, "report", "regress"}
 
 
 class Looks:

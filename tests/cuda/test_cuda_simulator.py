@@ -318,12 +318,12 @@ def test_what_was_held_first_stays(name):
 
 def test_bench_runs_on_the_device(monkeypatch, tmp_path):
     """Its figures mean nothing here: the simulator's events have no clock."""
-    from twolayer.cli.commands import gpu
+    from twolayer.cli.commands.racing import gpu
     from twolayer.cli.options import select_variants
 
     monkeypatch.setattr("twolayer.measuring.device_clock._MOST_PLANS", 2)
     there = select_variants(None, None, "cuda")
-    records = gpu.bench(
+    records = gpu.measure(
         there, tl.Network(), [tl.Shape(9, 3, 4, 1)], "float64",
         tmp_path / "figures.json", repetitions=2, warm_up=0.0, size=1 << 8,
     )  # fmt: skip

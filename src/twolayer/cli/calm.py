@@ -4,21 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Annotated
-
-import typer
 
 from ..machine import calm
 from ..showing import output
-
-Wait = Annotated[
-    float,
-    typer.Option(
-        "--wait-calm",
-        metavar="SECONDS",
-        help="Wait so long, in all, for other programs to leave the machine alone.",
-    ),
-]
 
 
 class Waiting:

@@ -305,23 +305,25 @@ class Run:
             "files": [str(file) for file in self.files],
         }  # fmt: skip
 
-    def names(self) -> list[tuple[str, str]]:
-        """The variants that either side brings along, each with its device.
+    def names(self) -> tuple[list[tuple[str, str]], list[str]]:
+        """The variants that either side brings along, each with its device, and all it knows.
 
         Raises Unusable where the files, in neither revision, have any.
         """
         found: dict[str, str] = {}
+        known: dict[str, None] = {}
         reason = "--variant-file: expected variants in one of the revisions, got none"
         for side, revision in (("head", self.head), ("base", self.base)):
             try:
                 request = self._request("names", ()) | {"side": side, side: str(revision.folder)}
                 for message in self._worker(request):
                     found = dict(message.get("names", ())) | found
+                    known |= dict.fromkeys(message.get("known", ()))
             except Unusable as error:  # of one side it is told where epochs are compared
                 reason = str(error)
         if self.files and not found:
             raise Unusable(reason)
-        return [*found.items()]
+        return [*found.items()], [*known]
 
     def _worker(self, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """The messages of a worker. Raises Unusable where a revision cannot be imported."""

@@ -1,4 +1,4 @@
-"""`twolayer bench --peers`: what users would pick instead and numba-fused, in one table."""
+"""`twolayer peers`: what users would pick instead and numba-fused, in one table."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ def shown(outcome: Outcome) -> str:
     worst = max((d for d in known if d.base is not None), key=_largest)
     text = f"Ruled out, with 95% each, are changes by more than {', '.join(least)}; the least is "
     text += f"known of {worst.name}: {_away(worst)}."
-    return f"{text} More time (--limit) tells more." if _largest(worst) > WANTED_SHAPE else text
+    return f"{text} More time (--budget) tells more." if _largest(worst) > WANTED_SHAPE else text
 
 
 def _largest(decision: Decision) -> float:

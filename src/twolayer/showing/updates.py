@@ -1,4 +1,4 @@
-"""`twolayer bench --updates`: the time of an update over mini-batches, in one table."""
+"""`twolayer updates`: the time of an update over mini-batches, in one table."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from ...network import enough_memory
 from ...showing import output
 from ...training.checkpoint import Model, load_model
 from .. import data as datas
-from ..options import Drop, Header, VariantFiles, add_files
+from ..options import OUTPUT, PROBLEM, Drop, Header, VariantFiles, add_files
 
 _VARIANT = "numpy"
 
@@ -30,9 +30,18 @@ def predict(
             help="Inputs, a row a sample: .npy, .csv, Zarr, .npz with X, or a data set's name."
         ),
     ],
-    save: Annotated[Path, typer.Option(help="Write F, a row a sample, to this .npy or .csv file.")],
+    save: Annotated[
+        Path,
+        typer.Option(
+            help="Write F, a row a sample, to this .npy or .csv file.", rich_help_panel=OUTPUT
+        ),
+    ],
     target: Annotated[
-        int, typer.Option(help="How many of the last columns of a .csv file are no inputs.")
+        int,
+        typer.Option(
+            help="How many of the last columns of a .csv file are no inputs.",
+            rich_help_panel=PROBLEM,
+        ),
     ] = 0,
     header: Header = None,
     drop: Drop = None,

@@ -20,7 +20,8 @@ from ...report.gather import Gathering
 from ...report.study import Study
 from ...showing import output, tables
 from ...showing.plot import theme
-from .. import calm, codes, options
+from .. import codes, options
+from ..calm import Waiting
 
 _MARKER = "report"
 _SHOWN = ("winners-n-M", "total-cached")  # in a README
@@ -31,11 +32,18 @@ def report(
         "report.html"
     ),
     plots: Annotated[
-        Path | None, typer.Option(help="Write the figures to this folder, as SVG files.")
+        Path | None,
+        typer.Option(
+            help="Write the figures to this folder, as SVG files; it is made where it is missing.",
+            rich_help_panel=options.OUTPUT,
+        ),
     ] = None,
     readme: Annotated[
         Path | None,
-        typer.Option(help="Show two of the figures between the markers in this file."),
+        typer.Option(
+            help="Show two of the figures between the markers in this file.",
+            rich_help_panel=options.OUTPUT,
+        ),
     ] = None,
     variants: options.VariantNames = None,
     variant_file: options.VariantFiles = None,
@@ -43,7 +51,7 @@ def report(
     activation: options.Activation = "tanh",
     loss: options.Loss = "squared",
     threads: options.Threads = None,
-    wait_calm: calm.Wait = 0.0,
+    wait_calm: options.WaitCalm = 0.0,
     json: options.JsonFile = None,
 ) -> None:
     """Scaling, winners, roofline, first calls, break-even and accuracy as one HTML file.
@@ -56,7 +64,7 @@ def report(
     net = Network(activation, loss)
     dtype = float_type("dtype", dtype).name
     threads = check_threads(threads)
-    waiting = calm.Waiting(wait_calm)
+    waiting = Waiting(wait_calm)
     page.check()
     _check_outputs(path, plots, readme, json)
     with Store() as store, Bar(lines=True) as bar:
@@ -84,8 +92,11 @@ def _check_outputs(path: Path, plots: Path | None, readme: Path | None, json: Pa
     output.kind("FILE", path, (".html", ".htm"))
     output.check_writable(FILE=path, json=json)
     if plots is not None:
-        if not os.path.isdir(plots):  # which raises nothing for a name that cannot be one
-            raise ValueError(f"plots: expected an existing folder, got {str(plots)!r}")
+        try:
+            plots.mkdir(exist_ok=True)
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or str(error)
+            raise ValueError(f"plots: expected a folder, got {str(plots)!r}: {why}") from None
         output.check_writable(plots=plots / f"{_SHOWN[0]}.svg")
     if readme is not None:
         if plots is None:

@@ -1,19 +1,22 @@
-"""`twolayer bench --device cuda`: the variants on a GPU, by its own clock."""
+"""`twolayer gpu`: the variants on a GPU, by its own clock."""
 
 from __future__ import annotations
 
 from json import loads
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import typer
 
-from ...interface import Variant
-from ...machine.hardware import fingerprint
-from ...measuring import device_clock
-from ...network import Network, Shape
-from ...showing import output, units
-from ...showing.table import Table
+from ....checking.answers import DISAGREES
+from ....interface import Variant
+from ....machine.hardware import fingerprint
+from ....measuring import device_clock
+from ....network import Network, Shape, float_type
+from ....showing import output, units
+from ....showing.table import Table
+from ... import codes, options
 
 _COLUMNS = (
     "shape", "variant", "an epoch", "host's clock", "copies", "plan", "memory", "error",
@@ -21,7 +24,39 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def bench(
+def gpu(
+    shape: options.Shapes = None,
+    activation: options.Activation = "tanh",
+    loss: options.Loss = "squared",
+    dtype: options.Dtype = "float32",
+    variants: options.VariantNames = None,
+    variant_file: options.VariantFiles = None,
+    tune: Annotated[
+        bool,
+        typer.Option(
+            "--tune", help="Find and keep the kernels' parameters first.",
+            rich_help_panel=options.MEASURING,
+        ),
+    ] = False,
+    json: options.JsonFile = None,
+) -> None:  # fmt: skip
+    """Time the variants on a GPU by its own clock, each after it was checked.
+
+    `twolayer bench` times them by the host's clock, beside those on the CPU.
+    """
+    output.check_writable(json=json)
+    shapes = [Shape.parse(text) for text in shape] if shape else [*device_clock.SHAPES]
+    net, kind = Network(activation, loss), float_type("dtype", dtype).name
+    field = options.select_variants(variants, variant_file, "cuda")
+    if tune:
+        find(field, net, shapes, kind)
+    found = measure(field, net, shapes, kind, json)
+    wrong = any(record["skipped"].startswith(DISAGREES) for record in found)
+    if code := codes.of(wrong, any(not record["skipped"] for record in found)):
+        raise typer.Exit(code)
+
+
+def measure(
     field: list[Variant], net: Network, shapes: list[Shape], dtype: str, json: Path | None = None,
     repetitions: int = 30, warm_up: float = device_clock.WARM_UP, size: int = 1 << 28,
 ) -> list[dict[str, Any]]:  # fmt: skip
@@ -68,7 +103,7 @@ def bench(
     return records
 
 
-def tune(
+def find(
     field: list[Variant], net: Network, shapes: list[Shape], dtype: str,
     repetitions: int = 30, warm_up: float = device_clock.WARM_UP,
 ) -> None:  # fmt: skip

@@ -325,7 +325,7 @@ def test_the_command_writes_all_that_was_asked_for(measured, tmp_path):
     [
         (["r.txt"], "FILE: expected a file ending in .html or .htm, got 'r.txt'"),
         (["no folder/r.html"], "FILE: expected a file in an existing folder"),
-        (["r.html", "--plots", "no folder"], "plots: expected an existing folder, got 'no folder'"),
+        (["r.html", "--plots", "no/folder"], "plots: expected a folder, got 'no/folder': No such"),
         (
             ["r.html", "--readme", "README.md"],
             "readme: expected --plots, the folder of the figures",

@@ -20,7 +20,7 @@ def machine(
     probe: Annotated[
         bool,
         typer.Option(
-            "--probe", help="Measure the roofline, what arithmetic and memory allow, for some seconds.",
+            "--probe", help="Measure the roofline: what arithmetic and memory allow.",
             rich_help_panel=options.MEASURING,
         ),
     ] = False,

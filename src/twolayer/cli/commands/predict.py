@@ -15,6 +15,7 @@ from ...data.text import Columns
 from ...machine.atomic import replacing
 from ...network import enough_memory
 from ...showing import output
+from ...texts import counted
 from ...training.checkpoint import Model, load_model
 from .. import data as datas
 from ..options import OUTPUT, PROBLEM, Drop, Header, VariantFiles, add_files
@@ -60,7 +61,7 @@ def predict(
         files.check_columns(columns, "a data set")
         X = Source(datasets.load(data, dtype).X, data)
     F = _outputs(trained, X)
-    told = f"{len(F)} rows of {F.shape[1]} outputs in {save}"
+    told = f"{counted(len(F), 'row')} of {counted(F.shape[1], 'output')} in {save}"
 
     def tell() -> None:
         if trained.classes is not None:

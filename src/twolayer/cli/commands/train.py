@@ -18,6 +18,7 @@ from ...network import Network, Parameters, Shape, float_type, positive_integer
 from ...progress import Bar
 from ...showing import output, units
 from ...showing import plot as plots
+from ...texts import counted
 from ...training import optimizers
 from ...training.checkpoint import Checkpoint, Model, save_model, variant_of
 from ...training.loop import Diverged, Training
@@ -317,7 +318,7 @@ def _tell(training: Training, final: float, fit: dict[str, float], on: str, opti
     net, best = training.plan.net, training.best
     sentence = (
         f"{on}, {net.activation}, {net.loss}, {optimizer}: "
-        f"loss {final:.6g} after {len(training.history)} epochs"
+        f"loss {final:.6g} after {counted(len(training.history), 'epoch')}"
     )
     sentence += "".join(f", {kind} {units.fixed(value, 4)}" for kind, value in fit.items())
     if training.validate is not None and math.isfinite(best.loss):

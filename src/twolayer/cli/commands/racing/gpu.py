@@ -67,7 +67,7 @@ def measure(
     reasons = {variant.name: variant.unavailable() for variant in field}
     if all(reasons.values()):
         why = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
-        raise ValueError(f"device: expected a device that is here, got 'cuda': {why}")
+        raise ValueError(f"variants: expected one that runs on a GPU here, got none: {why}")
     roof = device_clock.ceilings(dtype, size, warm_up)
     records = [
         device_clock.record(variant, net, shape, dtype, repetitions, warm_up)

@@ -11,12 +11,15 @@ import typer
 
 from ....checking.answers import DISAGREES
 from ....interface import Variant
+from ....machine.calm import Watch
 from ....machine.hardware import fingerprint
 from ....measuring import device_clock
 from ....network import Network, Shape, float_type
 from ....showing import output, units
 from ....showing.table import Table
+from ....showing.tables import show_calm
 from ... import codes, options
+from ...calm import Waiting
 
 _COLUMNS = (
     "shape", "variant", "an epoch", "host's clock", "copies", "plan", "memory", "error",
@@ -38,6 +41,7 @@ def gpu(
             rich_help_panel=options.MEASURING,
         ),
     ] = False,
+    wait_calm: options.WaitCalm = 0.0,
     json: options.JsonFile = None,
 ) -> None:  # fmt: skip
     """Time the variants on a GPU by its own clock, each after it was checked.
@@ -45,20 +49,22 @@ def gpu(
     `twolayer bench` times them by the host's clock, beside those on the CPU.
     """
     output.check_writable(json=json)
+    waiting = Waiting(wait_calm)
     shapes = [Shape.parse(text) for text in shape] if shape else [*device_clock.SHAPES]
     net, kind = Network(activation, loss), float_type("dtype", dtype).name
     field = options.select_variants(variants, variant_file, "cuda")
     if tune:
         find(field, net, shapes, kind)
-    found = measure(field, net, shapes, kind, json)
+    found = measure(field, net, shapes, kind, waiting, json)
     wrong = any(record["skipped"].startswith(DISAGREES) for record in found)
     if code := codes.of(wrong, any(not record["skipped"] for record in found)):
         raise typer.Exit(code)
 
 
 def measure(
-    field: list[Variant], net: Network, shapes: list[Shape], dtype: str, json: Path | None = None,
-    repetitions: int = 30, warm_up: float = device_clock.WARM_UP, size: int = 1 << 28,
+    field: list[Variant], net: Network, shapes: list[Shape], dtype: str, waiting: Waiting,
+    json: Path | None = None, repetitions: int = 30, warm_up: float = device_clock.WARM_UP,
+    size: int = 1 << 28,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Check and time variants of the device "cuda" on each shape; prints a table of the records.
 
@@ -69,26 +75,30 @@ def measure(
         why = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
         raise ValueError(f"variants: expected one that runs on a GPU here, got none: {why}")
     roof = device_clock.ceilings(dtype, size, warm_up)
-    records = [
-        device_clock.record(variant, net, shape, dtype, repetitions, warm_up)
-        for shape in shapes
-        for variant in field
-    ]
+    records, met = [], []
+    for shape in shapes:
+        for variant in field:
+            waiting()
+            watch = Watch()
+            records.append(device_clock.record(variant, net, shape, dtype, repetitions, warm_up))
+            met.append(watch.calm())
     table = Table(*_COLUMNS, title=f"{dtype}, {net.activation}, {net.loss}")
-    for found in records:
+    for found, calm in zip(records, met, strict=True):
         if found["skipped"]:
             table.add_row(found["shape"], found["variant"], found["skipped"])
             continue
         table.add_row(
-            found["shape"], found["variant"],
+            found["shape"], calm.mark(found["variant"]),
             *(units.duration(found[name]) for name in ("seconds", "wall", "transfer", "plan")),
             f"{found['memory'] / 2**20:.1f} MiB", units.fixed(found["error"], 2),
             f"{device_clock.share(found, roof):.0%}",
         )  # fmt: skip
     ceilings = {"flops": roof.flops, "bandwidth": roof.bandwidth}
     results = [
-        found | ({} if found["skipped"] else {"roofline": device_clock.share(found, roof)})
-        for found in records
+        found
+        | ({} if found["skipped"] else {"roofline": device_clock.share(found, roof)})
+        | {"calm": calm.report()}
+        for found, calm in zip(records, met, strict=True)
     ]
     report = {"machine": fingerprint(), "ceilings": ceilings, "results": results}
 
@@ -98,6 +108,7 @@ def measure(
         console.print(
             "Errors in units of the bound for that dtype: above 1 a variant is not timed."
         )
+        show_calm(console, met)
 
     output.deliver(show, (json, lambda file: output.write_json(file, report)))
     return records

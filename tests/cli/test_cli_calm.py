@@ -57,7 +57,7 @@ def test_every_command_that_times_waits_for_calm_where_asked():
         made = getattr(import_module(f"twolayer.cli.commands.{module}"), function)
         if "wait_calm" in typing.get_type_hints(made):
             waiting.add(command)
-    assert waiting >= {*RUNS, "report", "regress"}
+    assert waiting >= {*RUNS, "gpu", "report", "regress"}
 
 
 class Looks:

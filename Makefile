@@ -1,6 +1,6 @@
 # Each target sets up .venv by itself: a Python from 3.11 on and `make` are all it takes.
 # PYTHON=python3.13  the interpreter that .venv is made with
-# ARGS="-k softmax"  further arguments for pytest, `twolayer bench` or asv
+# ARGS="-k softmax"  further arguments for pytest, asv or the command of `twolayer`
 # BASE=v0.1 HEAD=    what `make regress` compares; without HEAD the working tree is judged
 # DEP=numba          BASE and HEAD are versions of that package, on the working tree
 # GPU=               leaves the CUDA packages out where an NVIDIA driver was found
@@ -17,14 +17,14 @@ CUDA_VENV ?= $(VENV)-cuda
 PYTEST = $(BIN)/python -m pytest \
   $(if $(filter -k% tests/%,$(ARGS)),,-n logical --maxprocesses=4 --dist=worksteal)
 
-.PHONY: help test test-slow test-cuda test-cuda-slow coverage lint format bench peers report \
+.PHONY: help test test-slow test-cuda test-cuda-slow coverage lint format bench peers updates report \
   documents site regress asv asv-night mutants clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make test | test-slow | test-cuda | test-cuda-slow | coverage | lint | format"
-	@echo "     bench | peers | report | documents | site | regress | asv | asv-night | mutants | clean"
+	@echo "     bench | peers | updates | report | documents | site | regress | asv | asv-night | mutants | clean"
 
 test: $(VENV)/.test $(GPU)
 	$(PYTEST) -m "not slow" $(ARGS)
@@ -69,7 +69,10 @@ bench: $(VENV)/.bench $(GPU)
 	$(BIN)/twolayer bench $(ARGS)
 
 peers: $(VENV)/.bench $(VENV)/.peers
-	$(BIN)/twolayer bench --peers $(ARGS)
+	$(BIN)/twolayer peers $(ARGS)
+
+updates: $(VENV)/.bench $(VENV)/.peers
+	$(BIN)/twolayer updates --peers $(ARGS)
 
 report: $(VENV)/.bench $(GPU)
 	$(BIN)/twolayer report report.html $(ARGS)
@@ -77,9 +80,9 @@ report: $(VENV)/.bench $(GPU)
 # The figures of README.md and docs/, measured anew on this machine.
 documents: $(VENV)/.bench $(VENV)/.peers $(GPU)
 	$(BIN)/twolayer bench --readme docs/lab/measured.md --plot docs/bench.svg $(ARGS)
-	$(BIN)/twolayer bench --peers --readme README.md --plot docs/peers.svg \
+	$(BIN)/twolayer peers --readme README.md --plot docs/peers.svg \
 	  --roofline docs/roofline.svg $(ARGS)
-	$(BIN)/twolayer bench --updates --peers --readme docs/training.md $(ARGS)
+	$(BIN)/twolayer updates --peers --readme docs/training.md $(ARGS)
 	$(BIN)/twolayer report report.html --plots docs/report --readme docs/lab/measured.md $(ARGS)
 	$(BIN)/python tools/documents/printed.py --write
 

@@ -10,7 +10,9 @@ import pytest
 from made_up import make_up_times
 
 import twolayer as tl
+from twolayer.machine import calm as machine_calm
 from twolayer.machine import hardware
+from twolayer.machine.calm import Calm
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -28,6 +30,14 @@ def nothing_old_is_searched():
     """What thousands of tests and compiled functions keep: no collection of garbage searches it."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def nothing_disturbs(monkeypatch):
+    """A machine on which nothing disturbs, whatever else runs beside the tests."""
+    none = Calm(1.0)
+    monkeypatch.setattr(machine_calm, "look", lambda: none)
+    monkeypatch.setattr(machine_calm.Watch, "calm", lambda watch: none)
 
 
 LISTS = (tl.activations, tl.losses, tl.optimizers, tl.variants)

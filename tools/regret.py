@@ -139,7 +139,7 @@ def timed(
     shape = workload.shape
     if not batch:
         result = Result(workload, threads, Roofline(math.inf, math.inf))
-        race(result, field, rounds=ROUNDS, limit=4 * LIMIT, seconds=math.inf)
+        race(result, field, rounds=ROUNDS, limit=4 * LIMIT)
         return {entry.variant.name: entry.seconds.median for entry in result.ranking}
     answers = workload.load()
     running = []

@@ -20,6 +20,11 @@ def meant(name: object, known: Iterable[str]) -> str:
     return f": did you mean {near[0]}?" if near else ""
 
 
+def counted(number: int, what: str) -> str:
+    """So many of what is named in the singular, as in "1 thread" and "2 threads"."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def missing(who: str, package: str, extra: str) -> str:
     """That a package is not installed, and what to do: there is no release to install from."""
     return (

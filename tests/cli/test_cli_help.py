@@ -3,6 +3,8 @@
 import re
 import runpy
 import sys
+import typing
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 import twolayer as tl
-from twolayer.cli import COMMANDS, app
+from twolayer.cli import COMMANDS, app, codes, options
 
 ENCODINGS = ("utf-8", "ascii", "gbk", "cp932", "latin-1", "cp437", "koi8-r")
 
@@ -103,3 +105,35 @@ def test_nothing_is_advised_that_cannot_be_installed():
     for folder in folders:
         for file in folder.rglob("*.py"):
             assert "install 'twolayer[" not in file.read_text(encoding="utf-8"), file
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_has_two_examples_that_are_right(command):
+    shown = run(*filter(None, [command]), "--help").output
+    for line in codes.EXAMPLES[command]:
+        assert f"twolayer {line}" in " ".join(shown.split()).replace("- ", "-"), line
+        name, *arguments = line.split()
+        assert name == (command or name)
+        get_command(app).get_command(None, name).make_context(name, arguments)
+    assert len(codes.EXAMPLES[command]) == 2
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_options_stand_in_panels(command):
+    found = get_command(app).get_command(None, command)
+    panels = {param.rich_help_panel for param in found.params if param.opts[0].startswith("--")}
+    assert panels - {None, "Options"} <= {
+        options.PROBLEM, options.VARIANTS, options.TRAINING, options.MEASURING, options.OUTPUT,
+    }  # fmt: skip
+    assert panels - {None}
+    assert found.rich_help_panel
+
+
+def test_one_name_is_one_thing_everywhere():
+    """An option has the same kind in all commands; a shape is a list, or one in a question."""
+    kinds = {}
+    for module, function, _ in COMMANDS.values():
+        made = getattr(import_module(f"twolayer.cli.commands.{module}"), function)
+        for name, hint in typing.get_type_hints(made).items():
+            kind = {*(typing.get_args(hint) or (hint,))} - {type(None)}
+            assert kinds.setdefault(name, kind) == kind or name in ("data", "shape"), name

@@ -14,20 +14,24 @@ NUMBERS = ("9" * 400, "9" * 5000, "1e400", "-1", "0", "nan", "")
 TEXTS = {
     "choose": ["--max-memory {}"],
     "verify": ["--shape 3,{},3,1"],
-    "bench": ["--shape 3,{},3,1", "--sweep n={}", "--updates --batches {}"],
+    "bench": ["--shape 3,{},3,1", "--sweep n={}"],
+    "updates": ["--batches {}"],
+    "machine": ["--probe --threads {}"],
 }
 NEEDED = {
     "choose": "--shape 5,3,4,2",
     "train": "data.csv --epochs 2",
     "predict": "net.npz x.csv --save f.csv",
-    "bench": "--variants numpy --quick --shape 9,2,3,1",
+    "bench": "--variants numpy --shape 9,2,3,1",
+    "peers": "--variants numpy --shape 9,2,3,1",
+    "updates": "--variants numpy --shape 9,2,3,1 --optimizers sgd",
     "verify": "--variants numpy --shape 3,2,3,1 --activation tanh --loss squared",
     "report": "--variants numpy",
 }
 
 
 def options():
-    for command, (module, function) in COMMANDS.items():
+    for command, (module, function, _) in COMMANDS.items():
         if command == "regress":  # which would run
             continue
         made = getattr(import_module(f"twolayer.cli.commands.{module}"), function)

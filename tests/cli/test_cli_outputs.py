@@ -24,13 +24,15 @@ NEEDED = {
     "predict": "net.npz x.csv",
     "regress": "HEAD",
     "bench": "--variants numpy",
+    "peers": "--variants numpy",
+    "updates": "--variants numpy",
     "report": "--variants numpy",
 }
 
 
 def outputs():
     """Each option of each command that is a path and none of those that are read."""
-    for command, (module, function) in COMMANDS.items():
+    for command, (module, function, _) in COMMANDS.items():
         made = getattr(import_module(f"twolayer.cli.commands.{module}"), function)
         for name, kind in typing.get_type_hints(made).items():
             if Path in (kind, *typing.get_args(kind)) and name not in INPUTS:

@@ -2,6 +2,7 @@
 
 import gc
 import itertools
+import json
 import weakref
 from pathlib import Path
 
@@ -318,13 +319,13 @@ def test_what_was_held_first_stays(name):
 
 def test_bench_runs_on_the_device(monkeypatch, tmp_path):
     """Its figures mean nothing here: the simulator's events have no clock."""
-    from twolayer.cli.commands import gpu
+    from twolayer.cli.commands.racing import gpu
     from twolayer.cli.options import select_variants
 
     monkeypatch.setattr("twolayer.measuring.device_clock._MOST_PLANS", 2)
     there = select_variants(None, None, "cuda")
-    records = gpu.bench(
-        there, tl.Network(), [tl.Shape(9, 3, 4, 1)], "float64",
+    records = gpu.measure(
+        there, tl.Network(), [tl.Shape(9, 3, 4, 1)], "float64", lambda: None,
         tmp_path / "figures.json", repetitions=2, warm_up=0.0, size=1 << 8,
     )  # fmt: skip
     skipped = {record["variant"]: record["skipped"] for record in records}
@@ -332,7 +333,13 @@ def test_bench_runs_on_the_device(monkeypatch, tmp_path):
     assert [name for name in NAMES if skipped[name]] == ["cuda-tensor"]
     assert skipped["torch"] == "needs the package torch"
     assert "take cuda-tiled" in skipped["cuda-tensor"]
-    assert (tmp_path / "figures.json").exists()
+    written = json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))
+    page = (Path(__file__).parents[2] / "docs/reference/json.md").read_text(encoding="utf-8")
+    keys = {f"results[].{key}" for result in written["results"] for key in result}
+    assert {key for key in keys | written.keys() if f"`{key}`" not in page} == {
+        "ceilings",
+        "results",
+    }
 
 
 def test_the_parts_of_the_check_for_a_gpu_run(monkeypatch):

@@ -75,12 +75,15 @@ def test_verify_takes_a_device(monkeypatch):
     assert wrong.stderr == ("device: expected one that a variant runs on, cpu, cuda, got 'gpu'\n")
 
 
-def test_bench_on_a_gpu_that_is_not_there_names_every_reason(monkeypatch):
+def test_a_gpu_that_is_not_there_is_told_with_every_reason(monkeypatch):
     monkeypatch.setattr("twolayer.engines.cuda_facts.gpu_count", lambda: 0)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
-    wrong = command("bench", "--device", "cuda", "--variants", "jax,cupy")
+    wrong = command("gpu", "--variants", "jax,cupy")
     assert wrong.exit_code == 2
-    assert wrong.stderr.endswith("'cuda': jax: no NVIDIA GPU; cupy: no NVIDIA GPU\n")
+    assert wrong.stderr == (
+        "variants: expected one that runs on a GPU here, got none: jax: no NVIDIA GPU; "
+        "cupy: no NVIDIA GPU\n"
+    )
 
 
 @pytest.mark.parametrize("name", ON_CUDA)

@@ -3,6 +3,7 @@ import pytest
 from faults import FAULTS
 
 import twolayer as tl
+from twolayer.machine.calm import Calm, Watch
 from twolayer.machine.store import Store
 from twolayer.measuring import race as races
 from twolayer.measuring import timing
@@ -85,12 +86,16 @@ def test_each_variant_gets_its_figures(store):
     assert (kept[0].activation, kept[0].loss, kept[0].dtype) == ("tanh", "squared", "float32")
 
 
-def test_the_order_alternates_between_rounds():
+def test_the_order_is_drawn_by_the_workload():
     called.clear()
     run(*map(recording, "abc"), rounds=4)
-    order = [name for i, name in enumerate(called) if i == 0 or called[i - 1] != name]
-    # The first steps; then abc cba abc cba, of which two that meet show as one.
-    assert "".join(order) == "abc" + "abcbabcba" + "bc"  # held to the answers at the end, too
+    drawn = [name for order in timing.rounds("abc", 4, str(WORKLOAD)) for name in order]
+    # The first steps before, and held to the answers at the end; who meets itself shows once.
+    assert [*alone(called)] == [*alone([*"abc", *drawn, *"abc"])]
+
+
+def alone(names):
+    return (name for i, name in enumerate(names) if i == 0 or names[i - 1] != name)
 
 
 def test_a_wrong_variant_is_not_timed(store):
@@ -198,14 +203,57 @@ def test_bundled_data_are_loaded_as_the_workload_says(name):
     assert data.Y.shape == (len(data.X), workload.shape.K)
 
 
-def test_rounds_end_with_the_time_after_the_second(monkeypatch):
-    monkeypatch.setattr(races, "TIME", 0.0)
-    assert len(run(NUMPY, rounds=9).entries[0].blocks) == 2
+def test_a_slow_variant_gets_as_many_rounds_of_fewer_calls(still, monkeypatch):
+    monkeypatch.setattr(timing.block, "__defaults__", (0.05,))
+    monkeypatch.setattr(timing.warm_up, "__defaults__", (0.15, 1))
+    steps = {"quick": 0, "slow": 0}
+
+    def sleeping(name, seconds):
+        class Sleeping(NUMPY.make):
+            def update(self, *arguments):
+                steps[name] += 1
+                still.sleep(seconds)
+                return super().update(*arguments)
+
+        return variant(name, Sleeping)
+
+    result = run(sleeping("quick", 0.002), sleeping("slow", 0.2), limit=2.0)
+    assert [len(entry.blocks) for entry in result.entries] == [races.ROUNDS] * 2
+    assert races.ROUNDS >= 5
+    assert steps["slow"] < 40 < 600 < steps["quick"]
 
 
-def test_blocks_go_on_where_no_time_ends_them(monkeypatch):
-    monkeypatch.setattr(races, "TIME", 0.0)
-    assert len(run(NUMPY, rounds=4, seconds=float("inf")).entries[0].blocks) == 4
+def blocks(name, *seconds):
+    return Entry(variant(name), blocks=list(seconds))
+
+
+def test_a_tie_has_no_winner():
+    fast, near, far = [1.0] * 6, [1.1] * 5 + [0.9], [1.1] * 6
+    entries = [blocks("fast", *fast), blocks("near", *near), blocks("far", *far)]
+    tie = Result(WORKLOAD, 1, ROOF, entries)
+    assert tie.winner is None
+    assert tie.margin == (0.9, 1.1, 1.1)
+    assert tie.figures(entries[1])["tie"]
+    assert not tie.figures(entries[2])["tie"]
+    assert tie.figures(entries[2])["ratio_interval"] == pytest.approx([1.1, 1.1])
+    won = Result(WORKLOAD, 1, ROOF, entries[::2])
+    assert won.winner is entries[0]
+    assert Result(WORKLOAD, 1, ROOF, entries[:1]).winner is entries[0]
+    assert Result(WORKLOAD, 1, ROOF).winner is None
+
+
+def test_too_few_rounds_win_nothing():
+    result = Result(WORKLOAD, 1, ROOF, [blocks("a", *[1.0] * 5), blocks("b", *[2.0] * 5)])
+    assert result.winner is None
+    assert result.figures(result.entries[1])["ratio_interval"] is None
+
+
+def test_what_was_met_is_kept_with_the_figures(store, monkeypatch):
+    met = Calm(3.0, others=0.5)
+    monkeypatch.setattr(Watch, "calm", lambda watch: met)
+    result = run(NUMPY, rounds=1, store=store)
+    assert result.calm == met
+    assert Calm(**store.select(kind="epoch")[0].metrics["calm"]) == met
 
 
 def test_the_lead_is_the_fastest_others_time_over_the_references():
@@ -215,7 +263,7 @@ def test_the_lead_is_the_fastest_others_time_over_the_references():
     entries = [entry("torch", 6.0), entry(races.REFERENCE, 2.0), entry("jax", 5.0)]
     result = Result(WORKLOAD, 1, ROOF, entries)
     assert result.of("jax") is entries[2]
-    assert result.lead == 2.5
+    assert result.lead.value == 2.5
     assert Result(WORKLOAD, 1, ROOF, entries[1:2]).lead is None
     assert Result(WORKLOAD, 1, ROOF, [entries[0], entry(races.REFERENCE)]).lead is None
 

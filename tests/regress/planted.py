@@ -35,7 +35,7 @@ def shaped(shape):
 
 
 def regress(*arguments, code, limit=1, shape=SHAPE):
-    settings = (*QUICK, f"--limit={limit}", shaped(shape))
+    settings = (*QUICK, f"--budget={limit}", shaped(shape))
     result = CliRunner().invoke(app, ["regress", *arguments, *settings])
     assert result.exit_code in (code if isinstance(code, tuple) else (code,)), result.output
     return " ".join(result.output.split())

@@ -98,7 +98,7 @@ def test_a_default_suite_has_what_only_the_base_has(here, brief, commit):
     base = commit("another name")
     (here / "variants/numpy.py").write_text(text)
     made = made_run(here, here / "none", base)
-    names = dict(made.names())
+    names = dict(made.names()[0])
     assert {"numpy-gone", "numpy"} <= names.keys()
 
 

@@ -92,7 +92,7 @@ def test_nothing_timed_is_refused(tmp_path):
 
 def test_without_matplotlib_the_extra_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(RuntimeError, match=r"pip install '\.\[bench\]'"):
+    with pytest.raises(RuntimeError, match=r"pip install --editable '\.\[bench\]'"):
         plots.plot(plots.figure, GROUPS, tmp_path / "figure.svg")
 
 

@@ -1,7 +1,6 @@
 import dataclasses
 import json
 import math
-import random
 
 import pytest
 from typer.testing import CliRunner
@@ -10,12 +9,13 @@ import twolayer as tl
 from twolayer.checking import verify
 from twolayer.cli import app
 from twolayer.machine import hardware
+from twolayer.machine.calm import Calm, Watch
 from twolayer.machine.store import Store
 from twolayer.measuring import race, roofline, startup
 from twolayer.measuring.race import Entry, Result, Workload
 from twolayer.measuring.roofline import Roofline
 from twolayer.measuring.startup import Start
-from twolayer.report import figures, fits, gather, page, study
+from twolayer.report import figures, gather, page, study
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
@@ -23,6 +23,7 @@ pytest.importorskip("jinja2")
 NAMES = ("numpy", "numba-loops", "numba-fused")
 # Seconds of an epoch: a call's own, and per multiply-add.
 COSTS = {"numpy": (4e-5, 2e-10), "numba-loops": (2e-6, 7e-11), "numba-fused": (5e-6, 5e-11)}
+BUSY = Calm(9.0, others=0.5)
 STARTS = {"numpy": Start(0.5, 0.4), "numba-loops": Start(9.0, 1.2), "numba-fused": Start(20.0, 1.0)}
 
 
@@ -75,69 +76,18 @@ def made(**costs):
     for name, blocks in costs.items():
         variant = tl.Variant(name, "cpu", "", None)
         result.entries.append(
-            Entry(variant, blocks=[blocks] if isinstance(blocks, float) else blocks)
+            Entry(variant, blocks=[blocks] * 6 if isinstance(blocks, float) else blocks)
         )
     return result
-
-
-@pytest.mark.parametrize("exponent", [0.5, 1.0, 2.0])
-def test_the_exponent_of_a_power_is_found(exponent):
-    sizes = (3, 10, 30, 100)
-    fit = fits.straight(sizes, [1e-6 * size**exponent for size in sizes])
-    assert fit.exponent == pytest.approx(exponent)
-    assert fit.error == pytest.approx(0, abs=1e-6)
-    assert (fit.first, fit.last, fit.points) == (3, 100, 4)
-    assert fit.spread == pytest.approx(1)
-
-
-def test_sizes_that_a_call_costs_more_than_are_left_out():
-    sizes = [10**k for k in range(8)]
-    fit = fits.straight(sizes, [1e-3 + 1e-6 * size for size in sizes])
-    assert fit.first >= 1000
-    assert fit.last == sizes[-1]
-    assert 0.9 < fit.exponent < 1.0
-    assert 1 < fit.spread <= fits.STRAIGHT
-
-
-def test_what_is_nowhere_straight_has_no_exponent():
-    assert fits.straight((1, 10, 100), (1.0, 9.0, 1.0)) is None
-    assert fits.straight((1, 10), (1.0, 10.0)) is None
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_reigns_are_those_of_counting_epoch_by_epoch(seed):
-    draw = random.Random(seed)
-    costs = {name: (draw.uniform(0, 50), draw.choice([0.5, 1, 1.5, 3])) for name in "abcd"}
-    found = fits.reigns(costs)
-    reign = iter([*found, fits.Reign("", 10**9)])
-    now, then = next(reign), next(reign)
-    for epochs in range(1, 150):
-        if epochs == then.epochs:
-            now, then = then, next(reign)
-        totals = {name: first + (epochs - 1) * more for name, (first, more) in costs.items()}
-        assert totals[now.variant] == pytest.approx(min(totals.values()))
-    assert found[0].epochs == 1
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "epochs"),
-    [
-        ((5.0, 1.0), (1.0, 2.0), 6),  # equal after 5 epochs
-        ((5.0, 1.0), (1.5, 2.0), 5),
-        ((1.0, 1.0), (2.0, 2.0), 1),
-        ((2.0, 2.0), (1.0, 1.0), None),
-        ((2.0, 1.0), (1.0, 1.0), None),
-        ((1.0, 2.0), (2.0, 1.0), None),  # ahead at first, but not from there on
-    ],
-)
-def test_overtaking_is_strict(one, other, epochs):
-    assert fits.overtakes(one, other) == epochs
 
 
 def test_the_lead_is_the_seconds_time_over_the_fastests():
     assert figures.lead(made(a=2.0, b=1.0)) == ("b", "2.00")
     assert figures.lead(made(a=20.0, b=1.0)) == ("b", "20")
-    assert figures.lead(made(a=[1.0, 1.1, 1.2], b=[0.9, 1.0, 1.11])) == ("b", "≈1.10")
+    tie = made(a=[1.1] * 5 + [0.9], b=1.0)
+    assert figures.lead(tie) == ("b", "≈1.10")
+    tie.calm = BUSY
+    assert figures.lead(tie) == ("b", "≈1.10 †")
     assert figures.lead(made(a=1.0)) == ("a", "–")
     assert figures.lead(made()) == ("", "–")
 
@@ -168,6 +118,36 @@ def test_what_was_measured_is_taken_from_the_store(measured):
     assert page.render(second, "m", "d", "c") == page.render(first, "m", "d", "c")
     gathered(NAMES[1:])  # fewer variants have been raced, too
     assert len(measured) == asked
+
+
+def test_what_something_disturbed_is_marked_kept_and_measured_again_where_asked(
+    measured, monkeypatch
+):
+    raced, met, waited = race.race, [BUSY], []
+
+    def race_beside_others(result, field, **options):
+        raced(result, field, **options)
+        result.calm = met[0] if result.workload.shape.n == 300 else Calm()
+
+    monkeypatch.setattr(race, "race", race_beside_others)
+    monkeypatch.setattr(Watch, "calm", lambda watch: met[0])
+    gathered()
+    asked = len(measured)
+    found = gathered()  # from the store
+    assert len(measured) == asked
+    sentence = next(iter(page.summary(found)))
+    count = len(found.results)
+    assert sentence.startswith(
+        f"† measured while other programs kept 0.5 CPUs busy: 1 of {count} problems. "
+    )
+    assert "numpy †" in page.render(found, "m", "d", "c")  # the start of a process
+    met[0] = Calm()
+    found = gathered(calm=lambda: waited.append(1), again=True)
+    again = [one[:2] for one in measured[asked:]]
+    assert again[0][1].n == 300
+    assert again[1:] == [("start", name) for name in NAMES]
+    assert len(waited) == len(again)
+    assert "†" not in page.render(found, "m", "d", "c")
 
 
 def test_an_interrupted_run_goes_on(measured, monkeypatch):
@@ -329,7 +309,8 @@ def test_the_command_writes_all_that_was_asked_for(measured, tmp_path):
     assert text.count(".svg)") == 2
     found = json.loads(figures_json.read_text())
     assert found["exponents"]["n"]["numba-fused"]["exponent"] == pytest.approx(1, abs=0.1)
-    assert found["starts"]["numpy"] == {"cold": 0.5, "cached": 0.4, "failure": ""}
+    start = {"cold": 0.5, "cached": 0.4, "failure": "", "calm": Calm(1.0).report()}
+    assert found["starts"]["numpy"] == start
     assert found["least_in_all"]["cached"][0] == {"variant": "numpy", "epochs": 1}
     assert len(found["winners"]) == sum(len(x) * len(y) for x, y in study.MAPS.values())
     assert {one["ratio"] for one in found["accuracy"]} == {0.25}
@@ -344,7 +325,7 @@ def test_the_command_writes_all_that_was_asked_for(measured, tmp_path):
     [
         (["r.txt"], "FILE: expected a file ending in .html or .htm, got 'r.txt'"),
         (["no folder/r.html"], "FILE: expected a file in an existing folder"),
-        (["r.html", "--plots", "no folder"], "plots: expected an existing folder, got 'no folder'"),
+        (["r.html", "--plots", "no/folder"], "plots: expected a folder, got 'no/folder': No such"),
         (
             ["r.html", "--readme", "README.md"],
             "readme: expected --plots, the folder of the figures",

@@ -21,16 +21,21 @@ from ..showing.streams import patient
 from ..texts import SENTENCES, sentence
 from . import codes
 
-# Command: its module and function. Only the one that is run is imported.
+# Command: its module, its function and its panel in --help. Only the one that is run is imported.
+_LOOK, _TIME, _USE = "Look and check", "Time", "Use"
 COMMANDS = {
-    "list": ("list", "list_variants"),
-    "verify": ("verify", "verify"),
-    "bench": ("bench", "bench"),
-    "choose": ("choose", "choose"),
-    "train": ("train", "train"),
-    "predict": ("predict", "predict"),
-    "regress": ("regress", "regress"),
-    "report": ("report", "report"),
+    "list": ("list", "list_variants", _LOOK),
+    "verify": ("verify", "verify", _LOOK),
+    "machine": ("machine", "machine", _LOOK),
+    "bench": ("racing.bench", "bench", _TIME),
+    "peers": ("racing.peers", "peers", _TIME),
+    "updates": ("racing.updates", "updates", _TIME),
+    "gpu": ("racing.gpu", "gpu", _TIME),
+    "report": ("report", "report", _TIME),
+    "regress": ("regress", "regress", _TIME),
+    "choose": ("choose", "choose", _USE),
+    "train": ("train", "train", _USE),
+    "predict": ("predict", "predict", _USE),
 }
 
 
@@ -54,10 +59,10 @@ class _Commands(TyperGroup):
     def get_command(self, ctx: Any, name: str) -> Any:
         if name not in COMMANDS:
             return None
-        module, function = COMMANDS[name]
+        module, function, panel = COMMANDS[name]
         with _guarded():
             found = import_module(f".commands.{module}", __name__)
-        return command(name, getattr(found, function))
+        return command(name, getattr(found, function), panel)
 
     def main(self, *arguments: Any, **settings: Any) -> Any:
         """Run the command; what was asked for counts more than what is said of it."""
@@ -84,6 +89,7 @@ app = typer.Typer(
     cls=_Commands,
     rich_markup_mode=_MARKUP,
     no_args_is_help=True,
+    epilog=codes.epilog(""),
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
@@ -124,7 +130,7 @@ def _guarded() -> Iterator[None]:
     raise typer.Exit(codes.FAILED)
 
 
-def command(name: str, function: Callable[..., None]) -> Any:
+def command(name: str, function: Callable[..., None], panel: str | None = None) -> Any:
     """A command that never ends in an exception."""
 
     @wraps(function)
@@ -138,5 +144,5 @@ def command(name: str, function: Callable[..., None]) -> Any:
     single = typer.Typer(
         pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=_MARKUP
     )
-    single.command(name, epilog=codes.epilog())(run)
+    single.command(name, epilog=codes.epilog(name), rich_help_panel=panel)(run)
     return typer.main.get_command(single)

@@ -1,4 +1,4 @@
-"""The exit codes of all commands."""
+"""The exit codes of all commands, and examples of each."""
 
 from __future__ import annotations
 
@@ -15,11 +15,68 @@ MEANINGS = {
     TOO_LITTLE: "nothing was verified or timed, or too little to tell",
     INTERRUPTED: "interrupted",
 }
+# Two of each command, with what they are for.
+EXAMPLES = {
+    "": {
+        "bench --quick": "which variant is the fastest here, and how far from the limit",
+        "regress main": "whether a change made one slower",
+    },
+    "list": {
+        "list": "what there is, and what runs here",
+        "list --json -": "the same for programs",
+    },
+    "verify": {
+        "verify --variants numba-fused": "one variant, all networks",
+        "verify --variant-file mine.py --shape 60000,784,128,10": "your own, on one problem",
+    },
+    "machine": {
+        "machine": "what is seen of this computer",
+        "machine --probe --json machine.json": "with what it can do at best",
+    },
+    "bench": {
+        "bench --quick": "a first table in a minute or two",
+        "bench --shape 60000,784,128,10 --loss softmax --skip-above 10": "one problem",
+    },
+    "peers": {
+        "peers --quick": "the smaller shapes",
+        "peers --shape 1797,64,32,10 --loss softmax --plot peers.svg": "one problem, drawn",
+    },
+    "updates": {
+        "updates --peers": "as the table in docs/training.md",
+        "updates --shape 1797,64,32,10 --batches 32 --optimizers adam": "one problem",
+    },
+    "gpu": {
+        "gpu": "three shapes by the device's clock",
+        "gpu --tune --shape 60000,784,1024,10": "find the kernels' parameters first",
+    },
+    "choose": {
+        "choose digits --M 64": "the fastest for a problem",
+        "choose --shape 60000,784,128,10 --epochs 100": "for few epochs, imports counted",
+    },
+    "train": {
+        "train digits --epochs 200 --step 0.5": "a bundled data set",
+        "train data.csv --classes --optimizer adam --batch 32 --save net.npz": "your own",
+    },
+    "predict": {
+        "predict net.npz new.csv --save outputs.csv": "inputs, a row a sample",
+        "predict net.npz digits --save outputs.npy": "a bundled data set",
+    },
+    "regress": {
+        "regress main": "the working tree against where it left main",
+        "regress v0.1 main --bisect": "which commit made it slower",
+    },
+    "report": {
+        "report": "report.html",
+        "report mine.html --variants numpy,numba-fused --plots figures": "and its figures",
+    },
+}
 
 
-def epilog() -> str:
-    """The table in one paragraph, for --help."""
-    return "Exit codes: " + "; ".join(f"{code} {text}" for code, text in MEANINGS.items()) + "."
+def epilog(command: str) -> str:
+    """Examples and exit codes, a paragraph each, for --help."""
+    examples = [f"twolayer {line}  # {what}" for line, what in EXAMPLES.get(command, {}).items()]
+    told = "; ".join(f"{code} {text}" for code, text in MEANINGS.items())
+    return "\n\n".join(["Examples:", *examples, f"Exit codes: {told}."])
 
 
 def of(wrong: bool, enough: bool) -> int:

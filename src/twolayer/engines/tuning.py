@@ -1,8 +1,8 @@
 """Parameters of the CUDA kernels that are data: which candidate is the fastest on a device.
 
 A plan on a GPU has candidates, each a dictionary of parameters (an engine, stages, parts); they are
-equally right. The one that runs was measured on this machine (`twolayer bench --device cuda
---tune`), else it is the one that `tuned.json` has for the device's name and the class of the shape,
+equally right. The one that runs was measured on this machine (`twolayer gpu --tune`),
+else it is the one that `tuned.json` has for the device's name and the class of the shape,
 else the first.
 """
 

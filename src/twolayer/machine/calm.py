@@ -9,15 +9,18 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
 
 DISTURBED = 0.1  # CPUs that others take, or that are stolen, beyond which figures are marked
 LOOK = 0.25  # seconds, of counters that many systems keep in hundredths
+MARK = "†"  # of rows that were measured while something disturbed
+# Drivers whose "powersave" goes as fast as there is work.
+_ADAPTIVE = ("intel_pstate", "amd-pstate-epp")
 _HEAT = "cpu*/thermal_throttle/core_throttle_count"
 _CPUS = Path("/sys/devices/system/cpu")
 
@@ -27,7 +30,8 @@ class Calm:
     """What was met while something was measured.
 
     others: CPUs that other programs kept busy, in the mean; stolen: CPUs that a hypervisor gave to
-    others; throttled: how often the processor got too hot; battery: whether it ran on one.
+    others; throttled: how often the processor got too hot; battery: whether it ran on one;
+    governor: what holds the processor's clock down, if anything does.
     """
 
     seconds: float = 0.0
@@ -35,6 +39,7 @@ class Calm:
     stolen: float = 0.0
     throttled: int = 0
     battery: bool = False
+    governor: str = ""
 
     @property
     def reasons(self) -> list[str]:
@@ -48,7 +53,17 @@ class Calm:
             found.append("the processor was slowed down as it got too hot")
         if self.battery:
             found.append("it ran on battery")
+        if self.governor:
+            found.append(f"the governor {self.governor} held the processor back")
         return found
+
+    def mark(self, label: str) -> str:
+        """The label of a row that was measured meanwhile."""
+        return f"{label} {MARK}" if self.reasons else label
+
+    def report(self) -> dict[str, Any]:
+        """All of it as JSON values."""
+        return asdict(self) | {"reasons": self.reasons}
 
     def __str__(self) -> str:
         return " and ".join(self.reasons) or "calm"
@@ -74,13 +89,40 @@ class Watch:
         """What was met until now. Over less than `LOOK` the counters say nothing of others."""
         start, end = self._start, _counters()
         seconds = end.now - start.now
+        battery, governor = _on_battery(), _slow_governor()
         if seconds < LOOK:
-            return Calm(seconds, battery=_on_battery())
+            return Calm(seconds, battery=battery, governor=governor)
         others = (end.busy - start.busy) - (end.mine - start.mine)
         return Calm(
             seconds, max(others / seconds, 0.0), max((end.stolen - start.stolen) / seconds, 0.0),
-            max(end.throttled - start.throttled, 0), _on_battery(),
+            max(end.throttled - start.throttled, 0), battery, governor,
         )  # fmt: skip
+
+
+def worst(found: Iterable[Calm]) -> Calm:
+    """The most of each that was met in any of them."""
+    every = [Calm(), *found]
+    return Calm(
+        sum(calm.seconds for calm in every), max(calm.others for calm in every),
+        max(calm.stolen for calm in every), sum(calm.throttled for calm in every),
+        any(calm.battery for calm in every), max(calm.governor for calm in every),
+    )  # fmt: skip
+
+
+def note(found: Iterable[Calm]) -> str:
+    """What the mark of some rows means, in a sentence; empty where all was calm."""
+    met = worst(found)
+    return f"{MARK} measured while {met}." if met.reasons else ""
+
+
+@contextlib.contextmanager
+def watched(keep: Callable[[Calm], None]) -> Iterator[None]:
+    """Keep what is met inside, however that ends."""
+    watch = Watch()
+    try:
+        yield
+    finally:
+        keep(watch.calm())
 
 
 def look() -> Calm:
@@ -107,6 +149,14 @@ def governor() -> str:
     """How the first CPU's clock is governed, where Linux says so."""
     with contextlib.suppress(OSError):
         return (_CPUS / "cpu0" / "cpufreq" / "scaling_governor").read_text().strip()
+    return ""
+
+
+def _slow_governor() -> str:
+    """The governor where it holds the clock down whatever there is to do."""
+    with contextlib.suppress(OSError):
+        driver = (_CPUS / "cpu0" / "cpufreq" / "scaling_driver").read_text().strip()
+        return "powersave" if governor() == "powersave" and driver not in _ADAPTIVE else ""
     return ""
 
 

@@ -1,11 +1,11 @@
-"""Variants side by side in one process: checked, then timed in blocks whose order alternates."""
+"""Variants side by side in one process: checked, then timed in blocks in drawn orders."""
 
 from __future__ import annotations
 
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ from ..data import datasets
 from ..deferred import html
 from ..interface import Plan, Variant
 from ..interface.checks import check_targets
+from ..machine.calm import Calm, Watch
 from ..machine.store import Measurement, Store
 from ..network import Network, Shape
 from ..texts import sentence
@@ -21,9 +22,8 @@ from . import timing
 from .roofline import Roofline
 
 STEP_SIZE = 1e-6  # small, so that parameters stay finite through any number of epochs
-ROUNDS = 5
+ROUNDS = 6  # the fewest that give a ratio an interval
 LIMIT = 0.1  # seconds an epoch; a slower variant is skipped
-TIME = 3.0  # seconds for the blocks of a group on one workload; the first two rounds are done
 TOO_SLOW = "would take"  # how the reason of a variant that is too slow begins
 TOO_LITTLE = "found too little memory"  # how that of one without memory begins
 REFERENCE = "numba-fused"  # what others are set against
@@ -96,7 +96,7 @@ class Entry:
 
 @dataclass
 class Result:
-    """The entries of one race, filled in while it runs."""
+    """The entries of one race, filled in while it runs. calm: what was met meanwhile."""
 
     _repr_html_ = html
 
@@ -104,6 +104,7 @@ class Result:
     threads: int
     roof: Roofline
     entries: list[Entry] = field(default_factory=list)
+    calm: Calm = field(default_factory=Calm)
 
     @property
     def ranking(self) -> list[Entry]:
@@ -119,12 +120,30 @@ class Result:
         there = [entry for entry in self.entries if entry.variant.device == device]
         return replace(self, entries=there)
 
+    def ratio(self, entry: Entry) -> timing.Ratio:
+        """Seconds of an entry over the fastest's; 1 for that one."""
+        first = self.ranking[0]
+        if entry is first:
+            return timing.Ratio(1.0, 1.0, 1.0)
+        return timing.ratio(entry.blocks, first.blocks)
+
     @property
-    def lead(self) -> float | None:
+    def margin(self) -> timing.Ratio | None:
+        """Seconds of the second over the fastest's; None unless two were timed."""
+        return self.ratio(self.ranking[1]) if len(self.ranking) > 1 else None
+
+    @property
+    def winner(self) -> Entry | None:
+        """The fastest; None where another one is a tie with it."""
+        ties = any(self.ratio(entry).tie for entry in self.ranking[1:])
+        return self.ranking[0] if self.ranking and not ties else None
+
+    @property
+    def lead(self) -> timing.Ratio | None:
         """Seconds of the fastest other variant over `REFERENCE`'s; None unless both were timed."""
         reference = self.of(REFERENCE)
-        others = [entry.seconds.median for entry in self.ranking if entry is not reference]
-        return others[0] / reference.seconds.median if reference and others else None
+        others = [entry for entry in self.ranking if entry is not reference]
+        return timing.ratio(others[0].blocks, reference.blocks) if reference and others else None
 
     @property
     def least_seconds(self) -> float:
@@ -135,7 +154,8 @@ class Result:
     def figures(self, entry: Entry) -> dict[str, Any]:
         """All that is reported of an entry that was timed, in seconds, bytes and GFLOP/s.
 
-        ratio: to the fastest. roofline: the roofline's time over the measured one, CPU only.
+        ratio: to the fastest, with its interval. roofline: the roofline's time over the measured
+        one, CPU only.
         """
         low, median, high = entry.seconds
         return {
@@ -143,7 +163,7 @@ class Result:
             "low": low,
             "high": high,
             "blocks": entry.blocks,
-            "ratio": median / self.ranking[0].seconds.median,
+            **self.ratio(entry).report(),
             "gflops": self.workload.shape.flops() / median / 1e9,
             "roofline": self.least_seconds / median if entry.variant.device == "cpu" else None,
             "first_call": entry.first_call,
@@ -162,20 +182,19 @@ def race(
     *,
     rounds: int = ROUNDS,
     limit: float = LIMIT,
-    seconds: float | None = None,
     store: Store | None = None,
     progress: Callable[[str, int], None] = lambda name, units: None,
 ) -> None:
     """Fill `result` with an entry for each variant, and keep each that was timed in the store.
 
     Arguments: result, new; field_of, the variants; rounds, blocks for each; limit, seconds an epoch
-    beyond which a variant is skipped; seconds, after which blocks end early but for the first two
-    rounds, `TIME` by default; progress(name, units), called before anything is done for a
+    beyond which a variant is skipped; progress(name, units), called before anything is done for a
     variant with the units of work done since the last call, at most `rounds + 1` for each variant.
     What was measured when an exception (KeyboardInterrupt) ends the race is in `result` and store.
     """
     result.entries[:] = [Entry(variant) for variant in field_of]
     running: list[tuple[Entry, Plan]] = []
+    watch = Watch()
     try:
         answers = result.workload.load()
     except MemoryError as error:
@@ -190,9 +209,10 @@ def race(
             running.append((entry, plan))
         progress(entry.variant.name, 1 if plan is not None else rounds + 1)
     try:
-        far, most = [math.inf] * rounds, TIME if seconds is None else seconds
-        side_by_side(running, answers, result.threads, far, most, progress)
+        far, seed = [math.inf] * rounds, str(result.workload)
+        side_by_side(running, answers, result.threads, far, progress, seed=seed)
     finally:
+        result.calm = watch.calm()
         for entry, _ in running:
             if entry.blocks and store is not None:
                 store.add(_measurement(result, entry))
@@ -208,15 +228,15 @@ def side_by_side(
     answers: Answers,
     threads: int,
     far: Sequence[float],
-    seconds: float = math.inf,
     progress: Callable[[str, int], None] = lambda name, units: None,
     call: Callable[[Plan], Callable[[], object]] = epoch,
+    seed: str = "",
 ) -> None:
     """Add blocks to the entries, a block a round; a plan that ends up wrong loses its own.
 
     Arguments: running, plans that were held to the answers; threads of each; far, for each round
-    how many times the fastest one's time a plan may have taken so far and still take part; seconds
-    and progress as for `race`; call(plan), what is timed.
+    how many times the fastest one's time a plan may have taken so far and still take part;
+    progress as for `race`; call(plan), what is timed; seed of the orders.
     """
     # A virtual machine's idle CPUs can take a second to come back at full speed, so variants
     # that use all of them and variants that use one do not alternate.
@@ -224,7 +244,7 @@ def side_by_side(
         group = [pair for pair in running if pair[0].variant.parallel is parallel]
         if group and parallel and threads > 1:
             timing.warm_up(call(group[0][1]), seconds=timing.WAKE_UP)
-        for times, order in zip(far, timing.rounds(group, len(far), seconds), strict=False):
+        for times, order in zip(far, timing.rounds(group, len(far), seed), strict=True):
             for entry, plan in order:
                 # What disturbs a block only makes it longer, so the fastest one is believed.
                 fastest = min((min(e.blocks) for e, _ in running if e.blocks), default=math.inf)
@@ -302,6 +322,7 @@ def _measurement(result: Result, entry: Entry) -> Measurement:
         "first_call": entry.first_call,
         "peak_memory": entry.peak_memory,
         "data": workload.dataset or "synthetic",
+        "calm": asdict(result.calm),
     }
     return Measurement(
         kind="epoch",

@@ -10,23 +10,24 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import math
+import random
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
 WARM_UP = 0.15  # seconds, longer than another thread pool's idle threads keep spinning
-LEAST_CALLS = 3
 _STEADY = 1.1  # times the fastest call
 _PATIENCE = 4  # times as long to wait for that
 BLOCK = 0.05  # seconds
 WAKE_UP = 1.0  # seconds of all threads: a virtual machine's idle CPUs come back slowly
 _DROWSY = 10.0  # times as long a call may take before that
 _FIRST_ROWS = 8  # even plain Python takes well under a second for so few
-_LEAST_ROUNDS = 2  # one in either order
+_ALPHA = 0.05  # of the intervals of a ratio
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"  # proc(5): set VmHWM to the present VmRSS
@@ -40,9 +41,7 @@ class Quartiles(NamedTuple):
     high: float
 
 
-def warm_up(
-    call: Callable[[], object], seconds: float = WARM_UP, calls: int = LEAST_CALLS
-) -> float:
+def warm_up(call: Callable[[], object], seconds: float = WARM_UP, calls: int = 1) -> float:
     """Call for so many seconds and at least so many times; return what the fastest call took.
 
     While the last call took far longer than the fastest, it goes on, for four times `seconds` at
@@ -96,18 +95,17 @@ def estimate(
         rows = min(n, 4 * rows)
 
 
-def rounds(
-    members: Sequence[T], count: int, seconds: float = float("inf")
-) -> Iterator[Sequence[T]]:
-    """The members, a round after the other in an order that alternates.
+def rounds(members: Sequence[T], count: int, seed: str = "") -> Iterator[Sequence[T]]:
+    """The members, a round after the other in an order that is drawn, and then in its reverse.
 
-    After so many seconds no round begins but the first two.
+    So nobody has the same neighbour in all rounds, and each comes before each other as often as
+    after it. The same seed draws the same orders.
     """
-    end = time.perf_counter() + seconds
+    draw = random.Random(seed)
+    order: Sequence[T] = ()
     for number in range(count):
-        if number >= _LEAST_ROUNDS and time.perf_counter() > end:
-            return
-        yield members[:: -1 if number % 2 else 1]
+        order = order[::-1] if number % 2 else draw.sample(members, len(members))
+        yield order
 
 
 def once(call: Callable[[], T]) -> tuple[float, T]:
@@ -123,6 +121,43 @@ def quartiles(seconds: Iterable[float]) -> Quartiles:
     if len(figures) == 1:
         return Quartiles(*figures * 3)
     return Quartiles(*statistics.quantiles(figures, n=4, method="inclusive"))
+
+
+class Ratio(NamedTuple):
+    """How many times as long one takes as another, and an interval that holds it with 95%."""
+
+    low: float
+    value: float
+    high: float
+
+    @property
+    def tie(self) -> bool:
+        """Whether it is not shown that one of them is faster."""
+        return self.low <= 1 <= self.high
+
+    def report(self) -> dict[str, Any]:
+        """As JSON values; no interval where the rounds are too few."""
+        known = math.isfinite(self.high)
+        interval = [self.low, self.high] if known else None
+        return {"ratio": self.value, "ratio_interval": interval, "tie": self.tie}
+
+
+def ratio(blocks: Sequence[float], others: Sequence[float]) -> Ratio:
+    """The ratio of the medians of two that took part in the same rounds, one block in each.
+
+    Its interval is that of the median of the rounds' own ratios, by their order alone: what
+    disturbed single blocks moves it little. Fewer than six rounds give none.
+    """
+    value = statistics.median(blocks) / statistics.median(others)
+    found = sorted(a / b for a, b in zip(blocks, others, strict=False))
+    count = len(found)
+    # The probability that so many of the rounds, or fewer, lie on one side of the median.
+    below, left_out = 1 / 2**count, 0
+    if 2 * below > _ALPHA:
+        return Ratio(0.0, value, math.inf)
+    while 2 * (below := below + math.comb(count, left_out + 1) / 2**count) <= _ALPHA:
+        left_out += 1
+    return Ratio(min(found[left_out], value), value, max(found[-1 - left_out], value))
 
 
 def peak_memory(call: Callable[[], T]) -> tuple[int | None, T]:

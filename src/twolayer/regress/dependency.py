@@ -16,7 +16,8 @@ from typing import Any
 
 from ..machine import lines
 from .revisions import Revision, cache_folder
-from .run import WORKER, Benchmark, Run, Unusable, reply
+from .run import WORKER, Run, Unusable, reply
+from .suite import Benchmark
 from .worker import FAR, LIMIT, unpaired
 
 _PACKAGES = ("numpy", "numba", "scipy", "threadpoolctl", "psutil", "platformdirs")

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from ..machine import lines
-from ..network import Shape
+from ..machine.calm import Calm, watched, worst
 from . import costs
 from .costs import Cost
 from .decide import LOOKS, Decision, decide, decided
 from .revisions import Revision
+from .suite import Benchmark
 
 SECONDS = 0.3  # of blocks for a benchmark in a process
 LIMIT = 270.0  # seconds for all that is measured; four processes are run in any case
@@ -28,26 +29,6 @@ DONE = ("right", "timing")  # kinds of records after which a benchmark is measur
 TOO_LITTLE = 0.05  # of an epoch: a run whose median smallest visible change is larger says nothing
 Found = TypeVar("Found", Decision, Cost)
 WORKER = Path(__file__).with_name("worker.py")
-
-
-class Benchmark(NamedTuple):
-    """A variant on a shape, and the name that reports call it by. device: its own where None."""
-
-    variant: str
-    shape: Shape
-    activation: str = "tanh"
-    loss: str = "squared"
-    dtype: str = "float32"
-    device: str | None = None
-
-    @property
-    def name(self) -> str:
-        """The variant and its problem."""
-        return f"{self.variant} {self.shape}"
-
-    def request(self) -> dict[str, Any]:
-        """What a worker needs to know of it."""
-        return {**self._asdict(), "shape": list(self.shape), "name": self.name}
 
 
 class Note(NamedTuple):
@@ -72,6 +53,7 @@ class Outcome:
     costs: list[Cost] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     seconds: float = 0.0
+    calm: Calm = field(default_factory=Calm)
 
     def of(self, kind: str) -> list[Note]:
         """The notes of a kind."""
@@ -136,8 +118,9 @@ class Run:
         start = time.perf_counter()
         self._missing(TRIAL, self.suite)
         if costly:
-            self._compile_times()
-            self._starts()
+            with watched(self._keep_calm):
+                self._compile_times()
+                self._starts()
         limit = start + self.limit
         longest = 0.0
         for number in range(self.looks[-1]):
@@ -145,11 +128,15 @@ class Run:
             todo = self._undecided(number)
             if not todo or (number >= self.looks[0] and begun + longest > limit):
                 break
-            self._missing(number, todo)
+            with watched(self._keep_calm):
+                self._missing(number, todo)
             longest = max(longest, time.perf_counter() - begun)
         outcome = self.outcome()
         outcome.seconds = time.perf_counter() - start
         return outcome
+
+    def _keep_calm(self, met: Calm) -> None:
+        lines.append(self.path, {"calm": asdict(met)})
 
     def end(self) -> None:
         """Mark the file as that of a run that ended: the next one begins anew."""
@@ -174,8 +161,8 @@ class Run:
         return Outcome(
             [self._excused(d) for d in decisions.values()],
             [self._excused(cost) for cost in found_costs],
-            [*notes.values()],
-        )
+            [*notes.values()], calm=worst(Calm(**r["calm"]) for r in self._read("calm")),
+        )  # fmt: skip
 
     def _excused(self, found: Found) -> Found:
         names = {found.variant}
@@ -318,23 +305,25 @@ class Run:
             "files": [str(file) for file in self.files],
         }  # fmt: skip
 
-    def names(self) -> list[tuple[str, str]]:
-        """The variants that either side brings along, each with its device.
+    def names(self) -> tuple[list[tuple[str, str]], list[str]]:
+        """The variants that either side brings along, each with its device, and all it knows.
 
         Raises Unusable where the files, in neither revision, have any.
         """
         found: dict[str, str] = {}
+        known: dict[str, None] = {}
         reason = "--variant-file: expected variants in one of the revisions, got none"
         for side, revision in (("head", self.head), ("base", self.base)):
             try:
                 request = self._request("names", ()) | {"side": side, side: str(revision.folder)}
                 for message in self._worker(request):
                     found = dict(message.get("names", ())) | found
+                    known |= dict.fromkeys(message.get("known", ()))
             except Unusable as error:  # of one side it is told where epochs are compared
                 reason = str(error)
         if self.files and not found:
             raise Unusable(reason)
-        return [*found.items()]
+        return [*found.items()], [*known]
 
     def _worker(self, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """The messages of a worker. Raises Unusable where a revision cannot be imported."""

@@ -3,13 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from .. import variants
 from ..measuring.workloads import workloads
 from ..network import Network, Shape, one_of
-from .run import Benchmark
 
 _FOR_READING = ("python-loops", "numpy-samples", "cuda-samples")
+
+
+class Benchmark(NamedTuple):
+    """A variant on a shape, and the name that reports call it by. device: its own where None."""
+
+    variant: str
+    shape: Shape
+    activation: str = "tanh"
+    loss: str = "squared"
+    dtype: str = "float32"
+    device: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The variant and its problem."""
+        return f"{self.variant} {self.shape}"
+
+    def request(self) -> dict[str, Any]:
+        """What a worker needs to know of it."""
+        return {**self._asdict(), "shape": list(self.shape), "name": self.name}
 
 
 def benchmarks(

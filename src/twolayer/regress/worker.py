@@ -362,13 +362,13 @@ def is_parallel(side: Side, name: str) -> bool:
 
 
 def names(request: dict[str, Any]) -> None:
-    """The variants of the request's files, else all that need no other packages: (name, device)."""
+    """The variants of the request's files, else all that need no other packages, and all."""
     side = started(request["side"], request)
     every = [side.variants.get(name) for name in side.variants.names()]
     own = [one for one in every if not getattr(one, "requires", ())]
     if request["files"]:
         own = [one for one in every if one in side.added]
-    say(names=[(one.name, one.device) for one in own])
+    say(names=[(one.name, one.device) for one in own], known=[one.name for one in every])
 
 
 def load_tool() -> Any:

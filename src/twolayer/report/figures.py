@@ -124,7 +124,7 @@ def _winners(x: str, y: str, results: Sequence[Result], looks: Looks) -> Any:
     entries: list[Any] = handles(
         {name: look | {"linestyle": "none"} for name, look in looks.items() if name in winners}
     )
-    entries.append(Patch(facecolor="none", edgecolor="none", label="≈ within the spread"))
+    entries.append(Patch(facecolor="none", edgecolor="none", label="≈ not shown"))
     _key(drawn, entries, "times as fast as the second")
     return drawn
 
@@ -132,17 +132,16 @@ def _winners(x: str, y: str, results: Sequence[Result], looks: Looks) -> Any:
 def lead(result: Result) -> tuple[str, str]:
     """The fastest variant by name, and the time of the second over its own as text.
 
-    "≈" stands before a lead that lies within the spread of the blocks; – where nobody or one alone
-    was timed.
+    "≈" stands before a lead that is not shown, † behind what was measured while something
+    disturbed; – where nobody or one alone was timed.
     """
     if not result.ranking:
         return "", "–"
-    first, *others = result.ranking
-    if not others:
-        return first.variant.name, "–"
-    ratio = others[0].seconds.median / first.seconds.median
-    near = others[0].seconds.low <= first.seconds.high
-    return first.variant.name, f"{'≈' if near else ''}{ratio:.{2 if ratio < 9.995 else 0}f}"
+    name, margin = result.ranking[0].variant.name, result.margin
+    if margin is None:
+        return name, "–"
+    places = 2 if margin.value < 9.995 else 0
+    return name, result.calm.mark(f"{'≈' if margin.tie else ''}{margin.value:.{places}f}")
 
 
 def _roofline(results: Sequence[Result], looks: Looks) -> Any:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from .. import variants
 from ..checking import verify
 from ..interface import Variant
+from ..machine.calm import Calm, Watch
 from ..machine.store import Measurement, Store, machine_hash
 from ..measuring import race, roofline, startup, timing
 from ..measuring.race import Entry, Result, Workload
@@ -21,7 +23,6 @@ from ..measuring.roofline import Roofline
 from ..network import DTYPES, Network, Shape
 from .study import Study, contenders, workloads
 
-ROUNDS = 3
 LIMIT = race.LIMIT  # seconds an epoch in the sweeps
 MAP_LIMIT = 0.3  # seconds an epoch in the maps, whose fields are smaller
 
@@ -32,19 +33,21 @@ class Gathering:
     """One run: what it looks for, and where.
 
     Arguments: field, the variants; files, those of them that are no part of the package;
-    progress(what, done, total), called before each piece of work and at the end.
+    progress(what, done, total), called before each piece of work and at the end; calm(), called
+    before anything is timed; again, whether what was timed while something disturbed is timed anew.
     """
 
     def __init__(
         self, net: Network, dtype: str, threads: int, field: Sequence[Variant], store: Store,
         files: Sequence[Path] = (), progress: Progress = lambda what, done, total: None,
+        calm: Callable[[], None] = lambda: None, again: bool = False,
     ) -> None:  # fmt: skip
         self.field = [variant for variant in field if not variant.unavailable()]
         self.study = Study(net, dtype, threads, list(field), Roofline(0, 0))
         self.store = store
         self.files = files
         self._digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()
-        self._progress = progress
+        self._progress, self._calm, self._again = progress, calm, again
         self._done = 0
         self._total = 0
 
@@ -118,29 +121,38 @@ class Gathering:
         names = {variant.name for variant in field}
         for kept in self._kept("race", **about):
             entries = [_entry(record) for record in kept["entries"] if record["variant"] in names]
-            if len(entries) == len(names) and kept["limit"] >= limit:
-                result.entries = entries
+            if len(entries) == len(names) and kept["limit"] >= limit and self._good(kept):
+                result.entries, result.calm = entries, Calm(**kept["calm"])
                 return result
+        self._calm()
         self._roof(seconds=0.1)
 
         def progress(name: str, units: int) -> None:
             self._progress(f"{workload}  {name}", self._done - 1, self._total)
 
-        race.race(result, field, rounds=ROUNDS, limit=limit, store=self.store, progress=progress)
+        race.race(result, field, limit=limit, store=self.store, progress=progress)
         if not any(entry.passing for entry in result.entries):
-            records = [*map(_record, result.entries)]
-            self._keep("race", {"entries": records, "limit": limit}, **about)
+            records, met = [*map(_record, result.entries)], asdict(result.calm)
+            self._keep("race", {"entries": records, "limit": limit, "calm": met}, **about)
         return result
+
+    def _good(self, kept: Mapping[str, Any]) -> bool:
+        """Whether figures need not be measured again."""
+        return not (self._again and Calm(**kept["calm"]).reasons)
 
     def _start(self, variant: Variant) -> startup.Start:
         base = self.study.base
         self._begin(f"first epoch of {variant.name} in a fresh process")
         about = self._about(base) | {"variant": variant.name}
-        for kept in self._kept("start", **about):
+        for kept in filter(self._good, self._kept("start", **about)):
+            self.study.started[variant.name] = Calm(**kept["calm"])
             return startup.Start(kept["cold"], kept["cached"], kept["failure"])
+        self._calm()
+        watch = Watch()
         found = startup.start(variant, base, self.study.threads, self.files)
+        met = self.study.started[variant.name] = watch.calm()
         if not found.failure:
-            self._keep("start", found._asdict(), **about)
+            self._keep("start", found._asdict() | {"calm": asdict(met)}, **about)
         return found
 
     def _agreements(self, variant: Variant) -> list[verify.Agreement]:

@@ -8,12 +8,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..machine import calm as calms
 from ..machine.hardware import fingerprint
 from ..measuring import race
 from ..showing.plot import theme
 from ..showing.plot.style import styles
 from ..showing.units import count, duration
-from ..texts import missing
+from ..texts import counted, missing
 from . import fits
 from .figures import Named, figures
 from .study import CLOSE, Study, contenders
@@ -70,7 +71,14 @@ def render(study: Study, machine: str, date: str, command: str, skipped: Iterabl
 
 
 def summary(study: Study) -> Iterable[str]:
-    """What the figures say, in sentences."""
+    """What the figures say, in sentences, and what they were measured in."""
+    met = [result.calm for result in study.results]
+    disturbed = sum(bool(calm.reasons) for calm in met)
+    if note := calms.note([*met, *study.started.values()]):
+        yield (
+            f"{note[:-1]}: {disturbed} of {counted(len(met), 'problem')}. `--wait-calm 60` waits "
+            "for calm and measures them again."
+        )
     cells = [result for result in study.mapped if result.ranking]
     wins: dict[str, int] = {}
     for result in cells:
@@ -85,7 +93,7 @@ def summary(study: Study) -> Iterable[str]:
         ranked = sorted(wins.items(), key=lambda item: -item[1])
         text = ", ".join(f"{name} on {number}" for name, number in ranked)
         yield (
-            f"Fastest on {len(cells)} problems: {text}; in the median "
+            f"Fastest on {counted(len(cells), 'problem')}: {text}; in the median "
             f"{statistics.median(leads):.2f} times as fast as the second."
         )
     for cached, when in ((True, "Compiled code on disk"), (False, "Nothing compiled yet")):
@@ -103,7 +111,8 @@ def summary(study: Study) -> Iterable[str]:
             yield f"Wrong: {', '.join(wrong)}. Do not use what disagrees with the oracle."
         else:
             yield (
-                f"All {len(study.agreements)} variants agree with the oracle; the largest error is "
+                f"{counted(len(study.agreements), 'variant')} checked, all agree with the oracle; "
+                "the largest error is "
                 f"{worst.ratio:.2g} of its bound ({worst.variant}, {worst.dtype})."
             )
 
@@ -151,7 +160,7 @@ def _starts(study: Study) -> Table:
             )
         rows.append(
             [
-                name,
+                study.started[name].mark(name) if name in study.started else name,
                 *("–" if s is None else duration(s) for s in (start.cached, start.cold)),
                 duration(entry.seconds.median) if entry else "–",
                 *overtaking,
@@ -181,7 +190,7 @@ def _skipped(study: Study) -> list[str]:
             slow = entry.skipped.startswith(race.TOO_SLOW)
             key = entry.variant.name, "too slow" if slow else entry.skipped
             found[key] = found.get(key, 0) + 1
-    lines += [f"{name}: {why} ({n} problems)." for (name, why), n in found.items()]
+    lines += [f"{name}: {why} ({counted(n, 'problem')})." for (name, why), n in found.items()]
     return lines
 
 

@@ -25,7 +25,10 @@ def record(study: Study) -> dict[str, Any]:
             for axes, results in study.maps.items()
             for result in results
         ],
-        "starts": {name: start._asdict() for name, start in study.starts.items()},
+        "starts": {
+            name: start._asdict() | {"calm": study.started[name].report()}
+            for name, start in study.starts.items()
+        },
         "least_in_all": {
             "problem": study.base.shape._asdict(),
             "cached": [reign._asdict() for reign in study.reigns(cached=True)],

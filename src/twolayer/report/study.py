@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from ..checking.verify import Agreement
 from ..interface import Variant
+from ..machine.calm import Calm
 from ..measuring.race import Result, Workload, distinct
 from ..measuring.roofline import Roofline
 from ..measuring.startup import Start
@@ -35,7 +36,8 @@ class Study:
     """All figures of one network, dtype and number of threads.
 
     variants: those wanted, runnable here or not. sweeps: results by axis. maps: results by two
-    axes. starts: before the first epoch of `base`, by variant. agreements: with the oracle, by
+    axes. starts: before the first epoch of `base`, by variant; started: what was met meanwhile.
+    agreements: with the oracle, by
     variant, in both dtypes.
     """
 
@@ -47,6 +49,7 @@ class Study:
     sweeps: dict[str, list[Result]] = field(default_factory=dict)
     maps: dict[tuple[str, str], list[Result]] = field(default_factory=dict)
     starts: dict[str, Start] = field(default_factory=dict)
+    started: dict[str, Calm] = field(default_factory=dict)
     agreements: dict[str, list[Agreement]] = field(default_factory=dict)
 
     @property

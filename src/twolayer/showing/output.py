@@ -7,7 +7,7 @@ import io
 import json
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from rich.text import Text
 from ..machine import atomic
 from ..texts import SENTENCES, sentence
 
+SCHEMA = 1  # one more wherever a key goes or means something else
 _ENDLESS = 1 << 16  # columns: what goes into a file or a pipe is neither cut nor wrapped
 _files: list[Path] = []  # that this command writes
 
@@ -119,7 +120,15 @@ def write_text(path: Path, text: str) -> None:
         file.write(text.encode(errors="backslashreplace"))  # of names that are no UTF-8
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON value, whole; NumPy's numbers are numbers."""
-    text = json.dumps(value, indent=1, ensure_ascii=False, default=lambda number: number.item())
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON object, whole, and the number of what its keys mean: docs/reference/json.md.
+
+    NumPy's numbers are numbers.
+    """
+    text = json.dumps(
+        {"schema": SCHEMA, **value},
+        indent=1,
+        ensure_ascii=False,
+        default=lambda number: number.item(),
+    )
     write_text(path, text + "\n")

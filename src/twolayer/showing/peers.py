@@ -1,4 +1,4 @@
-"""`twolayer bench --peers`: what users would pick instead and numba-fused, in one table."""
+"""`twolayer peers`: what users would pick instead and numba-fused, in one table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from rich.console import Console
 
 from ..measuring.race import REFERENCE, Result, distinct
 from ..measuring.roofline import Roofline
-from . import tables, units
+from ..texts import counted
+from . import tables
 from .table import Table
 from .tables import Groups
 
@@ -32,7 +33,7 @@ def show(console: Console, groups: Groups, roof: Roofline, threads: int) -> None
         net = result.workload.net
         label = result.workload.dataset or ",".join(map(str, result.workload.shape))
         cells = [cell.strip("*") for cell in _cells(result, _names(results))]
-        table.add_row(label, *cells)
+        table.add_row(result.calm.mark(label), *cells)
         table.add_row(f"{net.activation}, {net.loss}", style="dim")
     console.print()
     console.print(table)
@@ -41,42 +42,53 @@ def show(console: Console, groups: Groups, roof: Roofline, threads: int) -> None
     console.print()
     console.print(_mean(results))
     for line in (
-        f"ratio: {_RATIO}. roofline: {_SHARE}. Times: median over blocks.",
+        f"ratio: {_RATIO}, with its 95% interval. roofline: {_SHARE}. "
+        f"Times: {tables.blocks(e.blocks for r in results for e in r.ranking)}.",
         tables.describe_roof(roof, threads),
     ):
-        console.print(line, style="dim")
+        console.print(line, style="dim", soft_wrap=True)
+    tables.show_calm(console, [result.calm for result in results])
 
 
 def markdown(groups: Groups, machine: str, command: str) -> str:
-    """The same as a Markdown table, the fastest in bold."""
+    """The same as a Markdown table, winners in bold."""
     results = [result for result in distinct(groups) if result.ranking]
     names = _names(results)
     rows = []
     for result in results:
         net = result.workload.net
         label = result.workload.dataset or f"{net.activation}, {net.loss}"
-        rows.append([label, *map(str, result.workload.shape), *_cells(result, names)])
+        rows.append(
+            [result.calm.mark(label), *map(str, result.workload.shape), *_cells(result, names)]
+        )
     table = tables.markdown_table(["σ, ℓ", "n", "d", "M", "K", *names, _RATIO, _SHARE], rows)
     why = [line for group, members in groups.items() for line in tables.skipped(group, members)]
     reasons = f" ({'; '.join(why)})" if why else ""
     note = (
-        f"Time of one epoch: median over warmed-up blocks of one race; – is skipped{reasons}. "
+        f"Time of one epoch: {tables.blocks(e.blocks for r in results for e in r.ranking)} of one "
+        f"race; {tables.BOLD}; – is skipped{reasons}. "
         "The roofline is what the processor's peak and the memory's bandwidth allow at best."
     )
-    return f"{table}\n\n{_mean(results)}\n\n{note}\n{tables.origin(machine, command)}"
+    table = f"{table}\n\n{_mean(results)}"
+    return tables.noted(table, note, results, tables.origin(machine, command))
 
 
 def report(groups: Groups) -> dict[str, Any]:
     """The ratios and their mean as JSON values; None where either side was not timed."""
     results = distinct(groups)
-    leads = [result.lead for result in results]
-    return {"reference": REFERENCE, "ratios": leads, "geometric_mean": geometric_mean(leads)}
+    leads = [result.lead and result.lead.report() for result in results]
+    return {"reference": REFERENCE, "ratios": leads, "geometric_mean": mean_lead(results)}
 
 
-def geometric_mean(ratios: Iterable[float | None]) -> float | None:
-    """The mean of the ratios that there are; None where there are none."""
-    known = [ratio for ratio in ratios if ratio is not None]
+def geometric_mean(ratios: Iterable[float]) -> float | None:
+    """The mean of the ratios; None where there are none."""
+    known = [*ratios]
     return statistics.geometric_mean(known) if known else None
+
+
+def mean_lead(results: Iterable[Any]) -> float | None:
+    """The mean of the results' leads over the reference."""
+    return geometric_mean(result.lead.value for result in results if result.lead)
 
 
 def _names(results: Iterable[Result]) -> list[str]:
@@ -88,15 +100,13 @@ def _cells(result: Result, names: list[str]) -> list[str]:
     if not result.ranking:
         return ["–"] * (len(names) + 2)
     reference = result.of(REFERENCE)
-    ratio = "–" if result.lead is None else units.fixed(result.lead, 2)
     share = f"{result.least_seconds / reference.seconds.median:.0%}" if reference else "–"
-    return [*tables.times(result, names), ratio, share]
+    return [*tables.times(result, names), tables.ratio(result.lead), share]
 
 
 def _mean(results: list[Result]) -> str:
-    leads = [result.lead for result in results]
-    mean = geometric_mean(leads)
+    mean = mean_lead(results)
     if mean is None:
         return f"No ratio: no shape has figures of both {REFERENCE} and another."
-    count = sum(lead is not None for lead in leads)
-    return f"Geometric mean of {_RATIO} over {count} shapes: {mean:.2f}."
+    count = sum(result.lead is not None for result in results)
+    return f"Geometric mean of {_RATIO} over {counted(count, 'shape')}: {mean:.2f}."

@@ -83,6 +83,7 @@ def report(outcome: Outcome, sides: Sides) -> dict[str, Any]:
         "summary": summary(outcome),
         "seconds": outcome.seconds,
         "benchmarks": [asdict(decision) for decision in outcome.decisions],
+        "calm": outcome.calm.report(),
         "costs": [asdict(cost) for cost in outcome.costs],
         "notes": [note._asdict() for note in outcome.notes],
     }
@@ -94,7 +95,7 @@ def title(sides: Sides) -> str:
 
 
 def summary(outcome: Outcome) -> str:
-    """What was found, and what was shown, in two sentences."""
+    """What was found, what it was measured in, and what was shown, a sentence each."""
     counts = dict.fromkeys(_VERDICTS, 0)
     for decision in outcome.decisions:
         counts[decision.verdict] += decision.kind == "time" or decision.changed
@@ -115,7 +116,8 @@ def summary(outcome: Outcome) -> str:
     }
     what = ", ".join(told) or "nothing was measured"
     text = f"{titles[outcome.exit_code]}: {what}, {outcome.seconds:.0f} s."
-    return " ".join(filter(None, [text, shown(outcome)]))
+    met = f"Measured while {outcome.calm}." if outcome.calm.reasons else ""
+    return " ".join(filter(None, [text, met, shown(outcome)]))
 
 
 def shown(outcome: Outcome) -> str:
@@ -130,7 +132,7 @@ def shown(outcome: Outcome) -> str:
     worst = max((d for d in known if d.base is not None), key=_largest)
     text = f"Ruled out, with 95% each, are changes by more than {', '.join(least)}; the least is "
     text += f"known of {worst.name}: {_away(worst)}."
-    return f"{text} More time (--limit) tells more." if _largest(worst) > WANTED_SHAPE else text
+    return f"{text} More time (--budget) tells more." if _largest(worst) > WANTED_SHAPE else text
 
 
 def _largest(decision: Decision) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,15 +11,22 @@ from typing import Any
 
 from rich.console import Console
 
+from ..machine import calm
 from ..machine.hardware import fingerprint
 from ..measuring.race import Entry, Result, distinct
 from ..measuring.roofline import Roofline
+from ..measuring.timing import Ratio
+from ..texts import counted
 from . import output
 from .table import Table
 from .units import duration, fixed, memory
 
 Groups = Mapping[str, Sequence[Result]]
 
+BOLD = (
+    "bold: the fastest, if no other ties with it: ratios have 95% intervals, and one with 1 in it "
+    "is a tie"
+)
 _TITLES = {"data": "Real data sets", "shapes": "Shapes"}
 
 
@@ -29,10 +37,35 @@ def show(console: Console, groups: Groups, roof: Roofline, threads: int) -> None
         console.print(_table(group, results))
         show_skipped(console, group, results)
     console.print()
-    console.print(
-        f"{describe_roof(roof, threads)} Times: median over blocks ± interquartile range.",
-        style="dim",
-    )
+    found = distinct(groups)
+    for line in (
+        describe_roof(roof, threads),
+        f"Times: {blocks(e.blocks for r in found for e in r.ranking)}, ± interquartile range. "
+        "Ratio: to the fastest, with its 95% interval; bold: no other has 1 in it.",
+    ):
+        console.print(line, style="dim", soft_wrap=True)
+    show_calm(console, [result.calm for result in found])
+
+
+def show_calm(console: Console, met: Sequence[calm.Calm]) -> None:
+    """What the marked rows were measured in, if anything was."""
+    if note := calm.note(met):
+        console.print(note, style="yellow", soft_wrap=True)
+
+
+def blocks(taken: Iterable[Sequence[float]]) -> str:
+    """Of how many blocks the figures are medians."""
+    counts = {len(found) for found in taken if found}
+    most = f"{min(counts)} to {max(counts)}" if len(counts) > 1 else str(max(counts, default=0))
+    return f"median over {most} warmed-up blocks"
+
+
+def ratio(found: Ratio | None) -> str:
+    """A ratio and its interval; – where there is none."""
+    if found is None:
+        return "–"
+    interval = f" ({fixed(found.low, 2)} to {fixed(found.high, 2)})"
+    return fixed(found.value, 2) + (interval if math.isfinite(found.high) else "")
 
 
 def show_skipped(console: Console, group: str, results: Sequence[Result]) -> None:
@@ -45,7 +78,7 @@ def show_skipped(console: Console, group: str, results: Sequence[Result]) -> Non
 def describe_roof(roof: Roofline, threads: int) -> str:
     """Both roofs in one sentence."""
     return (
-        f"Roofline, {threads} threads: {roof.flops / 1e9:.0f} GFLOP/s, "
+        f"Roofline, {counted(threads, 'thread')}: {roof.flops / 1e9:.0f} GFLOP/s, "
         f"{roof.bandwidth / 1e9:.1f} GB/s."
     )
 
@@ -64,7 +97,7 @@ def _table(group: str, results: Sequence[Result]) -> Table:
         for i in range(max(len(rows), len(labels))):
             label = labels[i] if i < len(labels) else ""
             cells = rows[i] if i < len(rows) else []
-            table.add_row(label, *cells, style="bold" if i == 0 and result.ranking else None)
+            table.add_row(label, *cells, style="bold" if i == 0 and result.winner else None)
         table.add_section()
         table.add_row()
     return table
@@ -78,7 +111,7 @@ def _row(result: Result, entry: Entry) -> list[str]:
         entry.variant.name,
         duration(figures["seconds"]),
         f"{spread:.0%}",
-        fixed(figures["ratio"], 2),
+        "1" if entry is result.ranking[0] else ratio(result.ratio(entry)),
         fixed(figures["gflops"], 2 if figures["gflops"] < 9.995 else 0),
         "" if share is None else f"{share:.1%}",
         memory(figures["peak_memory"]),
@@ -97,12 +130,11 @@ def _label_lines(group: str, result: Result) -> list[str]:
     shape = result.workload.shape
     if group in shape._fields:
         others = [f"{k}={v}" for k, v in shape._asdict().items() if k != group]
-        return [_label(group, result), " ".join(others)]
-    return [
-        *([result.workload.dataset] if result.workload.dataset else []),
-        f"n={shape.n} d={shape.d}",
-        f"M={shape.M} K={shape.K}",
-    ]
+        lines = [_label(group, result), " ".join(others)]
+    else:
+        lines = [result.workload.dataset] if result.workload.dataset else []
+        lines += [f"n={shape.n} d={shape.d}", f"M={shape.M} K={shape.K}"]
+    return [result.calm.mark(lines[0]), *lines[1:]]
 
 
 def skipped(group: str, results: Sequence[Result]) -> list[str]:
@@ -126,35 +158,44 @@ def describe_machine(threads: int, dtype: str) -> str:
     libraries = found["libraries"]
     assert isinstance(libraries, list)
     versions = [text for text in libraries if text.split()[0] in ("numpy", "numba", "torch", "jax")]
-    return ", ".join([f"{found['cpu']}", f"{threads} threads", dtype, *versions])
+    return ", ".join([f"{found['cpu']}", counted(threads, "thread"), dtype, *versions])
 
 
 def markdown(groups: Groups, machine: str, command: str) -> str:
-    """The run as a Markdown table: a row a workload, a column a variant, the fastest in bold."""
+    """The run as a Markdown table: a row a workload, a column a variant, winners in bold."""
     results = [result for result in distinct(groups) if result.ranking]
     names = list(dict.fromkeys(e.variant.name for r in results for e in r.entries if e.blocks))
-    heads = ["data", "n", "d", "M", "K", *names, "roofline"]
+    heads = ["data", "n", "d", "M", "K", *names, "second / fastest", "roofline"]
     rows = [
         [
-            result.workload.dataset or f"synthetic, {result.workload.net.loss}",
+            result.calm.mark(result.workload.dataset or f"synthetic, {result.workload.net.loss}"),
             *map(str, result.workload.shape),
             *times(result, names),
+            ratio(result.margin),
             duration(result.least_seconds),
         ]
         for result in results
     ]
     note = (
-        "Time of one epoch: median over warmed-up blocks; – is skipped; the roofline is what the "
-        "processor's peak and the memory's bandwidth allow at best."
+        f"Time of one epoch: {blocks(e.blocks for r in results for e in r.ranking)}; {BOLD}; – is "
+        "skipped; the roofline is what the processor's peak and the memory's bandwidth allow at "
+        "best."
     )
-    return f"{markdown_table(heads, rows)}\n\n{note}\n{origin(machine, command)}"
+    return noted(markdown_table(heads, rows), note, results, origin(machine, command))
+
+
+def noted(table: str, note: str, results: Iterable[Any], origin: str) -> str:
+    """A table with its notes below, among them what the marked rows were measured in."""
+    marked = calm.note(result.calm for result in results)
+    return "\n".join(filter(None, [f"{table}\n\n{note}", marked, origin]))
 
 
 def times(result: Result, names: Iterable[str]) -> list[str]:
-    """The time of each variant by name, the fastest in bold, – for one that was not timed."""
+    """The time of each variant by name, the winner in bold, – for one that was not timed."""
     found = {e.variant.name: duration(e.seconds.median) for e in result.ranking}
-    best = result.ranking[0].variant.name
-    found[best] = f"**{found[best]}**"
+    if result.winner:
+        best = result.winner.variant.name
+        found[best] = f"**{found[best]}**"
     return [found.get(name, "–") for name in names]
 
 
@@ -213,6 +254,7 @@ def report(groups: Groups, roof: Roofline, threads: int) -> dict[str, Any]:
                 "dtype": result.workload.dtype,
                 **result.workload.shape._asdict(),
                 "least_seconds": result.least_seconds,
+                "calm": result.calm.report(),
                 "variants": [_entry(result, entry) for entry in result.entries],
             }
             for key, result in results.items()

@@ -1,4 +1,4 @@
-"""`twolayer bench --updates`: the time of an update over mini-batches, in one table."""
+"""`twolayer updates`: the time of an update over mini-batches, in one table."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..training.updates import Result
 from . import tables
 from .peers import geometric_mean
 from .table import Table
-from .units import duration, fixed
+from .units import duration
 
 MARKER = "updates"
 _RATIO = f"best peer / {REFERENCE}"
@@ -31,7 +31,8 @@ def show(console: Console, results: Sequence[Result]) -> None:
         cells = [cell.strip("*") for cell in _cells(result, names)]
         label = _label(result) if result.workload != last else ""
         last = result.workload
-        table.add_row(label, str(result.batch), result.optimizer, *cells)
+        row = [str(result.batch), result.calm.mark(result.optimizer)]
+        table.add_row(label, *row, *cells)
     console.print()
     console.print(table)
     for line in _skipped(results):
@@ -39,11 +40,13 @@ def show(console: Console, results: Sequence[Result]) -> None:
         console.print(f"skipped: {line}", style=style, soft_wrap=True)
     console.print()
     console.print(_mean(results))
-    console.print(f"ratio: {_RATIO}. Times: median over blocks.", style="dim")
+    note = f"ratio: {_RATIO}, with its 95% interval. Times: {_blocks(results)}."
+    console.print(note, style="dim", soft_wrap=True)
+    tables.show_calm(console, [result.calm for result in results])
 
 
 def markdown(results: Sequence[Result], machine: str, command: str) -> str:
-    """The same as a Markdown table, the fastest in bold."""
+    """The same as a Markdown table, winners in bold."""
     names = _names(results)
     heads = ["σ, ℓ", "n,d,M,K", "batch", "optimizer", *names, _RATIO]
     rows = [
@@ -51,27 +54,27 @@ def markdown(results: Sequence[Result], machine: str, command: str) -> str:
             f"{result.workload.net.activation}, {result.workload.net.loss}",
             _label(result),
             str(result.batch),
-            result.optimizer,
+            result.calm.mark(result.optimizer),
             *_cells(result, names),
         ]
         for result in results
     ]
     why = _skipped(results)
     reasons = f" ({'; '.join(why)})" if why else ""
-    note = f"Time of an update: median over warmed-up blocks; – is skipped{reasons}."
-    table = tables.markdown_table(heads, rows)
-    return f"{table}\n\n{_mean(results)}\n\n{note}\n{tables.origin(machine, command)}"
+    note = f"Time of an update: {_blocks(results)}; {tables.BOLD}; – is skipped{reasons}."
+    table = f"{tables.markdown_table(heads, rows)}\n\n{_mean(results)}"
+    return tables.noted(table, note, results, tables.origin(machine, command))
 
 
 def report(results: Sequence[Result], threads: int) -> dict[str, Any]:
     """All figures as JSON values, in seconds."""
-    ratios = [result.ratio for result in results]
+    ratios = [result.lead.value for result in results if result.lead]
     return {
         "machine": fingerprint(),
         "threads": threads,
         "reference": REFERENCE,
         "geometric_mean": geometric_mean(ratios),
-        "worst": min((ratio for ratio in ratios if ratio is not None), default=None),
+        "worst": min(ratios, default=None),
         "updates": [
             {
                 "activation": result.workload.net.activation,
@@ -81,7 +84,8 @@ def report(results: Sequence[Result], threads: int) -> dict[str, Any]:
                 "batch": result.batch,
                 "optimizer": result.optimizer,
                 "best_peer": result.best_peer.name if result.best_peer else None,
-                "ratio": result.ratio,
+                **(result.lead.report() if result.lead else {}),
+                "calm": result.calm.report(),
                 "loops": [_entry(entry) for entry in result.entries],
             }
             for result in results
@@ -106,14 +110,15 @@ def _label(result: Result) -> str:
 
 
 def _cells(result: Result, names: list[str]) -> list[str]:
-    """The times by name, the fastest in bold, – for what was not timed, and the ratio."""
-    seconds = {entry.name: entry.seconds.median for entry in result.entries if entry.blocks}
-    shown = {name: duration(value) for name, value in seconds.items()}
-    if seconds:
-        best = min(seconds, key=seconds.__getitem__)
-        shown[best] = f"**{shown[best]}**"
-    ratio = "–" if result.ratio is None else fixed(result.ratio, 2)
-    return [*(shown.get(name, "–") for name in names), ratio]
+    """The times by name, the winner in bold, – for what was not timed, and the ratio."""
+    shown = {e.name: duration(e.seconds.median) for e in result.entries if e.blocks}
+    if result.winner:
+        shown[result.winner.name] = f"**{shown[result.winner.name]}**"
+    return [*(shown.get(name, "–") for name in names), tables.ratio(result.lead)]
+
+
+def _blocks(results: Sequence[Result]) -> str:
+    return tables.blocks(entry.blocks for result in results for entry in result.entries)
 
 
 def _skipped(results: Sequence[Result]) -> list[str]:
@@ -131,7 +136,7 @@ def _skipped(results: Sequence[Result]) -> list[str]:
 
 
 def _mean(results: Sequence[Result]) -> str:
-    ratios = [result.ratio for result in results if result.ratio is not None]
+    ratios = [result.lead.value for result in results if result.lead]
     mean = geometric_mean(ratios)
     if mean is None:
         return f"No ratio: nowhere are there figures of both {REFERENCE} and a peer."

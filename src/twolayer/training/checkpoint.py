@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from ..machine.atomic import replacing
 from ..network import Network, Parameters
 from .loop import Training
 
+_EXPECTED = "expected a checkpoint of twolayer train"
 _SHARE = 0.05  # of the time at most goes into checkpoints
 
 
@@ -44,6 +46,13 @@ def load_model(path: Path) -> Model:
         return Model(net, theta, arrays.get("classes"))
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: expected a trained network, got: {error}") from None
+
+
+def variant_of(path: Path) -> str:
+    """The name of the variant that a checkpoint was made with."""
+    with suppress(KeyError, TypeError, json.JSONDecodeError):
+        return str(json.loads(str(read_arrays(path, ())["settings"]))["variant"])
+    raise ValueError(f"{path}: {_EXPECTED}")
 
 
 class Checkpoint:
@@ -92,7 +101,7 @@ class Checkpoint:
                 )
             training.restore(arrays)
         except (KeyError, TypeError, AttributeError, json.JSONDecodeError):
-            raise ValueError(f"{self.path}: expected a checkpoint of twolayer train") from None
+            raise ValueError(f"{self.path}: {_EXPECTED}") from None
         return moved
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from .. import variants
 from ..checking.answers import DISAGREES, Answers
 from ..interface import Variant
+from ..machine.calm import Calm, Watch
 from ..measuring import timing
 from ..measuring.peers import Loop, Peer, Task
 from ..measuring.race import REFERENCE, ROUNDS, Workload, cause
@@ -58,12 +59,13 @@ class Entry:
 
 @dataclass
 class Result:
-    """The loops on one workload, with one batch and one optimizer."""
+    """The loops on one workload, with one batch and one optimizer. calm: what was met meanwhile."""
 
     workload: Workload
     batch: int
     optimizer: str
     entries: list[Entry] = field(default_factory=list)
+    calm: Calm = field(default_factory=Calm)
 
     @property
     def best_peer(self) -> Entry | None:
@@ -72,11 +74,20 @@ class Result:
         return min(timed, key=lambda entry: entry.seconds.median, default=None)
 
     @property
-    def ratio(self) -> float | None:
+    def winner(self) -> Entry | None:
+        """The fastest loop; None where another one is a tie with it."""
+        timed = [entry for entry in self.entries if entry.blocks]
+        first = min(timed, key=lambda entry: entry.seconds.median, default=None)
+        others = [entry for entry in timed if entry is not first]
+        ties = first and any(timing.ratio(e.blocks, first.blocks).tie for e in others)
+        return None if ties else first
+
+    @property
+    def lead(self) -> timing.Ratio | None:
         """Seconds of the best peer over those of `REFERENCE`; None unless both were timed."""
         own = next((e for e in self.entries if e.name == REFERENCE and e.blocks), None)
         best = self.best_peer
-        return best.seconds.median / own.seconds.median if best and own else None
+        return timing.ratio(best.blocks, own.blocks) if best and own else None
 
 
 def task(answers: Answers, batch: int, optimizer: str, threads: int) -> Task:
@@ -151,6 +162,7 @@ def race(
     progress(name, units), called before anything is done for a loop with the units of work done
     since the last call, `rounds + 1` for each loop.
     """
+    watch = Watch()
     work = task(answers, result.batch, result.optimizer, threads)
     expected = right(work)
     makers: list[tuple[Entry, Variant, Callable[[Task], Loop]]] = [
@@ -178,12 +190,15 @@ def race(
         _, loop = running[0]
         with loop.settings():
             timing.warm_up(partial(loop.run, CALL), seconds=timing.WAKE_UP)
-    for order in timing.rounds(running, rounds):
-        for entry, loop in order:
-            progress(entry.name, 0)
-            with loop.settings():
-                entry.blocks.append(timing.block(partial(loop.run, CALL)) / CALL)
-            progress(entry.name, 1)
+    try:
+        for order in timing.rounds(running, rounds, str(result.workload)):
+            for entry, loop in order:
+                progress(entry.name, 0)
+                with loop.settings():
+                    entry.blocks.append(timing.block(partial(loop.run, CALL)) / CALL)
+                progress(entry.name, 1)
+    finally:
+        result.calm = watch.calm()
     for entry, loop in running:
         with loop.settings():
             finite = all(math.isfinite(float(weights.sum())) for weights in loop.theta())

@@ -15,9 +15,10 @@ from ...data.text import Columns
 from ...machine.atomic import replacing
 from ...network import enough_memory
 from ...showing import output
+from ...texts import counted
 from ...training.checkpoint import Model, load_model
 from .. import data as datas
-from ..options import Drop, Header, VariantFiles, add_files
+from ..options import OUTPUT, PROBLEM, Drop, Header, VariantFiles, add_files
 
 _VARIANT = "numpy"
 
@@ -30,9 +31,18 @@ def predict(
             help="Inputs, a row a sample: .npy, .csv, Zarr, .npz with X, or a data set's name."
         ),
     ],
-    save: Annotated[Path, typer.Option(help="Write F, a row a sample, to this .npy or .csv file.")],
+    save: Annotated[
+        Path,
+        typer.Option(
+            help="Write F, a row a sample, to this .npy or .csv file.", rich_help_panel=OUTPUT
+        ),
+    ],
     target: Annotated[
-        int, typer.Option(help="How many of the last columns of a .csv file are no inputs.")
+        int,
+        typer.Option(
+            help="How many of the last columns of a .csv file are no inputs.",
+            rich_help_panel=PROBLEM,
+        ),
     ] = 0,
     header: Header = None,
     drop: Drop = None,
@@ -51,7 +61,7 @@ def predict(
         files.check_columns(columns, "a data set")
         X = Source(datasets.load(data, dtype).X, data)
     F = _outputs(trained, X)
-    told = f"{len(F)} rows of {F.shape[1]} outputs in {save}"
+    told = f"{counted(len(F), 'row')} of {counted(F.shape[1], 'output')} in {save}"
 
     def tell() -> None:
         if trained.classes is not None:

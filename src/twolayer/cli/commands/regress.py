@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from ... import variants as registry
 from ...interface import check_threads
 from ...network import Network, float_type
 from ...progress import Bar
@@ -18,11 +19,12 @@ from ...regress.dependency import Turns, environment
 from ...regress.history import Judgement, accepted, commits, subject
 from ...regress.history import bisect as search
 from ...regress.revisions import Revision, export, export_base, inside, results_file
-from ...regress.run import LIMIT, SECONDS, Benchmark, Run, Unusable
-from ...regress.suite import benchmarks
+from ...regress.run import LIMIT, SECONDS, Run, Unusable
+from ...regress.suite import Benchmark, benchmarks
 from ...showing import output, revisions
-from ...texts import parts
+from ...texts import meant, parts
 from .. import codes, options
+from ..calm import Waiting
 
 
 def regress(
@@ -30,55 +32,100 @@ def regress(
     head: Annotated[
         str | None, typer.Argument(help="The revision to judge, by default the working tree.")
     ] = None,
-    shape: Annotated[
-        list[str] | None, typer.Option(metavar="n,d,M,K", help="A shape to run on; repeatable.")
-    ] = None,
+    shape: options.Shapes = None,
     variants: Annotated[
         str | None,
-        typer.Option(help="Names with commas between; by default our own for the device."),
+        typer.Option(
+            help="Names with commas between; by default our own for the device.",
+            rich_help_panel=options.VARIANTS,
+        ),
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help="cpu or cuda, by default cpu, or each named one's own.")
+        str | None,
+        typer.Option(
+            help="cpu or cuda, by default cpu, or each named one's own.",
+            rich_help_panel=options.VARIANTS,
+        ),
     ] = None,
     variant_file: Annotated[
         list[Path] | None,
-        typer.Option(help="A file of the repository with variants, compared alone; repeatable."),
+        typer.Option(
+            help="A file of the repository with variants, compared alone; repeatable.",
+            rich_help_panel=options.VARIANTS,
+        ),
     ] = None,
     dtype: options.Dtype = "float32",
     activation: options.Activation = "tanh",
     loss: options.Loss = "squared",
     threads: options.Threads = None,
     seconds: Annotated[
-        float, typer.Option(help="Seconds of blocks for a benchmark in each process.")
+        float,
+        typer.Option(
+            help="Seconds of blocks for a benchmark in each process.",
+            rich_help_panel=options.MEASURING,
+        ),
     ] = SECONDS,
-    limit: Annotated[
-        float, typer.Option(help="Seconds for all processes; four are run in any case.")
+    budget: Annotated[
+        float,
+        typer.Option(
+            help="Seconds for all processes; four are run in any case.",
+            rich_help_panel=options.MEASURING,
+        ),
     ] = LIMIT,
     dep: Annotated[
         str | None,
-        typer.Option(help="A package, whose versions BASE and HEAD are; on the working tree."),
+        typer.Option(
+            help="A package, whose versions BASE and HEAD are; on the working tree.",
+            rich_help_panel=options.MEASURING,
+        ),
     ] = None,
     costly: Annotated[
         bool,
-        typer.Option("--costs/--no-costs", help="Compare compiling, first steps and memory, too."),
+        typer.Option(
+            "--costs/--no-costs",
+            help="Compare compiling, first steps and memory, too.",
+            rich_help_panel=options.MEASURING,
+        ),
     ] = True,
     tolerance: Annotated[
-        str, typer.Option(metavar="2%", help="The share by which a step may be slower.")
+        str,
+        typer.Option(
+            metavar="2%",
+            help="The share by which a step may be slower.",
+            rich_help_panel=options.MEASURING,
+        ),
     ] = "0%",
     exact: Annotated[
-        bool, typer.Option("--exact", help="Compare with BASE itself, not with where it was left.")
+        bool,
+        typer.Option(
+            "--exact",
+            help="Compare with BASE itself, not with where it was left.",
+            rich_help_panel=options.MEASURING,
+        ),
     ] = False,
     bisect: Annotated[
         bool,
-        typer.Option("--bisect", help="Find the commit between BASE and HEAD that is slower."),
+        typer.Option(
+            "--bisect",
+            help="Find the commit between BASE and HEAD that is slower.",
+            rich_help_panel=options.MEASURING,
+        ),
     ] = False,
     accept: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="A variant or benchmark whose cost is wanted."),
+        typer.Option(
+            metavar="NAME",
+            help="A variant or benchmark whose cost is wanted.",
+            rich_help_panel=options.MEASURING,
+        ),
     ] = None,
     markdown: Annotated[
-        Path | None, typer.Option(help="Write the table to this file, for a pull request.")
+        Path | None,
+        typer.Option(
+            help="Write the table to this file, for a pull request.", rich_help_panel=options.OUTPUT
+        ),
     ] = None,
+    wait_calm: options.WaitCalm = 0.0,
     json: options.JsonFile = None,
 ) -> None:
     """Compare two revisions: exit code 0 no regression, 1 a regression, 2 a failure, 3 too little.
@@ -88,10 +135,10 @@ def regress(
     commit where HEAD left it. A commit's trailer `Regress-Accept: NAME` accepts a cost.
     """
     share = _share(tolerance)
+    waiting = Waiting(wait_calm)
     output.check_writable(markdown=markdown, json=json)
-    for name, value in (("--seconds", seconds), ("--limit", limit)):
-        if not value > 0:
-            raise ValueError(f"{name}: expected a positive number of seconds, got {value}")
+    options.positive_seconds("seconds", seconds)
+    options.positive_seconds("budget", budget)
     net = Network(activation, loss)
     kind = float_type("dtype", dtype).name
     names = None if variants is None else parts(variants)
@@ -103,6 +150,10 @@ def regress(
     wanted = dict.fromkeys(accept or (), "")
     if bisect and (head is None or dep is not None):
         raise ValueError("--bisect: expected two revisions, the good one and the bad one")
+    if bisect:
+        options.refuse("with --bisect", exact=exact, markdown=markdown, json=json)
+    if dep is not None:
+        options.refuse("with --dep", exact=exact)
     if dep is None:
         complain = output.complain
         sides = (
@@ -119,20 +170,36 @@ def regress(
             export(None, side, files=files)._replace(label=f"{dep} {version}")
             for side, version in pairs.items()
         )
-    if names is None and not pythons:
-        known = Run(*sides, (), Path(), threads, files=files).names()
-        suite = benchmarks(net, kind, shape or (), None, device, known)
+    asked = Run(*sides, (), Path(), threads, files=files)
+    if names is not None:
+        _check_names(names, asked)
+    elif not pythons:
+        suite = benchmarks(net, kind, shape or (), None, device, asked.names()[0])
     path = _results(*sides, suite, threads, seconds, share, *pythons.values())
+    waiting()
     with Bar(lines=True) as bar:
         make = partial(Turns, pythons=pythons) if pythons else Run
         run = make(
-            *sides, suite, path, threads, seconds, limit,
+            *sides, suite, path, threads, seconds, budget,
             progress=bar.show, complain=output.complain, tolerance=share, accepted=wanted,
             files=files,
         )  # fmt: skip
         if bisect and not pythons:
             return _bisect(run, base, str(head))
         _report(run, sides, costly and not pythons, markdown, json)
+
+
+def _check_names(names: Sequence[str], run: Run) -> None:
+    """Raise ValueError for a name that neither revision knows, with the nearest that is known."""
+    if set(names) <= set(registry.names()):
+        return
+    _, known = run.names()
+    for name in names:
+        if name not in known:
+            raise ValueError(
+                f"variants: expected names that a revision knows, {', '.join(known)}, "
+                f"got {name!r}{meant(name, known)}"
+            )
 
 
 def _results(base: Revision, head: Revision, suite: Sequence[Benchmark], *settings: object) -> Path:

@@ -21,6 +21,7 @@ from ...report.study import Study
 from ...showing import output, tables
 from ...showing.plot import theme
 from .. import codes, options
+from ..calm import Waiting
 
 _MARKER = "report"
 _SHOWN = ("winners-n-M", "total-cached")  # in a README
@@ -31,11 +32,18 @@ def report(
         "report.html"
     ),
     plots: Annotated[
-        Path | None, typer.Option(help="Write the figures to this folder, as SVG files.")
+        Path | None,
+        typer.Option(
+            help="Write the figures to this folder, as SVG files; it is made where it is missing.",
+            rich_help_panel=options.OUTPUT,
+        ),
     ] = None,
     readme: Annotated[
         Path | None,
-        typer.Option(help="Show two of the figures between the markers in this file."),
+        typer.Option(
+            help="Show two of the figures between the markers in this file.",
+            rich_help_panel=options.OUTPUT,
+        ),
     ] = None,
     variants: options.VariantNames = None,
     variant_file: options.VariantFiles = None,
@@ -43,21 +51,26 @@ def report(
     activation: options.Activation = "tanh",
     loss: options.Loss = "squared",
     threads: options.Threads = None,
+    wait_calm: options.WaitCalm = 0.0,
     json: options.JsonFile = None,
 ) -> None:
     """Scaling, winners, roofline, first calls, break-even and accuracy as one HTML file.
 
     What this machine has not measured yet is measured, which takes some minutes, and kept; a run
-    that was interrupted goes on where it was.
+    that was interrupted goes on where it was. With --wait-calm, what was measured while something
+    disturbed is measured again.
     """
     field = options.select_variants(variants, variant_file, clustered=False)
     net = Network(activation, loss)
     dtype = float_type("dtype", dtype).name
     threads = check_threads(threads)
+    waiting = Waiting(wait_calm)
     page.check()
     _check_outputs(path, plots, readme, json)
     with Store() as store, Bar(lines=True) as bar:
-        gathering = Gathering(net, dtype, threads, field, store, variant_file or (), bar.show)
+        gathering = Gathering(
+            net, dtype, threads, field, store, variant_file or (), bar.show, waiting, waiting.asked
+        )
         try:
             study = gathering.run()
         except KeyboardInterrupt:
@@ -79,8 +92,11 @@ def _check_outputs(path: Path, plots: Path | None, readme: Path | None, json: Pa
     output.kind("FILE", path, (".html", ".htm"))
     output.check_writable(FILE=path, json=json)
     if plots is not None:
-        if not os.path.isdir(plots):  # which raises nothing for a name that cannot be one
-            raise ValueError(f"plots: expected an existing folder, got {str(plots)!r}")
+        try:
+            plots.mkdir(exist_ok=True)
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or str(error)
+            raise ValueError(f"plots: expected a folder, got {str(plots)!r}: {why}") from None
         output.check_writable(plots=plots / f"{_SHOWN[0]}.svg")
     if readme is not None:
         if plots is None:

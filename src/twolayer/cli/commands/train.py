@@ -14,16 +14,19 @@ from ...data import datasets
 from ...data.text import Columns
 from ...interface import Plan
 from ...machine.atomic import is_stream
-from ...network import Network, Parameters, float_type, positive_integer
+from ...network import Network, Parameters, Shape, float_type, positive_integer
 from ...progress import Bar
 from ...showing import output, units
 from ...showing import plot as plots
+from ...texts import counted
 from ...training import optimizers
-from ...training.checkpoint import Checkpoint, Model, save_model
+from ...training.checkpoint import Checkpoint, Model, save_model, variant_of
 from ...training.loop import Diverged, Training
 from .. import codes, options
 from .. import data as datas
 
+_USUAL = "numpy"
+_LONG = 3e11  # flop of numpy in a minute, about: beside more, choosing a variant takes little
 _STOPPED = {codes.WRONG: "diverged", codes.INTERRUPTED: "interrupted"}
 
 
@@ -35,69 +38,146 @@ def train(
         ),
     ] = None,
     X: Annotated[
-        Path | None, typer.Option("--X", help="Inputs, a row a sample, .npy, .csv or a Zarr array.")
+        Path | None,
+        typer.Option(
+            "--X",
+            help="Inputs, a row a sample, .npy, .csv or a Zarr array.",
+            rich_help_panel=options.PROBLEM,
+        ),
     ] = None,
     Y: Annotated[
-        Path | None, typer.Option("--Y", help="Targets or labels, .npy, .csv or a Zarr array.")
+        Path | None,
+        typer.Option(
+            "--Y",
+            help="Targets or labels, .npy, .csv or a Zarr array.",
+            rich_help_panel=options.PROBLEM,
+        ),
     ] = None,
     stream: Annotated[
         bool,
         typer.Option(
-            "--stream", help="Read X and Y in blocks, as is done if the memory is too small."
+            "--stream",
+            help="Read X and Y in blocks, as is done if the memory is too small.",
+            rich_help_panel=options.PROBLEM,
         ),
     ] = False,
     target: Annotated[
-        int, typer.Option(help="How many of the last columns of a .csv file are targets.")
+        int,
+        typer.Option(
+            help="How many of the last columns of a .csv file are targets.",
+            rich_help_panel=options.PROBLEM,
+        ),
     ] = 1,
     header: options.Header = None,
     drop: options.Drop = None,
     classes: Annotated[
         bool,
-        typer.Option("--classes", help="Number the labels that occur; they may be words."),
+        typer.Option(
+            "--classes",
+            help="Number the labels that occur; they may be words.",
+            rich_help_panel=options.PROBLEM,
+        ),
     ] = False,
-    M: Annotated[int, typer.Option("--M", help="Hidden units.")] = 32,
+    M: Annotated[
+        int, typer.Option("--M", help="Hidden units.", rich_help_panel=options.PROBLEM)
+    ] = 32,
     activation: options.Activation = "tanh",
     loss: Annotated[
-        str | None, typer.Option(help="ℓ by name, by default the data set's; squared for files.")
+        str | None,
+        typer.Option(
+            help="ℓ by name, by default the data set's; squared for files.",
+            rich_help_panel=options.PROBLEM,
+        ),
     ] = None,
-    variant: Annotated[str, typer.Option(help="The implementation that trains.")] = "numpy",
+    variant: Annotated[
+        str | None,
+        typer.Option(
+            help="The implementation that trains, by default numpy, and auto where that would take "
+            "longer than about a minute.",
+            rich_help_panel=options.VARIANTS,
+        ),
+    ] = None,
     variant_file: options.VariantFiles = None,
     dtype: options.Dtype = "float32",
-    optimizer: Annotated[str, typer.Option(help=f"{', '.join(optimizers.names())}.")] = "gd",
+    optimizer: Annotated[
+        str,
+        typer.Option(help=f"{', '.join(optimizers.names())}.", rich_help_panel=options.TRAINING),
+    ] = "gd",
     step: Annotated[
-        float | None, typer.Option(help="The step size μ, by default the optimizer's own.")
+        float | None,
+        typer.Option(
+            help="The step size μ, by default the optimizer's own.",
+            rich_help_panel=options.TRAINING,
+        ),
     ] = None,
     rule: Annotated[
-        str, typer.Option(help=f"μ for the k-th update: {', '.join(optimizers.RULES)}.")
+        str,
+        typer.Option(
+            help=f"μ for the k-th update: {', '.join(optimizers.RULES)}.",
+            rich_help_panel=options.TRAINING,
+        ),
     ] = "constant",
-    batch: Annotated[int | None, typer.Option(help="Rows of a mini-batch, by default all.")] = None,
-    epochs: Annotated[int, typer.Option(help="Passes over all samples.")] = 200,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            help="Rows of a mini-batch, by default all.", rich_help_panel=options.TRAINING
+        ),
+    ] = None,
+    epochs: Annotated[
+        int, typer.Option(help="Passes over all samples.", rich_help_panel=options.TRAINING)
+    ] = 200,
     validation: Annotated[
         str | None,
         typer.Option(
-            metavar="SHARE|FILE|X,Y", help="Keep the parameters that are best on these samples."
+            metavar="SHARE|FILE|X,Y",
+            help="Keep the parameters that are best on these samples.",
+            rich_help_panel=options.TRAINING,
         ),
     ] = None,
     patience: Annotated[
-        int | None, typer.Option(help="Stop after so many epochs without a better validation.")
+        int | None,
+        typer.Option(
+            help="Stop after so many epochs without a better validation.",
+            rich_help_panel=options.TRAINING,
+        ),
     ] = None,
     seed: Annotated[
-        int, typer.Option(min=0, help="For the initial parameters and the order of the samples.")
+        int,
+        typer.Option(
+            min=0,
+            help="For the initial parameters and the order of the samples.",
+            rich_help_panel=options.TRAINING,
+        ),
     ] = 0,
     threads: options.Threads = None,
     scheduler: options.Scheduler = None,
     json: options.JsonFile = None,
     plot: Annotated[
-        Path | None, typer.Option(help="Draw the loss of each epoch, .svg or .png.")
+        Path | None,
+        typer.Option(
+            help="Draw the loss of each epoch, .svg or .png.", rich_help_panel=options.OUTPUT
+        ),
     ] = None,
     save: Annotated[
-        Path | None, typer.Option(help="Write V, W and the names of σ and ℓ to this .npz file.")
+        Path | None,
+        typer.Option(
+            help="Write V, W and the names of σ and ℓ to this .npz file.",
+            rich_help_panel=options.OUTPUT,
+        ),
     ] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="Keep the state of the training in this .npz file.")
+        Path | None,
+        typer.Option(
+            help="Keep the state of the training in this .npz file.", rich_help_panel=options.OUTPUT
+        ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the checkpoint, if there is one.")
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on from the checkpoint, if there is one.",
+            rich_help_panel=options.OUTPUT,
+        ),
     ] = False,
 ) -> None:
     """Train and say how well the network fits its training data.
@@ -111,8 +191,9 @@ def train(
     if resume and checkpoint is None:
         raise ValueError("resume: expected --checkpoint beside it, got none")
     options.add_files(variant_file)
-    chosen = variants.get(variant)
-    options.connect(scheduler, [chosen])
+    if variant is None and resume and checkpoint is not None and checkpoint.exists():
+        variant = variant_of(checkpoint)
+    options.connect(scheduler, [variants.get(variant or _USUAL)])
     dtype = float_type("dtype", dtype).name
     make = optimizers.get(optimizer)
     step = make.step if step is None else step
@@ -124,7 +205,9 @@ def train(
     held = None if validation is None else datas.load_validation(validation, whole, columns)
     net = Network(activation, loss or whole.loss)
     parts, K, names = datas.label(net, [whole, held] if held else [whole], classes)
-    theta = net.init(whole.X.shape[1], M, K, dtype, seed)
+    n, d = whole.X.shape
+    chosen = variants.get(variant or _usual(Shape(n, d, M, K).flops() * epochs))
+    theta = net.init(d, M, K, dtype, seed)
     order = None if batch is None and validation is None else seed
     whole, *rest = datas.ready(parts, chosen, net, (M, K), dtype, threads, stream, order)
     held = rest[0] if rest else None
@@ -181,6 +264,11 @@ def train(
         raise typer.Exit(code)
 
 
+def _usual(flops: float) -> str:
+    """The variant of a training of so much work where none is named."""
+    return _USUAL if flops <= _LONG else "auto"
+
+
 def _check_files(paths: dict[str, Path | None]) -> None:
     """Refuse what could not be written at the end before anything is trained."""
     output.check_writable(**paths)
@@ -230,7 +318,7 @@ def _tell(training: Training, final: float, fit: dict[str, float], on: str, opti
     net, best = training.plan.net, training.best
     sentence = (
         f"{on}, {net.activation}, {net.loss}, {optimizer}: "
-        f"loss {final:.6g} after {len(training.history)} epochs"
+        f"loss {final:.6g} after {counted(len(training.history), 'epoch')}"
     )
     sentence += "".join(f", {kind} {units.fixed(value, 4)}" for kind, value in fit.items())
     if training.validate is not None and math.isfinite(best.loss):

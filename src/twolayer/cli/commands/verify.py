@@ -20,17 +20,23 @@ from ...showing.table import Table
 from ...texts import parts
 from .. import codes
 from ..options import (
+    PROBLEM,
     Device,
     JsonFile,
     Scheduler,
+    Shapes,
     Threads,
     VariantFiles,
     VariantNames,
     connect,
+    refuse,
     select_variants,
 )
 
-Some = Annotated[str | None, typer.Option(help="Names with commas between; all by default.")]
+Some = Annotated[
+    str | None,
+    typer.Option(help="Names with commas between; all by default.", rich_help_panel=PROBLEM),
+]
 
 
 def verify(
@@ -38,24 +44,28 @@ def verify(
     activation: Some = None,
     loss: Some = None,
     dtype: Some = None,
-    shape: Annotated[
-        str | None, typer.Option(help="n,d,M,K: one random problem of that shape in place of all.")
-    ] = None,
+    shape: Shapes = None,
     threads: Threads = None,
     device: Device = None,
     scheduler: Scheduler = None,
     variant_file: VariantFiles = None,
     thorough: Annotated[
-        bool, typer.Option(help="Random shapes too, and the promises with every activation.")
+        bool,
+        typer.Option(
+            help="Random shapes too, and the promises with every activation.",
+            rich_help_panel=PROBLEM,
+        ),
     ] = False,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Draws the shapes of --thorough again.")
+        int | None,
+        typer.Option(min=0, help="Draws the shapes of --thorough again.", rich_help_panel=PROBLEM),
     ] = None,
     json: JsonFile = None,
 ) -> None:
     """Compare variants with the oracle; exit code 1 if one disagrees, 3 if none ran.
 
     Losses, gradients, predictions and parameters after steps, on inputs that make mistakes show.
+    With --shape: a random problem of that shape in place of all.
     Without --shape also all that the interface promises: steps, slices, updates, θ set and read,
     other layouts, nothing of the caller's written to; integers on which an epoch is exact; and the
     shapes at which a variant says that it begins to decide differently.
@@ -70,7 +80,9 @@ def verify(
         for b in (parts(loss) if loss else losses.names())
     ]
     dtypes = [float_type("dtype", name).name for name in (parts(dtype) if dtype else DTYPES)]
-    size = Shape.parse(shape) if shape else None
+    sizes = [Shape.parse(text) for text in shape or ()]
+    if not thorough:
+        refuse("without --thorough", seed=None if seed is None else str(seed))
     output.check_writable(json=json)
     drawn: tuple[Shape, ...] = ()
     if thorough:
@@ -82,15 +94,14 @@ def verify(
     results: dict[str, list[Agreement]] = {variant.name: [] for variant in runnable}
     refused: dict[str, str] = {}
     with Bar() as bar:
-        promised = [] if size else networks if thorough else _one_a_loss(networks)
-        integers = [] if size else [net for net in networks if net in cases.EXACT]
+        promised = [] if sizes else networks if thorough else _one_a_loss(networks)
+        integers = [] if sizes else [net for net in networks if net in cases.EXACT]
         units = (len(networks) + len(promised) + bool(integers)) * len(dtypes) * len(runnable)
         bar.show("verifying", 0, units)
         for net in networks:
             for name in dtypes:
-                problems = (
-                    [cases.problem(net, size, name)] if size else list(cases.all_cases(net, name))
-                )
+                asked = [cases.problem(net, size, name) for size in sizes]
+                problems = asked or list(cases.all_cases(net, name))
                 problems += [cases.problem(net, shape, name, seed or 0) for shape in drawn]
                 for variant in runnable:
                     for case in problems:

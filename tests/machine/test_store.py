@@ -53,6 +53,7 @@ def test_what_was_added_is_selected(path):
         kind="epoch", variant="numba-fused", device="cpu", activation="tanh", loss="softmax",
         dtype="float32", n=60000, d=784, M=128, K=10, threads=2, time=12.5,
         metrics={"seconds": 0.097, "blocks": [1, 2]}, machine=machine_hash(HERE),
+        commit="ab" * 20, tree="changed",
     )  # fmt: skip
     with Store(path) as store:
         store.add(full, HERE)
@@ -270,11 +271,23 @@ def test_read_only_store_is_read(folders):
     assert second.count("cannot be written") == 1
 
 
+# What takes a file back to each version from the next one.
+UNDO = (
+    ("DROP INDEX of_machine", "DROP INDEX of_time"),
+    (
+        "DROP INDEX of_problem",
+        "ALTER TABLE measurement DROP COLUMN [commit]",
+        "ALTER TABLE measurement DROP COLUMN tree",
+    ),
+)
+
+
 def versioned(path, version, *statements):
     """A file with one measurement, n = 1, that a package of another version wrote."""
     Store(path).add(record(1), HERE)
+    undone = [statement for texts in reversed(UNDO[version:]) for statement in texts]
     with contextlib.closing(sqlite3.connect(path)) as db:
-        for statement in (*statements, f"PRAGMA user_version = {version}"):
+        for statement in (*undone, *statements, f"PRAGMA user_version = {version}"):
             db.execute(statement)
         db.commit()
 
@@ -282,11 +295,10 @@ def versioned(path, version, *statements):
 NEWER = store_module._VERSION + 1
 
 
-@pytest.mark.parametrize("version", [0, NEWER])
+@pytest.mark.parametrize("version", [*range(len(UNDO)), NEWER])
 def test_checkouts_of_different_age_share_a_file(path, version):
-    indexes = ["DROP INDEX of_machine", "DROP INDEX of_time"] if version == 0 else []
-    more = ["ALTER TABLE measurement ADD COLUMN host TEXT NOT NULL DEFAULT ''"] if version else []
-    versioned(path, version, *indexes, *more)
+    more = ["ALTER TABLE measurement ADD COLUMN host TEXT NOT NULL DEFAULT ''"]
+    versioned(path, version, *more * (version == NEWER))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         Store(path).add(record(2), HERE)
@@ -294,7 +306,23 @@ def test_checkouts_of_different_age_share_a_file(path, version):
     with contextlib.closing(sqlite3.connect(path)) as db:
         kept = db.execute("PRAGMA user_version").fetchone()[0]
         assert kept == max(version, store_module._VERSION)
-        assert len(db.execute("SELECT * FROM sqlite_master WHERE type = 'index'").fetchall()) == 3
+        assert len(db.execute("SELECT * FROM sqlite_master WHERE type = 'index'").fetchall()) == 4
+
+
+def test_an_old_file_that_is_not_to_be_written_is_read(path, monkeypatch):
+    versioned(path, 1)
+    monkeypatch.setattr(Store, "_inode", lambda self: 0)
+    connect = store_module._connect
+
+    def refuse(where):
+        if where == path:
+            raise OSError("read-only")
+        return connect(where)
+
+    monkeypatch.setattr(store_module, "_connect", refuse)
+    with Store(path) as store:
+        ((found,), commits) = store.select(), store.query("SELECT [commit] FROM measurement")
+    assert (found.n, found.commit, commits) == (1, "", [("",)])
 
 
 @pytest.mark.parametrize(

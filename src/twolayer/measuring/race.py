@@ -283,6 +283,7 @@ def _measurement(result: Result, entry: Entry) -> Measurement:
         "first_call": entry.first_call,
         "peak_memory": entry.peak_memory,
         "data": workload.dataset or "synthetic",
+        **result.roof._asdict(),
     }
     return Measurement(
         kind="epoch",

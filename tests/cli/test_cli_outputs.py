@@ -25,6 +25,7 @@ NEEDED = {
     "regress": "HEAD",
     "bench": "--variants numpy",
     "report": "--variants numpy",
+    "compare": "aaaaaaa bbbbbbb",
 }
 
 

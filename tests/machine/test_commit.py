@@ -94,3 +94,22 @@ def test_it_is_kept_and_read_once(tmp_path, monkeypatch):
         store.add(Measurement(kind="epoch"), {"cpu": "an abacus"})
         (found,) = store.select()
     assert (found.commit, found.tree) == here
+
+
+def test_git_puts_commits_in_order_and_names_them(repository, monkeypatch):
+    first = git(repository, "rev-parse", "HEAD")
+    git(repository, "commit", "--quiet", "--allow-empty", "--message", "Second, of the same time")
+    second = git(repository, "rev-parse", "HEAD")
+    monkeypatch.setattr(revisions, "_root", lambda package: repository)
+    found = revisions.log([second, first, "f" * 40, "-x", ""])
+    assert {commit: one.subject for commit, one in found.items()} == {
+        first: "First", second: "Second, of the same time",
+    }  # fmt: skip
+    assert found[first][:2] < found[second][:2]
+    assert [revisions.resolve(name) for name in ("HEAD~1", "a/b", second[:8])] == [
+        first, second, second,
+    ]  # fmt: skip
+    assert [revisions.resolve(name) for name in ("none", "-x", "")] == ["", "", ""]
+    monkeypatch.setattr(revisions, "_root", lambda package: None)
+    assert revisions.log([first]) == {}
+    assert revisions.resolve("HEAD") == ""

@@ -31,6 +31,8 @@ COMMANDS = {
     "predict": ("predict", "predict"),
     "regress": ("regress", "regress"),
     "report": ("report", "report"),
+    "history": ("kept.history", "history"),
+    "compare": ("kept.compare", "compare"),
 }
 
 

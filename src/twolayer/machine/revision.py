@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import subprocess
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -33,15 +34,54 @@ def revision() -> Revision:
 
 
 def of(package: Path) -> Revision:
-    """Of the package in the folder src/twolayer of a repository; one around it is not its own."""
-    root = package.parent.parent
-    if package.parent.name != "src" or not (root / ".git").exists():
+    """Of the package in that folder."""
+    root = _root(package)
+    if root is None:
         return Revision()
     commit = _head(root) or _git(root, "rev-parse", "HEAD") or ""
     if not _ID.fullmatch(commit):
         return Revision()
     changes = _git(root, "status", "--porcelain", "--", *MEASURED)
     return Revision(commit, "" if changes is None else CHANGED if changes else CLEAN)
+
+
+class Logged(NamedTuple):
+    """A commit in git's log: its time, its place among those of that time, its first line."""
+
+    time: float
+    place: int
+    subject: str
+
+
+def log(commits: Collection[str]) -> dict[str, Logged]:
+    """What git says of those of the commits that the package's repository has."""
+    root = _root(Path(__file__).resolve().parents[1])
+    known = [commit for commit in commits if _ID.fullmatch(commit)]
+    if root is None or not known:
+        return {}
+    said = _git(
+        root, "log", "--no-walk=sorted", "--ignore-missing", "--format=%H %ct %s", "--stdin",
+        given="\n".join(known),
+    )  # fmt: skip
+    found = {}
+    for place, line in enumerate((said or "").splitlines()):
+        commit, time, subject = line.split(" ", 2)
+        found[commit] = Logged(float(time), -place, subject)
+    return found
+
+
+def resolve(name: str) -> str:
+    """The commit that a name such as HEAD~1 stands for in the package's repository, or nothing."""
+    root = _root(Path(__file__).resolve().parents[1])
+    if root is None or name.startswith("-"):
+        return ""
+    return _git(root, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}") or ""
+
+
+def _root(package: Path) -> Path | None:
+    """The repository that has the package as src/twolayer; not one that only lies around it."""
+    root = package.parent.parent
+    return root if package.parent.name == "src" and (root / ".git").exists() else None
 
 
 def _head(root: Path) -> str:
@@ -66,13 +106,13 @@ def _head(root: Path) -> str:
     return ""
 
 
-def _git(root: Path, *arguments: str) -> str | None:
+def _git(root: Path, *arguments: str, given: str = "") -> str | None:
     """What git prints; None where it is missing, fails or hangs."""
     # A hook's variables would lead to another repository.
     own = {name: text for name, text in os.environ.items() if not name.startswith("GIT_")}
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         return subprocess.run(
             ["git", "--no-optional-locks", *arguments], cwd=root, env=own, capture_output=True,
-            encoding="utf-8", errors="replace", timeout=10, check=True,
+            input=given, encoding="utf-8", errors="replace", timeout=10, check=True,
         ).stdout.strip()  # fmt: skip
     return None

@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from ..machine.hardware import fingerprint
+from ..machine.revision import revision
 from ..measuring.race import Entry, Result, distinct
 from ..measuring.roofline import Roofline
 from . import output
@@ -202,6 +203,7 @@ def report(groups: Groups, roof: Roofline, threads: int) -> dict[str, Any]:
             results[id(result)] = result
     return {
         "machine": fingerprint(),
+        **revision()._asdict(),
         "threads": threads,
         "roofline": {"flops": roof.flops, "bandwidth": roof.bandwidth},
         "workloads": [

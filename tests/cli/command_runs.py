@@ -30,6 +30,7 @@ RUNS = {
     "history": ("history --shape 7,3,5,2 --json {}", ".json"),
     "history --plot": ("history --shape 7,3,5,2 --plot {}", ".svg"),
     "compare": ("compare aaaaaaa bbbbbbb --json {}", ".json"),
+    "machines": ("machines --add --folder m --html {}", ".html"),
 }  # fmt: skip
 
 

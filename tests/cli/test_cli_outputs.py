@@ -16,7 +16,7 @@ from command_runs import RUNS, call
 
 from twolayer.cli import COMMANDS
 
-INPUTS = {"variant_file", "X", "Y", "model"}
+INPUTS = {"variant_file", "X", "Y", "model", "source", "folder"}
 # What each command needs beside its output to come so far.
 NEEDED = {
     "choose": "--n 5 --d 3 --M 4 --K 2",

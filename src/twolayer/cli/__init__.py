@@ -33,6 +33,7 @@ COMMANDS = {
     "report": ("report", "report"),
     "history": ("kept.history", "history"),
     "compare": ("kept.compare", "compare"),
+    "machines": ("kept.machines", "machines"),
 }
 
 

@@ -127,6 +127,9 @@ def test_a_store_that_cannot_be_written_is_not_said_to_be_pruned(full, monkeypat
 def test_compare_shows_ratios_and_the_rest(full, tmp_path):
     shown = run("compare", COMMITS[0], COMMITS[15][:9], "--json", "c.json")
     assert shown.count("slower") == 2 + 1  # and what that means
+    pairs = json.loads((tmp_path / "c.json").read_text())["pairs"]
+    for key in {pair["a"]["machine"] for pair in pairs}:
+        assert shown.count(key) == 2 + 2  # of A, of B, and a row for each variant
     assert "numpy: B / A = 1.2" in shown
     found = json.loads((tmp_path / "c.json").read_text())
     assert [one["verdict"] for one in found["pairs"]].count("slower") == 2

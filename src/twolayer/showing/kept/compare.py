@@ -43,12 +43,16 @@ def _table(found: Comparison) -> Table:
     table = Table()
     for heading in ("problem", "variant"):
         table.add_column(heading, no_wrap=heading == "variant")
+    several = len({pair.a.machine for pair in found.pairs}) > 1
+    if several:
+        table.add_column("machine", no_wrap=True)
     for heading in ("A", "B", "B / A", "interval of 95%", "B is"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("besides")
     for pair in found.pairs:
         table.add_row(
-            str(pair.a.problem).strip(), pair.a.problem.variant, duration(pair.a.median),
+            str(pair.a.problem).strip(), pair.a.problem.variant,
+            *([pair.a.machine.key] if several else []), duration(pair.a.median),
             duration(pair.b.median), fixed(pair.ratio, 3),
             f"{fixed(pair.low, 3)} – {fixed(pair.high, 3)}", pair.verdict, ", ".join(pair.also),
             style="" if pair.verdict == "unclear" else "bold",

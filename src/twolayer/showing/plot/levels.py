@@ -56,7 +56,7 @@ def _draw(panel: Any, task: Task, members: Sequence[Series], looks: dict[str, An
             x = place[step.level.state, step.level.sources]
             panel.axvline(x - 0.5, color=look["color"], linewidth=0.8, linestyle=":")
             panel.annotate(
-                f"× {fixed(step.ratio, 2)}", (x, step.after), xytext=(0, 7), ha="center",
+                f"× {fixed(step.ratio, 2)}", (x, step.after), xytext=(0, 7), ha="left",
                 textcoords="offset points", color=look["color"], fontsize=8,
             )  # fmt: skip
     seconds = [level.median for one in members for level in one.levels]
@@ -64,6 +64,7 @@ def _draw(panel: Any, task: Task, members: Sequence[Series], looks: dict[str, An
         panel.set_yscale("log")
         panel.yaxis.set_minor_locator(NullLocator())
     panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: duration(value, trim=True)))
+    panel.margins(y=0.15)
     panel.grid(axis="y", color=GRID, linewidth=0.8)
     panel.set_axisbelow(True)
     every = max(1, math.ceil(len(states) / 10))

@@ -55,7 +55,7 @@ def _overview(one: Measured) -> list[str]:
     won = ", ".join(f"{name} ({count})" for name, count in wins.most_common(3))
     days = sorted({figure.date for figure in one.figures})
     when = " to ".join(dict.fromkeys((days[0], days[-1])))
-    middle = f"{statistics.median(shares):.0%} in the median" if shares else "–"
+    middle = f"{_percent(statistics.median(shares))} in the median" if shares else "–"
     return [one.machine.name, str(len(races)), won, middle, when]
 
 
@@ -83,9 +83,13 @@ def _row(one: Measured, task: Problem, race: Sequence[Figure]) -> list[str]:
         f"{data}{task.activation}, {task.loss}, {task.dtype}",
         *(str(size) for size in (task.n, task.d, task.M, task.K)),
         str(task.threads or "cuda"), best.problem.variant,
-        f"{duration(best.seconds)} ± {spread:.1%}", "–" if share is None else f"{share:.0%}",
+        f"{duration(best.seconds)} ± {spread:.1%}", "–" if share is None else _percent(share),
         rest or "–",
     ]  # fmt: skip
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.01 else "< 1%"
 
 
 def show(console: Console, found: Sequence[Measured]) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 import twolayer as tl
-from twolayer.machine.store import Measurement
+from twolayer.machine.store import Measurement, Store
 from twolayer.measuring import roofline, timing
 from twolayer.measuring.race import Entry, Result, Workload
 from twolayer.measuring.roofline import Roofline
@@ -13,11 +13,11 @@ from twolayer.training.checkpoint import Model, save_model
 
 
 @pytest.fixture(scope="session")
-def measured(made_up_models):
-    """Two commits of a problem in the store."""
+def measured():
+    """Two commits of a problem in the tests' store."""
+    about = {"activation": "tanh", "loss": "squared", "dtype": "float32", "threads": 1}
     for commit in ("a" * 40, "b" * 40):
-        about = {"activation": "tanh", "loss": "squared", "dtype": "float32", "threads": 1}
-        made_up_models.add(
+        Store().add(
             Measurement(
                 kind="epoch", variant="numpy", device="cpu", n=7, d=3, M=5, K=2, commit=commit,
                 tree="clean", metrics={"blocks": [1.0, 1.1], "seconds": 1.05}, **about,

@@ -18,13 +18,14 @@ PYTEST = $(BIN)/python -m pytest \
   $(if $(filter -k% tests/%,$(ARGS)),,-n logical --maxprocesses=4 --dist=worksteal)
 
 .PHONY: help test test-slow test-cuda test-cuda-slow coverage lint format bench peers updates report \
-  documents site regress asv asv-night mutants clean
+  machines documents site regress asv asv-night mutants clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make test | test-slow | test-cuda | test-cuda-slow | coverage | lint | format"
-	@echo "     bench | peers | updates | report | documents | site | regress | asv | asv-night | mutants | clean"
+	@echo "     bench | peers | updates | report | machines | documents"
+	@echo "     site | regress | asv | asv-night | mutants | clean"
 
 test: $(VENV)/.test $(GPU)
 	$(PYTEST) -m "not slow" $(ARGS)
@@ -76,6 +77,11 @@ updates: $(VENV)/.bench $(VENV)/.peers
 
 report: $(VENV)/.bench $(GPU)
 	$(BIN)/twolayer report report.html $(ARGS)
+
+# Adds this machine to docs/machines.md.
+machines: $(VENV)/.bench $(GPU)
+	$(BIN)/twolayer bench $(ARGS)
+	$(BIN)/twolayer machines --add --page docs/machines.md
 
 # The figures of README.md and docs/, measured anew on this machine.
 documents: $(VENV)/.bench $(VENV)/.peers $(GPU)

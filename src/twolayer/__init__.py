@@ -9,7 +9,7 @@ from .machine import given as _given  # noqa: F401  (before other libraries chan
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from . import activations, losses, variants
+    from . import activations, history, losses, variants
     from .activations import Activation
     from .choosing import choose
     from .composed.functions import loss_and_gradient, predict
@@ -37,6 +37,7 @@ __all__ = [
     "Weights",
     "activations",
     "choose",
+    "history",
     "loss_and_gradient",
     "losses",
     "optimizers",
@@ -67,6 +68,7 @@ _HOMES = {
 
 _MODULES = {
     "activations": "activations",
+    "history": "history",
     "losses": "losses",
     "optimizers": "training.optimizers",
     "variants": "variants",

@@ -26,6 +26,10 @@ RUNS = {
     "predict": ("predict net.npz x.csv --save {}", ".csv"),
     "report": ("report --variants numpy {}", ".html"),
     "report --json": ("report --variants numpy r.html --json {}", ".json"),
+    "history": ("history --shape 7,3,5,2 --json {}", ".json"),
+    "history --plot": ("history --shape 7,3,5,2 --plot {}", ".svg"),
+    "compare": ("compare aaaaaaa bbbbbbb --json {}", ".json"),
+    "machines": ("machines --add --folder m --html {}", ".html"),
 }  # fmt: skip
 
 

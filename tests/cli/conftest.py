@@ -3,6 +3,7 @@
 import pytest
 
 import twolayer as tl
+from twolayer.machine.store import Measurement, Store
 from twolayer.measuring import roofline, timing
 from twolayer.measuring.race import Entry, Result, Workload
 from twolayer.measuring.roofline import Roofline
@@ -11,8 +12,21 @@ from twolayer.report.study import Study
 from twolayer.training.checkpoint import Model, save_model
 
 
+@pytest.fixture(scope="session")
+def measured():
+    """Two commits of a problem in the tests' store."""
+    about = {"activation": "tanh", "loss": "squared", "dtype": "float32", "threads": 1}
+    for commit in ("a" * 40, "b" * 40):
+        Store().add(
+            Measurement(
+                kind="epoch", variant="numpy", device="cpu", n=7, d=3, M=5, K=2, commit=commit,
+                tree="clean", metrics={"blocks": [1.0, 1.1], "seconds": 1.05}, **about,
+            )
+        )  # fmt: skip
+
+
 @pytest.fixture
-def brief(monkeypatch, tmp_path):
+def brief(monkeypatch, tmp_path, measured):
     """A folder with data, in which the commands take no time."""
     monkeypatch.setattr(timing.block, "__defaults__", (0,))
     monkeypatch.setattr(timing.warm_up, "__defaults__", (0, 1))

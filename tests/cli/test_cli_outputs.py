@@ -16,7 +16,7 @@ from command_runs import RUNS, call
 
 from twolayer.cli import COMMANDS
 
-INPUTS = {"variant_file", "X", "Y", "model"}
+INPUTS = {"variant_file", "X", "Y", "model", "source", "folder"}
 # What each command needs beside its output to come so far.
 NEEDED = {
     "choose": "--shape 5,3,4,2",
@@ -27,6 +27,7 @@ NEEDED = {
     "peers": "--variants numpy",
     "updates": "--variants numpy",
     "report": "--variants numpy",
+    "compare": "aaaaaaa bbbbbbb",
 }
 
 

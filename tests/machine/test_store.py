@@ -53,6 +53,7 @@ def test_what_was_added_is_selected(path):
         kind="epoch", variant="numba-fused", device="cpu", activation="tanh", loss="softmax",
         dtype="float32", n=60000, d=784, M=128, K=10, threads=2, time=12.5,
         metrics={"seconds": 0.097, "blocks": [1, 2]}, machine=machine_hash(HERE),
+        commit="ab" * 20, tree="changed",
     )  # fmt: skip
     with Store(path) as store:
         store.add(full, HERE)
@@ -268,61 +269,6 @@ def test_read_only_store_is_read(folders):
     assert first == "[1] 0"
     assert second.startswith("[1, 2, 3] ['the store ")
     assert second.count("cannot be written") == 1
-
-
-def versioned(path, version, *statements):
-    """A file with one measurement, n = 1, that a package of another version wrote."""
-    Store(path).add(record(1), HERE)
-    with contextlib.closing(sqlite3.connect(path)) as db:
-        for statement in (*statements, f"PRAGMA user_version = {version}"):
-            db.execute(statement)
-        db.commit()
-
-
-NEWER = store_module._VERSION + 1
-
-
-@pytest.mark.parametrize("version", [0, NEWER])
-def test_checkouts_of_different_age_share_a_file(path, version):
-    indexes = ["DROP INDEX of_machine", "DROP INDEX of_time"] if version == 0 else []
-    more = ["ALTER TABLE measurement ADD COLUMN host TEXT NOT NULL DEFAULT ''"] if version else []
-    versioned(path, version, *indexes, *more)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        Store(path).add(record(2), HERE)
-        assert [found.n for found in Store(path).select()] == [1, 2]
-    with contextlib.closing(sqlite3.connect(path)) as db:
-        kept = db.execute("PRAGMA user_version").fetchone()[0]
-        assert kept == max(version, store_module._VERSION)
-        assert len(db.execute("SELECT * FROM sqlite_master WHERE type = 'index'").fetchall()) == 3
-
-
-@pytest.mark.parametrize(
-    ("version", "change", "what"),
-    [
-        (NEWER, "ALTER TABLE measurement RENAME COLUMN threads TO workers", "used"),
-        (NEWER, "DROP TABLE machine", "used"),
-        (0, "ALTER TABLE measurement RENAME COLUMN threads TO workers", "used"),
-        (
-            NEWER,
-            "CREATE TRIGGER no BEFORE INSERT ON measurement BEGIN SELECT RAISE(ABORT, 'no'); END",
-            "written",
-        ),
-    ],
-)
-def test_what_another_version_wrote_is_left_alone(path, version, change, what):
-    versioned(path, version, change)
-    before = path.read_bytes()
-    readable = [1] * (what == "written")
-    with warnings.catch_warnings(record=True) as caught, Store(path) as store:
-        warnings.simplefilter("always")
-        assert [found.n for found in store.select()] == readable
-        store.add(record(2), HERE)
-        assert [found.n for found in store.select()] == [*readable, 2]
-    (told,) = caught
-    assert f"cannot be {what} (it is of version {version}, this is " in str(told.message)
-    assert aside(path) == []
-    assert path.read_bytes() == before
 
 
 def test_old_entries_are_removed(path):

@@ -22,7 +22,7 @@ from ..texts import SENTENCES, sentence
 from . import codes
 
 # Command: its module, its function and its panel in --help. Only the one that is run is imported.
-_LOOK, _TIME, _USE = "Look and check", "Time", "Use"
+_LOOK, _TIME, _USE, _KEPT = "Look and check", "Time", "Use", "What was measured"
 COMMANDS = {
     "list": ("list", "list_variants", _LOOK),
     "verify": ("verify", "verify", _LOOK),
@@ -36,6 +36,9 @@ COMMANDS = {
     "choose": ("choose", "choose", _USE),
     "train": ("train", "train", _USE),
     "predict": ("predict", "predict", _USE),
+    "history": ("kept.history", "history", _KEPT),
+    "compare": ("kept.compare", "compare", _KEPT),
+    "machines": ("kept.machines", "machines", _KEPT),
 }
 
 

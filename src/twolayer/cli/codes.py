@@ -65,6 +65,18 @@ EXAMPLES = {
         "regress main": "the working tree against where it left main",
         "regress v0.1 main --bisect": "which commit made it slower",
     },
+    "history": {
+        "history --variants numba-fused": "a variant over commits and machines",
+        "history --shape 1797,65,32,10 --plot history.svg": "one problem, drawn",
+    },
+    "compare": {
+        "compare HEAD~1 HEAD": "two commits, of what was measured at each",
+        "compare before.json after.json": "two files of bench --json",
+    },
+    "machines": {
+        "machines": "the machines measured so far",
+        "machines --add --page docs/machines.md": "add this one, and write the page",
+    },
     "report": {
         "report": "report.html",
         "report mine.html --variants numpy,numba-fused --plots figures": "and its figures",

@@ -121,7 +121,7 @@ def source_digest() -> str:
 
     # In a checkout the last two do not lie inside of the first.
     names = (_PACKAGE, f"{_PACKAGE}.kernels", f"{_PACKAGE}.variants")
-    return digest(map(folder_of, names), without=("cli", "showing"))[:16]
+    return digest(map(folder_of, names), without=("cli", "history", "showing"))[:16]
 
 
 def environment() -> dict[str, str]:

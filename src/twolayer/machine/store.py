@@ -14,7 +14,7 @@ import os
 import sqlite3
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +23,7 @@ import platformdirs
 
 from . import hardware
 from .forks import renewed
+from .revision import revision
 
 T = TypeVar("T")
 
@@ -32,7 +33,8 @@ class Measurement:
     """One result: what was measured, its figures (JSON values by name), when, and on what machine.
 
     What does not apply, such as the shape for a bandwidth, stays empty or 0. The store fills in
-    machine (`machine_hash`) and, where it is 0, time (seconds since 1970).
+    machine (`machine_hash`) and, where they are empty, time (seconds since 1970) and what the
+    sources are of (`revision.Revision`).
     """
 
     kind: str
@@ -49,30 +51,42 @@ class Measurement:
     threads: int = 0
     time: float = 0.0
     machine: str = ""
+    commit: str = ""
+    tree: str = ""
 
 
 _COLUMNS = {
     column.name: {"int": int, "float": float}.get(str(column.type), str)
     for column in fields(Measurement)
 }
-_NAMES = ", ".join(_COLUMNS)
 _SQL_TYPES = {int: "INTEGER", float: "REAL", str: "TEXT"}
+_SINCE_2 = ("commit", "tree")  # the columns that came with version 2
 # What makes a file of each version from one of the version before, an empty one being version -1.
 # Later ones only add, with defaults, so that checkouts of different age can share a file.
 _VERSIONS = (
     (
         "CREATE TABLE machine (hash TEXT PRIMARY KEY, fingerprint TEXT NOT NULL)",
         "CREATE TABLE measurement (id INTEGER PRIMARY KEY, "
-        + ", ".join(f"{name} {_SQL_TYPES[kind]} NOT NULL" for name, kind in _COLUMNS.items())
+        + ", ".join(
+            f"{name} {_SQL_TYPES[kind]} NOT NULL"
+            for name, kind in _COLUMNS.items()
+            if name not in _SINCE_2
+        )
         + ")",
     ),
     (
         "CREATE INDEX of_machine ON measurement (machine, kind)",
         "CREATE INDEX of_time ON measurement (time)",
     ),
+    (
+        *(f"ALTER TABLE measurement ADD [{name}] TEXT NOT NULL DEFAULT ''" for name in _SINCE_2),
+        "CREATE INDEX of_problem ON measurement (kind, variant, device, activation, loss, dtype, "
+        "n, d, M, K, threads, machine, [commit], tree)",
+    ),
 )
 _VERSION = len(_VERSIONS) - 1
 _KEPT = 180 * 24 * 3600  # seconds after which a measurement is removed
+_FORGET = "DELETE FROM machine WHERE hash NOT IN (SELECT machine FROM measurement)"
 _SEAL = "seal"
 _APPLICATION = 0x324C4159  # tells our files from other SQLite files
 # What a file answers whose tables are others; that of another version may have such.
@@ -120,6 +134,8 @@ class Store:
         row = asdict(record if isinstance(record, Measurement) else Measurement(**record))
         described = _dumps(signature or hardware.signature())
         row |= {"machine": machine_hash(signature), "time": row["time"] or time.time()}
+        if not row["commit"]:
+            row |= revision()._asdict()
         values = [kind(row[name]) for name, kind in (_COLUMNS | {"metrics": _dumps}).items()]
         marks = ", ".join("?" * len(values))
 
@@ -127,7 +143,7 @@ class Store:
             if not self._pruned:
                 _prune(db)
             db.execute("INSERT OR IGNORE INTO machine VALUES (?, ?)", (row["machine"], described))
-            db.execute(f"INSERT INTO measurement ({_NAMES}) VALUES ({marks})", values)
+            db.execute(f"INSERT INTO measurement ({_listed(_COLUMNS)}) VALUES ({marks})", values)
 
         self._transact(write, writes=True)
         self._pruned = True
@@ -138,11 +154,13 @@ class Store:
         Raises TypeError for an unknown field.
         """
         if unknown := filters.keys() - (_COLUMNS.keys() - {"metrics"}):
-            raise TypeError(f"cannot select by {', '.join(sorted(unknown))}, only by {_NAMES}")
+            known = ", ".join(_COLUMNS)
+            raise TypeError(f"cannot select by {', '.join(sorted(unknown))}, only by {known}")
         values = [_COLUMNS[name](value) for name, value in filters.items()]
-        where = " AND ".join(f"{name} = ?" for name in filters) or "1"
-        query = f"SELECT {_NAMES} FROM measurement WHERE {where} ORDER BY id"
-        rows = self._transact(lambda db: db.execute(query, values).fetchall())
+        where = " AND ".join(f"[{name}] = ?" for name in filters) or "1"
+        rows = self.query(
+            f"SELECT {_listed(_COLUMNS)} FROM measurement WHERE {where} ORDER BY id", values
+        )
         found = []
         for row in rows:
             with contextlib.suppress(ValueError, TypeError):  # bytes inside the row are damaged
@@ -153,6 +171,24 @@ class Store:
         if len(found) < len(rows):
             _warn(f"{len(rows) - len(found)} damaged measurements in {self.path} are left out")
         return found
+
+    def query(self, text: str, values: Sequence[str | float] = ()) -> list[tuple[Any, ...]]:
+        """What an SQL query on the tables `measurement` and `machine` finds."""
+        return self._transact(lambda db: db.execute(text, values).fetchall())
+
+    def remove(self, ids: Iterable[int]) -> None:
+        """Remove the measurements of those "id"s, and machines of which nothing is left.
+
+        Raises OSError where the file cannot be written.
+        """
+
+        def write(db: sqlite3.Connection) -> None:
+            db.executemany("DELETE FROM measurement WHERE id = ?", ((one,) for one in ids))
+            db.execute(_FORGET)
+
+        self._transact(write, writes=True)
+        if self._memory is not None:
+            raise OSError(f"the store {self.path} cannot be written, so nothing was removed")
 
     def _transact(self, work: Callable[[sqlite3.Connection], T], writes: bool = False) -> T:
         """Do the work in one transaction; where the file is no good, on a new one or in memory."""
@@ -220,14 +256,18 @@ class Store:
                 if _application(db) != _APPLICATION:
                     return False
                 machines = db.execute("SELECT hash, fingerprint FROM machine").fetchall()
-                rows = db.execute(f"SELECT {_NAMES} FROM measurement ORDER BY id").fetchall()
+                there = {name for _, name, *_ in db.execute("PRAGMA table_info(measurement)")}
+                columns = [name for name in _COLUMNS if name in there or name not in _SINCE_2]
+                rows = db.execute(
+                    f"SELECT {_listed(columns)} FROM measurement ORDER BY id"
+                ).fetchall()
         except (OSError, sqlite3.DatabaseError, UnicodeDecodeError):
             return False
 
         def write(db: sqlite3.Connection) -> None:
-            marks = ", ".join("?" * len(_COLUMNS))
+            marks = ", ".join("?" * len(columns))
             db.executemany("INSERT INTO machine VALUES (?, ?)", machines)
-            db.executemany(f"INSERT INTO measurement ({_NAMES}) VALUES ({marks})", rows)
+            db.executemany(f"INSERT INTO measurement ({_listed(columns)}) VALUES ({marks})", rows)
 
         _commit(memory, write)
         return True
@@ -282,6 +322,11 @@ def _connect(path: Path | str) -> sqlite3.Connection:
     return db
 
 
+def _listed(columns: Iterable[str]) -> str:
+    """The names for SQL; unlike one in "…", one in […] is never taken for a text."""
+    return ", ".join(f"[{name}]" for name in columns)
+
+
 def _application(db: sqlite3.Connection) -> int:
     return int(db.execute("PRAGMA application_id").fetchone()[0])
 
@@ -314,14 +359,15 @@ def _check(db: sqlite3.Connection) -> None:
     if (damage := db.execute("PRAGMA quick_check(1)").fetchall()) != [("ok",)]:
         raise sqlite3.DatabaseError(" ".join(str(line) for (line,) in damage).split("\n")[-1])
     db.execute(
-        f"SELECT {_NAMES}, fingerprint FROM measurement JOIN machine ON hash = machine LIMIT 1"
+        f"SELECT {_listed(_COLUMNS)}, fingerprint FROM measurement "
+        "JOIN machine ON hash = machine LIMIT 1"
     )
 
 
 def _prune(db: sqlite3.Connection) -> None:
     """Remove what is old, and machines of which nothing is left."""
     db.execute("DELETE FROM measurement WHERE time < ?", (time.time() - _KEPT,))
-    db.execute("DELETE FROM machine WHERE hash NOT IN (SELECT machine FROM measurement)")
+    db.execute(_FORGET)
 
 
 def _dumps(value: object) -> str:

@@ -208,7 +208,8 @@ def record(
 ) -> dict[str, Any]:  # fmt: skip
     """What is known of a variant on a shape, or why it was left out."""
     about: dict[str, Any] = {
-        "shape": str(shape), "variant": variant.name, "dtype": dtype, "flops": shape.flops(),
+        "shape": str(shape), "variant": variant.name, "activation": net.activation,
+        "loss": net.loss, "dtype": dtype, "flops": shape.flops(),
         "bytes": shape.bytes(dtype),
     }  # fmt: skip
     skipped = variant.unavailable() or variant.refusal(net, shape, np.dtype(dtype))

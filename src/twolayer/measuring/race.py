@@ -323,6 +323,7 @@ def _measurement(result: Result, entry: Entry) -> Measurement:
         "peak_memory": entry.peak_memory,
         "data": workload.dataset or "synthetic",
         "calm": asdict(result.calm),
+        **result.roof._asdict(),
     }
     return Measurement(
         kind="epoch",

@@ -21,11 +21,11 @@ import platformdirs
 
 from ..kernels.compiler.digest import digest, folder_of
 from ..machine import lines
+from ..machine.revision import MEASURED
 from ..machine.store import machine_hash
 from .loading import NAME
 
 WORKING_TREE = "the working tree"
-MEASURED = ("src/twolayer", "kernels", "variants", "pyproject.toml")  # nothing else has a say
 _PACKAGE = __name__.partition(".")[0]
 _PARTS = ("", "kernels", "variants")  # of it, which need not lie in one folder
 _STALE = 30 * 24 * 3600  # seconds after which a folder that nobody used is removed

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from ..machine import calm
 from ..machine.hardware import fingerprint
+from ..machine.revision import revision
 from ..measuring.race import Entry, Result, distinct
 from ..measuring.roofline import Roofline
 from ..measuring.timing import Ratio
@@ -243,6 +244,7 @@ def report(groups: Groups, roof: Roofline, threads: int) -> dict[str, Any]:
             results[id(result)] = result
     return {
         "machine": fingerprint(),
+        **revision()._asdict(),
         "threads": threads,
         "roofline": {"flops": roof.flops, "bandwidth": roof.bandwidth},
         "workloads": [

@@ -126,7 +126,11 @@ def styles(results: Sequence[Result]) -> dict[str, dict[str, Any]]:
         for entry in result.ranking:
             ratio = math.log(entry.seconds.median / result.ranking[0].seconds.median)
             ratios.setdefault(entry.variant.name, []).append(ratio)
-    order = sorted(ratios, key=lambda name: sum(ratios[name]) / len(ratios[name]))
+    return places(sorted(ratios, key=lambda name: sum(ratios[name]) / len(ratios[name])))
+
+
+def places(order: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """How each of the variants looks, the first one thicker."""
     places = list(dict.fromkeys([*_VARIANTS, *variants.names(), *sorted(order)]))
     return {
         name: look(places.index(name)) | {"linewidth": 1.5 if i else 2.4, "zorder": 3 - i / 100}

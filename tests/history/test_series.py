@@ -1,0 +1,194 @@
+"""Levels are those that were kept, in the order of the commits, and steps in them are found."""
+
+import random
+import sqlite3
+import sys
+import types
+from contextlib import closing
+
+import pytest
+from past import BEGIN, COMMITS, DAY, NAMES, epoch, machine
+
+from twolayer import history
+from twolayer.history import Machine, Wanted
+
+
+def find(store, **wanted):
+    return history.find(store, Wanted(**wanted))
+
+
+def test_a_series_for_each_problem_and_machine(full):
+    found = find(full)
+    assert {(one.problem.variant, one.machine.name) for one in found} == {
+        (variant, f"{name}, 2 CPUs") for variant in ("numpy", "numba-fused") for name in NAMES
+    }
+    for one in found:
+        assert [level.commit for level in one.levels] == COMMITS
+        assert [step.level.commit for step in one.steps] == (
+            [COMMITS[10]] if one.problem.variant == "numpy" else []
+        )
+    step = next(one for one in found if one.steps).steps[0]
+    assert step.ratio == pytest.approx(1.2, rel=0.01)
+    assert step.after == pytest.approx(1.2 * step.before, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "count"),
+    [
+        ({"variants": ["numpy"]}, 40), ({"variants": ["numpy", "jax"]}, 40),
+        ({"shape": [100, 8, 16, 2]}, 80), ({"shape": [100, 8, 16, 3]}, 0),
+        ({"dtype": "float64"}, 0),
+        ({"activation": "tanh", "loss": "squared", "threads": 2, "device": "cpu"}, 80),
+        ({"data": "synthetic"}, 80), ({"data": "digits"}, 0), ({"machine": "abacus"}, 40),
+        ({"commit": COMMITS[3][:7]}, 4), ({"commit": COMMITS[3] + "+"}, 0),
+        ({"since": BEGIN + 15 * DAY}, 20), ({"before": BEGIN + 15 * DAY}, 60),
+    ],
+)  # fmt: skip
+def test_what_is_wanted_is_found(full, wanted, count):
+    assert sum(len(one.levels) for one in find(full, **wanted)) == count
+    assert len(history.count(full, Wanted(**wanted))) == count
+
+
+def test_a_machine_that_several_names_fit_is_asked_for(full):
+    for text in ("2 CPUs", "toaster", ""):
+        if text:
+            with pytest.raises(ValueError, match=r"machine: expected .*a loom, 2 CPUs.*got '"):
+                find(full, machine=text)
+    key = Machine.of(machine("a loom")).key
+    assert {one.machine.key for one in find(full, machine=key[:5])} == {key}
+
+
+def test_a_machine_is_what_it_is_made_of():
+    """Neither its libraries nor the sources: a change of these is what a history shows."""
+    same = Machine.of(machine())
+    assert Machine.of(machine(sources=7, libraries=[], python="CPython 4")) == same
+    for other in (
+        machine(cpus=3), machine("a loom"), machine(gpus=["H200"]),
+        machine(variables=["NUMBA_OPT=0"]), machine(caches=["L1 1"]),
+    ):  # fmt: skip
+        assert Machine.of(other) != same
+    detailed = [Machine.of(machine(gpus=[text])) for text in ("H200", "H200, 580.1, 143771 MiB")]
+    assert detailed[0] == detailed[1]
+
+
+def test_commits_come_as_git_has_them(store, logged):
+    for commit, when in ((2, 1.0), (0, 2.0), (1, 3.0)):
+        store.add(epoch(1.0, commit, time=when), machine(sources=commit))
+    (one,) = find(store)
+    assert [level.commit for level in one.levels] == [COMMITS[2], COMMITS[0], COMMITS[1]]
+    logged(*COMMITS[:3])
+    (one,) = find(store)
+    assert [level.commit for level in one.levels] == COMMITS[:3]
+
+
+def test_changed_sources_come_after_their_commit_and_apart_from_each_other(store):
+    for sources, tree in ((0, "clean"), (1, "changed"), (2, "changed")):
+        store.add(epoch(1.0, 0, tree=tree, time=5.0 - sources), machine(sources=sources))
+    (one,) = find(store)
+    assert [(level.state, level.sources) for level in one.levels] == [
+        ("1010101", "0"), ("1010101+", "2"), ("1010101+", "1"),
+    ]  # fmt: skip
+
+
+def series(store, seconds, runs=1, noise=0.005, libraries=None):
+    """The steps, by the number of their commit, of a series with those seconds."""
+    draw = random.Random(1)
+    for commit, value in enumerate(seconds):
+        for run in range(runs):
+            record = epoch(
+                value * (1 + draw.gauss(0, noise)), commit, draw=draw, time=BEGIN + commit + run / 9
+            )
+            about = {} if libraries is None else {"libraries": [libraries(commit)]}
+            store.add(record, machine(sources=commit, **about))
+    (one,) = find(store)
+    return {COMMITS.index(step.level.commit): step for step in one.steps}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "runs", "steps"),
+    [
+        ([1.0] * 20, 1, []),
+        ([1.0] * 10 + [1.1] * 10, 1, [10]),
+        ([1.1] * 10 + [1.0] * 10, 1, [10]),
+        ([1.0] * 6 + [1.2] * 7 + [1.0] * 7, 1, [6, 13]),
+        ([1.0] * 5 + [1.2] * 5 + [1.4] * 5 + [1.0] * 5, 1, [5, 10, 15]),
+        ([1.0] * 9 + [1.5] + [1.0] * 10, 1, []),  # one commit, measured once, is no level
+        ([1.0] * 9 + [1.5] + [1.0] * 10, 3, [9, 10]),
+        ([1.0] * 19 + [1.5], 1, []),
+        ([1.0] * 19 + [1.5], 3, [19]),
+        ([1.0] * 3 + [1.2] * 3, 1, [3]),
+        ([1.0, 1.2], 1, []),
+        ([1.0] * 10 + [1.01] * 10, 3, []),  # below the least step
+    ],
+)
+def test_steps_of_the_level(store, seconds, runs, steps):
+    found = series(store, seconds, runs)
+    assert [*found] == steps
+    for number, step in found.items():
+        assert step.ratio == pytest.approx(seconds[number] / seconds[number - 1], rel=0.03)
+
+
+def test_noise_has_no_steps():
+    """Of a hundred series of twenty, of which each scatters by 3%, at most two have one."""
+    draw = random.Random(2)
+    level = history.Level(
+        history.Problem(*"vdalt", 1, 1, 1, 1, 1), Machine("", ""), "", "", "", (), (0.0,), (1.0,)
+    )
+    found = 0
+    for _ in range(100):
+        levels = [
+            history.Level(**vars(level) | {"seconds": (1 + draw.gauss(0, 0.03),)})
+            for _ in range(20)
+        ]
+        found += bool(history.series(levels, {})[0].steps)
+    assert found <= 2
+
+
+def test_what_changed_besides_is_named(store):
+    found = series(
+        store, [1.0] * 10 + [1.2] * 10, libraries=lambda commit: f"numpy 2.{3 + (commit > 9)}"
+    )
+    assert found[10].also == ("numpy 2.3 → 2.4",)
+
+
+def test_damaged_measurements_are_left_out(full):
+    with closing(sqlite3.connect(full.path)) as db:
+        db.execute("UPDATE measurement SET metrics = replace(metrics, 'seconds', 'sec\nnds') "
+                   "WHERE id % 7 = 0")  # fmt: skip
+        db.execute("UPDATE measurement SET metrics = '{\"seconds\": NaN}' WHERE id % 7 = 1")
+        db.execute("UPDATE machine SET fingerprint = '{' WHERE rowid = 4")
+        db.commit()
+    found = find(full)
+    levels = [level for one in found for level in one.levels]
+    assert 40 < len(levels) < 70
+    assert all(0 < level.median < 0.01 for level in levels)
+    assert history.records(found)
+
+
+def test_a_set_of_data_is_a_problem_of_its_own(store):
+    for data, seconds in (("digits", 1.0), ("synthetic", 2.0), ("digits", 3.0)):
+        record = epoch(seconds)
+        store.add(vars(record) | {"metrics": {**record.metrics, "data": data}}, machine())
+    found = {one.problem.data: one.levels[0] for one in find(store)}
+    assert len(found["digits"].seconds) == 2
+    assert found["synthetic"].median == pytest.approx(2.0, rel=0.01)
+    assert [len(one.levels) for one in find(store, data="digits")] == [1]
+
+
+def test_python_gets_records_or_a_data_frame(full, monkeypatch):
+    import twolayer as tl
+
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    made = tl.history.frame("numpy", (100, 8, 16, 2), machine="abacus", before="2100-01-01")
+    assert [row["commit"] for row in made] == COMMITS
+    assert [row["step"] is None for row in made] == [True] * 10 + [False] + [True] * 9
+    assert made[0]["low"] < made[0]["seconds"] < made[0]["high"]
+    pandas = types.SimpleNamespace(DataFrame=lambda rows: ("a frame", len(rows)))
+    monkeypatch.setitem(sys.modules, "pandas", pandas)
+    assert tl.history.frame(store=full) == ("a frame", 80)
+
+
+@pytest.mark.parametrize("text", ["yesterday", "30", "-3d", "9999999d", "2026-13-01", ""])
+def test_a_moment_is_a_date_or_some_days(text):
+    with pytest.raises(ValueError, match=r"since: expected a date as 2026-11-28, or days as 30d"):
+        history.moment("since", text)

@@ -51,7 +51,9 @@ def test_an_unknown_set_is_answered_with_the_known_ones():
 
 def test_without_scikit_learn_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
-    with pytest.raises(RuntimeError, match=r"^data set digits: .* `pip install '\.\[bench\]'` in"):
+    with pytest.raises(
+        RuntimeError, match=r"^data set digits: .* `pip install --editable '\.\[bench\]'` in"
+    ):
         datasets.load("digits")
 
 

@@ -45,7 +45,8 @@ def test_predictions_are_the_network_s(folder, loss, dtype):
         for name in ("f.npy", "f.csv"):
             result = twolayer("predict", "m.npz", *source, "--save", name)
             assert result.exit_code == 0, result.output
-            assert result.stdout == f"40 rows of {len(trained.theta.W)} outputs in {name}\n"
+            K = len(trained.theta.W)
+            assert result.stdout == f"40 rows of {K} output{'s' * (K > 1)} in {name}\n"
     F = np.load("f.npy")
     assert F.dtype == dtype
     assert (np.loadtxt("f.csv", delimiter=",", ndmin=2).astype(dtype) == F).all()

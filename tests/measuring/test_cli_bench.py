@@ -154,7 +154,7 @@ def test_the_table_replaces_what_is_between_the_markers(cli, tmp_path):
     assert rows[0] == f"| {heads} |"
     assert rows[2].startswith("| synthetic, squared | 20 | 3 | 5 | 2 | ")
     assert len(rows) == 4
-    assert all(row.count("**") == 2 for row in rows[2:])
+    assert all(row.count("**") in (0, 2) for row in rows[2:])
     assert readme.stat().st_mode & 0o777 == 0o640
     cli("bench", *SHAPES, "--readme", readme)
     assert readme.read_text().count("<!-- bench:start -->") == 1
@@ -299,7 +299,7 @@ def test_peers_are_set_against_numba_fused_in_one_table(cli, tmp_path):
         assert cells[0] == "relu, squared"
         assert cells[7] == "–"
         assert re.fullmatch(rf"{ratio:.2f} \(\d+\.\d\d to \d+\.\d\d\)", cells[9])
-        assert row.count("**") == 2
+        assert row.count("**") in (0, 2)
     sentence = f"fastest other / numba-fused over 2 shapes: {mean:.2f}."
     assert sentence in text
     assert sentence in shown

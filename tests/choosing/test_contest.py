@@ -76,7 +76,7 @@ def test_interpreted_loops_are_not_tried_where_they_would_take_minutes(monkeypat
     large = Question("tanh", "squared", 100, 3000, 3000, 3, "float32", 1)
     (_, loops), _ = contest.contest(NET, large, variants, lambda name, units: None)
     assert tried == ["numpy"]
-    assert loops.estimate > 10
+    assert loops.estimate > 5  # seconds
     tried.clear()
     contest.contest(NET, Q, variants, lambda name, units: None)
     assert tried == ["numpy", "python-loops"]

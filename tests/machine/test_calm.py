@@ -78,7 +78,7 @@ def test_a_planted_load_is_noticed_each_time_and_calm_is_calm():
     # A process of its own, which is no child of this one.
     started = subprocess.run(
         [sys.executable, "-c", "import subprocess, sys\n"
-         "print(subprocess.Popen([sys.executable, '-c', sys.argv[1]]).pid)", BUSY],
+         "print(subprocess.Popen([sys.executable, '-c', sys.argv[1]], stdout=-3, stderr=-3).pid)", BUSY],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     try:

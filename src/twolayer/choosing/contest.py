@@ -26,12 +26,13 @@ from ..network import Network, Shape
 from .choice import Question
 
 # Of each round, how many times the fastest a variant may have taken so far and still take part.
-FAR = (math.inf, 2.0, 1.25, 1.1, 1.1, 1.1, 1.1)
+FAR = (math.inf, 2.0, 1.25, 1.1, 1.1)
 _BEHIND = 3.0  # times the best estimate, beyond which a variant does not take part at all
-_WORK = 2e9  # operations of an epoch for each thread: one with more runs on fewer rows
+_WORK = 1e9  # operations of an epoch for each thread: one with more runs on fewer rows
 _ELEMENT = 20  # operations that a number of A or U is worth
 _BATCHES = 32  # that are timed in turn
-_WAKE_UP = 0.1  # seconds
+_WAKE_UP = 0.1  # seconds of steps before it is believed that a variant is left behind
+_ROUSE = 0.5  # the same before blocks
 _A_LOOK = 0.02  # seconds of steps for an estimate
 _AWAKE = 0.3  # the same of the first plan, for threads of CPUs that were idle
 # Seconds of an operation at least, of what would take minutes to find out about.
@@ -74,7 +75,7 @@ def contest(
             running.append((entry, plan))
         progress(variant.name, 1)
     running = [(entry, plan) for entry, plan in running if (entry.estimate or 0) <= _BEHIND * best]
-    side_by_side(running, answers, q.threads, FAR, progress=progress, call=call)
+    side_by_side(running, answers, q.threads, FAR, progress=progress, call=call, wake_up=_ROUSE)
     return result.entries, rows
 
 

@@ -21,6 +21,7 @@ from ..texts import sentence
 from . import timing
 from .roofline import Roofline
 
+_ALONE = 3  # blocks of who has left all others behind
 STEP_SIZE = 1e-6  # small, so that parameters stay finite through any number of epochs
 ROUNDS = 6  # the fewest that give a ratio an interval
 LIMIT = 0.1  # seconds an epoch; a slower variant is skipped
@@ -231,24 +232,30 @@ def side_by_side(
     progress: Callable[[str, int], None] = lambda name, units: None,
     call: Callable[[Plan], Callable[[], object]] = epoch,
     seed: str = "",
+    wake_up: float = timing.WAKE_UP,
 ) -> None:
     """Add blocks to the entries, a block a round; a plan that ends up wrong loses its own.
 
     Arguments: running, plans that were held to the answers; threads of each; far, for each round
     how many times the fastest one's time a plan may have taken so far and still take part;
-    progress as for `race`; call(plan), what is timed; seed of the orders.
+    progress as for `race`; call(plan), what is timed; seed of the orders; wake_up,
+    seconds of steps before the first block. Who alone is left has three blocks at most.
     """
     # A virtual machine's idle CPUs can take a second to come back at full speed, so variants
     # that use all of them and variants that use one do not alternate.
     for parallel in (True, False):
         group = [pair for pair in running if pair[0].variant.parallel is parallel]
         if group and parallel and threads > 1:
-            timing.warm_up(call(group[0][1]), seconds=timing.WAKE_UP)
+            timing.warm_up(call(group[0][1]), seconds=wake_up)
         for times, order in zip(far, timing.rounds(group, len(far), seed), strict=True):
             for entry, plan in order:
                 # What disturbs a block only makes it longer, so the fastest one is believed.
                 fastest = min((min(e.blocks) for e, _ in running if e.blocks), default=math.inf)
+                behind = [bool(e.blocks) and min(e.blocks) > times * fastest for e, _ in running]
+                alone = math.isfinite(times) and behind.count(False) == 1
                 if entry.blocks and min(entry.blocks) > times * fastest:
+                    continue
+                if alone and len(entry.blocks) >= _ALONE:
                     continue
                 progress(entry.variant.name, 0)
                 entry.blocks.append(timing.block(call(plan)))

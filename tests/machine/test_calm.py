@@ -76,11 +76,14 @@ def test_a_planted_load_is_noticed_each_time_and_calm_is_calm():
     for _ in range(20):
         assert not calm.look().reasons
     # A process of its own, which is no child of this one.
+    starter = (
+        "import subprocess, sys\n"
+        "command = [sys.executable, '-c', sys.argv[1]]\n"
+        "print(subprocess.Popen(command, stdout=-3, stderr=-3).pid)"
+    )
     started = subprocess.run(
-        [sys.executable, "-c", "import subprocess, sys\n"
-         "print(subprocess.Popen([sys.executable, '-c', sys.argv[1]], stdout=-3, stderr=-3).pid)", BUSY],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        [sys.executable, "-c", starter, BUSY], capture_output=True, text=True, check=True
+    )
     try:
         for _ in range(20):
             assert calm.look().reasons

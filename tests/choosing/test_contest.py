@@ -51,6 +51,34 @@ def test_a_race_times_what_agrees(monkeypatch, batch):
 
 
 @pytest.mark.usefixtures("brief")
+def test_who_was_left_behind_by_one_that_turns_out_wrong_is_timed(monkeypatch):
+    """It agrees at first, and not any more after many steps."""
+    numpy = tl.variants.get("numpy")
+    variants = [tl.Variant(name, "cpu", "", numpy.make) for name in ("wrong", "right")]
+    raced = []
+
+    def start(entry, result, answers, limit, *about):
+        if limit < float("inf"):
+            entry.skipped, entry.estimate = contest.TOO_SLOW, 9.0
+            return None
+        return numpy.plan(*answers.problem, 1)
+
+    def side_by_side(running, *about, **more):
+        ((entry, _),) = running
+        raced.append(entry.variant.name)
+        if entry.variant.name == "wrong":
+            entry.skipped = "disagrees with the oracle"
+        else:
+            entry.blocks = [1.0] * 5
+
+    monkeypatch.setattr(contest, "start", start)
+    monkeypatch.setattr(contest, "side_by_side", side_by_side)
+    found, _ = contest.contest(NET, Q, variants, lambda name, units: None)
+    assert raced == ["wrong", "right"]
+    assert [bool(entry.blocks) for entry in found] == [False, True]
+
+
+@pytest.mark.usefixtures("brief")
 def test_who_is_left_behind_has_an_estimate_alone(monkeypatch):
     monkeypatch.setattr(timing, "estimate", lambda make, n, limit, wake_up: (make(n), 1.0)[1])
     monkeypatch.setattr(contest, "_A_LOOK", 0.0)

@@ -147,7 +147,9 @@ def _choice(
     for c in sorted(candidates, key=lambda c: (c not in timed, value(c))):
         if c is not best:
             ratios = [a / b for a, b in zip(blocks[c.variant], mine, strict=False)]
-            others.append(replace(c, ratio=Span.of(ratios) if ratios else None))
+            of_medians = c.seconds.median / best.seconds.median  # as the reason says
+            span = Span(min([*ratios, of_medians]), of_medians, max([*ratios, of_medians]))
+            others.append(replace(c, ratio=span if ratios else None))
     turns = break_even([c for c in timed if c.start]) if epochs is not None and best.start else ()
     second = min((value(c) for c in timed if c is not best), default=0.0)
     reason = _reason(best, others, ties, second / value(best), asked)

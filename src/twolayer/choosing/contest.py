@@ -78,16 +78,16 @@ def contest(
     side_by_side(running, answers, q.threads, FAR, progress=progress, call=call,
                  seed=str(result.workload), wake_up=_ROUSE)  # fmt: skip
     entries = {entry.variant.name: entry for entry in result.entries}
-    left = [entry.variant for entry in entries.values() if _left_behind(entry)]
+    left = [e.variant for e in entries.values() if usable(e) and not e.blocks]
     if 0 < len(left) < len(entries) and not any(entry.blocks for entry in entries.values()):
         # Whom they were left behind by turned out wrong after many steps.
         entries |= {entry.variant.name: entry for entry in contest(net, q, left, progress)[0]}
     return [*entries.values()], rows
 
 
-def _left_behind(entry: Entry) -> bool:
-    """Whether it has an estimate alone, for somebody else was faster."""
-    return not entry.blocks and (not entry.skipped or entry.skipped.startswith(TOO_SLOW))
+def usable(entry: Entry) -> bool:
+    """Whether it can be chosen: timed, or left behind with an estimate alone."""
+    return not entry.skipped or entry.skipped.startswith(TOO_SLOW)
 
 
 def rows_of(q: Question) -> int:

@@ -11,11 +11,11 @@ from ..interface import Variant
 from ..machine import calm
 from ..machine.store import Store
 from ..measuring import timing
-from ..measuring.race import REFERENCE, TOO_LITTLE, TOO_SLOW, Entry, cause
+from ..measuring.race import REFERENCE, TOO_LITTLE, Entry, cause
 from ..network import Network, Shape
 from . import Progress, Terms, known
 from .choice import Candidate, Choice, Question, Span, break_even
-from .contest import FAR, contest
+from .contest import FAR, contest, usable
 from .field import NEEDS, able, memory
 from .starts import PROCESSES, start
 
@@ -51,7 +51,7 @@ def choose(
     passing = {}
     candidates = []
     for entry in entries:
-        if not entry.skipped or entry.skipped.startswith(TOO_SLOW):
+        if usable(entry):
             candidates.append(_candidate(entry, q, rows))
         else:
             ruled_out[entry.variant.name] = entry.skipped

@@ -120,8 +120,8 @@ def compare(a: Side, b: Side, levels: Sequence[Level]) -> Comparison:
     of_a, of_b = _by_problem(a), _by_problem(b)
     pairs, lacking = [], []
     known = _known(levels, of_a.keys() & of_b.keys())
-    for problem, levels in of_a.items():
-        fit = [(x, y) for x in levels for y in of_b.get(problem, ()) if alike(x, y)]
+    for problem, mine in of_a.items():
+        fit = [(x, y) for x in mine for y in of_b.get(problem, ()) if alike(x, y)]
         for machine in dict.fromkeys(x.machine for x, _ in fit):
             best = max((p for p in fit if p[0].machine == machine), key=_preference)
             pairs.append(pair(*best, known))

@@ -1,6 +1,7 @@
 """What several tests share: every variant in turn, and programs in processes of their own."""
 
 import gc
+import importlib
 import os
 import subprocess
 import sys
@@ -50,6 +51,13 @@ def nothing_stays_registered():
     yield
     for module, entries in zip(LISTS, known, strict=True):
         module.REGISTRY._entries = entries
+
+
+@pytest.fixture
+def load_tool(monkeypatch):
+    """load_tool(name): a program of tools/ as a module, which finds the others there."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "tools")
+    return importlib.import_module
 
 
 @pytest.fixture(params=tl.variants.names())

@@ -1,9 +1,6 @@
-"""Choices without a clock: times that nobody measured, and a machine that is calm."""
-
-from types import SimpleNamespace
+"""Choices without a clock: times that nobody measured."""
 
 from twolayer.choosing import contest, decide, starts
-from twolayer.machine.calm import Calm
 from twolayer.measuring.race import Entry
 
 # Seconds of an epoch, and of a sample: who has the least overhead is the best for few samples.
@@ -29,7 +26,6 @@ def made_up_contest(net, q, field, progress):
 def make_up_times(patch, **begin):
     """Nothing is timed from now on; begin, seconds of a start by name with "_" for "-"."""
     patch.setattr(decide, "contest", made_up_contest)
-    patch.setattr(decide, "calm", SimpleNamespace(Watch=lambda: SimpleNamespace(calm=Calm)))
 
     def once(variant, workload, threads, cold):
         return begin.get(variant.name.replace("-", "_"), COLD if cold else START)

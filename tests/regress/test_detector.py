@@ -118,12 +118,8 @@ TABLE = """
 
 
 @pytest.fixture
-def plain(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "tools")
-    spec = importlib.util.spec_from_file_location("plain", ROOT / "tools/detector_asv.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def plain(load_tool):
+    return load_tool("detector_asv")
 
 
 def test_only_what_asv_calls_slower_counts(plain):

@@ -1,6 +1,5 @@
 """The nightly history leaves no commit out, and ends in time."""
 
-import importlib.util
 import subprocess
 from pathlib import Path
 
@@ -31,12 +30,8 @@ def history(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def tool(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "tools")
-    spec = importlib.util.spec_from_file_location("asv_night", ROOT / "tools/asv_night.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def tool(load_tool):
+    return load_tool("asv_night")
 
 
 @pytest.mark.parametrize(

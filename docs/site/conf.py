@@ -13,8 +13,7 @@ project, version, copyright = "twolayer", twolayer.__version__, "the twolayer de
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 root_doc = "README"
 include_patterns = ["*.md", "docs/*.md", "docs/*/*.md", "docs/site/*.rst"]
-# Pages of a question have no heading between; a star may find nothing that is not named.
-suppress_warnings = ["myst.header", "toc.empty_glob"]
+suppress_warnings = ["myst.header"]  # pages of a question have no level between
 html_theme = "furo"
 html_title = "twolayer"
 html_copy_source = html_show_sourcelink = False
@@ -22,15 +21,13 @@ myst_heading_anchors = 4  # as on GitHub
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 
-# The pages by what they are for. Who reads them on GitHub finds the same list in the README. A star
-# is each page of a folder that is not named before it: a new page is in the menu.
+# The pages by what they are for. Who reads them on GitHub finds the same list in the README.
 CONTENTS = {
     "Questions": "start choosing regress limit right training gpu cluster history machines own "
-    "examples glossary *",
-    "Reference": "reference/commands reference/python reference/json site/docstrings math "
-    "reference/*",
+    "examples glossary",
+    "Reference": "reference/commands reference/python reference/json site/docstrings math",
     "Lab book": "lab/measured lab/measuring lab/cpu lab/gpu lab/choosing lab/detector lab/history "
-    "lab/mutation lab/*",
+    "lab/mutation",
 }
 PROJECT = "ARCHITECTURE CONTRIBUTING CHANGELOG SECURITY"
 
@@ -42,7 +39,7 @@ def contents() -> str:
         "Project": PROJECT.split(),
     }
     return "".join(
-        f"\n```{{toctree}}\n:hidden:\n:glob:\n:caption: {title}\n\n" + "\n".join(pages) + "\n```\n"
+        f"\n```{{toctree}}\n:hidden:\n:caption: {title}\n\n" + "\n".join(pages) + "\n```\n"
         for title, pages in menu.items()
     )
 

@@ -53,6 +53,14 @@ def test_every_page_can_be_reached_from_the_readme():
     assert reached == set(PAGES)
 
 
+def test_every_page_is_in_the_menu_of_the_website():
+    menu = (ROOT / "docs/site/conf.py").read_text(encoding="utf-8").split()
+    words = {word.strip('",') for word in menu}
+    for page in set(PAGES) - {ROOT / "README.md"}:
+        path = page.relative_to(ROOT / "docs" if "docs" in page.parts else ROOT)
+        assert path.with_suffix("").as_posix() in words, path
+
+
 def test_the_readme_shows_eight_rows_at_most():
     tables = re.findall(r"(?:^\|.*\n)+", PAGES[ROOT / "README.md"], re.MULTILINE)
     assert tables

@@ -18,7 +18,7 @@ PYTEST = $(BIN)/python -m pytest \
   $(if $(filter -k% tests/%,$(ARGS)),,-n logical --maxprocesses=4 --dist=worksteal)
 
 .PHONY: help test test-slow test-cuda test-cuda-slow coverage lint format bench peers updates report \
-  machines documents site regress asv asv-night mutants clean
+  machines documents site regress asv asv-night mutants clean cuda-environment
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -37,10 +37,11 @@ test-slow: $(VENV)/.test $(GPU)
 # CUDA kernels without a GPU: their arithmetic in the simulator, which takes a process for itself,
 # and their machine code. An environment of its own, as the toolkit takes 900 MB. The slow ones are
 # all combinations of activations, losses and dtypes where the others have each in turn.
-test-cuda test-cuda-slow:
-	@$(MAKE) --no-print-directory VENV=$(CUDA_VENV) $(CUDA_VENV)/.cuda-test
+test-cuda test-cuda-slow: cuda-environment
 	NUMBA_ENABLE_CUDASIM=1 $(CUDA_PYTEST) tests/cuda $(ARGS)
 	$(CUDA_PYTEST) tests/cuda_code $(ARGS)
+cuda-environment:
+	@$(MAKE) --no-print-directory VENV=$(CUDA_VENV) $(CUDA_VENV)/.cuda-test
 test-cuda: CUDA_MARK = not slow
 test-cuda-slow: CUDA_MARK = slow
 CUDA_PYTEST = $(CUDA_VENV)/bin/python -m pytest -n logical --maxprocesses=4 --dist=worksteal \

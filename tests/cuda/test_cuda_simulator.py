@@ -92,20 +92,24 @@ def test_one_of_each_agrees(name, monkeypatch):
     assert result.agrees, result
 
 
-@pytest.mark.parametrize("name", ["cuda-tiled", "cuda-tensor"])
-def test_tiles_of_every_size_agree(name, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "dtype", "shape"),
+    [
+        ("cuda-tiled", "float32", (70, 18, 35, 17)),
+        ("cuda-tiled", "float32", (40, 66, 17, 1)),
+        ("cuda-tensor", "float32", (40, 66, 17, 1)),
+        pytest.param("cuda-tensor", "float32", (70, 18, 35, 17), marks=pytest.mark.slow),
+        pytest.param("cuda-tiled", "float32", (131, 3, 65, 2), marks=pytest.mark.slow),
+        pytest.param("cuda-tiled", "float64", (70, 66, 17, 33), marks=pytest.mark.slow),
+    ],
+)
+def test_tiles_of_every_size_agree(name, dtype, shape, monkeypatch):
     """Sums in parts, more than one tile along each axis, and tiles as large as on a device."""
     monkeypatch.setattr("twolayer.checking.verify.STEPS", 0)
     monkeypatch.setattr("twolayer.engines.tiled.TiledEngine.least_share", 16)
-    variant = tl.variants.get(name)
     net = tl.Network("sigmoid", "softmax")  # whose σ(0) is not 0, in rows and units that are none
-    shapes = [(70, 18, 35, 17), (40, 66, 17, 1), (131, 3, 65, 2)]
-    for shape in shapes[: 3 if name == "cuda-tiled" else 2]:  # whose products are slow here
-        result = agreement(variant, cases.problem(net, tl.Shape(*shape), "float32"))
-        assert result.agrees, result
-    if name == "cuda-tiled":
-        result = agreement(variant, cases.problem(net, tl.Shape(70, 66, 17, 33), "float64"))
-        assert result.agrees, result
+    result = agreement(tl.variants.get(name), cases.problem(net, tl.Shape(*shape), dtype))
+    assert result.agrees, result
 
 
 def test_a_product_without_its_barrier_shows(monkeypatch):
@@ -136,7 +140,12 @@ def test_wide_and_long_problems_agree_in_one_kernel(dtype, monkeypatch):
 
 @pytest.mark.parametrize(
     ("dtype", "M", "d", "K"),
-    [("float32", 5, 3, 1), ("float32", 32, 8, 1), ("float32", 60, 10, 3), ("float64", 20, 6, 2)],
+    [
+        ("float32", 5, 3, 1),
+        pytest.param("float32", 32, 8, 1, marks=pytest.mark.slow),
+        ("float32", 60, 10, 3),
+        ("float64", 20, 6, 2),
+    ],
 )
 def test_samples_read_ahead_agree(dtype, M, d, K, monkeypatch):
     """Warps with none, one and several pairs of groups of samples, and with part of a group.
@@ -255,12 +264,12 @@ def descend_by_all_ways(plan):
 def test_what_comes_again_configures_no_launch(name, monkeypatch):
     """Launches are bound to the same rows once."""
     case = cases.problem(tl.Network("relu", "squared"), tl.Shape(9, 3, 5, 2), "float32")
-    plan, again = (tl.variants.get(name).plan(*case[1:]) for _ in range(2))
-    losses = [descend_by_all_ways(again) for _ in range(2)]
+    plan, right = (tl.variants.get(which).plan(*case[1:]) for which in (name, "numpy"))
+    losses = [descend_by_all_ways(right) for _ in range(2)]
     found = [descend_by_all_ways(plan)]
     monkeypatch.setattr(FakeCUDAKernel, "__getitem__", None)
     found.append(descend_by_all_ways(plan))
-    np.testing.assert_allclose(found, losses, rtol=1e-6)
+    np.testing.assert_allclose(found, losses, rtol=1e-5)
     assert found[0] != found[1]
     gone = weakref.ref(plan.engine)
     gc.disable()
@@ -277,7 +286,7 @@ def test_more_slices_than_are_kept(name, monkeypatch):
     monkeypatch.setattr("twolayer.engines.cuda_memory.MOST_KEPT", 2)
     case = cases.problem(tl.Network("tanh", "squared"), tl.Shape(9, 3, 5, 2), "float32")
     plan, right = (tl.variants.get(which).plan(*case[1:]) for which in (name, "numpy"))
-    for start in [0, 1, 2, 3, 0, 1, 2, 3, 4]:
+    for start in [0, 1, 2, 3, 0, 4]:
         for rows in (slice(start, start + 4), None):
             assert plan.loss(rows) == pytest.approx(right.loss(rows), rel=1e-5)
     assert len(plan.engine._kept) <= 3

@@ -65,7 +65,7 @@ def points(dtype):
     positive = [math.ldexp(m, e) for e in exponents for m in mantissas]
     positive += [float(info.max), float(info.smallest_subnormal), float(info.tiny)]
     values = np.unique(np.array(positive, np.float64).astype(dtype))
-    dense = np.linspace(0.01, 110, 700).astype(dtype)  # the tails, up to underflow
+    dense = np.linspace(0.01, 110, 300).astype(dtype)  # the tails, up to underflow
     values = np.concatenate([values[np.isfinite(values)], dense])
     return np.concatenate([-values[::-1], [0], values]).astype(dtype)
 

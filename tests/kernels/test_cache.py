@@ -122,6 +122,7 @@ print(sorted({
 """
 
 
+@pytest.mark.slow
 def test_an_edit_compiles_what_imports_the_file_and_nothing_else(run_python, tmp_path):
     package = copy_of_the_package(tmp_path)
     result = [6.0, 14.0, 22.0]  # 2 relu(x₁ + x₂)

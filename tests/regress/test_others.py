@@ -61,6 +61,7 @@ def test_a_file_without_revisions_or_variants_is_one_sentence(elsewhere, tmp_pat
     assert "--variant-file: expected variants in one of the revisions, got none" in said
 
 
+@pytest.mark.slow
 def test_a_variant_of_an_installed_package_is_compared(here, brief, tmp_path, monkeypatch):
     """It imports the package of each side under the one name that it knows."""
     about = tmp_path / "offering-1.0.dist-info"

@@ -148,6 +148,7 @@ def test_an_interrupted_pair_goes_on_with_what_it_lacks(here, tmp_path, monkeypa
     assert sorted(found) == [(s, v) for s in sides for v in ("numpy", "numpy-samples")]
 
 
+@pytest.mark.slow
 def test_costs_of_both_sides_are_measured_in_pairs(here, tmp_path, monkeypatch):
     monkeypatch.setattr(run, "LOOKS", (2,))
     made = made_run(here, tmp_path / "results", "sound")

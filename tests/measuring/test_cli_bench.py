@@ -13,6 +13,7 @@ from twolayer.cli import app
 from twolayer.machine.store import Store
 from twolayer.measuring import race, roofline, timing
 from twolayer.measuring import workloads as work
+from twolayer.showing import tables
 
 WRONG = """
 import twolayer as tl
@@ -57,6 +58,12 @@ def wrong(tmp_path):
     path = tmp_path / "wrong.py"
     path.write_text(WRONG)
     return path
+
+
+def test_who_is_skipped_for_the_same_reason_shares_a_line():
+    needs = [(name, "needs x", place) for place in ("n=1", "n=2") for name in ("a", "b")]
+    found = [*needs, ("c", "slow", "n=2"), ("d", "", "n=1")]
+    assert tables.reasons(found, 2) == ["a, b: needs x", "c at n=2: slow"]
 
 
 def test_list_shows_every_variant_with_its_reason(cli, tmp_path, monkeypatch):

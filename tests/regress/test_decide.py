@@ -93,6 +93,7 @@ def test_a_process_whose_blocks_contradict_each_other_counts_little():
     found = judged({"b": [*steady, shaken]})["b"]
     assert abs(found.ratio - 1) < 0.001
     assert found.visible < 2 * judged({"b": steady})["b"].visible
+    assert found.head / found.base == pytest.approx(found.ratio)  # of the row that is shown
 
 
 def test_a_change_below_the_floors_is_none():
@@ -298,6 +299,9 @@ def test_first_steps_and_memory_are_decided_like_times(kind, base, head, verdict
     assert found[kind].regression == (verdict in ("slower", "more"))
     other = "memory" if kind == "load" else "load"
     assert not found[other].changed
+    slack = decide._slack(kind)
+    ends = (found[kind].head + slack) / (found[kind].base + slack)
+    assert ends == pytest.approx(found[kind].ratio)
 
 
 @pytest.mark.parametrize(

@@ -224,13 +224,24 @@ def _timed(kind: str, timings: Mapping[str, Any], variant_of: Mapping[str, str])
     for name, every in timings.items():
         records = [record for record in every if usual or "steps" in record]
         figures = {record["process"]: figure(record) for record in records}
-        ends = _ends([[log(r, side) for r in records] for side in ("base", "head")])
+        logs = {
+            side: {record["process"]: log(record, side) for record in records}
+            for side in ("base", "head")
+        }
+        ends = _ends(figures, logs)
         shapes.append(_Sample(name + after, variant_of[name], kind, figures, wanted, *ends))
     return [*_variants(shapes, f"on all shapes{after}", WANTED if usual else wanted), *shapes]
 
 
-def _ends(logs: Sequence[Sequence[float]]) -> list[float | None]:
-    return [math.exp(np.mean(side)) if side else None for side in logs]
+def _ends(
+    figures: Mapping[int, Figure], logs: Mapping[str, Mapping[int, float]], slack: float = 0.0
+) -> list[float | None]:
+    """Both sides' figures, by the weights of the ratio, which is that of what is shown."""
+    if not figures:
+        return [None, None]
+    weights = [figure.weight for figure in figures.values()]
+    means = [np.average([side[n] for n in figures], weights=weights) for side in logs.values()]
+    return [max(math.exp(mean) - slack, 0.0) for mean in means]
 
 
 def _starts(kind: str, records: Sequence[Mapping[str, Any]]) -> list[_Sample]:
@@ -245,16 +256,15 @@ def _starts(kind: str, records: Sequence[Mapping[str, Any]]) -> list[_Sample]:
     found = []
     for variant, every in pairs.items():
         both = {number: pair for number, pair in every.items() if len(pair) == 2}
-        figures = {
-            number: Figure(
-                math.log((pair["head"] + slack) / (pair["base"] + slack)), about.between**2
-            )
-            for number, pair in both.items()
-        }
-        base, head = (
-            float(np.mean([pair[side] for pair in both.values()])) if both else None
+        logs = {
+            side: {number: math.log(pair[side] + slack) for number, pair in both.items()}
             for side in ("base", "head")
-        )
+        }
+        figures = {
+            number: Figure(logs["head"][number] - logs["base"][number], about.between**2)
+            for number in both
+        }
+        base, head = _ends(figures, logs, slack)
         name, wanted = f"{variant}, {'first step' if kind == 'load' else kind}", 2 * about.share
         found.append(_Sample(name, variant, kind, figures, wanted, base, head))
     return found

@@ -38,7 +38,7 @@ def show(console: Console, groups: Groups, roof: Roofline, threads: int) -> None
     console.print()
     console.print(table)
     for group, members in groups.items():
-        tables.show_skipped(console, group, members)
+        tables.show_skipped(console, tables.skipped(group, members))
     console.print()
     console.print(_mean(results))
     for line in (

@@ -36,7 +36,7 @@ def show(console: Console, groups: Groups, roof: Roofline, threads: int) -> None
     for group, results in groups.items():
         console.print()
         console.print(_table(group, results))
-        show_skipped(console, group, results)
+        show_skipped(console, skipped(group, results))
     console.print()
     found = distinct(groups)
     for line in (
@@ -69,9 +69,9 @@ def ratio(found: Ratio | None) -> str:
     return fixed(found.value, 2) + (interval if math.isfinite(found.high) else "")
 
 
-def show_skipped(console: Console, group: str, results: Sequence[Result]) -> None:
-    """A line for each variant that was skipped, and why."""
-    for line in skipped(group, results):
+def show_skipped(console: Console, lines: Iterable[str]) -> None:
+    """What was skipped, and why."""
+    for line in lines:
         style = "red" if "disagrees" in line else "dim"
         console.print(f"skipped: {line}", style=style, soft_wrap=True)
 
@@ -139,18 +139,25 @@ def _label_lines(group: str, result: Result) -> list[str]:
 
 
 def skipped(group: str, results: Sequence[Result]) -> list[str]:
-    """A line for each variant and reason, with the workloads unless it was so on all of them."""
-    found: dict[tuple[str, str], list[str]] = {}
-    for result in results:
-        for entry in result.entries:
-            if entry.skipped:
-                key = entry.variant.name, entry.skipped
-                found.setdefault(key, []).append(_label(group, result))
-    lines = []
-    for (name, reason), labels in sorted(found.items(), key=lambda item: item[0][0]):
-        where = "" if len(labels) == len(results) else f" at {', '.join(labels)}"
-        lines.append(f"{name}{where}: {reason}")
-    return lines
+    """A line for each reason why a variant was skipped, as of `reasons`."""
+    found = [(e.variant.name, e.skipped, _label(group, r)) for r in results for e in r.entries]
+    return reasons(found, len(results))
+
+
+def reasons(found: Iterable[tuple[str, str, str]], places: int) -> list[str]:
+    """Name, reason or "", and place as a line for each reason, with all whom it is about.
+
+    Arguments: places, how many there are: a reason that holds at all of them names none.
+    """
+    where: dict[tuple[str, str], list[str]] = {}
+    for name, reason, place in found:
+        if reason:
+            where.setdefault((name, reason), []).append(place)
+    names: dict[tuple[str, str], list[str]] = {}
+    for (name, reason), some in where.items():
+        at = "" if len(some) == places else f" at {'; '.join(some)}"
+        names.setdefault((at, reason), []).append(name)
+    return [f"{', '.join(some)}{at}: {reason}" for (at, reason), some in names.items()]
 
 
 def describe_machine(threads: int, dtype: str) -> str:

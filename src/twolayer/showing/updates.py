@@ -35,9 +35,7 @@ def show(console: Console, results: Sequence[Result]) -> None:
         table.add_row(label, *row, *cells)
     console.print()
     console.print(table)
-    for line in _skipped(results):
-        style = "red" if "disagrees" in line else "dim"
-        console.print(f"skipped: {line}", style=style, soft_wrap=True)
+    tables.show_skipped(console, _skipped(results))
     console.print()
     console.print(_mean(results))
     note = f"ratio: {_RATIO}, with its 95% interval. Times: {_blocks(results)}."
@@ -122,17 +120,12 @@ def _blocks(results: Sequence[Result]) -> str:
 
 
 def _skipped(results: Sequence[Result]) -> list[str]:
-    """A line for each loop and reason, with the places unless it was so at all of them."""
-    found: dict[tuple[str, str], list[str]] = {}
-    for result in results:
-        for entry in result.entries:
-            if entry.skipped:
-                place = f"{_label(result)} batch {result.batch} {result.optimizer}"
-                found.setdefault((entry.name, entry.skipped), []).append(place)
-    return [
-        f"{name}{'' if len(places) == len(results) else ' at ' + '; '.join(places)}: {reason}"
-        for (name, reason), places in found.items()
-    ]
+    """A line for each reason why a loop was skipped."""
+    found = [
+        (entry.name, entry.skipped, f"{_label(r)} batch {r.batch} {r.optimizer}")
+        for r in results for entry in r.entries
+    ]  # fmt: skip
+    return tables.reasons(found, len(results))
 
 
 def _mean(results: Sequence[Result]) -> str:

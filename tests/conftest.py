@@ -15,6 +15,15 @@ from twolayer.machine import calm as machine_calm
 from twolayer.machine import hardware
 from twolayer.machine.calm import Calm
 
+# Folders whose tests need nearly all kernels.
+COMPILING = ("checking", "interface", "kernels")
+
+
+def pytest_collection_modifyitems(items):
+    """What compiles comes first: one of two workers compiles it, the other finds it on disk."""
+    folder = Path(__file__).parent
+    items.sort(key=lambda item: item.path.relative_to(folder).parts[0] not in COMPILING)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def made_up_times(tmp_path_factory):

@@ -97,7 +97,7 @@ def test_agrees(pair, small):
     [
         (1, 1, 1, 1),
         pytest.param((140, 66, 5, 1), marks=pytest.mark.slow),
-        (3, 9, 130, 2),
+        pytest.param((3, 9, 130, 2), marks=pytest.mark.slow),
         (3, 2, 5, head.OUTPUTS),
     ],
 )
@@ -193,7 +193,13 @@ def test_updates_over_rows(small):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("engine", planes.ENGINES)
+@pytest.mark.parametrize(
+    "engine",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name == "wgmma in turns" else ())
+        for name in planes.ENGINES
+    ],
+)
 def test_a_plan_with_each_engine_agrees(engine, small):
     case = cases.problem(tl.Network("tanh", "softmax"), tl.Shape(37, 9, 21, 3), "float32")
     with tuning.forced({"engine": engine}):

@@ -29,7 +29,10 @@ SMALL, LARGER = tl.Shape(7, 3, 5, 2), tl.Shape(37, 6, 9, 4)
 
 
 def agreements():
-    """Each σ, ℓ and dtype in turn, all combinations where they are quick; all variants larger."""
+    """Each ℓ and dtype in turn, all combinations where they are quick; all variants larger.
+
+    Each σ as well where warps are few: cuda-fused has it in one place, with threads that wait.
+    """
     pairs = list(zip(ACTIVATIONS, itertools.cycle(LOSSES), strict=False))
     for name in NAMES:
         made_for = [d for d in DTYPES if not tl.variants.get(name).refuses(SMALL, np.dtype(d))]
@@ -39,6 +42,7 @@ def agreements():
             found = (
                 (pair, made_for[(number + number // len(LOSSES)) % len(made_for)])
                 for number, pair in enumerate(pairs)
+                if name != "cuda-fused" or number < len(LOSSES)
             )
         small = [(name, pair, dtype, SMALL) for pair, dtype in found]
         yield from small + [(name, ("tanh", "squared"), dtype, LARGER) for dtype in made_for]
@@ -97,7 +101,7 @@ def test_one_of_each_agrees(name, monkeypatch):
     [
         ("cuda-tiled", "float32", (70, 18, 35, 17)),
         ("cuda-tiled", "float32", (40, 66, 17, 1)),
-        ("cuda-tensor", "float32", (40, 66, 17, 1)),
+        pytest.param("cuda-tensor", "float32", (40, 66, 17, 1), marks=pytest.mark.slow),
         pytest.param("cuda-tensor", "float32", (70, 18, 35, 17), marks=pytest.mark.slow),
         pytest.param("cuda-tiled", "float32", (131, 3, 65, 2), marks=pytest.mark.slow),
         pytest.param("cuda-tiled", "float64", (70, 66, 17, 33), marks=pytest.mark.slow),

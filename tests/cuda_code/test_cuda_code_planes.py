@@ -58,7 +58,9 @@ def test_hidden_by_wgmma(activation):
     check_wgmma(kernel, wgmma.hidden_signature(), 1)
 
 
-@pytest.mark.parametrize(("activation", "spills"), [("tanh", 0), ("gelu", 12)])
+@pytest.mark.parametrize(
+    ("activation", "spills"), [pytest.param("tanh", 0, marks=pytest.mark.slow), ("gelu", 12)]
+)
 def test_hidden_by_wgmma_and_two_pairs(activation, spills):
     kernel = wgmma.hidden(ACTIVATIONS[activation], 10, 2)
     check_wgmma(kernel, wgmma.hidden_signature(), 2, spills)  # none among the products
@@ -119,7 +121,14 @@ def test_sums_of_planes(capability):
     check_planes(mma.sums(), SUMS, capability, True)
 
 
-@pytest.mark.parametrize(("stages", "columns"), [(2, 128), (3, 112), (3, 96)])
+@pytest.mark.parametrize(
+    ("stages", "columns"),
+    [
+        (2, 128),
+        pytest.param(3, 112, marks=pytest.mark.slow),
+        pytest.param(3, 96, marks=pytest.mark.slow),
+    ],
+)
 def test_sums_of_planes_in_other_tiles(stages, columns):
     check_planes(mma.sums(stages, columns), SUMS, OF_PLANES[-1], True, columns)
 
@@ -193,7 +202,10 @@ def test_heads(pair, capability):
     check_head(*pair, "float32", True, capability)
 
 
-@pytest.mark.parametrize(("dtype", "pair", "capability"), spread(DTYPES, HEADS[-2:]))
+@pytest.mark.parametrize(
+    ("dtype", "pair", "capability"),
+    spread(DTYPES, HEADS[-2:], slow=lambda dtype, pair: pair == ("gelu", 1)),
+)
 def test_plain_heads(dtype, pair, capability):
     check_head(*pair, dtype, False, capability)
 

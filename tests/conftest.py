@@ -16,13 +16,12 @@ from twolayer.machine import hardware
 from twolayer.machine.calm import Calm
 
 # Folders whose tests need nearly all kernels.
-COMPILING = ("checking", "interface", "kernels")
+COMPILING = {"checking", "interface", "kernels"}
 
 
 def pytest_collection_modifyitems(items):
     """What compiles comes first: one of two workers compiles it, the other finds it on disk."""
-    folder = Path(__file__).parent
-    items.sort(key=lambda item: item.path.relative_to(folder).parts[0] not in COMPILING)
+    items.sort(key=lambda item: COMPILING.isdisjoint(item.path.parts))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -29,9 +29,9 @@ SMALL, LARGER = tl.Shape(7, 3, 5, 2), tl.Shape(37, 6, 9, 4)
 
 
 def agreements():
-    """Each ℓ and dtype in turn, all combinations where they are quick; all variants larger.
+    """Each σ, ℓ and dtype in turn, all combinations where they are quick; all variants larger.
 
-    Each σ as well where warps are few: cuda-fused has it in one place, with threads that wait.
+    Of cuda-fused as many σ as there are ℓ: each takes seconds here, and the slow tests have all.
     """
     pairs = list(zip(ACTIVATIONS, itertools.cycle(LOSSES), strict=False))
     for name in NAMES:

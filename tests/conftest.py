@@ -11,9 +11,11 @@ import pytest
 from made_up import make_up_times
 
 import twolayer as tl
+from twolayer.choosing import contest
 from twolayer.machine import calm as machine_calm
 from twolayer.machine import hardware
 from twolayer.machine.calm import Calm
+from twolayer.measuring import timing
 
 # Folders whose tests need nearly all kernels.
 COMPILING = {"checking", "interface", "kernels"}
@@ -47,6 +49,16 @@ def nothing_disturbs(monkeypatch):
     none = Calm(1.0)
     monkeypatch.setattr(machine_calm, "look", lambda: none)
     monkeypatch.setattr(machine_calm.Watch, "calm", lambda watch: none)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_warmed_up(monkeypatch):
+    """Blocks of a call after another: no test believes a time that this process measures."""
+    monkeypatch.setattr(timing.block, "__defaults__", (0,))
+    monkeypatch.setattr(timing.warm_up, "__defaults__", (0, 1))
+    monkeypatch.setattr(timing, "WAKE_UP", 0.0)
+    for name in ("_WAKE_UP", "_ROUSE", "_A_LOOK", "_AWAKE"):
+        monkeypatch.setattr(contest, name, 0.0)
 
 
 LISTS = (tl.activations, tl.losses, tl.optimizers, tl.variants)

@@ -148,7 +148,8 @@ def timed(
         answers.hold(plan)
         running.append((Entry(variant), plan))
     far = [math.inf] * ROUNDS
-    side_by_side(running, answers, threads, far, call=batches(batch, shape.n))
+    side_by_side(running, answers, threads, far, call=batches(batch, shape.n),
+                 wake_up=timing.WAKE_UP)  # fmt: skip
     updates = shape.n / batch
     return {entry.variant.name: updates * entry.seconds.median for entry, _ in running}
 

@@ -4,7 +4,7 @@ import pytest
 
 import twolayer as tl
 from twolayer.machine.store import Measurement, Store
-from twolayer.measuring import roofline, timing
+from twolayer.measuring import roofline
 from twolayer.measuring.race import Entry, Result, Workload
 from twolayer.measuring.roofline import Roofline
 from twolayer.report import gather, page
@@ -28,9 +28,6 @@ def measured():
 @pytest.fixture
 def brief(monkeypatch, tmp_path, measured):
     """A folder with data, in which the commands take no time."""
-    monkeypatch.setattr(timing.block, "__defaults__", (0,))
-    monkeypatch.setattr(timing.warm_up, "__defaults__", (0, 1))
-    monkeypatch.setattr(timing, "WAKE_UP", 0.0)
     monkeypatch.setattr(roofline, "probe", lambda *_, **__: Roofline(1e11, 1e10))
 
     def run(gathering):

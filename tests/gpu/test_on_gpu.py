@@ -86,7 +86,6 @@ def test_what_does_not_fit_into_the_gpu_is_ruled_out_for_now(stand_in, monkeypat
         large = tl.Variant(NAME, "cuda", "", TooLarge)
         patch.setitem(tl.variants.REGISTRY._entries, NAME, large)
         patch.setattr(decide, "contest", contest.contest)
-        patch.setattr("twolayer.measuring.timing.WAKE_UP", 0.0)
         patch.setattr(contest, "FAR", (1e9,))
         choice = tl.choose(NET, **SHAPE, variants=[NAME, "numpy"])
         assert choice.variant == "numpy"

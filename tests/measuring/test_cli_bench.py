@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 import twolayer as tl
 from twolayer.cli import app
 from twolayer.machine.store import Store
-from twolayer.measuring import race, roofline, timing
+from twolayer.measuring import race, roofline
 from twolayer.measuring import workloads as work
 from twolayer.showing import tables
 
@@ -40,9 +40,6 @@ def _store(monkeypatch, tmp_path):
 @pytest.fixture
 def cli(monkeypatch):
     """cli(*arguments, code=0): the command's result, its measuring made brief."""
-    monkeypatch.setattr(timing.block, "__defaults__", (0,))
-    monkeypatch.setattr(timing.warm_up, "__defaults__", (0, 1))
-    monkeypatch.setattr(timing, "WAKE_UP", 0.0)
     monkeypatch.setattr(roofline, "probe", lambda *_, **__: roofline.Roofline(1e11, 1e10))
 
     def run(*arguments, code=0):

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 import twolayer as tl
 from twolayer.cli import app
 from twolayer.cli.commands.racing import updates as command
-from twolayer.measuring import peers, timing
+from twolayer.measuring import peers
 from twolayer.measuring.race import ROUNDS
 from twolayer.training import updates
 
@@ -20,9 +20,6 @@ README = "<!-- updates:start -->\nold\n<!-- updates:end -->\n"
 @pytest.fixture
 def cli(monkeypatch):
     """cli(*arguments, code=0): the command's result, its measuring brief, its peers NumPy alone."""
-    monkeypatch.setattr(timing.block, "__defaults__", (0,))
-    monkeypatch.setattr(timing.warm_up, "__defaults__", (0, 1))
-    monkeypatch.setattr(timing, "WAKE_UP", 0.0)
     monkeypatch.setattr(command, "PEERS", peers.PEERS[:1])
 
     def run(*arguments, code=0):

@@ -56,9 +56,7 @@ def recording(name):
 
 @pytest.fixture(autouse=True)
 def _brief(monkeypatch):
-    monkeypatch.setattr(timing.block, "__defaults__", (0,))
     monkeypatch.setattr(timing.warm_up, "__defaults__", (0, 3))
-    monkeypatch.setattr(timing, "WAKE_UP", 0.0)
 
 
 @pytest.fixture

@@ -37,9 +37,7 @@ def cases_of(places):
 
 @pytest.fixture(autouse=True)
 def _brief(monkeypatch):
-    monkeypatch.setattr(timing.block, "__defaults__", (0,))
     monkeypatch.setattr(timing.warm_up, "__defaults__", (0, 3))
-    monkeypatch.setattr(timing, "WAKE_UP", 0.0)
 
 
 def made(name, wrong=None):

@@ -8,6 +8,15 @@ import pytest
 
 from twolayer.measuring import timing
 
+DEFAULTS = timing.block.__defaults__, timing.warm_up.__defaults__
+
+
+@pytest.fixture(autouse=True)
+def _as_for_users(monkeypatch):
+    """As long as blocks and warm-ups last outside of tests."""
+    monkeypatch.setattr(timing.block, "__defaults__", DEFAULTS[0])
+    monkeypatch.setattr(timing.warm_up, "__defaults__", DEFAULTS[1])
+
 
 class Clock:
     """A clock that only moves when the call that is timed moves it."""

@@ -101,13 +101,6 @@ def loses_theta(task):
 WRONG = [forgets_momentum, forgets_a_batch, forgets_the_mean, loses_theta]
 
 
-@pytest.fixture
-def _brief(monkeypatch):
-    monkeypatch.setattr(timing.block, "__defaults__", (0,))
-    monkeypatch.setattr(timing.warm_up, "__defaults__", (0, 1))
-    monkeypatch.setattr(timing, "WAKE_UP", 0.0)
-
-
 def run(optimizer, field, rivals, rounds=2, **progress):
     workload = Workload(tl.Network("tanh", "softmax"), SHAPE)
     result = updates.Result(workload, BATCH, optimizer)
@@ -115,7 +108,6 @@ def run(optimizer, field, rivals, rounds=2, **progress):
     return result
 
 
-@pytest.mark.usefixtures("_brief")
 @pytest.mark.parametrize("wrong", WRONG)
 def test_a_wrong_loop_is_named_and_not_timed(wrong):
     result = run("sgd", [NUMPY], [peers.Peer("wrong", "numpy", wrong)])
@@ -127,7 +119,6 @@ def test_a_wrong_loop_is_named_and_not_timed(wrong):
     assert result.best_peer is None
 
 
-@pytest.mark.usefixtures("_brief")
 def test_a_wrong_variant_is_not_timed_either():
     class Wrong(NUMPY.make):
         def backpropagate(self, X, Y, theta, gradient):
@@ -140,7 +131,6 @@ def test_a_wrong_variant_is_not_timed_either():
     assert "W is off by 0.1 of its way" in entry.skipped
 
 
-@pytest.mark.usefixtures("_brief")
 def test_what_is_missing_or_diverges_has_its_reason():
     absent = tl.Variant("absent", "cpu", "not here", None, requires=("no_such_package",))
     tl.variants.add(absent)
@@ -159,7 +149,6 @@ def test_what_is_missing_or_diverges_has_its_reason():
     assert not any(entry.blocks or entry.wrong for entry in result.entries)
 
 
-@pytest.mark.usefixtures("_brief")
 def test_an_optimizer_of_ones_own_is_raced_among_the_variants():
     tl.optimizers.add(replace(tl.optimizers.get("sgd"), name="mine"))
     own, other = run("mine", [NUMPY], peers.PEERS[:1]).entries
@@ -167,7 +156,6 @@ def test_an_optimizer_of_ones_own_is_raced_among_the_variants():
     assert other.skipped.startswith("optimizer: expected one of gd, ")
 
 
-@pytest.mark.usefixtures("_brief")
 def test_rounds_alternate_and_progress_adds_up():
     calls, told = [], []
 

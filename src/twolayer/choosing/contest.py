@@ -67,7 +67,7 @@ def contest(
         if least > _BEHIND * best:
             entry.estimate, entry.skipped = least, TOO_SLOW
         else:
-            plan = start(entry, result, answers, _BEHIND * best, taken, _WAKE_UP)
+            plan = start(entry, result, answers, _BEHIND * best, taken, wake_up=_WAKE_UP)
         if plan is not None:
             asleep = variant.parallel and q.threads > 1 and not running
             entry.estimate = timing.warm_up(call(plan), _AWAKE if asleep else _A_LOOK, 2)

@@ -205,13 +205,14 @@ def race(
         return
     for entry in result.entries:
         progress(entry.variant.name, 0)
-        plan = start(entry, result, answers, limit)
+        plan = start(entry, result, answers, limit, wake_up=timing.WAKE_UP)
         if plan is not None:
             running.append((entry, plan))
         progress(entry.variant.name, 1 if plan is not None else rounds + 1)
     try:
         far, seed = [math.inf] * rounds, str(result.workload)
-        side_by_side(running, answers, result.threads, far, progress, seed=seed)
+        side_by_side(running, answers, result.threads, far, progress, seed=seed,
+                     wake_up=timing.WAKE_UP)  # fmt: skip
     finally:
         result.calm = watch.calm()
         for entry, _ in running:
@@ -232,7 +233,8 @@ def side_by_side(
     progress: Callable[[str, int], None] = lambda name, units: None,
     call: Callable[[Plan], Callable[[], object]] = epoch,
     seed: str = "",
-    wake_up: float = timing.WAKE_UP,
+    *,
+    wake_up: float,
 ) -> None:
     """Add blocks to the entries, a block a round; a plan that ends up wrong loses its own.
 
@@ -282,7 +284,7 @@ def cause(error: Exception) -> str:
 
 def start(
     entry: Entry, result: Result, answers: Answers, limit: float, rows: int | None = None,
-    wake_up: float = timing.WAKE_UP,
+    *, wake_up: float,
 ) -> Plan | None:  # fmt: skip
     """The plan of a variant that runs here, fast enough and rightly; None once it is skipped.
 

@@ -57,17 +57,23 @@ print("status", os.waitpid(child, 0)[1])
 """
 SENTENCE = "was forked from process"
 PARALLEL = ("numba-parallel", "numba-blas", "numba-fused")
+# Of what has no threads of its own, numpy stands for these where tests are to be quick.
+ALONE = ("python-loops", "numpy-samples", "numba-loops")
+NAMES = [
+    pytest.param(name, marks=pytest.mark.slow) if name in ALONE else name
+    for name in tl.variants.names()
+    if name.startswith(("python", "num"))  # others have threads that others made
+]
 
 
 @two_cpus
 @can_fork
 @pytest.mark.parametrize("before", ["nothing", "plan"])
-def test_forked_process_works_or_says_why_not(variant, before, run_python):
-    if variant.device != "cpu" or not variant.name.startswith(("python", "num")):
-        pytest.skip(f"{variant.name} has threads that others made")
-    output = run_python(FORK, variant.name, before)
+@pytest.mark.parametrize("name", NAMES)
+def test_forked_process_works_or_says_why_not(name, before, run_python):
+    output = run_python(FORK, name, before)
     assert "status 0" in output
-    if before == "plan" and variant.name in PARALLEL:
+    if before == "plan" and name in PARALLEL:
         assert SENTENCE in output
         assert "multiprocessing.get_context('spawn')" in output
     else:

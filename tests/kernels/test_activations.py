@@ -1,6 +1,7 @@
 """σ and σ′ over their whole range, in ULP of extended precision."""
 
 import math
+from functools import cache
 
 import mpmath
 import numpy as np
@@ -70,6 +71,7 @@ def points(dtype):
     return np.concatenate([-values[::-1], [0], values]).astype(dtype)
 
 
+@cache
 def jitted(formula, dtype):
     @njit(error_model="numpy", fastmath={"contract"})
     def apply(a, out):

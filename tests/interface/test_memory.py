@@ -63,7 +63,18 @@ print(status("VmHWM") - before, variant.workspace(plan.shape, 4, 1))
 """
 
 
-@pytest.mark.parametrize("name", [n for n in tl.variants.names() if n.startswith("num")])
+# They compute sample by sample, so that they take a second more than the others.
+LONG = ("numba-loops", "numba-parallel")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in LONG else name
+        for name in tl.variants.names()
+        if name.startswith("num")
+    ],
+)
 def test_no_more_memory_is_used_than_declared(name, run_python):
     reason = tl.variants.get(name).unavailable()
     if reason or name == "numpy-samples":

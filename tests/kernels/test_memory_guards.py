@@ -331,7 +331,7 @@ print("all right")
 """
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
 def test_offsets_beyond_32_bits(dtype, run_python):
     """Operands that lie 2³⁰ elements and more apart, up to beyond 2³⁴."""
     assert run_python(FAR, dtype) == "all right\n"

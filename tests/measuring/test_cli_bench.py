@@ -358,6 +358,7 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path):
     # Who starts the tests in the background may have them, and all below, ignore Ctrl-C.
     program = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from twolayer.measuring import timing; timing.WAKE_UP = 0.0; "
         "from twolayer.cli import app; app()"
     )
     process = subprocess.Popen(

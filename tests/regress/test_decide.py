@@ -163,7 +163,7 @@ def test_what_is_visible_is_seen(figures):
     assert hits >= 0.9 * 200
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 20])
+@pytest.mark.parametrize("count", [1, 2, 3, pytest.param(20, marks=pytest.mark.slow)])
 def test_false_alarms_are_as_rare_as_stated(figures, count):
     """300 runs without any change, whose scatter differs between benchmarks, at every look."""
     random = np.random.default_rng(3)

@@ -137,8 +137,14 @@ OTHERS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        pytest.param(name, dtype, marks=() if DTYPES[number % 2] == dtype else pytest.mark.slow)
+        for number, name in enumerate(OTHERS)
+        for dtype in DTYPES
+    ],
+)
 def test_other_machines_keep_their_sums_in_registers_too(name, dtype):
     triple, processor, vectors, multiply_add = OTHERS[name]
     llvm.initialize_all_targets()
@@ -239,9 +245,8 @@ def test_other_vectors_agree_too(dtype, text, run_python):
     run_python(program, **{target.VARIABLE: text})
 
 
-@pytest.mark.parametrize(
-    "text", ["32", *(pytest.param(text, marks=pytest.mark.slow) for text in ("16", "16x32"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("text", ["16", "16x32", "32"])
 def test_tiles_of_other_vectors_compute_the_same(text):
     """The tests of this file that run tiles and copies, with the tiles of other processors."""
     runs_here(text)

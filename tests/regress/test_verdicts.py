@@ -53,7 +53,7 @@ def test_a_head_that_is_far_too_slow_is_slower(here):
 
 def test_a_head_that_raises_is_a_failure_and_what_else_is_slower_is_told(here):
     plant(here, "1 / 0")
-    edit(here, "variants/numpy_samples.py", DEFINITION, body("import time", "time.sleep(0.5)"))
+    edit(here, "variants/numpy_samples.py", DEFINITION, body("import time", "time.sleep(0.2)"))
     said = regress("sound", "--variants=numpy,numpy-samples", code=2)
     assert f"numpy {SHAPE} failed: ZeroDivisionError" in said
     assert f"numpy-samples {SHAPE} is slower" in said
@@ -110,10 +110,10 @@ def test_what_a_revision_prints_is_no_result(here, brief):
 
 def test_what_hangs_is_ended_and_named(here, tmp_path):
     plant(here, "import time", "time.sleep(1000)")
-    found = made_run(here, tmp_path / "results", "sound", patience=5.0).measure(costly=False)
+    found = made_run(here, tmp_path / "results", "sound", patience=3.0).measure(costly=False)
     (note,) = found.notes
     assert (note.kind, note.benchmark) == ("failed", f"numpy {SHAPE}")
-    assert note.sentence == "the trial did nothing for 5 s"
+    assert note.sentence == "the trial did nothing for 3 s"
     assert found.exit_code == 2
 
 

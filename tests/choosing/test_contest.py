@@ -70,7 +70,7 @@ def test_who_was_left_behind_by_one_that_turns_out_wrong_is_timed(monkeypatch):
 
 
 def test_who_is_left_behind_has_an_estimate_alone(monkeypatch):
-    monkeypatch.setattr(timing, "estimate", lambda make, n, limit, wake_up: (make(n), 1.0)[1])
+    monkeypatch.setattr(timing, "estimate", lambda make, n, *more: (make(n), 1.0)[1])
     slow, fast = (tl.variants.get(name) for name in ("numpy-samples", "numpy"))
     (first, second), _ = contest.contest(NET, Q, [fast, slow], lambda name, units: None)
     assert first.blocks

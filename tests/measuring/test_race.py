@@ -133,6 +133,20 @@ def test_an_estimate_from_few_rows_does_not_mislead(still):
     assert run(variant("constant", Constant), rounds=1, limit=0.025).entries[0].blocks
 
 
+@pytest.mark.parametrize(("parallel", "fewest"), [(True, 300), (False, 8)])
+def test_what_runs_other_code_over_few_rows_is_estimated_over_many(parallel, fewest):
+    """Plans over few rows would compile code that is not timed."""
+    made = []
+
+    class Counting(NUMPY.make):
+        def __init__(self, problem):
+            made.append(problem.shape.n)
+            super().__init__(problem)
+
+    assert run(variant("counting", Counting, parallel=parallel), rounds=1).entries[0].blocks
+    assert min(made) == fewest
+
+
 @pytest.mark.parametrize(
     ("error", "reason"),
     [

@@ -27,6 +27,7 @@ ROUNDS = 6  # the fewest that give a ratio an interval
 LIMIT = 0.1  # seconds an epoch; a slower variant is skipped
 TOO_SLOW = "would take"  # how the reason of a variant that is too slow begins
 TOO_LITTLE = "found too little memory"  # how that of one without memory begins
+_LITTLE = 1e7  # operations that take little time whatever does them
 REFERENCE = "numba-fused"  # what others are set against
 
 
@@ -310,7 +311,9 @@ def start(
             entry.skipped = reason
             return None
         count = min(rows or len(X), len(X))
-        seconds = timing.estimate(lambda few: epoch(made(few)), count, limit, wake_up)
+        # Over few rows it may run other code, which takes seconds to compile and is of no use here.
+        first = int(_LITTLE * shape.n / shape.flops()) if variant.parallel else 0
+        seconds = timing.estimate(lambda few: epoch(made(few)), count, limit, wake_up, first)
         entry.estimate = seconds
         if seconds > limit:
             entry.skipped = f"{TOO_SLOW} {seconds:.2g} s an epoch, the limit is {limit:g} s"

@@ -76,14 +76,16 @@ def each(call: Callable[[], object], calls: int) -> float:
 
 
 def estimate(
-    make: Callable[[int], Callable[[], object]], n: int, limit: float, wake_up: float = 0.0
-) -> float:
+    make: Callable[[int], Callable[[], object]], n: int, limit: float, wake_up: float = 0.0,
+    first: int = _FIRST_ROWS,
+) -> float:  # fmt: skip
     """Seconds of a call over n rows, from few; from more where what every call costs may mislead.
 
     Arguments: make(rows), what is called, over so many rows, after its first call; n; limit,
-    seconds that matter; wake_up, seconds of calls before it is believed that they are exceeded.
+    seconds that matter; wake_up, seconds of calls before it is believed that they are exceeded;
+    first, rows to begin with.
     """
-    rows = min(n, _FIRST_ROWS)
+    rows = min(n, max(first, _FIRST_ROWS))
     while True:
         call = make(rows)
         seconds = warm_up(call, seconds=0, calls=2)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 
 VECTOR_BYTES = "TWOLAYER_VECTOR_BYTES"
 
@@ -37,6 +38,25 @@ def variables(environment: Mapping[str, str]) -> dict[str, str]:
     }  # fmt: skip
 
 
+def of_file(path: Path = Path(".numba_config.yaml")) -> dict[str, str]:
+    """The variables that Numba takes from a file of the current folder; those that are set win."""
+    if not path.is_file():
+        return {}
+    try:
+        from yaml import YAMLError, safe_load
+    except ImportError:  # Numba cannot read it either
+        return {}
+    try:
+        found = safe_load(path.read_text())
+    except (OSError, ValueError, YAMLError):  # Numba says what is wrong with it
+        return {}
+    numbers = {True: "1", False: "0"}
+    return {
+        f"NUMBA_{str(name).upper()}": numbers[value] if isinstance(value, bool) else str(value)
+        for name, value in (found.items() if isinstance(found, dict) else ())
+    }
+
+
 def of_compiler(config: object) -> list[str]:
     """NAME=value of the settings in Numba's module `config` that code for a CPU depends on."""
     return [
@@ -46,9 +66,9 @@ def of_compiler(config: object) -> list[str]:
     ]
 
 
-def check_environment(environment: Mapping[str, str] = os.environ) -> None:
+def check_environment(environment: Mapping[str, str] | None = None) -> None:
     """Raise ValueError for a variable with which Numba starts with a traceback, if at all."""
     name = "NUMBA_NUM_THREADS"
-    text = environment.get(name, "1").strip()
+    text = (environment or of_file() | os.environ).get(name, "1").strip()
     if not (text.isdecimal() and int(text)):
         raise ValueError(f"{name}: expected a positive integer, got {text!r}")

@@ -149,3 +149,37 @@ def test_every_command_tells_its_exit_codes():
 )
 def test_a_wrong_variant_goes_before_too_little(wrong, enough, code):
     assert codes.of(wrong, enough) == code
+
+
+GREEDY = """
+from twolayer import variants, Variant
+
+class Greedy(variants.get("numpy").make):
+    def __init__(self, problem):
+        if problem.shape.n > {most}:
+            raise MemoryError("needs 9 GiB")
+        super().__init__(problem)
+
+greedy = Variant("greedy", "cpu", "wants memory", Greedy)
+"""
+
+
+@pytest.mark.parametrize("most", [0, 5, 20])
+@pytest.mark.parametrize("asked", [["--shape", "5,3,4,2", "--shape", "9,3,4,2"], []])
+def test_who_finds_too_little_memory_is_not_called_wrong(most, asked, tmp_path):
+    """Nor does it hide what others, or its other cases, were found to be."""
+    path, figures = tmp_path / "greedy.py", tmp_path / "figures.json"
+    path.write_text(GREEDY.format(most=most))
+    result = run(
+        "--variant-file", str(path), "--variants", "numpy,greedy", "--activation", "tanh", "--loss",
+        "squared", "--dtype", "float64", *asked, "--json", str(figures),
+    )  # fmt: skip
+    short = not asked or most < 9
+    assert result.exit_code == (codes.FAILED if short else codes.RIGHT), result.output
+    assert ("found too little memory: needs 9 GiB" in result.output) is short
+    assert "disagree" not in result.output
+    records = json.loads(figures.read_text())["results"]
+    assert any(record["undecided"] for record in records) is short
+    decided = [record for record in records if not record["undecided"]]
+    assert all(record["agrees"] for record in decided)
+    assert {record["variant"] for record in decided} == {"numpy", *(["greedy"] if most else [])}

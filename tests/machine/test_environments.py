@@ -160,6 +160,26 @@ def test_the_store_knows_what_a_time_depends_on(monkeypatch, name):
     assert (signature()["variables"] != before) is (name in MATTER.split())
 
 
+def test_the_store_knows_what_a_file_of_numba_sets(monkeypatch, tmp_path):
+    """As Numba takes it: from the current folder, where no variable says otherwise."""
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / ".numba_config.yaml"
+    found = hardware.signature.__wrapped__
+    before = set(found()["variables"])
+    file.write_text("opt: 0\nboundscheck: true\ncache_dir: /elsewhere\n")
+    assert set(found()["variables"]) - before == {"NUMBA_OPT=0", "NUMBA_BOUNDSCHECK=1"}
+    assert hardware.environment()["NUMBA_OPT"] == "0"
+    monkeypatch.setitem(given.ENVIRONMENT, "NUMBA_OPT", "2")
+    assert "NUMBA_OPT=2" in found()["variables"]
+    monkeypatch.delenv("NUMBA_NUM_THREADS", raising=False)
+    file.write_text("num_threads: 0\n")
+    with pytest.raises(ValueError, match=r"^NUMBA_NUM_THREADS: expected a positive integer"):
+        settings.check_environment()
+    for nothing in ("", "- 1\n", "a: [\n"):
+        file.write_text(nothing)
+        assert set(found()["variables"]) - before <= {"NUMBA_OPT=2"}
+
+
 def test_a_process_is_started_without_what_a_library_has_set(monkeypatch):
     monkeypatch.setitem(given.ENVIRONMENT, "MKL_NUM_THREADS", "3")
     for name in ("MKL_NUM_THREADS", "OMP_NUM_THREADS", "MINE"):

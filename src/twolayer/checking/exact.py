@@ -11,9 +11,8 @@ import numpy as np
 
 from ..interface import Plan, Variant
 from ..network import Network, Parameters, Shape
-from ..texts import sentence
 from . import cases
-from .verify import Agreement, Expected, Worst, corner_shapes, worst
+from .verify import Agreement, Expected, Worst, corner_shapes, failed, worst
 
 _LONGEST = 0.2  # seconds of an epoch
 
@@ -40,7 +39,7 @@ def exact(
                 continue
             found = list(_equal(plan, case))
         except Exception as error:
-            yield Agreement(*about, np.inf, failure=sentence(error))
+            yield failed(about, error)
             continue
         first = next((one for one in found if one.ratio > 1), None)
         yield Agreement(*about, *(first or max(found, key=lambda one: one.ratio)))

@@ -16,6 +16,7 @@ from . import bounds, cases
 
 ORACLE = "python-loops"
 STEPS = 3
+TOO_LITTLE = "found too little memory"  # how what is said of who has none begins
 
 
 class Agreement(NamedTuple):
@@ -32,11 +33,17 @@ class Agreement(NamedTuple):
     value: float = np.nan
     expected: float = np.nan
     failure: str = ""
+    undecided: bool = False  # there was too little memory to find out
 
     @property
     def agrees(self) -> bool:
         """Whether every error was within its bound."""
         return self.ratio <= 1
+
+    @property
+    def wrong(self) -> bool:
+        """Whether an error was beyond its bound, or the variant raised."""
+        return not (self.agrees or self.undecided)
 
     def __str__(self) -> str:
         where = (
@@ -50,6 +57,16 @@ class Agreement(NamedTuple):
             f"{where}: {self.quantity}{at} = {self.value:.9g}, expected {self.expected:.9g}: "
             f"{self.ratio:.3g} times the bound"
         )
+
+
+def failed(
+    about: tuple[str, Network, str, Shape, str], error: Exception, *whole: type[Exception],
+    quantity: str = "",
+) -> Agreement:  # fmt: skip
+    """The agreement of a variant that raised; about: its first entries; whole, of `sentence`."""
+    undecided = isinstance(error, MemoryError)
+    told = f"{TOO_LITTLE}: {sentence(error, MemoryError)}" if undecided else sentence(error, *whole)
+    return Agreement(*about, np.inf, quantity, failure=told, undecided=undecided)
 
 
 class Expected(NamedTuple):
@@ -99,7 +116,7 @@ def agreement(variant: Variant, case: cases.Case, threads: int | None = None) ->
             found.append(one)  # stays when the next one raises
     except Exception as error:
         if all(one.ratio <= 1 for one in found):  # a wrong number says more than what it led to
-            return Agreement(*about, np.inf, failure=sentence(error))
+            return failed(about, error)
     return max(
         (Agreement(*about, *worst) for worst in found),
         key=lambda one: np.inf if np.isnan(one.ratio) else one.ratio,
@@ -122,8 +139,7 @@ def corners(
     try:
         shapes = corner_shapes(variant, net, dtype, threads)
     except Exception as error:
-        about = (variant.name, net, "its corners", Shape(1, 1, 1, 1), dtype)
-        yield Agreement(*about, np.inf, failure=f"corners: {sentence(error)}")
+        yield failed((variant.name, net, "its corners", Shape(1, 1, 1, 1), dtype), error)
         return
     for seed, shape in enumerate(shapes):
         yield agreement(variant, cases.problem(net, shape, dtype, seed, "a corner"), threads)

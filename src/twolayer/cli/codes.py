@@ -91,6 +91,6 @@ def epilog(command: str) -> str:
     return "\n\n".join(["Examples:", *examples, f"Exit codes: {told}."])
 
 
-def of(wrong: bool, enough: bool) -> int:
+def of(wrong: bool, enough: bool, failed: bool = False) -> int:
     """The code of a command that checks variants."""
-    return WRONG if wrong else RIGHT if enough else TOO_LITTLE
+    return WRONG if wrong else FAILED if failed else RIGHT if enough else TOO_LITTLE

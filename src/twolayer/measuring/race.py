@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from ..checking.answers import DISAGREES, Answers, Disagreement
+from ..checking.verify import TOO_LITTLE
 from ..data import datasets
 from ..deferred import html
 from ..interface import Plan, Variant
@@ -26,7 +27,6 @@ STEP_SIZE = 1e-6  # small, so that parameters stay finite through any number of 
 ROUNDS = 6  # the fewest that give a ratio an interval
 LIMIT = 0.1  # seconds an epoch; a slower variant is skipped
 TOO_SLOW = "would take"  # how the reason of a variant that is too slow begins
-TOO_LITTLE = "found too little memory"  # how that of one without memory begins
 _LITTLE = 1e7  # operations that take little time whatever does them
 REFERENCE = "numba-fused"  # what others are set against
 

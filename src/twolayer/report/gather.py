@@ -166,7 +166,10 @@ class Gathering:
             kept = next(iter(self._kept("accuracy", **about)), None)
             if kept is None:
                 checked = list(verify.verify(variant, net, dtype, self.study.threads))
-                rows = [[a.case, a.shape, a.ratio, a.quantity, a.failure] for a in checked]
+                rows = [
+                    [a.case, a.shape, a.ratio, a.quantity, a.failure]
+                    for a in checked if not a.undecided
+                ]  # fmt: skip
                 kept = {"checked": rows}
                 if not any(one.failure for one in checked):
                     self._keep("accuracy", kept, **about)

@@ -15,9 +15,8 @@ import numpy as np
 
 from ...interface import Variant
 from ...network import Network, Shape
-from ...texts import sentence
 from .. import cases
-from ..verify import ORACLE, Agreement, Worst
+from ..verify import ORACLE, Agreement, Worst, failed
 from . import arrays, errors, results, state, together
 from .trial import Broken, Trial
 
@@ -88,7 +87,7 @@ def _kept(trial: Trial, name: str, promise: Promise) -> Iterator[Agreement]:
         if before != _surroundings():
             raise Broken("NumPy's error state or a global random state was changed")
     except Exception as error:  # whatever a variant raises is its own affair
-        yield Agreement(*about, np.inf, quantity=name, failure=sentence(error, Broken))
+        yield failed(about, error, Broken, quantity=name)
         return
     finally:
         np.seterr(**kept[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from operator import attrgetter
 from typing import Annotated
 
 import typer
@@ -11,7 +12,7 @@ from ... import activations, losses
 from ...checking import cases
 from ...checking.exact import exact
 from ...checking.promises import SHAPES, promises
-from ...checking.verify import Agreement, agreement, corners
+from ...checking.verify import TOO_LITTLE, Agreement, agreement, corners
 from ...interface import Variant, check_threads
 from ...network import DTYPES, Network, Shape, float_type
 from ...progress import Bar
@@ -62,7 +63,7 @@ def verify(
     ] = None,
     json: JsonFile = None,
 ) -> None:
-    """Compare variants with the oracle; exit code 1 if one disagrees, 3 if none ran.
+    """Compare variants with the oracle; exit code 1 if one disagrees, 2 if memory does not suffice.
 
     Losses, gradients, predictions and parameters after steps, on inputs that make mistakes show.
     With --shape: a random problem of that shape in place of all.
@@ -132,7 +133,8 @@ def verify(
     )
     if not verified:
         output.complain("nothing was verified")
-    if code := codes.of(any(not result.agrees for result in verified), bool(verified)):
+    wrong, undecided = (any(map(attrgetter(k), verified)) for k in ("wrong", "undecided"))
+    if code := codes.of(wrong, bool(verified), undecided):
         raise typer.Exit(code)
 
 
@@ -160,16 +162,19 @@ def _report(
             )
             continue
         worst = max(found, key=lambda result: result.ratio)
-        bad = [result for result in found if not result.agrees]
+        bad = [result for result in found if result.wrong]
+        short = sum(result.undecided for result in found)
         where = f"{worst.quantity}: {worst.net.activation}, {worst.net.loss}, {worst.dtype}"
         table.add_row(
             variant.name,
             str(len(found)),
-            units.fixed(worst.ratio, 2),
-            f"{len(bad)} disagree" if bad else f"{where} ({worst.case})",
-            style="red" if bad else None,
-        )
-        wrong += bad[:3]
+            "" if worst.undecided else units.fixed(worst.ratio, 2),
+            f"{len(bad)} disagree" if bad
+            else f"{short} {TOO_LITTLE}" if short
+            else f"{where} ({worst.case})",
+            style="red" if bad or short else None,
+        )  # fmt: skip
+        wrong += (bad or [result for result in found if result.undecided])[:3]
     console = output.stdout()
     console.print(table)
     console.print("Errors in units of the bound: above 1 a variant is wrong.")
@@ -189,4 +194,5 @@ def _record(result: Agreement) -> dict[str, object]:
         "agrees": result.agrees,
         "quantity": result.quantity,
         "failure": result.failure,
+        "undecided": result.undecided,
     }

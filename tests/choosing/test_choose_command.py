@@ -77,13 +77,14 @@ def test_data_are_asked_about_by_name_or_file(tmp_path, kind):
 
 
 @pytest.mark.usefixtures("store")
-def test_an_answer_from_the_store_imports_no_compiler(run_python):
-    assert run(*SIZES).exit_code == 0
+@pytest.mark.parametrize("asked", [SIZES, ["digits"]], ids=["shape", "digits"])
+def test_an_answer_from_the_store_imports_no_compiler(asked, run_python):
+    assert run(*asked).exit_code == 0
     code = (
         "import sys\n"
         "from twolayer.cli import app\n"
-        f"app({['choose', *map(str, SIZES)]!r}, standalone_mode=False)\n"
-        "heavy = 'numpy numba scipy torch jax dask matplotlib'.split()\n"
+        f"app({['choose', *map(str, asked)]!r}, standalone_mode=False)\n"
+        "heavy = 'numpy numba scipy sklearn torch jax dask matplotlib'.split()\n"
         "print(*[name for name in heavy if name in sys.modules], file=sys.stderr)\n"
         "assert not any(name in sys.modules for name in heavy)\n"
     )

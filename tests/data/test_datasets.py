@@ -5,21 +5,15 @@ import pytest
 
 import twolayer as tl
 from twolayer.data import datasets
-
-SIZES = {
-    "diabetes": (442, 10),
-    "linnerud": (20, 3),
-    "breast_cancer": (569, 30),
-    "digits": (1797, 64),
-}
+from twolayer.data.bundled import BUNDLED
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name", datasets.BUNDLED)
+@pytest.mark.parametrize("name", BUNDLED)
 def test_a_bundled_set_runs_as_it_is(name, dtype):
     data = datasets.load(name, dtype)
-    n, d = SIZES[name]
-    assert data.X.shape == (n, d + 1)
+    loss, n, d, K = BUNDLED[name]
+    assert (data.loss, data.X.shape, data.K) == (loss, (n, d), K)
     assert data.X.dtype == dtype
     np.testing.assert_array_equal(data.X[:, -1], 1)
     inputs = data.X[:, :-1].astype(np.float64)
@@ -27,7 +21,7 @@ def test_a_bundled_set_runs_as_it_is(name, dtype):
     deviations = inputs.std(axis=0)
     np.testing.assert_allclose(deviations[deviations > 0], 1, rtol=1e-5)
     net = tl.Network(loss=data.loss)
-    theta = net.init(d + 1, 5, data.K, dtype)
+    theta = net.init(d, 5, data.K, dtype)
     loss, _ = tl.loss_and_gradient(net, theta, data.X, data.Y)
     assert np.isfinite(loss)
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..composed import stream
 from ..data import datasets, files
+from ..data.bundled import BUNDLED
 from ..data.sources import Source, changed
 from ..data.text import Columns
 from ..interface import Plan, Variant, check_threads
@@ -56,7 +57,7 @@ def note(sentence: str) -> None:
 
 def is_file(data: str) -> bool:
     """Whether a file is meant, not a data set, whose name wins: ./digits is a file."""
-    return data not in datasets.BUNDLED and files.is_file(data)
+    return data not in BUNDLED and files.is_file(data)
 
 
 def load(data: str | None, X: Path | None, Y: Path | None, columns: Columns, dtype: str) -> Data:

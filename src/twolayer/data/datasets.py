@@ -13,6 +13,7 @@ import numpy as np
 from ..losses import Loss
 from ..network import Network, Shape, enough_memory, float_type, one_of
 from ..texts import missing
+from .bundled import BUNDLED
 
 
 class Dataset(NamedTuple):
@@ -23,15 +24,6 @@ class Dataset(NamedTuple):
     Y: np.ndarray
     loss: str
     K: int
-
-
-# name: (the loss, K)
-BUNDLED = {
-    "diabetes": ("squared", 1),
-    "linnerud": ("squared", 3),
-    "breast_cancer": ("logistic", 1),
-    "digits": ("softmax", 10),
-}
 
 
 def load(name: str, dtype: Any = "float32") -> Dataset:
@@ -50,7 +42,7 @@ def load(name: str, dtype: Any = "float32") -> Dataset:
         ) from None
     X, Y = getattr(sklearn.datasets, f"load_{name}")(return_X_y=True)
     X = np.column_stack([standardize(X), np.ones(len(X))]).astype(dtype)
-    loss, K = BUNDLED[name]
+    loss, _, _, K = BUNDLED[name]
     if loss == "squared":
         Y = standardize(Y.reshape(len(Y), K)).astype(dtype)
     elif loss == "logistic":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ..data import datasets
+from ..data.bundled import BUNDLED
 from ..network import Network, Shape, read_integer
 from ..texts import parts
 from .race import Workload
@@ -62,7 +62,7 @@ def workloads(
         try:
             groups["data"] = [
                 Workload.bundled(name, _DATA_HIDDEN, net.activation, dtype)
-                for name in (_QUICK_DATA if quick else datasets.BUNDLED)
+                for name in (_QUICK_DATA if quick else BUNDLED)
             ]
         except RuntimeError as error:  # the sweeps need no more than the package itself
             complain(f"real data sets are left out: {error}")

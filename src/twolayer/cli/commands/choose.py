@@ -27,6 +27,7 @@ from ..options import (
 )
 
 _HIDDEN = 32  # units, as `train` has them
+_PLAIN = (1, None, None, False)  # what is said of texts by default
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -150,6 +151,12 @@ def _sizes(
     activation: str, dtype: str,
 ) -> tuple[dict[str, int], str]:  # fmt: skip
     """n, d, M and K of a network for data, and the loss that fits them."""
+    from ...data.bundled import BUNDLED
+
+    # Answered without the imports that reading data takes; options of texts are refused below.
+    known = BUNDLED.get(data[0]) if len(data) == 1 and text == _PLAIN else None
+    if known and loss in (None, known.loss):
+        return {"n": known.n, "d": known.d, "M": M, "K": known.K}, known.loss
     from ...data.text import Columns
     from ...network import Network
     from .. import data as datas

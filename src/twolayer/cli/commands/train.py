@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ... import variants
-from ...data import datasets
+from ...data.bundled import BUNDLED
 from ...data.text import Columns
 from ...interface import Plan
 from ...machine.atomic import is_stream
@@ -33,9 +33,7 @@ _STOPPED = {codes.WRONG: "diverged", codes.INTERRUPTED: "interrupted"}
 def train(
     data: Annotated[
         str | None,
-        typer.Argument(
-            help=f"{', '.join(datasets.BUNDLED)}, or a file: .csv, .npz or Zarr with X and Y."
-        ),
+        typer.Argument(help=f"{', '.join(BUNDLED)}, or a file: .csv, .npz or Zarr with X and Y."),
     ] = None,
     X: Annotated[
         Path | None,

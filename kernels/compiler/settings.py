@@ -50,9 +50,8 @@ def of_file(path: Path = Path(".numba_config.yaml")) -> dict[str, str]:
         found = safe_load(path.read_text())
     except (OSError, ValueError, YAMLError):  # Numba says what is wrong with it
         return {}
-    numbers = {True: "1", False: "0"}
     return {
-        f"NUMBA_{str(name).upper()}": numbers[value] if isinstance(value, bool) else str(value)
+        f"NUMBA_{str(name).upper()}": str(int(value) if isinstance(value, bool) else value)
         for name, value in (found.items() if isinstance(found, dict) else ())
     }
 
@@ -69,6 +68,7 @@ def of_compiler(config: object) -> list[str]:
 def check_environment(environment: Mapping[str, str] | None = None) -> None:
     """Raise ValueError for a variable with which Numba starts with a traceback, if at all."""
     name = "NUMBA_NUM_THREADS"
-    text = (environment or of_file() | os.environ).get(name, "1").strip()
+    given = of_file() | os.environ if environment is None else environment
+    text = given.get(name, "1").strip()
     if not (text.isdecimal() and int(text)):
         raise ValueError(f"{name}: expected a positive integer, got {text!r}")

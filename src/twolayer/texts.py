@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+TOO_LITTLE = "found too little memory"  # how what is said of who has none begins
 # What the package and Python refuse with a whole sentence.
 SENTENCES = (ValueError, TypeError, MemoryError, RuntimeError, OSError)
 
@@ -39,3 +40,9 @@ def sentence(error: BaseException, *whole: type[BaseException]) -> str:
     if text and isinstance(error, whole):
         return text
     return f"{type(error).__name__}: {text or 'no reason given'}"
+
+
+def cause(error: BaseException, *whole: type[BaseException]) -> str:
+    """Why a variant that raised this is left out, as `sentence`; too little memory is named."""
+    text = sentence(error, MemoryError, *whole)
+    return f"{TOO_LITTLE}: {text}" if isinstance(error, MemoryError) else text

@@ -144,11 +144,14 @@ def test_every_command_tells_its_exit_codes():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "enough", "code"),
-    [(True, True, 1), (True, False, 1), (False, False, 3), (False, True, 0)],
-)
-def test_a_wrong_variant_goes_before_too_little(wrong, enough, code):
-    assert codes.of(wrong, enough) == code
+    ("wrong", "enough", "failed", "code"),
+    [
+        (True, True, False, 1), (True, False, False, 1), (True, True, True, 1),
+        (False, True, True, 2), (False, False, False, 3), (False, True, False, 0),
+    ],
+)  # fmt: skip
+def test_a_wrong_variant_goes_before_too_little(wrong, enough, failed, code):
+    assert codes.of(wrong, enough, failed) == code
 
 
 GREEDY = """
@@ -183,3 +186,15 @@ def test_who_finds_too_little_memory_is_not_called_wrong(most, asked, tmp_path):
     decided = [record for record in records if not record["undecided"]]
     assert all(record["agrees"] for record in decided)
     assert {record["variant"] for record in decided} == {"numpy", *(["greedy"] if most else [])}
+
+
+def test_too_little_memory_hides_no_wrong_variant(tmp_path):
+    for name, text in (("greedy", GREEDY.format(most=0)), ("wrong", WRONG)):
+        (tmp_path / f"{name}.py").write_text(text)
+    files = [f"--variant-file={tmp_path / name}.py" for name in ("greedy", "wrong")]
+    result = run(
+        *files, "--variants", "greedy,wrong-zero", "--loss", "squared", "--shape", "5,3,4,2"
+    )
+    assert result.exit_code == codes.WRONG, result.output
+    assert "disagree" in result.stdout
+    assert "found too little memory" in result.stdout

@@ -365,7 +365,7 @@ def test_the_parts_of_the_check_for_a_gpu_run(monkeypatch):
 
     monkeypatch.setattr("twolayer.checking.verify.STEPS", 1)
     monkeypatch.setattr("twolayer.measuring.device_clock._MOST_PLANS", 1)
-    monkeypatch.setattr("twolayer.measuring.device_clock.WARM_UP", 0.0)
+    monkeypatch.setattr("twolayer.measuring.timing.warm_up", lambda call, *_: call())
     monkeypatch.setattr("twolayer.measuring.device_clock.TIME", 0.0)
     monkeypatch.setattr("twolayer.measuring.device_clock._LEAST", 1)
     monkeypatch.setattr(gpu_parts.device_clock.record, "__defaults__", (2, 0.0))

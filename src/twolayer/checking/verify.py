@@ -11,12 +11,11 @@ import numpy as np
 from .. import variants
 from ..interface import Plan, Variant, check_threads, checks
 from ..network import Network, Parameters, Shape
-from ..texts import sentence
+from ..texts import cause
 from . import bounds, cases
 
 ORACLE = "python-loops"
 STEPS = 3
-TOO_LITTLE = "found too little memory"  # how what is said of who has none begins
 
 
 class Agreement(NamedTuple):
@@ -63,10 +62,9 @@ def failed(
     about: tuple[str, Network, str, Shape, str], error: Exception, *whole: type[Exception],
     quantity: str = "",
 ) -> Agreement:  # fmt: skip
-    """The agreement of a variant that raised; about: its first entries; whole, of `sentence`."""
+    """The agreement of a variant that raised; about: its first five entries; whole, of `cause`."""
     undecided = isinstance(error, MemoryError)
-    told = f"{TOO_LITTLE}: {sentence(error, MemoryError)}" if undecided else sentence(error, *whole)
-    return Agreement(*about, np.inf, quantity, failure=told, undecided=undecided)
+    return Agreement(*about, np.inf, quantity, failure=cause(error, *whole), undecided=undecided)
 
 
 class Expected(NamedTuple):
@@ -101,7 +99,8 @@ class _Reference(NamedTuple):
 def agreement(variant: Variant, case: cases.Case, threads: int | None = None) -> Agreement:
     """The worst error of a variant on a case: losses, gradients, predictions and θ after steps.
 
-    A variant that raises, or that returns another shape or dtype than it should, disagrees.
+    A variant that raises, or that returns another shape or dtype than it should, disagrees; one
+    that finds too little memory is undecided.
     """
     reference = _reference(_Key(case))
     about = (variant.name, case.net, case.name, case.shape, case.X.dtype.name)

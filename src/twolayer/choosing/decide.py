@@ -7,13 +7,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from ..checking.verify import TOO_LITTLE
 from ..interface import Variant
 from ..machine import calm
 from ..machine.store import Store
 from ..measuring import timing
 from ..measuring.race import REFERENCE, Entry, cause
 from ..network import Network, Shape
+from ..texts import TOO_LITTLE
 from . import Progress, Terms, known
 from .choice import Candidate, Choice, Question, Span, break_even
 from .contest import FAR, contest, usable

@@ -130,7 +130,14 @@ def environment() -> dict[str, str]:
 
     since = settings.variables(os.environ)
     others = {name: text for name, text in os.environ.items() if name not in since}
-    return others | settings.variables(settings.of_file() | given.ENVIRONMENT)
+    return others | _given()
+
+
+def _given() -> dict[str, str]:
+    """Of the variables that this process began with, and Numba's file, those that matter."""
+    from ..kernels.compiler import settings
+
+    return settings.variables(settings.of_file() | given.ENVIRONMENT)
 
 
 @cache
@@ -140,8 +147,6 @@ def signature() -> Fingerprint:
     Hardware, libraries by their versions, the sources, and the variables that change the kernels.
     Two processes on one machine get the same. Shared by all callers: do not change it.
     """
-    from ..kernels.compiler.settings import of_file, variables
-
     driver = _NVIDIA_FOLDER / "version"
     return {
         "system": f"{platform.system()} {platform.machine()}",
@@ -151,7 +156,7 @@ def signature() -> Fingerprint:
         "caches": [f"L{level} {size}" for level, size in cache_sizes().items()],
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "libraries": _versions(),
-        "variables": [*map("=".join, variables(of_file() | given.ENVIRONMENT).items())],
+        "variables": [*map("=".join, _given().items())],
         "gpu_driver": driver.read_text() if driver.exists() else "",
         "gpus": _gpu_models(),
         "sources": source_digest(),

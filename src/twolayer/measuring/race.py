@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from .. import texts
 from ..checking.answers import DISAGREES, Answers, Disagreement
-from ..checking.verify import TOO_LITTLE
 from ..data import datasets
 from ..deferred import html
 from ..interface import Plan, Variant
@@ -18,7 +18,6 @@ from ..interface.checks import check_targets
 from ..machine.calm import Calm, Watch
 from ..machine.store import Measurement, Store
 from ..network import Network, Shape
-from ..texts import sentence
 from . import timing
 from .roofline import Roofline
 
@@ -279,8 +278,7 @@ def held(variant: Variant, answers: Answers, threads: int | None = None) -> Call
 
 def cause(error: Exception) -> str:
     """Why a variant that raised this is left out."""
-    text = sentence(error, MemoryError, ValueError, TypeError, RuntimeError)
-    return f"{TOO_LITTLE}: {text}" if isinstance(error, MemoryError) else text
+    return texts.cause(error, ValueError, TypeError, RuntimeError)
 
 
 def start(

@@ -77,13 +77,13 @@ def each(call: Callable[[], object], calls: int) -> float:
 
 def estimate(
     make: Callable[[int], Callable[[], object]], n: int, limit: float, wake_up: float = 0.0,
-    first: int = _FIRST_ROWS,
+    first: int = 0,
 ) -> float:  # fmt: skip
     """Seconds of a call over n rows, from few; from more where what every call costs may mislead.
 
     Arguments: make(rows), what is called, over so many rows, after its first call; n; limit,
     seconds that matter; wake_up, seconds of calls before it is believed that they are exceeded;
-    first, rows to begin with.
+    first, rows to begin with at least.
     """
     rows = min(n, max(first, _FIRST_ROWS))
     while True:

@@ -110,8 +110,9 @@ def summary(study: Study) -> Iterable[str]:
         if wrong:
             yield f"Wrong: {', '.join(wrong)}. Do not use what disagrees with the oracle."
         else:
+            variants = {a.variant for a in checked}
             yield (
-                f"{counted(len(study.agreements), 'variant')} checked, all agree with the oracle; "
+                f"{counted(len(variants), 'variant')} checked, all agree with the oracle; "
                 "the largest error is "
                 f"{worst.ratio:.2g} of its bound ({worst.variant}, {worst.dtype})."
             )

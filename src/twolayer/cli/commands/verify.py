@@ -12,13 +12,13 @@ from ... import activations, losses
 from ...checking import cases
 from ...checking.exact import exact
 from ...checking.promises import SHAPES, promises
-from ...checking.verify import TOO_LITTLE, Agreement, agreement, corners
+from ...checking.verify import Agreement, agreement, corners
 from ...interface import Variant, check_threads
 from ...network import DTYPES, Network, Shape, float_type
 from ...progress import Bar
 from ...showing import output, units
 from ...showing.table import Table
-from ...texts import parts
+from ...texts import TOO_LITTLE, parts
 from .. import codes
 from ..options import (
     PROBLEM,
@@ -63,8 +63,9 @@ def verify(
     ] = None,
     json: JsonFile = None,
 ) -> None:
-    """Compare variants with the oracle; exit code 1 if one disagrees, 2 if memory does not suffice.
+    """Compare variants with the oracle; exit code 1 if one disagrees, 3 if none ran.
 
+    Exit code 2 if one found too little memory and none disagrees.
     Losses, gradients, predictions and parameters after steps, on inputs that make mistakes show.
     With --shape: a random problem of that shape in place of all.
     Without --shape also all that the interface promises: steps, slices, updates, θ set and read,
@@ -161,7 +162,7 @@ def _report(
                 style="dim",
             )
             continue
-        worst = max(found, key=lambda result: result.ratio)
+        worst = max(found, key=lambda result: (not result.undecided, result.ratio))
         bad = [result for result in found if result.wrong]
         short = sum(result.undecided for result in found)
         where = f"{worst.quantity}: {worst.net.activation}, {worst.net.loss}, {worst.dtype}"

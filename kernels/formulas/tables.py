@@ -1,5 +1,6 @@
 """Constants of the jitted elementary functions; ``tools/minimax.py`` prints the coefficients."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -19,12 +20,26 @@ class Table(NamedTuple):
     exp: tuple[float, ...]  # (e**r - 1 - r) / r**2 for |r| <= log(2) / 2; 1/2 is exact
     log1p_exp: tuple[float, ...]  # (log(1 + e) / e - 1) / e for 0 <= e <= 1
     erf: tuple[float, ...]  # erf(x) / x - 1 in x**2, |x| <= 0.65
-    erfc_end: float  # beyond this erfc and e**(-x**2) round to 0
+    erfc_end: float  # here erfc is twice the least normal number; beyond it is 0
     erfc_center: float
     erfc_center_value: float
     erfc_tail: tuple[float, ...]  # (1 + a) e**(a**2) erfc(a) = center value + t * tail(t),
     # t = (a - center) / (a + center)
     log: tuple[float, ...]  # (2 atanh(s) / s - 2) / s**2 in s**2, |s| <= (sqrt 2 - 1)**2
+
+    def normal(self, times: float) -> np.floating:
+        """So many times the least normal number.
+
+        Processors take many times as long for numbers below it. What formulas multiply by, a
+        quarter at least, must not lead there.
+        """
+        return self.dtype(times * float(np.finfo(self.dtype).tiny))
+
+    @property
+    def exp_least(self) -> np.floating:
+        """x just above which e**x is four times the least normal number."""
+        info = np.finfo(self.dtype)
+        return self.dtype(math.log(4.0 * float(info.tiny)) * (1 - 4 * float(info.eps)))
 
 
 FLOAT32 = Table(
@@ -58,7 +73,7 @@ FLOAT32 = Table(
         0.00515962,
         -0.0007155895,
     ),
-    erfc_end=10.2,
+    erfc_end=9.155,
     erfc_center=2.8125,
     erfc_center_value=0.72355723,
     erfc_tail=(
@@ -143,7 +158,7 @@ FLOAT64 = Table(
         1.4574427960895792e-08,
         -1.0124075927907664e-09,
     ),
-    erfc_end=27.3,
+    erfc_end=26.528,
     erfc_center=2.75,
     erfc_center_value=0.7262328610465075,
     erfc_tail=(

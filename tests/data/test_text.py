@@ -19,7 +19,7 @@ def read(path, content, columns=text.LAST):
     """X, Y and what was told of a text."""
     told = []
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return *text.read(path, columns, told.append), told
+    return *(part.load(part.dtype) for part in text.read(path, columns, told.append)), told
 
 
 RIGHT = {

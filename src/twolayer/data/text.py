@@ -5,14 +5,16 @@ from __future__ import annotations
 import csv
 import itertools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from ..texts import parts
-from .sources import room_for
+from . import sources, spilled
+from .sources import Source, changed
+from .spilled import Tell
 
 _MISSING = ("", "NA", "N/A", "#N/A", "nan", "NaN", "null", "?")
 _SAMPLE = 1 << 20  # characters that tell how many numbers there are
@@ -20,8 +22,6 @@ _LOOKED_AT = 50  # rows that the first one is compared with
 _SHOWN = 40  # characters of what is no number
 _COUNTED = 3  # rows from which on a column that counts them is no accident
 _RISING = 4  # columns from which on numbers that rise in the first row alone are no accident
-
-Tell = Callable[[str], None]
 
 
 class Columns(NamedTuple):
@@ -41,21 +41,24 @@ class Columns(NamedTuple):
 LAST, NONE = Columns(1), Columns(0)
 
 
-def read(path: Path, columns: Columns, tell: Tell) -> tuple[np.ndarray, np.ndarray]:
+def read(
+    path: Path, columns: Columns, tell: Tell, streamed: bool | None = None
+) -> tuple[Source, Source]:
     """X (n, d) in float64 and Y (n, targets), numbers or words; tell takes what to look at.
 
     Commas, tabs, spaces or, then with decimal commas too, semicolons are between the numbers.
-    Raises ValueError for rows of different lengths and for what is no number.
+    streamed is as for `spilled.on_disk`. Raises ValueError for rows of different lengths and for
+    what is no number.
     """
     try:
-        return _read(path, columns, tell)
+        return _read(path, columns, tell, streamed)
     except UnicodeDecodeError:
         raise ValueError(f"{path}: expected text in UTF-8, got other bytes") from None
     except csv.Error as error:
         raise ValueError(f"{path}: expected rows of numbers, got: {error}") from None
 
 
-def _read(path: Path, columns: Columns, tell: Tell) -> tuple[np.ndarray, np.ndarray]:
+def _read(path: Path, columns: Columns, tell: Tell, streamed: bool | None) -> tuple[Source, Source]:
     first = [line for _, line in itertools.islice(_lines(path), 2)]
     separator = _separator(first[-1]) if first else None
     head = [_cells(line, separator) for line in first]
@@ -72,23 +75,35 @@ def _read(path: Path, columns: Columns, tell: Tell) -> tuple[np.ndarray, np.ndar
             f"{path}: expected columns of inputs and {columns.targets} of targets, "
             f"got {len(kept)} in all"
         )
-    _room(path, separator)
+    numbers = _count(path, separator)
+    # In memory blocks are collected, and then copied into one array.
+    spill = spilled.on_disk(path, 2 * 8 * numbers, 8 * numbers, streamed, tell)
+    X, Y = spilled.Rows(path, spill), spilled.Rows(path, spill)
     if columns.words is None:
         kept = kept[:d]
     rows = _Rows(path, separator, int(named), width, kept, kept[d:], bool(columns.words))
-    table = rows.numbers()
+    total, counts, begin = 0, True, 0.0
+    for table, codes in rows.blocks():
+        if not total and columns.header is None and not named:
+            _look_at_the_first_row(path, table, tell)
+        counts = counts and min(len(kept) - 1, table.shape[1]) > 0
+        if counts:
+            begin = begin if total else table[0, 0]
+            expected = begin + np.arange(total, total + len(table))
+            counts = begin in (0, 1) and bool((table[:, 0] == expected).all())
+        total += len(table)
+        X.append(table[:, :d])
+        Y.append(codes if columns.words else table[:, d:])
     if rows.commas:
         tell(f"{path}: decimal commas are read as points")
-    if columns.header is None and not named:
-        _look_at_the_first_row(path, table, tell)
-    if (
-        min(len(kept) - 1, table.shape[1]) > 0
-        and len(table) >= _COUNTED
-        and _counts_rows(table[:, 0])
-    ):
+    if counts and total >= _COUNTED:
         advice = f"--drop {kept[0] + 1}" if d else "to_csv(index=False)"
         tell(f"{path}: column {kept[0] + 1} counts the rows and is used: {advice} leaves it out")
-    return table[:, :d], rows.words if columns.words else table[:, d:]
+    y = Y.source()
+    if columns.words:
+        words = rows.words
+        y = changed(y, words.dtype, lambda block: words[block])
+    return X.source(), y
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -140,10 +155,6 @@ def _occurs_again(path: Path) -> bool:
     return next(lines) in lines
 
 
-def _counts_rows(column: np.ndarray) -> bool:
-    return column[0] in (0, 1) and bool((column == column[0] + np.arange(len(column))).all())
-
-
 def _look_at_the_first_row(path: Path, table: np.ndarray, tell: Tell) -> None:
     rising = [bool((row[1:] > row[:-1]).all()) for row in table[:_LOOKED_AT]]
     if table.shape[1] >= _RISING and len(rising) > 1 and rising[0] and not any(rising[1:]):
@@ -166,13 +177,12 @@ def _dropped(path: Path, drop: str | None, names: Sequence[str], width: int) -> 
     return found
 
 
-def _room(path: Path, separator: str | None) -> None:
-    """Raise MemoryError for more numbers than there is room for, judged by the first of them."""
+def _count(path: Path, separator: str | None) -> int:
+    """How many numbers there are, judged by the first of them."""
     with path.open(encoding="utf-8-sig") as file:
         sample = file.read(_SAMPLE)
     cells = sample.count("\n") + sum(map(sample.count, separator or " "))
-    numbers = path.stat().st_size * max(1, cells) / len(sample)
-    room_for(path, int(2 * 8 * numbers))  # the table grows by being copied
+    return int(path.stat().st_size * max(1, cells) / len(sample))
 
 
 class _Rows:
@@ -187,23 +197,35 @@ class _Rows:
         self.number, self.commas, self._points = 0, False, False
         self._targets, self._words = targets, targets if words else []
         self._numbers = [i for i in kept if i not in self._words]
-        self._found: list[list[str]] = []
+        self._codes: dict[str, int] = {}
+        self._found: list[list[int]] = []
 
-    def numbers(self) -> np.ndarray:
-        """The columns of numbers."""
+    def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The columns of numbers, and the numbers of the words in the others, block by block."""
+        lines, head = iter(self), list[str]()
+        count = max(1, sources.BLOCK // (8 * self.width))
         try:
-            if not self._numbers:
-                return np.empty((sum(1 for _ in self), 0))
-            return np.loadtxt(self, delimiter=self.separator, ndmin=2, quotechar='"', comments=None)
+            for line in lines:
+                # The first line goes with each block, whose lines must be as long.
+                some = itertools.chain(head, [line], itertools.islice(lines, count - 1))
+                table = self._table(some)[len(head) :]
+                head = head or [line]
+                yield table, np.array(self._found, np.int64)
+                self._found = []
         except UnicodeDecodeError:
             raise
         except ValueError as error:
             raise self._wrong(str(error)) from None
 
+    def _table(self, lines: Iterator[str]) -> np.ndarray:
+        if not self._numbers:
+            return np.empty((sum(1 for _ in lines), 0))
+        return np.loadtxt(lines, delimiter=self.separator, ndmin=2, quotechar='"', comments=None)
+
     @property
     def words(self) -> np.ndarray:
-        """The columns that may be words; numbers where all of them are."""
-        found = np.array(self._found)
+        """The words by number; numbers where all of them are."""
+        found = np.array([*self._codes])
         try:
             return found.astype(np.float64)
         except ValueError:
@@ -231,7 +253,7 @@ class _Rows:
         if missing := set(words) & {*_MISSING}:
             raise ValueError(f"the label {missing.pop()!r}")
         if words:
-            self._found.append(words)
+            self._found.append([self._codes.setdefault(word, len(self._codes)) for word in words])
         for i in self._numbers:
             if not cells[i]:
                 raise ValueError(f"nothing in column {i + 1}")  # NumPy skips lines of nothing

@@ -6,6 +6,7 @@ import csv
 import itertools
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,10 +17,11 @@ from . import sources, spilled
 from .sources import Source, changed
 from .spilled import Tell
 
-_MISSING = ("", "NA", "N/A", "#N/A", "nan", "NaN", "null", "?")
+_MISSING = ("", "NA", "N/A", "#N/A", "n/a", "<NA>", "nan", "NaN", "null", "NULL", "?")
 _SAMPLE = 1 << 20  # characters that tell how many numbers there are
 _LOOKED_AT = 50  # rows that the first one is compared with
 _SHOWN = 40  # characters of what is no number
+_LIKE_A_NUMBER = re.compile(r"\W*\d")  # $10, 5%, 0x1, 2020-01-01: names seldom begin so
 _COUNTED = 3  # rows from which on a column that counts them is no accident
 _RISING = 4  # columns from which on numbers that rise in the first row alone are no accident
 
@@ -133,12 +135,21 @@ def _is_named(path: Path, head: list[list[str]], header: bool | None, tell: Tell
     first, below = head[0], head[-1]
     numbers = [_is_number(cell) for cell in first]
     counted = [str(i) for i in range(len(first))]
-    if len(first) > 1 and (first == counted or first == ["", *counted[:-1]]):
+    named = len(first) > 1 and (first == counted or first == ["", *counted[:-1]])
+    odd = [cell for cell, number in zip(first, numbers, strict=True) if not number]
+    if not named and not _are_names(path, first, below, numbers):
+        return False
+    if named or any(map(_LIKE_A_NUMBER.match, odd)):
+        shown = ",".join(cell[:_SHOWN] for cell in first[:4])
         tell(
-            f"{path}: the first line, {','.join(first[:4])}, …, is taken for names of columns: "
+            f"{path}: the first line, {shown}, …, is taken for names of columns: "
             "--no-header if it is data"
         )
-        return True
+    return True
+
+
+def _are_names(path: Path, first: list[str], below: list[str], numbers: list[bool]) -> bool:
+    """Whether what is no number in the first line stands above numbers."""
     if not any(numbers):
         said = any(cell not in _MISSING for cell in first)
         return said and (any(map(_is_number, below)) or not _occurs_again(path))
@@ -226,10 +237,10 @@ class _Rows:
     def words(self) -> np.ndarray:
         """The words by number; numbers where all of them are."""
         found = np.array([*self._codes])
-        try:
-            return found.astype(np.float64)
-        except ValueError:
-            return found
+        for dtype in (np.int64, np.float64):  # integers beyond 2⁵³ are not the same in float64
+            with suppress(ValueError, OverflowError):
+                return found.astype(dtype)
+        return found
 
     def __iter__(self) -> Iterator[str]:
         for number, line in itertools.islice(_lines(self.path), self.skip, None):
@@ -261,12 +272,12 @@ class _Rows:
 
     def _wrong(self, what: str) -> ValueError:
         """NumPy's sentence, or that of a line, as one that names the place in the file."""
-        if cell := re.search(r"string '(.*?)'? to float64 at row \d+, column (\d+)", what):
-            column = self._numbers[int(cell[2]) - 1] + 1
-            label = cell[1] not in _MISSING and column - 1 in self._targets
+        if cell := re.search(r"string (['\"])(.*?)\1? to float64 at row \d+, column (\d+)", what):
+            column = self._numbers[int(cell[3]) - 1] + 1
+            label = cell[2] not in _MISSING and column - 1 in self._targets
             what = (
-                f"{cell[1][:_SHOWN]!r} in column {column}"
-                if cell[1]
+                f"{cell[2][:_SHOWN]!r} in column {column}"
+                if cell[2]
                 else f"nothing in column {column}"
             )
             drop = f": --drop {column} leaves the column out"

@@ -1,5 +1,6 @@
 """One reader: the same answers for every format, in memory and in blocks, in train and predict."""
 
+import json
 import tracemalloc
 
 import numpy as np
@@ -334,6 +335,54 @@ def test_columns_are_those_of_text(tmp_path, name, command, option):
     assert result.exit_code == 2
     assert result.stderr.startswith(("drop: expected ", "header: expected "))
     assert "a file named .csv or .tsv, got " in result.stderr
+
+
+@pytest.mark.parametrize("streamed", [[], ["--stream"]])
+@pytest.mark.parametrize(
+    ("Y", "classes"),
+    [
+        (np.array([b"low", b"\xc3\xa9", b"\xff"])[LABELS], ["\\xff", "low", "é"]),
+        (LABELS.astype("g") + 0.5, [0.5, 1.5, 2.5]),
+        (LABELS > 1, [False, True]),
+        (2**60 + LABELS, [2**60, 2**60 + 1, 2**60 + 2]),
+    ],
+)
+def test_classes_of_any_dtype_are_told_in_json(Y, classes, streamed):
+    np.savez("a.npz", X=X, Y=Y)
+    result = twolayer("train", "a.npz", *OPTIONS, *streamed, "--classes", "--json", "o.json")
+    assert result.exit_code == 0, result.output
+    with open("o.json", encoding="utf-8") as file:
+        assert json.load(file)["classes"] == classes
+
+
+@pytest.mark.usefixtures("model")
+@pytest.mark.parametrize(
+    "line",
+    [
+        "train data.npz --save data.npz",
+        "train data.npz --checkpoint ./data.npz",
+        "train data.npz --json link.npz",
+        "train plain.npz --json - --validation data.npz --save data.npz",
+        "train plain.npz --validation data.npy,Y.npy --json data.npy",
+        "train --X data.npy --Y Y.npy --json Y.npy",
+        "predict plain_m.npz data.npy --save data.npy",
+        "predict plain_m.npz data.csv --save data.csv",
+        "choose data.npz --json data.npz",
+        "choose --shape 5,3,4,2 --variant-file data.csv --json data.csv",
+        "compare data.csv plain.npz --json data.csv",
+    ],
+)
+def test_nothing_is_written_over_what_is_read(tmp_path, line):
+    np.savez("data.npz", X=X, Y=LABELS)
+    (tmp_path / "link.npz").symlink_to("data.npz")
+    np.save("data.npy", X)
+    np.save("Y.npy", LABELS)
+    np.savetxt("data.csv", X, delimiter=",")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    result = twolayer(*line.split())
+    assert result.exit_code == 2
+    assert "expected another file to write: this one is read" in result.stderr
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 @pytest.mark.parametrize("value", [np.ma.masked_less(X, 0), np.ma.masked_less(X, 0)[:5]])

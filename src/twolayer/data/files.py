@@ -139,6 +139,11 @@ def targets(Y: Source, words: bool = False) -> Source:
     _numbers(Y, "Y", "UST" if words else "")
     if Y.ndim not in (1, 2) or 0 in Y.shape:
         raise ValueError(f"{Y.name}: expected Y of shape (n,) or (n, K), got {Y.shape}")
+    if Y.dtype.kind == "S":  # four characters are written for a byte that is no UTF-8
+        name = np.dtype(f"U{4 * Y.dtype.itemsize}")
+        Y = changed(Y, name, lambda block: np.strings.decode(block, "utf-8", "backslashreplace"))
+    if Y.dtype.kind == "f" and Y.dtype.itemsize > 8:
+        Y = changed(Y, np.float64, lambda block: block.astype(np.float64))
     if Y.shape[1:] == (1,):
         Y = changed(Y, Y.dtype, lambda block: block[:, 0])
     whole = Y.ndim == 1
@@ -281,5 +286,5 @@ def _numbers(array: Source, name: str, others: str) -> None:
     if kind not in "buif" + others:
         raise ValueError(
             f"{array.name}: expected {name} of real numbers, got dtype {array.dtype}"
-            + _ADVICE.get(kind, "")
+            + ("" if kind == "U" and name == "X" else _ADVICE.get(kind, ""))
         )

@@ -1,5 +1,6 @@
 """One reader: the same answers for every format, in memory and in blocks, in train and predict."""
 
+import json
 import tracemalloc
 
 import numpy as np
@@ -29,7 +30,7 @@ def here(tmp_path, monkeypatch):
     """Many blocks of these few rows, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(stream, "BLOCK", 400)
-    monkeypatch.setattr(sources, "_BLOCK", 400)
+    monkeypatch.setattr(sources, "BLOCK", 400)
 
 
 def write_text(path, X, Y, separator):
@@ -50,6 +51,11 @@ def tsv(folder, X, Y):
 
 def npz(folder, X, Y):
     np.savez_compressed(folder / "a.npz", x_train=X, y_train=Y, z=np.array([None]))
+    return [folder / "a.npz"]
+
+
+def open_npz(folder, X, Y):
+    np.savez(folder / "a.npz", X=X, Y=Y)
     return [folder / "a.npz"]
 
 
@@ -88,7 +94,7 @@ def zarr_group(version):
 
 
 WRITERS = {
-    "csv": csv, "tsv": tsv, "npz": npz, "npy": npy, "csv pair": texts,
+    "csv": csv, "tsv": tsv, "npz": npz, "open npz": open_npz, "npy": npy, "csv pair": texts,
     "zarr 2": zarrs(2), "zarr 3": zarrs(3), "group 2": zarr_group(2), "group 3": zarr_group(3),
 }  # fmt: skip
 # The labels of classes 0, 1, 2 as people have them, and the option that they need.
@@ -112,7 +118,7 @@ def test_every_format_has_a_writer():
 def read(given, streamed, loss="softmax", classes=False, dtype="float64"):
     """What a command makes of its arguments: X and Y in memory, K, and the classes."""
     data, pair = (None, given[1::2]) if "--X" in given else (str(given[0]), (None, None))
-    whole = datas.load(data, *pair, text.Columns(words=classes), dtype)
+    whole = datas.load(data, *pair, text.Columns(words=classes), dtype, streamed)
     net = tl.Network(loss=loss)
     parts, K, names = datas.label(net, [whole], classes)
     variant = tl.variants.get("numpy")
@@ -229,11 +235,12 @@ def test_wrong_inputs_are_one_sentence(tmp_path, name, streamed, wrong, expected
     given = WRITERS[name](tmp_path, wrong, LABELS)
     result = twolayer("train", *given, *streamed, "--activation", "relu", "--epochs", 2)
     assert result.exit_code == 2, result.output
-    assert expected in result.stderr
-    assert result.stderr.count("\n") == 1
+    *told, last = result.stderr.splitlines()
+    assert expected in last
+    assert len(told) == (name == "npz" and bool(streamed))  # that it is written to a disk
     if expected == "row":
-        assert "80" in result.stderr
-        assert "90" in result.stderr
+        assert "80" in last
+        assert "90" in last
 
 
 @pytest.mark.parametrize(
@@ -284,7 +291,7 @@ def test_memory_is_that_of_the_whole_command(tmp_path, monkeypatch, name, option
     """X of such a share of the memory is trained on inside of what is free."""
     rows = 40_000
     monkeypatch.setattr(stream, "BLOCK", 1 << 16)
-    monkeypatch.setattr(sources, "_BLOCK", 1 << 16)
+    monkeypatch.setattr(sources, "BLOCK", 1 << 16)
     wide = np.ones((rows, 30), "f4")
     given = WRITERS[name](tmp_path, wide, np.ones(rows))
     free = round(wide.nbytes / share)
@@ -305,7 +312,7 @@ def test_memory_is_that_of_the_whole_command(tmp_path, monkeypatch, name, option
 
 @pytest.mark.usefixtures("model")
 def test_predict_reads_in_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "_BLOCK", 1 << 18)
+    monkeypatch.setattr(sources, "BLOCK", 1 << 18)
     wide = np.ones((200_000, d))
     np.save("X.npy", wide)
     tracemalloc.start()
@@ -330,14 +337,52 @@ def test_columns_are_those_of_text(tmp_path, name, command, option):
     assert "a file named .csv or .tsv, got " in result.stderr
 
 
-@pytest.mark.parametrize("name", ["npz", "csv", "tsv"])
-def test_what_cannot_be_read_names_stream(tmp_path, monkeypatch, name):
-    given = WRITERS[name](tmp_path, X, LABELS)
-    monkeypatch.setattr("twolayer.network.available_memory", lambda: 1000)
-    result = twolayer("train", *given)
+@pytest.mark.parametrize("streamed", [[], ["--stream"]])
+@pytest.mark.parametrize(
+    ("Y", "classes"),
+    [
+        (np.array([b"low", b"\xc3\xa9", b"\xff"])[LABELS], ["\\xff", "low", "é"]),
+        (LABELS.astype("g") + 0.5, [0.5, 1.5, 2.5]),
+        (LABELS > 1, [False, True]),
+        (2**60 + LABELS, [2**60, 2**60 + 1, 2**60 + 2]),
+    ],
+)
+def test_classes_of_any_dtype_are_told_in_json(Y, classes, streamed):
+    np.savez("a.npz", X=X, Y=Y)
+    result = twolayer("train", "a.npz", *OPTIONS, *streamed, "--classes", "--json", "o.json")
+    assert result.exit_code == 0, result.output
+    with open("o.json", encoding="utf-8") as file:
+        assert json.load(file)["classes"] == classes
+
+
+@pytest.mark.usefixtures("model")
+@pytest.mark.parametrize(
+    "line",
+    [
+        "train data.npz --save data.npz",
+        "train data.npz --checkpoint ./data.npz",
+        "train data.npz --json link.npz",
+        "train plain.npz --json - --validation data.npz --save data.npz",
+        "train plain.npz --validation data.npy,Y.npy --json data.npy",
+        "train --X data.npy --Y Y.npy --json Y.npy",
+        "predict plain_m.npz data.npy --save data.npy",
+        "predict plain_m.npz data.csv --save data.csv",
+        "choose data.npz --json data.npz",
+        "choose --shape 5,3,4,2 --variant-file data.csv --json data.csv",
+        "compare data.csv plain.npz --json data.csv",
+    ],
+)
+def test_nothing_is_written_over_what_is_read(tmp_path, line):
+    np.savez("data.npz", X=X, Y=LABELS)
+    (tmp_path / "link.npz").symlink_to("data.npz")
+    np.save("data.npy", X)
+    np.save("Y.npy", LABELS)
+    np.savetxt("data.csv", X, delimiter=",")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    result = twolayer(*line.split())
     assert result.exit_code == 2
-    assert result.stderr.startswith(f"reading {given[0]}: needs ")
-    assert "--stream" in result.stderr
+    assert "expected another file to write: this one is read" in result.stderr
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 @pytest.mark.parametrize("value", [np.ma.masked_less(X, 0), np.ma.masked_less(X, 0)[:5]])

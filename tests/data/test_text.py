@@ -19,7 +19,7 @@ def read(path, content, columns=text.LAST):
     """X, Y and what was told of a text."""
     told = []
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return *text.read(path, columns, told.append), told
+    return *(part.load(part.dtype) for part in text.read(path, columns, told.append)), told
 
 
 RIGHT = {
@@ -70,6 +70,32 @@ def test_texts_of_all_kinds(tmp_path, kind):
 
 
 @pytest.mark.parametrize(
+    "cell",
+    ["5%", "$10", "0x10", "1d5", "1+2j", "1\xa0000", "1.2.3", "2020-01-01", '2"3'],
+)
+@pytest.mark.parametrize("line", ["{},2", "2,{}", "{0},{0}"])
+def test_no_row_is_lost_in_silence(tmp_path, cell, line):
+    """What begins as numbers do may be data that nobody can read."""
+    *_, told = read(tmp_path / "a.csv", "\n".join([line.format(cell), "3,4", "5,6"]))
+    assert "is taken for names of columns: --no-header if it is data" in told[0]
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (["1000000000000000001", "1000000000000000002"], [10**18 + 1, 10**18 + 2]),
+        (["007", "-7"], [7, -7]),
+        (["1", "2.5"], [1, 2.5]),
+        (["1" * 30, "2"], [float("1" * 30), 2]),
+    ],
+)
+def test_labels_that_are_numbers(tmp_path, labels, expected):
+    content = "".join(f"1,{label}\n" for label in labels)
+    _, found, _ = read(tmp_path / "a.csv", content, text.Columns(words=True))
+    assert found[:, 0].tolist() == expected
+
+
+@pytest.mark.parametrize(
     ("content", "columns", "expected"),
     [
         ("0,1,2\n" + ROWS, {"header": False}, np.vstack([[0, 1], X])),
@@ -117,6 +143,7 @@ MANY = "{path}: expected rows of as many numbers each, got "
         ("a,b,c\n\n# x\n" + ROWS + "1,x,0\n", {}, MANY + "'x' in column 2, in line 7"),
         ("a,b,c,\n" + ROWS.replace("\n", ",\n"), {}, MANY + "nothing in column 4, in line 2: --dr"),
         ("a,b,c\n1,2,low\n", {}, MANY + "'low' in column 3, in line 2: --classes numbers"),
+        (ROWS + "'1',2,3\n", {}, MANY + "\"'1'\" in column 1, in line 4: --drop 1"),
         (ROWS + "1,2\n", {}, MANY + "2 columns after 3, in line 4"),
         ("1,,0\n3,4,5\n", {"drop": "1,3", "targets": 0}, MANY + "nothing in column 2, in line 1"),
         ("1,2 # or 3\n", {}, MANY + "'2 # or 3' in column 2, in line 1"),

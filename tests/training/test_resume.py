@@ -205,6 +205,39 @@ def test_what_is_no_checkpoint(data, content, message):
     assert result.stderr.startswith(message)
 
 
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        *((name, None) for name in ("k", "history", "best_loss", "V", "best_W", "slot1_W")),
+        ("V", lambda V: V[:2]),
+        ("W", lambda W: W.astype("f8")),
+        ("V", lambda V: V * np.nan),
+        ("best_V", lambda V: np.ones((1, 1), "f4")),
+        ("best_V", lambda V: V[:, :2]),
+        ("best_W", lambda W: W * np.inf),
+        ("slot0_V", lambda V: V[:1]),
+        ("slot1_W", lambda W: W.astype("U")),
+        ("history", lambda history: history.ravel()[:-1]),
+        ("history", lambda history: history[::-1]),
+        ("history", lambda history: history * np.nan),
+        ("best_epoch", lambda epoch: np.array("x")),
+        ("best_loss", lambda loss: np.ones(2)),
+        ("k", lambda k: -k),
+    ],
+)
+def test_what_was_changed_in_a_checkpoint_is_one_sentence(data, name, change):
+    options = ["a.npz", "--optimizer", "adam", *STATE, "--epochs"]
+    assert twolayer(*options, 2).exit_code == 0
+    with np.load("c.npz") as archive:
+        arrays = dict(archive)
+    value = arrays.pop(name)
+    np.savez("c.npz", **arrays, **({} if change is None else {name: change(value)}))
+    result = twolayer(*options, 4)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("c.npz: expected a checkpoint of twolayer train, ")
+    assert result.stderr.count("\n") == 1
+
+
 def test_a_disk_without_room_leaves_the_last_checkpoint(data, monkeypatch):
     assert twolayer("a.npz", "--epochs", 3, *STATE).exit_code == 0
     before = (data / "c.npz").read_bytes()

@@ -60,31 +60,41 @@ def is_file(data: str) -> bool:
     return data not in BUNDLED and files.is_file(data)
 
 
-def load(data: str | None, X: Path | None, Y: Path | None, columns: Columns, dtype: str) -> Data:
-    """A bundled set, one file, or a pair of files, as sources: nothing large is read yet."""
+def load(
+    data: str | None, X: Path | None, Y: Path | None, columns: Columns, dtype: str,
+    streamed: bool = False,
+) -> Data:  # fmt: skip
+    """A bundled set, one file, or a pair of files, as sources.
+
+    streamed, whether nothing large is to be in memory; what does not fit there never is.
+    """
+    output.check_apart(data if data is None or is_file(data) else None, X, Y)
     if (data is None) == (X is None) or (X is None) != (Y is None):
         raise ValueError("data: expected either a data set or file, or both --X and --Y")
     if data is None:
         assert X is not None
         assert Y is not None
-        return Data(*files.open_pair(X, Y, columns, note), "squared")
+        return Data(*files.open_pair(X, Y, columns, note, streamed or None), "squared")
     if is_file(data):
-        return Data(*files.open_data(data, columns, note), "squared")
+        return Data(*files.open_data(data, columns, note, streamed or None), "squared")
     files.check_columns(columns, "a data set")
     found = datasets.load(data, dtype)
     return Data(Source(found.X, data), Source(found.Y, data), found.loss)
 
 
-def load_validation(validation: str, data: Data, columns: Columns) -> Data | None:
-    """The validation data where they are a file, None where they are a share of the rows."""
+def load_validation(
+    validation: str, data: Data, columns: Columns, streamed: bool = False
+) -> Data | None:
+    """The validation data where they are a file, as `load`; None where they are a share."""
     try:
         float(validation)
     except ValueError:
         X, both, Y = validation.partition(",")
+        output.check_apart(validation, X, Y)
         if both and not Path(validation).exists():
-            held = Data(*files.open_pair(X, Y, columns, note), data.loss)
+            held = Data(*files.open_pair(X, Y, columns, note, streamed or None), data.loss)
         else:
-            held = Data(*files.open_data(validation, columns, note), data.loss)
+            held = Data(*files.open_data(validation, columns, note, streamed or None), data.loss)
         if held.X.shape[1] != data.X.shape[1]:
             raise ValueError(
                 f"validation: expected {data.X.shape[1]} inputs, got {held.X.shape[1]}"

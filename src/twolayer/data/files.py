@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.lib.npyio import NpzFile
 
-from ..network import float_type
-from . import sources, text
+from ..network import enough_memory, float_type
+from . import sources, spilled, text
 from .sources import Source, changed
-from .text import LAST, NONE, Columns, Tell
+from .spilled import Tell
+from .text import LAST, NONE, Columns
 
 TEXTS = (".csv", ".tsv")
 FORMATS = (".npy", ".npz", *TEXTS)
@@ -28,6 +29,7 @@ _BEGINNINGS = {
     b"\x89HDF": "an HDF5 file", b"PAR1": "a Parquet file", b"ARROW1": "an Arrow file",
     b"\x1f\x8b": "a gzip file", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16",
 }  # fmt: skip
+_LENGTHS = 26  # where an entry of a zip file has those of its name and of what is said beside it
 _RIGHT = {".npy": b"\x93NUMPY", ".npz": b"PK"}
 _NAMES = {  # of the arrays in a file that has both, first come first served
     "X": ("X", "x", "X_train", "x_train"),
@@ -57,22 +59,24 @@ def is_file(data: str) -> bool:
 
 
 def open_data(
-    path: str | Path, columns: Columns = LAST, tell: Tell = warnings.warn
-) -> tuple[Source, Source]:
+    path: str | Path, columns: Columns = LAST, tell: Tell = warnings.warn,
+    streamed: bool | None = None,
+) -> tuple[Source, Source]:  # fmt: skip
     """X (n, d) and Y, (n,) or (n, K), of one file.
 
     An .npz file or a Zarr group holds them as X and Y, or by a name of `_NAMES`; of a text the last
     columns are Y. Raises ValueError for a file that is missing, damaged, empty, ragged or not
-    numeric; what is not finite is found where X is read. tell takes what a user should look at.
+    numeric; what is not finite is found where X is read. tell takes what a user should look at;
+    streamed is as for `spilled.on_disk`.
     """
     path, kind = _existing(path)
     check_columns(columns, kind)
     if kind in TEXTS:
-        X, Y = (Source(table, str(path)) for table in text.read(path, columns, tell))
+        X, Y = text.read(path, columns, tell, streamed)
     elif kind == ".npy":
         raise ValueError(f"{path}: an .npy file holds one array: give X and Y as two files")
     else:
-        X, Y = _named(path, kind, ("X", "Y"))
+        X, Y = _named(path, kind, ("X", "Y"), tell, streamed)
     X, Y = inputs(X), targets(Y, bool(columns.words))
     if len(X) != len(Y):
         raise ValueError(f"{path}: expected as many rows, got X {X.shape} and Y {Y.shape}")
@@ -80,13 +84,14 @@ def open_data(
 
 
 def open_pair(
-    X: str | Path, Y: str | Path, columns: Columns = LAST, tell: Tell = warnings.warn
-) -> tuple[Source, Source]:
+    X: str | Path, Y: str | Path, columns: Columns = LAST, tell: Tell = warnings.warn,
+    streamed: bool | None = None,
+) -> tuple[Source, Source]:  # fmt: skip
     """X (n, d) and Y, each from a file of its own; errors as for `open_data`."""
     (X_path, X_kind), (Y_path, Y_kind) = _existing(X), _existing(Y)
     check_columns(columns, X_kind, Y_kind)
-    x = inputs(_alone(X_path, X_kind, columns._replace(targets=0, words=False), tell))
-    y = _alone(Y_path, Y_kind, columns._replace(targets=None, drop=None), tell)
+    x = inputs(_alone(X_path, X_kind, columns._replace(targets=0, words=False), tell, streamed))
+    y = _alone(Y_path, Y_kind, columns._replace(targets=None, drop=None), tell, streamed)
     y = targets(y, bool(columns.words))
     if len(x) != len(y):
         raise ValueError(f"{Y}: expected {len(x)} rows as in {X}, got {len(y)}")
@@ -98,15 +103,15 @@ def open_inputs(path: str | Path, columns: Columns = NONE, tell: Tell = warnings
     path, kind = _existing(path)
     check_columns(columns, kind)
     if kind == ".npz" or (kind == "" and "" not in sources.zarr_arrays(path)):
-        return inputs(*_named(path, kind, ("X",)))
-    return inputs(_alone(path, kind, columns._replace(words=None), tell))
+        return inputs(*_named(path, kind, ("X",), tell, None))
+    return inputs(_alone(path, kind, columns._replace(words=None), tell, None))
 
 
 def load(
     path: str | Path, targets: int = 1, dtype: Any = "float32"
 ) -> tuple[np.ndarray, np.ndarray]:
     """X (n, d) of the given dtype and Y from one file, in memory; the rest as for `open_data`."""
-    X, Y = open_data(path, Columns(targets))
+    X, Y = open_data(path, Columns(targets), streamed=False)
     return X.load(float_type("dtype", dtype), finite=True), Y.load(Y.dtype)
 
 
@@ -114,7 +119,7 @@ def load_pair(
     X: str | Path, Y: str | Path, dtype: Any = "float32"
 ) -> tuple[np.ndarray, np.ndarray]:
     """X (n, d) of the given dtype and Y from two files, in memory; as for `open_pair`."""
-    x, y = open_pair(X, Y)
+    x, y = open_pair(X, Y, streamed=False)
     return x.load(float_type("dtype", dtype), finite=True), y.load(y.dtype)
 
 
@@ -134,6 +139,11 @@ def targets(Y: Source, words: bool = False) -> Source:
     _numbers(Y, "Y", "UST" if words else "")
     if Y.ndim not in (1, 2) or 0 in Y.shape:
         raise ValueError(f"{Y.name}: expected Y of shape (n,) or (n, K), got {Y.shape}")
+    if Y.dtype.kind == "S":  # four characters are written for a byte that is no UTF-8
+        name = np.dtype(f"U{4 * Y.dtype.itemsize}")
+        Y = changed(Y, name, lambda block: np.strings.decode(block, "utf-8", "backslashreplace"))
+    if Y.dtype.kind == "f" and Y.dtype.itemsize > 8:
+        Y = changed(Y, np.float64, lambda block: block.astype(np.float64))
     if Y.shape[1:] == (1,):
         Y = changed(Y, Y.dtype, lambda block: block[:, 0])
     whole = Y.ndim == 1
@@ -186,12 +196,15 @@ def check_columns(columns: Columns, X: str, Y: str = "") -> None:
         raise ValueError(f"header: expected a file named {texts}, got {X or 'a Zarr folder'}")
 
 
-def _named(path: Path, kind: str, wanted: Sequence[str]) -> list[Source]:
+def _named(
+    path: Path, kind: str, wanted: Sequence[str], tell: Tell, streamed: bool | None
+) -> list[Source]:
     """X, or X and Y, of a file or a folder that holds several arrays."""
     group = sources.zarr_arrays(path) if kind == "" else {}
     if "" in group:
         raise ValueError(f"{path}: a Zarr array is X or Y alone: give both, with --X and --Y")
-    held = [*group] if kind == "" else [*_npz_sizes(path)]
+    entries = {} if kind == "" else _entries(path)
+    held = [*(group or entries)]
     chosen = [next((name for name in _NAMES[want] if name in held), "") for want in wanted]
     if "" in chosen:
         which = "arrays X and Y" if len(wanted) == 2 else "an array X"
@@ -199,41 +212,73 @@ def _named(path: Path, kind: str, wanted: Sequence[str]) -> list[Source]:
         raise ValueError(f"{path}: expected {which}, got {', '.join(held) or 'nothing'}{advice}")
     if kind == "":
         return [group[name] for name in chosen]
+    members = [entries[name] for name in chosen]
+    written = sum(entry.file_size for entry in members if not _lies_open(entry))
+    if spilled.on_disk(path, sum(entry.file_size for entry in members), written, streamed, tell):
+        return [_member(path, entry) for entry in members]
     arrays = _npz(path, chosen)
     return [Source(arrays[name], str(path)) for name in chosen]
 
 
-def _alone(path: Path, kind: str, columns: Columns, tell: Tell) -> Source:
+def _alone(path: Path, kind: str, columns: Columns, tell: Tell, streamed: bool | None) -> Source:
     """The one array of a file or a folder; of a text X, or Y where all columns are targets."""
     if kind in TEXTS:
-        X, Y = text.read(path, columns, tell)
-        return Source(Y if columns.targets is None else X, str(path))
+        X, Y = text.read(path, columns, tell, streamed)
+        return Y if columns.targets is None else X
     if kind == ".npz":
         raise ValueError(f"{path}: an .npz file holds X and Y together: give it alone")
     return sources.npy(path) if kind else sources.source(path)
 
 
-def _npz_sizes(path: Path) -> dict[str, int]:
-    """The bytes of each array of an .npz file."""
+def _entries(path: Path) -> dict[str, zipfile.ZipInfo]:
+    """What an .npz file says of each array."""
     try:
         with zipfile.ZipFile(path) as archive:
-            return {
-                entry.filename.removesuffix(".npy"): entry.file_size for entry in archive.infolist()
-            }
+            return {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
     except sources.DAMAGED as error:
         raise sources.damaged(path, error) from None
 
 
 def _npz(path: Path, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
     """Arrays of an .npz file by name: those named, or all."""
-    sizes = _npz_sizes(path)
-    found = [name for name in sizes if names is None or name in names]
-    sources.room_for(path, sum(sizes[name] for name in found))
+    entries = _entries(path)
+    found = [name for name in entries if names is None or name in names]
+    enough_memory(f"reading {path}", sum(entries[name].file_size for name in found))
     try:
         with path.open("rb") as file, NpzFile(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in found}
+            arrays = {name: archive[name] for name in found}
     except sources.DAMAGED as error:
         raise sources.damaged(path, error) from None
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):  # but the bytes of what is no array
+            raise ValueError(f"{path}: expected arrays, got something else as {name}")
+    return arrays
+
+
+def _lies_open(entry: zipfile.ZipInfo) -> bool:
+    """Whether the bytes of an array are in the archive as they are."""
+    return entry.compress_type == zipfile.ZIP_STORED and not entry.flag_bits & 1
+
+
+def _member(path: Path, entry: zipfile.ZipInfo) -> Source:
+    """An array of an .npz file on disk: where it lies, or written there as an .npy file."""
+    spill = None if _lies_open(entry) else spilled.Spill(path)
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(entry) as member:
+            while block := member.read(sources.BLOCK):  # which looks at the checksum, too
+                if spill is not None:
+                    spill.write(block)
+        with path.open("rb") as file:
+            file.seek(entry.header_offset + _LENGTHS)
+            lengths = np.frombuffer(file.read(4), "<u2")
+    except spilled.Full:
+        raise
+    except sources.DAMAGED as error:
+        raise sources.damaged(path, error) from None
+    if spill is not None:
+        return spill.npy()
+    start = entry.header_offset + _LENGTHS + 4 + int(lengths.sum(dtype=np.int64))
+    return sources.npy(path, str(path), start, start + entry.file_size)
 
 
 def _numbers(array: Source, name: str, others: str) -> None:
@@ -241,5 +286,5 @@ def _numbers(array: Source, name: str, others: str) -> None:
     if kind not in "buif" + others:
         raise ValueError(
             f"{array.name}: expected {name} of real numbers, got dtype {array.dtype}"
-            + _ADVICE.get(kind, "")
+            + ("" if kind == "U" and name == "X" else _ADVICE.get(kind, ""))
         )

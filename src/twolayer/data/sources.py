@@ -8,6 +8,7 @@ would not hold the file anyway.
 from __future__ import annotations
 
 import importlib.util
+import math
 import mmap
 import os
 import tokenize
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib import format as form
 
 from ..interface.checks import as_array
 from ..network import enough_memory
@@ -26,7 +28,7 @@ from ..texts import missing
 
 Change = Callable[[np.ndarray], np.ndarray]
 
-_BLOCK = 16 << 20  # bytes that are read at once into memory
+BLOCK = 16 << 20  # bytes that are read at once into memory
 _PAGE = 4096  # bytes; what direct reads are aligned to
 
 
@@ -72,7 +74,7 @@ class Source:
         """
         here = order is None and self.is_loaded(dtype)
         out = self._array[self._first : self._last] if here else np.empty(self.shape, dtype)
-        rows = block_rows(_BLOCK, [self], max(self.dtype.itemsize, out.itemsize))
+        rows = block_rows(BLOCK, [self], max(self.dtype.itemsize, out.itemsize))
         if order is not None:
             place = np.empty_like(order)
             place[order] = np.arange(len(order))
@@ -99,7 +101,7 @@ class Source:
     def blocks(self, dtype: Any = None) -> Iterator[tuple[int, np.ndarray]]:
         """All rows, as the number of the first and so many as are read at once, in a dtype."""
         dtype = self.dtype if dtype is None else np.dtype(dtype)
-        rows = block_rows(_BLOCK, [self], max(self.dtype.itemsize, dtype.itemsize))
+        rows = block_rows(BLOCK, [self], max(self.dtype.itemsize, dtype.itemsize))
         for start in range(0, len(self), rows):
             stop = min(len(self), start + rows)
             yield start, self.read(start, stop, np.empty((stop - start, *self.shape[1:]), dtype))
@@ -111,20 +113,25 @@ class Source:
         return self.read(start, stop, out)
 
 
-class _File:
+class File:
     """A C-contiguous array inside a file: rows are read without a map."""
 
-    def __init__(self, path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    def __init__(
+        self, path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype, name: str,
+        end: int | None = None,
+    ) -> None:  # fmt: skip
         self.shape, self.dtype, self._offset = shape, dtype, offset
-        self._row = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
-        self._path, self._file = path, os.open(path, os.O_RDONLY)
+        self._row = math.prod(shape[1:]) * dtype.itemsize
+        self.nbytes = shape[0] * self._row
+        self._name, self._path, self._file = name, path, os.open(path, os.O_RDONLY)
         weakref.finalize(self, os.close, self._file)
-        self._direct = self._open_direct() if offset % dtype.itemsize == 0 else None
-        size = os.fstat(self._file).st_size
-        if size < offset + shape[0] * self._row:
+        aligned = offset % max(1, dtype.itemsize) == 0
+        self._direct = self._open_direct() if aligned else None
+        got = (os.fstat(self._file).st_size if end is None else end) - offset
+        if min(shape) < 0 or got < self.nbytes:
             raise ValueError(
-                f"{path}: expected a whole .npy file, got {size} bytes of "
-                f"{offset + shape[0] * self._row}"
+                f"{name}: expected a whole {Path(name).suffix} file, got: {got} bytes for an array "
+                f"of shape {shape} and dtype {dtype}"
             )
 
     def read(self, start: int, out: np.ndarray) -> None:
@@ -134,7 +141,7 @@ class _File:
         while len(view):
             count = os.preadv(self._file, [view], place)
             if count == 0:
-                raise ValueError(f"{self._path}: ended while it was read")
+                raise ValueError(f"{self._name}: ended while it was read")
             view, place = view[count:], place + count
 
     def _open_direct(self) -> int | None:
@@ -164,7 +171,7 @@ class _File:
         while low + got < last:
             count = os.preadv(self._direct, [view[got:]], low + got)
             if count == 0:
-                raise ValueError(f"{self._path}: ended while it was read")
+                raise ValueError(f"{self._name}: ended while it was read")
             got += count
         shape = (stop - start, *self.shape[1:])
         count = int(np.prod(shape, dtype=np.int64))
@@ -174,7 +181,7 @@ class _File:
 class FileSource(Source):
     """A `Source` of an .npy file."""
 
-    _array: _File
+    _array: File
 
     def read(self, start: int, stop: int, out: np.ndarray) -> np.ndarray:
         """As `Source.read`."""
@@ -206,7 +213,8 @@ class _Chunks:
     def __init__(self, array: Any, name: str) -> None:
         self.shape, self.dtype, self.chunks = array.shape, array.dtype, array.chunks
         self._array, self._name = array, name
-        room_for(name, int(np.prod(self.chunks, dtype=np.int64)) * self.dtype.itemsize)
+        chunk = math.prod(self.chunks) * self.dtype.itemsize
+        enough_memory(f"reading a chunk of {name}", chunk)
 
     def __getitem__(self, rows: slice) -> np.ndarray:
         try:
@@ -253,22 +261,37 @@ def source(array: Any, name: str = "X") -> Source:
     if isinstance(array, np.memmap) and array.flags.c_contiguous and array.filename is not None:
         whole = array.base is getattr(array, "_mmap", None)  # no slice of another map
         if whole:
-            file = _File(Path(array.filename), array.offset, array.shape, array.dtype)
-            return FileSource(file, str(array.filename))
+            path = Path(array.filename)
+            file = File(path, array.offset, array.shape, array.dtype, str(path))
+            return FileSource(file, str(path))
     if not hasattr(array, "shape") or isinstance(array, np.ma.MaskedArray):
         array = as_array(name, array)
     return Source(array, name)
 
 
-def npy(path: Path) -> Source:
-    """A source of an .npy file. Raises ValueError for what is no whole one of numbers."""
+def npy(path: Path, name: str | None = None, start: int = 0, end: int | None = None) -> Source:
+    """A source of an .npy file, or of one that lies inside of another, from start to end.
+
+    name, for messages. Raises ValueError for what is no whole one of numbers.
+    """
+    name = str(path) if name is None else name
     try:
-        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-        if mapped.flags.c_contiguous and mapped.ndim:
-            return FileSource(_File(path, mapped.offset, mapped.shape, mapped.dtype), str(path))
+        with path.open("rb") as file:
+            file.seek(start)
+            short = form.read_magic(file) == (1, 0)
+            header = form.read_array_header_1_0 if short else form.read_array_header_2_0
+            shape, by_columns, dtype = header(file)
+            start = file.tell()
+        if dtype.hasobject:
+            raise ValueError("Python objects")
     except DAMAGED as error:
-        raise damaged(path, error) from None
-    return Source(mapped, str(path))
+        raise damaged(Path(name), error) from None
+    shape = shape[::-1] if by_columns else shape
+    stored = File(path, start, shape or (1,), dtype, name, end)
+    if shape and dtype.itemsize and (not by_columns or len(shape) == 1):
+        return FileSource(stored, name)
+    mapped = np.memmap(path, dtype, "r", start, shape) if stored.nbytes else np.empty(shape, dtype)
+    return Source(mapped.T if by_columns else mapped, name)
 
 
 def zarr_arrays(path: Path) -> dict[str, Source]:
@@ -302,14 +325,6 @@ def damaged(path: Path, error: Exception) -> ValueError:
     if "allow_pickle" in str(error) or "Python objects" in str(error):
         return ValueError(f"{path}: expected arrays of numbers, got pickled objects")
     return ValueError(f"{path}: expected a whole {path.suffix} file, got: {error}")
-
-
-def room_for(path: str | Path, nbytes: int) -> None:
-    """Raise MemoryError unless a file that takes so many bytes can be read."""
-    try:
-        enough_memory(f"reading {path}", nbytes)
-    except MemoryError as error:
-        raise MemoryError(f"{error}; .npy files can be read in blocks, with --stream") from None
 
 
 def check_finite(name: str, X: np.ndarray, start: int = 0) -> None:

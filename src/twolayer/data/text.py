@@ -5,23 +5,25 @@ from __future__ import annotations
 import csv
 import itertools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from ..texts import parts
-from .sources import room_for
+from . import sources, spilled
+from .sources import Source, changed
+from .spilled import Tell
 
-_MISSING = ("", "NA", "N/A", "#N/A", "nan", "NaN", "null", "?")
+_MISSING = ("", "NA", "N/A", "#N/A", "n/a", "<NA>", "nan", "NaN", "null", "NULL", "?")
 _SAMPLE = 1 << 20  # characters that tell how many numbers there are
 _LOOKED_AT = 50  # rows that the first one is compared with
 _SHOWN = 40  # characters of what is no number
+_LIKE_A_NUMBER = re.compile(r"\W*\d")  # $10, 5%, 0x1, 2020-01-01: names seldom begin so
 _COUNTED = 3  # rows from which on a column that counts them is no accident
 _RISING = 4  # columns from which on numbers that rise in the first row alone are no accident
-
-Tell = Callable[[str], None]
 
 
 class Columns(NamedTuple):
@@ -41,21 +43,24 @@ class Columns(NamedTuple):
 LAST, NONE = Columns(1), Columns(0)
 
 
-def read(path: Path, columns: Columns, tell: Tell) -> tuple[np.ndarray, np.ndarray]:
+def read(
+    path: Path, columns: Columns, tell: Tell, streamed: bool | None = None
+) -> tuple[Source, Source]:
     """X (n, d) in float64 and Y (n, targets), numbers or words; tell takes what to look at.
 
     Commas, tabs, spaces or, then with decimal commas too, semicolons are between the numbers.
-    Raises ValueError for rows of different lengths and for what is no number.
+    streamed is as for `spilled.on_disk`. Raises ValueError for rows of different lengths and for
+    what is no number.
     """
     try:
-        return _read(path, columns, tell)
+        return _read(path, columns, tell, streamed)
     except UnicodeDecodeError:
         raise ValueError(f"{path}: expected text in UTF-8, got other bytes") from None
     except csv.Error as error:
         raise ValueError(f"{path}: expected rows of numbers, got: {error}") from None
 
 
-def _read(path: Path, columns: Columns, tell: Tell) -> tuple[np.ndarray, np.ndarray]:
+def _read(path: Path, columns: Columns, tell: Tell, streamed: bool | None) -> tuple[Source, Source]:
     first = [line for _, line in itertools.islice(_lines(path), 2)]
     separator = _separator(first[-1]) if first else None
     head = [_cells(line, separator) for line in first]
@@ -72,23 +77,35 @@ def _read(path: Path, columns: Columns, tell: Tell) -> tuple[np.ndarray, np.ndar
             f"{path}: expected columns of inputs and {columns.targets} of targets, "
             f"got {len(kept)} in all"
         )
-    _room(path, separator)
+    numbers = _count(path, separator)
+    # In memory blocks are collected, and then copied into one array.
+    spill = spilled.on_disk(path, 2 * 8 * numbers, 8 * numbers, streamed, tell)
+    X, Y = spilled.Rows(path, spill), spilled.Rows(path, spill)
     if columns.words is None:
         kept = kept[:d]
     rows = _Rows(path, separator, int(named), width, kept, kept[d:], bool(columns.words))
-    table = rows.numbers()
+    total, counts, begin = 0, True, 0.0
+    for table, codes in rows.blocks():
+        if not total and columns.header is None and not named:
+            _look_at_the_first_row(path, table, tell)
+        counts = counts and min(len(kept) - 1, table.shape[1]) > 0
+        if counts:
+            begin = begin if total else table[0, 0]
+            expected = begin + np.arange(total, total + len(table))
+            counts = begin in (0, 1) and bool((table[:, 0] == expected).all())
+        total += len(table)
+        X.append(table[:, :d])
+        Y.append(codes if columns.words else table[:, d:])
     if rows.commas:
         tell(f"{path}: decimal commas are read as points")
-    if columns.header is None and not named:
-        _look_at_the_first_row(path, table, tell)
-    if (
-        min(len(kept) - 1, table.shape[1]) > 0
-        and len(table) >= _COUNTED
-        and _counts_rows(table[:, 0])
-    ):
+    if counts and total >= _COUNTED:
         advice = f"--drop {kept[0] + 1}" if d else "to_csv(index=False)"
         tell(f"{path}: column {kept[0] + 1} counts the rows and is used: {advice} leaves it out")
-    return table[:, :d], rows.words if columns.words else table[:, d:]
+    y = Y.source()
+    if columns.words:
+        words = rows.words
+        y = changed(y, words.dtype, lambda block: words[block])
+    return X.source(), y
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -118,12 +135,21 @@ def _is_named(path: Path, head: list[list[str]], header: bool | None, tell: Tell
     first, below = head[0], head[-1]
     numbers = [_is_number(cell) for cell in first]
     counted = [str(i) for i in range(len(first))]
-    if len(first) > 1 and (first == counted or first == ["", *counted[:-1]]):
+    named = len(first) > 1 and (first == counted or first == ["", *counted[:-1]])
+    odd = [cell for cell, number in zip(first, numbers, strict=True) if not number]
+    if not named and not _are_names(path, first, below, numbers):
+        return False
+    if named or any(map(_LIKE_A_NUMBER.match, odd)):
+        shown = ",".join(cell[:_SHOWN] for cell in first[:4])
         tell(
-            f"{path}: the first line, {','.join(first[:4])}, …, is taken for names of columns: "
+            f"{path}: the first line, {shown}, …, is taken for names of columns: "
             "--no-header if it is data"
         )
-        return True
+    return True
+
+
+def _are_names(path: Path, first: list[str], below: list[str], numbers: list[bool]) -> bool:
+    """Whether what is no number in the first line stands above numbers."""
     if not any(numbers):
         said = any(cell not in _MISSING for cell in first)
         return said and (any(map(_is_number, below)) or not _occurs_again(path))
@@ -138,10 +164,6 @@ def _occurs_again(path: Path) -> bool:
     """Whether the first line, all of words, is one of several alike."""
     lines = (line.strip() for _, line in _lines(path))
     return next(lines) in lines
-
-
-def _counts_rows(column: np.ndarray) -> bool:
-    return column[0] in (0, 1) and bool((column == column[0] + np.arange(len(column))).all())
 
 
 def _look_at_the_first_row(path: Path, table: np.ndarray, tell: Tell) -> None:
@@ -166,13 +188,12 @@ def _dropped(path: Path, drop: str | None, names: Sequence[str], width: int) -> 
     return found
 
 
-def _room(path: Path, separator: str | None) -> None:
-    """Raise MemoryError for more numbers than there is room for, judged by the first of them."""
+def _count(path: Path, separator: str | None) -> int:
+    """How many numbers there are, judged by the first of them."""
     with path.open(encoding="utf-8-sig") as file:
         sample = file.read(_SAMPLE)
     cells = sample.count("\n") + sum(map(sample.count, separator or " "))
-    numbers = path.stat().st_size * max(1, cells) / len(sample)
-    room_for(path, int(2 * 8 * numbers))  # the table grows by being copied
+    return int(path.stat().st_size * max(1, cells) / len(sample))
 
 
 class _Rows:
@@ -187,27 +208,39 @@ class _Rows:
         self.number, self.commas, self._points = 0, False, False
         self._targets, self._words = targets, targets if words else []
         self._numbers = [i for i in kept if i not in self._words]
-        self._found: list[list[str]] = []
+        self._codes: dict[str, int] = {}
+        self._found: list[list[int]] = []
 
-    def numbers(self) -> np.ndarray:
-        """The columns of numbers."""
+    def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The columns of numbers, and the numbers of the words in the others, block by block."""
+        lines, head = iter(self), list[str]()
+        count = max(1, sources.BLOCK // (8 * self.width))
         try:
-            if not self._numbers:
-                return np.empty((sum(1 for _ in self), 0))
-            return np.loadtxt(self, delimiter=self.separator, ndmin=2, quotechar='"', comments=None)
+            for line in lines:
+                # The first line goes with each block, whose lines must be as long.
+                some = itertools.chain(head, [line], itertools.islice(lines, count - 1))
+                table = self._table(some)[len(head) :]
+                head = head or [line]
+                yield table, np.array(self._found, np.int64)
+                self._found = []
         except UnicodeDecodeError:
             raise
         except ValueError as error:
             raise self._wrong(str(error)) from None
 
+    def _table(self, lines: Iterator[str]) -> np.ndarray:
+        if not self._numbers:
+            return np.empty((sum(1 for _ in lines), 0))
+        return np.loadtxt(lines, delimiter=self.separator, ndmin=2, quotechar='"', comments=None)
+
     @property
     def words(self) -> np.ndarray:
-        """The columns that may be words; numbers where all of them are."""
-        found = np.array(self._found)
-        try:
-            return found.astype(np.float64)
-        except ValueError:
-            return found
+        """The words by number; numbers where all of them are."""
+        found = np.array([*self._codes])
+        for dtype in (np.int64, np.float64):  # integers beyond 2⁵³ are not the same in float64
+            with suppress(ValueError, OverflowError):
+                return found.astype(dtype)
+        return found
 
     def __iter__(self) -> Iterator[str]:
         for number, line in itertools.islice(_lines(self.path), self.skip, None):
@@ -231,7 +264,7 @@ class _Rows:
         if missing := set(words) & {*_MISSING}:
             raise ValueError(f"the label {missing.pop()!r}")
         if words:
-            self._found.append(words)
+            self._found.append([self._codes.setdefault(word, len(self._codes)) for word in words])
         for i in self._numbers:
             if not cells[i]:
                 raise ValueError(f"nothing in column {i + 1}")  # NumPy skips lines of nothing
@@ -239,12 +272,12 @@ class _Rows:
 
     def _wrong(self, what: str) -> ValueError:
         """NumPy's sentence, or that of a line, as one that names the place in the file."""
-        if cell := re.search(r"string '(.*?)'? to float64 at row \d+, column (\d+)", what):
-            column = self._numbers[int(cell[2]) - 1] + 1
-            label = cell[1] not in _MISSING and column - 1 in self._targets
+        if cell := re.search(r"string (['\"])(.*?)\1? to float64 at row \d+, column (\d+)", what):
+            column = self._numbers[int(cell[3]) - 1] + 1
+            label = cell[2] not in _MISSING and column - 1 in self._targets
             what = (
-                f"{cell[1][:_SHOWN]!r} in column {column}"
-                if cell[1]
+                f"{cell[2][:_SHOWN]!r} in column {column}"
+                if cell[2]
                 else f"nothing in column {column}"
             )
             drop = f": --drop {column} leaves the column out"

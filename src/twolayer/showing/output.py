@@ -69,6 +69,13 @@ def check_writable(**paths: Path | None) -> None:
         _files.append(path)
 
 
+def check_apart(*paths: str | Path | None) -> None:
+    """Raise ValueError where a file that the command reads is one that it writes."""
+    for path in paths:
+        if path is not None and any(_same(Path(path), other) for other in _files):
+            raise ValueError(f"{path}: expected another file to write: this one is read")
+
+
 def _same(path: Path, other: Path) -> bool:
     """Whether both are one file, or both standard output."""
     if atomic.is_stream(path) or atomic.is_stream(other):

@@ -99,9 +99,14 @@ class Checkpoint:
                     f"resume: {self.path} was made with {theirs} threads and goes on with {ours}: "
                     "the last digits may be others"
                 )
-            training.restore(arrays)
         except (KeyError, TypeError, AttributeError, json.JSONDecodeError):
             raise ValueError(f"{self.path}: {_EXPECTED}") from None
+        try:
+            training.restore(arrays)
+        except KeyError as error:
+            raise ValueError(f"{self.path}: {_EXPECTED}, {error.args[0]} is missing") from None
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{self.path}: {_EXPECTED}, got: {error}") from None
         return moved
 
 

@@ -141,7 +141,10 @@ class Training:
         return arrays
 
     def restore(self, arrays: Arrays) -> None:
-        """Go on where the training was whose `state` this is."""
+        """Go on where the training was whose `state` this is.
+
+        Raises KeyError, TypeError or ValueError for what is no state of such a training.
+        """
 
         def pair(name: str) -> Parameters:
             return Parameters(arrays[f"{name}V"], arrays[f"{name}W"])
@@ -151,7 +154,13 @@ class Training:
             Epoch(int(number), float(loss), float(validation))
             for number, loss, validation in arrays["history"].reshape(-1, 3)
         ]
-        self.best = Best(int(arrays["best_epoch"]), float(arrays["best_loss"]), pair("best_"))
+        if self._k < 0 or [epoch.number for epoch in self.history] != [
+            *range(1, 1 + len(self.history))
+        ]:
+            raise ValueError("updates and epochs that do not follow one another")
+        # The plan looks at the best parameters as at the others.
+        self.plan.theta = pair("best_")
+        self.best = Best(int(arrays["best_epoch"]), float(arrays["best_loss"]), self.plan.theta)
         self._theta = self.plan.theta = pair("")
         self.plan.slots = [pair(f"slot{i}_") for i in range(self.optimizer.formula.slots)]
 

@@ -199,8 +199,10 @@ def train(
     columns = Columns(target, header, drop, classes)
     if stream and data is not None and not datas.is_file(data):
         raise ValueError("stream: expected a file, or --X and --Y, got the name of a data set")
-    whole = datas.load(data, X, Y, columns, dtype)
-    held = None if validation is None else datas.load_validation(validation, whole, columns)
+    whole = datas.load(data, X, Y, columns, dtype, stream)
+    held = None
+    if validation is not None:
+        held = datas.load_validation(validation, whole, columns, stream)
     net = Network(activation, loss or whole.loss)
     parts, K, names = datas.label(net, [whole, held] if held else [whole], classes)
     n, d = whole.X.shape

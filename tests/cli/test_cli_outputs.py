@@ -15,6 +15,7 @@ import pytest
 from command_runs import RUNS, call
 
 from twolayer.cli import COMMANDS
+from twolayer.regress.run import Run
 
 INPUTS = {"variant_file", "X", "Y", "model", "source", "folder"}
 # What each command needs beside its output to come so far.
@@ -98,7 +99,7 @@ def whole(ending, content):
             return set(arrays.files) >= {"V", "W"}
     if ending == ".csv":
         return np.loadtxt(io.BytesIO(content), delimiter=",").size == 2
-    return content.startswith((b"<?xml", b"<!doctype"))
+    return content.startswith((b"<?xml", b"<!doctype", b"**"))
 
 
 def through_a_pipe(line):
@@ -120,7 +121,7 @@ def test_a_pipe_gets_the_whole_file(brief, run):
     assert stdout.read()
 
 
-@pytest.mark.parametrize("run", [run for run in RUNS if RUNS[run][1] in (".json", ".csv")])
+@pytest.mark.parametrize("run", [run for run in RUNS if RUNS[run][1] in (".json", ".csv", ".md")])
 def test_standard_output_gets_the_file_and_nothing_else(brief, run):
     line, ending = RUNS[run]
     path = brief / "stdout"
@@ -144,3 +145,31 @@ def test_a_checkpoint_is_a_plain_file(brief):
     assert call("train data.csv --checkpoint -", text(), stderr) == 2
     stderr.seek(0)
     assert stderr.read() == "checkpoint: expected a plain file, got '-'\n"
+
+
+def test_a_comparison_of_revisions_ends_when_all_of_it_is_delivered(brief, monkeypatch):
+    """What cannot be written keeps nothing else back, and the same command begins with the rest."""
+    ended = []
+    monkeypatch.setattr(Run, "end", lambda run: ended.append(run))
+    line = "regress HEAD --variants numpy --markdown {} --json out.json"
+    stdout, stderr = text(), text()
+    assert call(line.format("/dev/full"), stdout, stderr) == 2
+    stdout.seek(0)
+    assert "numpy n=3" in stdout.read()
+    assert json.loads((brief / "out.json").read_text())["benchmarks"]
+    assert ended == []
+    assert call(line.format("out.md"), text(), text()) == 0
+    assert len(ended) == 1
+
+
+def test_an_interrupted_comparison_shows_what_it_has(brief, monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "measure", interrupted)
+    for stream in (text(), None):
+        stderr = text()
+        assert call("regress HEAD --variants numpy --json out.json", stream, stderr) == 130
+        stderr.seek(0)
+        assert stderr.read().startswith("interrupted: the same command goes on from here")
+        assert not (brief / "out.json").exists()

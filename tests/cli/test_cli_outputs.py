@@ -90,6 +90,42 @@ def test_one_file_is_not_written_twice(brief):
     assert call("train data.csv --epochs 2 --json /dev/null --save /dev/null", text(), text()) == 0
 
 
+OVER = {
+    "train data.csv --epochs 2 --json data.csv": "json",
+    "train data.csv --epochs 2 --json ./data.csv": "json",
+    "train data.csv --epochs 2 --json link": "json",
+    "train --X x.csv --Y y.csv --epochs 2 --json y.csv": "json",
+    "train digits --epochs 2 --validation x.csv --json x.csv": "json",
+    "train digits --epochs 2 --validation x.csv,y.csv --json y.csv": "json",
+    "train digits --epochs 2 --variant-file own.py --json own.py": "json",
+    "predict net.npz x.csv --save x.csv": "save",
+    "predict link.csv x.csv --save link.csv": "save",
+    "compare data.csv x.csv --json x.csv": "json",
+    "list --variant-file own.py --json own.py": "json",
+    "verify --variant-file own.py --json own.py": "json",
+    "bench --variant-file own.py --json own.py": "json",
+    "choose data.csv --json data.csv": "json",
+}
+
+
+@pytest.mark.parametrize("line", OVER)
+def test_what_is_read_is_not_written_over(brief, line):
+    (brief / "own.py").write_text(
+        "import twolayer as tl\n"
+        "VARIANT = tl.Variant('own', 'cpu', '', tl.variants.get('numpy').make)\n"
+    )
+    (brief / "y.csv").write_text("1\n2\n")
+    (brief / "link").symlink_to("data.csv")
+    (brief / "link.csv").symlink_to("net.npz")
+    before = {path.name: path.read_bytes() for path in brief.iterdir()}
+    stderr = text()
+    assert call(line, text(), stderr) == 2
+    stderr.seek(0)
+    written = line.split()[-1].removeprefix("./")
+    assert stderr.read() == f"{OVER[line]}: expected no file that is read, got {written!r}\n"
+    assert {path.name: path.read_bytes() for path in brief.iterdir()} == before
+
+
 def whole(ending, content):
     """Whether the bytes are a whole file of that kind."""
     if ending == ".json":

@@ -67,8 +67,10 @@ def load(data: str | None, X: Path | None, Y: Path | None, columns: Columns, dty
     if data is None:
         assert X is not None
         assert Y is not None
+        output.check_unread(X, Y)
         return Data(*files.open_pair(X, Y, columns, note), "squared")
     if is_file(data):
+        output.check_unread(data)
         return Data(*files.open_data(data, columns, note), "squared")
     files.check_columns(columns, "a data set")
     found = datasets.load(data, dtype)
@@ -82,8 +84,10 @@ def load_validation(validation: str, data: Data, columns: Columns) -> Data | Non
     except ValueError:
         X, both, Y = validation.partition(",")
         if both and not Path(validation).exists():
+            output.check_unread(X, Y)
             held = Data(*files.open_pair(X, Y, columns, note), data.loss)
         else:
+            output.check_unread(validation)
             held = Data(*files.open_data(validation, columns, note), data.loss)
         if held.X.shape[1] != data.X.shape[1]:
             raise ValueError(

@@ -186,6 +186,8 @@ def add_files(files: Sequence[Path] | None) -> list[Variant]:
         return []
     from .. import variants
     from ..interface import Variant
+    from ..showing import output
 
+    output.check_unread(*files)
     found = [entry for file in files for entry in variants.add_file(file)]
     return [entry for entry in found if isinstance(entry, Variant)]

@@ -20,12 +20,15 @@ from ..texts import SENTENCES, sentence
 
 SCHEMA = 1  # one more wherever a key goes or means something else
 _ENDLESS = 1 << 16  # columns: what goes into a file or a pipe is neither cut nor wrapped
-_files: list[Path] = []  # that this command writes
+_files: dict[str, Path] = {}  # that this command writes, by their arguments
+_read: list[Path] = []  # that this command reads
 
 
 def stdout() -> Console:
     """The console of results; on stderr where a file of figures is standard output."""
-    console = Console(stderr=any(map(atomic.is_stdout, _files)), markup=False, highlight=False)
+    console = Console(
+        stderr=any(map(atomic.is_stdout, _files.values())), markup=False, highlight=False
+    )
     if not console.file.isatty():
         console.width = _ENDLESS
     return console
@@ -49,6 +52,7 @@ def complain(sentence: str) -> None:
 def begin() -> None:
     """Forget the files of the command before."""
     _files.clear()
+    _read.clear()
 
 
 def check_writable(**paths: Path | None) -> None:
@@ -64,9 +68,18 @@ def check_writable(**paths: Path | None) -> None:
             raise ValueError(
                 f"{argument}: expected a file {which}, got {str(path)!r}: {error.strerror}"
             ) from None
-        if any(_same(path, other) for other in _files):
+        if any(_same(path, other) for other in _files.values()):
             raise ValueError(f"{argument}: expected a file of its own, got {str(path)!r} again")
-        _files.append(path)
+        _files[argument] = path
+    check_unread()
+
+
+def check_unread(*read: Path | str | None) -> None:
+    """Raise ValueError where this command would write over one of these or others that it reads."""
+    _read.extend(Path(path) for path in read if path is not None)
+    for argument, path in _files.items():
+        if any(_same(path, other) for other in _read):
+            raise ValueError(f"{argument}: expected no file that is read, got {str(path)!r}")
 
 
 def _same(path: Path, other: Path) -> bool:

@@ -52,6 +52,7 @@ def predict(
     output.check_writable(save=save)
     kind = output.kind("save", save, (".csv", ".npy"))
     add_files(variant_file)
+    output.check_unread(model, data if datas.is_file(data) else None)
     trained = load_model(model)
     dtype = trained.theta.V.dtype
     columns = Columns(target, header, drop)

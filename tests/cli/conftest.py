@@ -8,9 +8,10 @@ from twolayer.machine.store import Measurement, Store
 from twolayer.measuring import roofline
 from twolayer.measuring.race import Entry, Result, Workload
 from twolayer.measuring.roofline import Roofline
+from twolayer.regress.costs import Cost
 from twolayer.regress.decide import Decision
 from twolayer.regress.revisions import Revision
-from twolayer.regress.run import Outcome, Run
+from twolayer.regress.run import Note, Outcome, Run
 from twolayer.report import gather, page
 from twolayer.report.study import Study
 from twolayer.training.checkpoint import Model, save_model
@@ -52,7 +53,10 @@ def brief(monkeypatch, tmp_path, measured):
         monkeypatch.setattr(regress, name, lambda *_: Revision("σ", "tree", tmp_path))
     monkeypatch.setattr(regress, "accepted", lambda *_: {})
     monkeypatch.setattr(regress, "_results", lambda *_: tmp_path / "results.jsonl")
-    monkeypatch.setattr(Run, "measure", lambda *_: Outcome([decision]))
+    outcome = Outcome(
+        [decision], [Cost("compile", "numpy", 1.0, 1.0, "same")], [Note("absent", "jax n=3", "σ")]
+    )
+    monkeypatch.setattr(Run, "measure", lambda *_: outcome)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data.csv").write_text("1,2,3\n2,3,4\n0.5,1,2\n")
     (tmp_path / "x.csv").write_text("1,2\n2,3\n")

@@ -176,6 +176,13 @@ def test_standard_output_gets_the_file_and_nothing_else(brief, run):
         assert "numpy" in stderr.read() or run.startswith("predict")
 
 
+def test_what_is_to_go_to_a_closed_standard_output_is_refused(brief):
+    stderr = text()
+    assert call("train data.csv --json -", None, stderr) == 2
+    stderr.seek(0)
+    assert stderr.read().endswith("got '-': standard output is closed\n")
+
+
 def test_a_checkpoint_is_a_plain_file(brief):
     stderr = text()
     assert call("train data.csv --checkpoint -", text(), stderr) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import io
 import json
 import shlex
@@ -61,6 +62,8 @@ def check_writable(**paths: Path | None) -> None:
         if path is None:
             continue
         try:
+            if path == atomic.STDOUT and getattr(sys.stdout, "missing", False):
+                raise OSError(errno.EBADF, "standard output is closed")
             atomic.check_writable(path)
         except OSError as error:
             lost = isinstance(error, FileNotFoundError)

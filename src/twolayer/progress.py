@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
@@ -27,16 +28,25 @@ class _Stderr(logging.Handler):
 
 @contextmanager
 def told() -> Iterator[None]:
-    """Show inside what the package logs of its work: as a program, not as a library."""
+    """Show inside what the package logs and what anybody warns of: as a program, not as a library.
+
+    A line each: neither the place in the sources nor more than the first line of a warning.
+    """
     logger, handler = logging.getLogger(_PACKAGE), _Stderr(logging.INFO)
-    level = logger.level
+    level, form = logger.level, warnings.formatwarning
     logger.setLevel(logging.INFO)
     logger.addHandler(handler)
+    warnings.formatwarning = _line
     try:
         yield
     finally:
+        warnings.formatwarning = form
         logger.removeHandler(handler)
         logger.setLevel(level)
+
+
+def _line(message: Warning | str, *_: object, **__: object) -> str:
+    return f"{_PACKAGE}: {str(message).strip().partition(chr(10))[0]}\n"
 
 
 def _draws(console: Console) -> bool:

@@ -24,6 +24,8 @@ RUNS = {
     "train --save": ("train data.csv --epochs 2 --save {}", ".npz"),
     "train --plot": ("train data.csv --epochs 2 --plot {}", ".svg"),
     "predict": ("predict net.npz x.csv --save {}", ".csv"),
+    "regress --json": ("regress HEAD --variants numpy --json {}", ".json"),
+    "regress --markdown": ("regress HEAD --variants numpy --markdown {}", ".md"),
     "report": ("report --variants numpy {}", ".html"),
     "report --json": ("report --variants numpy r.html --json {}", ".json"),
     "history": ("history --shape 7,3,5,2 --json {}", ".json"),

@@ -3,10 +3,15 @@
 import pytest
 
 import twolayer as tl
+from twolayer.cli.commands import regress
 from twolayer.machine.store import Measurement, Store
 from twolayer.measuring import roofline
 from twolayer.measuring.race import Entry, Result, Workload
 from twolayer.measuring.roofline import Roofline
+from twolayer.regress.costs import Cost
+from twolayer.regress.decide import Decision
+from twolayer.regress.revisions import Revision
+from twolayer.regress.run import Note, Outcome, Run
 from twolayer.report import gather, page
 from twolayer.report.study import Study
 from twolayer.training.checkpoint import Model, save_model
@@ -41,6 +46,17 @@ def brief(monkeypatch, tmp_path, measured):
     monkeypatch.setattr(page, "render", lambda *_: "<!doctype html> σ")
     monkeypatch.setattr(page, "summary", lambda study: ["Fastest: numpy ±."])
     monkeypatch.setattr(Study, "reigns", lambda study, cached: [])
+    decision = Decision(
+        "numpy n=3", "numpy", "time", 9, 1.0, 1.1, 1.1, 1.0, 1.2, 0.0, 0.9, 0.01, "same", True
+    )
+    for name in ("export_base", "export"):
+        monkeypatch.setattr(regress, name, lambda *_: Revision("σ", "tree", tmp_path))
+    monkeypatch.setattr(regress, "accepted", lambda *_: {})
+    monkeypatch.setattr(regress, "_results", lambda *_: tmp_path / "results.jsonl")
+    outcome = Outcome(
+        [decision], [Cost("compile", "numpy", 1.0, 1.0, "same")], [Note("absent", "jax n=3", "σ")]
+    )
+    monkeypatch.setattr(Run, "measure", lambda *_: outcome)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data.csv").write_text("1,2,3\n2,3,4\n0.5,1,2\n")
     (tmp_path / "x.csv").write_text("1,2\n2,3\n")

@@ -15,6 +15,7 @@ import pytest
 from command_runs import RUNS, call
 
 from twolayer.cli import COMMANDS
+from twolayer.regress.run import Run
 
 INPUTS = {"variant_file", "X", "Y", "model", "source", "folder"}
 # What each command needs beside its output to come so far.
@@ -89,6 +90,43 @@ def test_one_file_is_not_written_twice(brief):
     assert call("train data.csv --epochs 2 --json /dev/null --save /dev/null", text(), text()) == 0
 
 
+OVER = {
+    "train data.csv --epochs 2 --json data.csv": "json",
+    "train data.csv --epochs 2 --json ./data.csv": "json",
+    "train data.csv --epochs 2 --json link": "json",
+    "train data.csv --epochs 2 --json - --checkpoint data.csv": "checkpoint",
+    "train --X x.csv --Y y.csv --epochs 2 --json y.csv": "json",
+    "train digits --epochs 2 --validation x.csv --json x.csv": "json",
+    "train digits --epochs 2 --validation x.csv,y.csv --json y.csv": "json",
+    "train digits --epochs 2 --variant-file own.py --json own.py": "json",
+    "predict net.npz x.csv --save x.csv": "save",
+    "predict link.csv x.csv --save link.csv": "save",
+    "compare data.csv x.csv --json x.csv": "json",
+    "list --variant-file own.py --json own.py": "json",
+    "verify --variant-file own.py --json own.py": "json",
+    "bench --variant-file own.py --json own.py": "json",
+    "choose data.csv --json data.csv": "json",
+}
+
+
+@pytest.mark.parametrize("line", OVER)
+def test_what_is_read_is_not_written_over(brief, line):
+    (brief / "own.py").write_text(
+        "import twolayer as tl\n"
+        "VARIANT = tl.Variant('own', 'cpu', '', tl.variants.get('numpy').make)\n"
+    )
+    (brief / "y.csv").write_text("1\n2\n")
+    (brief / "link").symlink_to("data.csv")
+    (brief / "link.csv").symlink_to("net.npz")
+    before = {path.name: path.read_bytes() for path in brief.iterdir()}
+    stderr = text()
+    assert call(line, text(), stderr) == 2
+    stderr.seek(0)
+    written = line.split()[-1].removeprefix("./")
+    assert stderr.read() == f"{OVER[line]}: expected no file that is read, got {written!r}\n"
+    assert {path.name: path.read_bytes() for path in brief.iterdir()} == before
+
+
 def whole(ending, content):
     """Whether the bytes are a whole file of that kind."""
     if ending == ".json":
@@ -98,7 +136,7 @@ def whole(ending, content):
             return set(arrays.files) >= {"V", "W"}
     if ending == ".csv":
         return np.loadtxt(io.BytesIO(content), delimiter=",").size == 2
-    return content.startswith((b"<?xml", b"<!doctype"))
+    return content.startswith((b"<?xml", b"<!doctype", b"**"))
 
 
 def through_a_pipe(line):
@@ -120,7 +158,7 @@ def test_a_pipe_gets_the_whole_file(brief, run):
     assert stdout.read()
 
 
-@pytest.mark.parametrize("run", [run for run in RUNS if RUNS[run][1] in (".json", ".csv")])
+@pytest.mark.parametrize("run", [run for run in RUNS if RUNS[run][1] in (".json", ".csv", ".md")])
 def test_standard_output_gets_the_file_and_nothing_else(brief, run):
     line, ending = RUNS[run]
     path = brief / "stdout"
@@ -139,8 +177,43 @@ def test_standard_output_gets_the_file_and_nothing_else(brief, run):
         assert "numpy" in stderr.read() or run.startswith("predict")
 
 
+def test_what_is_to_go_to_a_closed_standard_output_is_refused(brief):
+    stderr = text()
+    assert call("train data.csv --json -", None, stderr) == 2
+    stderr.seek(0)
+    assert stderr.read().endswith("got '-': standard output is closed\n")
+
+
 def test_a_checkpoint_is_a_plain_file(brief):
     stderr = text()
     assert call("train data.csv --checkpoint -", text(), stderr) == 2
     stderr.seek(0)
     assert stderr.read() == "checkpoint: expected a plain file, got '-'\n"
+
+
+def test_a_comparison_of_revisions_ends_when_all_of_it_is_delivered(brief, monkeypatch):
+    """What cannot be written keeps nothing else back, and the same command begins with the rest."""
+    ended = []
+    monkeypatch.setattr(Run, "end", lambda run: ended.append(run))
+    line = "regress HEAD --variants numpy --markdown {} --json out.json"
+    stdout, stderr = text(), text()
+    assert call(line.format("/dev/full"), stdout, stderr) == 2
+    stdout.seek(0)
+    assert "numpy n=3" in stdout.read()
+    assert json.loads((brief / "out.json").read_text())["benchmarks"]
+    assert ended == []
+    assert call(line.format("out.md"), text(), text()) == 0
+    assert len(ended) == 1
+
+
+def test_an_interrupted_comparison_shows_what_it_has(brief, monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "measure", interrupted)
+    for stream in (text(), None):
+        stderr = text()
+        assert call("regress HEAD --variants numpy --json out.json", stream, stderr) == 130
+        stderr.seek(0)
+        assert stderr.read().startswith("interrupted: the same command goes on from here")
+        assert not (brief / "out.json").exists()

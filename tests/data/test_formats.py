@@ -355,36 +355,6 @@ def test_classes_of_any_dtype_are_told_in_json(Y, classes, streamed):
         assert json.load(file)["classes"] == classes
 
 
-@pytest.mark.usefixtures("model")
-@pytest.mark.parametrize(
-    "line",
-    [
-        "train data.npz --save data.npz",
-        "train data.npz --checkpoint ./data.npz",
-        "train data.npz --json link.npz",
-        "train plain.npz --json - --validation data.npz --save data.npz",
-        "train plain.npz --validation data.npy,Y.npy --json data.npy",
-        "train --X data.npy --Y Y.npy --json Y.npy",
-        "predict plain_m.npz data.npy --save data.npy",
-        "predict plain_m.npz data.csv --save data.csv",
-        "choose data.npz --json data.npz",
-        "choose --shape 5,3,4,2 --variant-file data.csv --json data.csv",
-        "compare data.csv plain.npz --json data.csv",
-    ],
-)
-def test_nothing_is_written_over_what_is_read(tmp_path, line):
-    np.savez("data.npz", X=X, Y=LABELS)
-    (tmp_path / "link.npz").symlink_to("data.npz")
-    np.save("data.npy", X)
-    np.save("Y.npy", LABELS)
-    np.savetxt("data.csv", X, delimiter=",")
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    result = twolayer(*line.split())
-    assert result.exit_code == 2
-    assert "expected another file to write: this one is read" in result.stderr
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-
-
 @pytest.mark.parametrize("value", [np.ma.masked_less(X, 0), np.ma.masked_less(X, 0)[:5]])
 def test_masks_are_refused(value):
     net, Y = tl.Network(), np.ones(len(value))

@@ -327,3 +327,12 @@ def test_random_damage(path, seed):
     sentences = {str(one.message) for one in caught}
     assert all("damaged" in sentence or "cannot be used" in sentence for sentence in sentences)
     assert len(sentences) <= 1
+
+
+@pytest.mark.filterwarnings("ignore:the store")
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_plain_file_is_not_waited_for(tmp_path, make):
+    make(tmp_path / "store")
+    with Store(tmp_path / "store") as store:
+        store.add({"kind": "a"})
+        assert len(store.select(kind="a")) == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import traceback
 from collections.abc import Callable, Iterator
@@ -42,6 +44,9 @@ COMMANDS = {
 }
 
 
+_SIZE = re.compile("[1-9][0-9]{0,3}")  # of a terminal, in characters
+
+
 class _Ended(typer.Exit):
     """The end of one of our commands, whose codes have meanings."""
 
@@ -70,13 +75,20 @@ class _Commands(TyperGroup):
     def main(self, *arguments: Any, **settings: Any) -> Any:
         """Run the command; what was asked for counts more than what is said of it."""
         output.begin()
-        with patient() as stdout:
+        for size in ("COLUMNS", "LINES"):  # of what is no terminal's Rich shows nothing, or fails
+            if not _SIZE.fullmatch(os.environ.get(size, "1")):
+                del os.environ[size]
+        with patient() as stdout, told():
             code: Any = 0
             try:
-                return super().main(*arguments, **settings)
-            except SystemExit as end:
-                ours = isinstance(end.__context__, _Ended)
-                code = end.code if ours or end.code != codes.WRONG else codes.FAILED
+                with _guarded():
+                    try:
+                        return super().main(*arguments, **settings)
+                    except SystemExit as end:
+                        ours = isinstance(end.__context__, _Ended)
+                        code = end.code if ours or end.code != codes.WRONG else codes.FAILED
+            except typer.Exit as end:  # of what shows help, or reads what was typed
+                code = end.exit_code
             finally:
                 stdout.flush()
                 if stdout.failure is not None:
@@ -139,7 +151,7 @@ def command(name: str, function: Callable[..., None], panel: str | None = None) 
     @wraps(function)
     def run(*arguments: Any, **options: Any) -> None:
         try:
-            with _guarded(), told():
+            with _guarded():
                 function(*arguments, **options)
         except typer.Exit as end:
             raise _Ended(end.exit_code) from None

@@ -68,7 +68,7 @@ def load(
 
     streamed, whether nothing large is to be in memory; what does not fit there never is.
     """
-    output.check_apart(data if data is None or is_file(data) else None, X, Y)
+    output.check_unread(data if data is None or is_file(data) else None, X, Y)
     if (data is None) == (X is None) or (X is None) != (Y is None):
         raise ValueError("data: expected either a data set or file, or both --X and --Y")
     if data is None:
@@ -90,7 +90,7 @@ def load_validation(
         float(validation)
     except ValueError:
         X, both, Y = validation.partition(",")
-        output.check_apart(validation, X, Y)
+        output.check_unread(validation, X, Y)
         if both and not Path(validation).exists():
             held = Data(*files.open_pair(X, Y, columns, note, streamed or None), data.loss)
         else:

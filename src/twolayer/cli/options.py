@@ -188,6 +188,6 @@ def add_files(files: Sequence[Path] | None) -> list[Variant]:
     from ..interface import Variant
     from ..showing import output
 
-    output.check_apart(*files)
+    output.check_unread(*files)
     found = [entry for file in files for entry in variants.add_file(file)]
     return [entry for entry in found if isinstance(entry, Variant)]

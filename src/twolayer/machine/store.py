@@ -251,6 +251,7 @@ class Store:
         """Copy what a file has that is not to be written; whether that was possible."""
         alone = "" if Path(f"{self.path}-wal").exists() else "&immutable=1"  # nor its folder
         try:
+            _check_plain(self.path)
             uri = f"{self.path.absolute().as_uri()}?mode=ro{alone}"
             with contextlib.closing(_connect(uri)) as db:
                 if _application(db) != _APPLICATION:
@@ -316,10 +317,17 @@ def _connect(path: Path | str) -> sqlite3.Connection:
         if path.parts[:1] == ("~",):
             raise OSError("no home folder is known: set TWOLAYER_STORE to a file")
         path.parent.mkdir(parents=True, exist_ok=True)
+        _check_plain(path)
     uri = isinstance(path, str)
     db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False, uri=uri)
     db.text_factory = lambda raw: raw.decode(errors="replace")
     return db
+
+
+def _check_plain(path: Path) -> None:
+    """Raise OSError for a pipe, at which SQLite would wait for ever, a device or a folder."""
+    if path.exists() and not path.is_file():
+        raise OSError("it is no plain file")
 
 
 def _listed(columns: Iterable[str]) -> str:

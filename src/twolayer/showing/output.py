@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import io
 import json
 import shlex
@@ -20,12 +21,15 @@ from ..texts import SENTENCES, sentence
 
 SCHEMA = 1  # one more wherever a key goes or means something else
 _ENDLESS = 1 << 16  # columns: what goes into a file or a pipe is neither cut nor wrapped
-_files: list[Path] = []  # that this command writes
+_files: dict[str, Path] = {}  # that this command writes, by their arguments
+_read: list[Path] = []  # that this command reads
 
 
 def stdout() -> Console:
     """The console of results; on stderr where a file of figures is standard output."""
-    console = Console(stderr=any(map(atomic.is_stdout, _files)), markup=False, highlight=False)
+    console = Console(
+        stderr=any(map(atomic.is_stdout, _files.values())), markup=False, highlight=False
+    )
     if not console.file.isatty():
         console.width = _ENDLESS
     return console
@@ -49,6 +53,7 @@ def complain(sentence: str) -> None:
 def begin() -> None:
     """Forget the files of the command before."""
     _files.clear()
+    _read.clear()
 
 
 def check_writable(**paths: Path | None) -> None:
@@ -57,6 +62,8 @@ def check_writable(**paths: Path | None) -> None:
         if path is None:
             continue
         try:
+            if path == atomic.STDOUT and getattr(sys.stdout, "missing", False):
+                raise OSError(errno.EBADF, "standard output is closed")
             atomic.check_writable(path)
         except OSError as error:
             lost = isinstance(error, FileNotFoundError)
@@ -64,16 +71,18 @@ def check_writable(**paths: Path | None) -> None:
             raise ValueError(
                 f"{argument}: expected a file {which}, got {str(path)!r}: {error.strerror}"
             ) from None
-        if any(_same(path, other) for other in _files):
+        if any(_same(path, other) for other in _files.values()):
             raise ValueError(f"{argument}: expected a file of its own, got {str(path)!r} again")
-        _files.append(path)
+        _files[argument] = path
+    check_unread()
 
 
-def check_apart(*paths: str | Path | None) -> None:
-    """Raise ValueError where a file that the command reads is one that it writes."""
-    for path in paths:
-        if path is not None and any(_same(Path(path), other) for other in _files):
-            raise ValueError(f"{path}: expected another file to write: this one is read")
+def check_unread(*read: Path | str | None) -> None:
+    """Raise ValueError where this command would write over one of these or others that it reads."""
+    _read.extend(Path(path) for path in read if path is not None)
+    for argument, path in _files.items():
+        if any(_same(path, other) for other in _read):
+            raise ValueError(f"{argument}: expected no file that is read, got {str(path)!r}")
 
 
 def _same(path: Path, other: Path) -> bool:

@@ -46,6 +46,7 @@ class Stream:
     """
 
     error: Exception | None = None
+    missing = False  # whether it stands for one that was closed from the start
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -100,6 +101,7 @@ def patient() -> Iterator[Stream]:
                 stack.callback(_spell_in, stream, stream.errors)
                 _spell_in(stream, "twolayer")
         sys.stdout, sys.stderr = out, err = [Stream(stream) for stream in found]
+        out.missing = before[0] is None
         try:
             yield out
         finally:

@@ -51,8 +51,8 @@ def predict(
     """Write F = h(W σ(V x)) for each sample x: probabilities for softmax and logistic."""
     output.check_writable(save=save)
     kind = output.kind("save", save, (".csv", ".npy"))
-    output.check_apart(model, data if datas.is_file(data) else None)
     add_files(variant_file)
+    output.check_unread(model, data if datas.is_file(data) else None)
     trained = load_model(model)
     dtype = trained.theta.V.dtype
     columns = Columns(target, header, drop)

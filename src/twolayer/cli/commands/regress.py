@@ -262,10 +262,10 @@ def _report(
         output.complain("interrupted: the same command goes on from here; until now:")
         revisions.show(output.stdout(), run.outcome(), sides)
         raise typer.Exit(codes.INTERRUPTED) from None
-    if markdown is not None:
-        output.write_text(markdown, revisions.markdown(outcome, sides) + "\n")
-    if json is not None:
-        output.write_json(json, revisions.report(outcome, sides))
+    output.deliver(
+        lambda: revisions.show(output.stdout(), outcome, sides),
+        (markdown, lambda file: output.write_text(file, revisions.markdown(outcome, sides) + "\n")),
+        (json, lambda file: output.write_json(file, revisions.report(outcome, sides))),
+    )
     run.end()  # not before what was asked for is there
-    revisions.show(output.stdout(), outcome, sides)
     raise typer.Exit(outcome.exit_code)

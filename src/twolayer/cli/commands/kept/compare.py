@@ -32,7 +32,7 @@ def compare(
     less.
     """
     output.check_writable(json=json)
-    output.check_apart(a, b)
+    output.check_unread(a, b)
     wanted = Wanted(parts(variants) if variants else (), Shape.parse(shape) if shape else ())
     with Store() as store:
         known = levels.read(store, wanted)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 
 VECTOR_BYTES = "TWOLAYER_VECTOR_BYTES"
@@ -66,9 +67,37 @@ def of_compiler(config: object) -> list[str]:
 
 
 def check_environment(environment: Mapping[str, str] | None = None) -> None:
-    """Raise ValueError for a variable with which Numba starts with a traceback, if at all."""
-    name = "NUMBA_NUM_THREADS"
+    """Raise ValueError for a variable with which Numba ends a process, or every parallel kernel."""
     given = of_file() | os.environ if environment is None else environment
-    text = given.get(name, "1").strip()
-    if not (text.isdecimal() and int(text)):
-        raise ValueError(f"{name}: expected a positive integer, got {text!r}")
+    for name, (right, expected) in _NEEDED.items():
+        text = given.get(name, "").strip()
+        if name in given and not right(text):
+            raise ValueError(f"{name}: expected {expected}, got {text!r}")
+
+
+def _is_layer(text: str) -> bool:
+    """Whether it is a threading layer of Numba's, or a wish for one, that can be loaded here."""
+    module = {"tbb": "tbbpool", "omp": "omppool", "workqueue": "workqueue"}.get(text)
+    if module is None:
+        return text in ("default", "safe", "threadsafe", "forksafe")
+    try:
+        import_module(f"numba.np.ufunc.{module}")
+    except ImportError:
+        return False
+    return True
+
+
+_NEEDED: dict[str, tuple[Callable[[str], object], str]] = {
+    "NUMBA_NUM_THREADS": (
+        lambda text: text.isdecimal() and int(text),
+        "a positive integer",
+    ),
+    "NUMBA_THREADING_LAYER": (
+        _is_layer,
+        "default, safe, threadsafe, forksafe, or tbb, omp or workqueue where it is installed",
+    ),
+    "NUMBA_CPU_FEATURES": (
+        re.compile(r"([+-][^,]+(,[+-][^,]+)*)?").fullmatch,
+        "features with commas between, + or - before each",
+    ),
+}

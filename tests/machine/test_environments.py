@@ -100,11 +100,26 @@ def test_the_threads_of_a_plan_are_those_that_run(variant):
         assert plan.threads == plan.engine.threads == (threads if chosen.parallel else 1)
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "all", "", "1.5"])
-def test_numba_would_not_start(value):
-    with pytest.raises(ValueError, match=r"^NUMBA_NUM_THREADS: expected a posit"):
-        settings.check_environment({"NUMBA_NUM_THREADS": value})
-    settings.check_environment({"NUMBA_NUM_THREADS": " 2 "})
+@pytest.mark.parametrize(
+    ("name", "wrong", "right"),
+    [
+        ("NUMBA_NUM_THREADS", ["0", "-1", "all", "", "1.5"], [" 2 "]),
+        ("NUMBA_THREADING_LAYER", ["nix", "", "OMP"], ["default", "workqueue", "safe"]),
+        ("NUMBA_CPU_FEATURES", ["nix", "+avx,sse", "+avx,"], ["", "+avx2,-sse4.1"]),
+    ],
+)
+def test_numba_would_not_work(name, wrong, right):
+    for value in wrong:
+        with pytest.raises(ValueError, match=rf"^{name}: expected .*, got "):
+            settings.check_environment({name: value})
+    for value in right:
+        settings.check_environment({name: value})
+
+
+def test_a_threading_layer_that_is_not_installed_is_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, "numba.np.ufunc.tbbpool", None)
+    with pytest.raises(ValueError, match=r"where it is installed, got 'tbb'"):
+        settings.check_environment({"NUMBA_THREADING_LAYER": "tbb"})
 
 
 def test_a_command_says_that_numba_would_not_start():

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.patches import Rectangle
 
 import twolayer as tl
 from twolayer.data import datasets
@@ -88,11 +89,12 @@ def confusion(panel: Any, F: np.ndarray, Y: np.ndarray) -> None:
     """How often each digit was taken for each."""
     counts = np.zeros((10, 10), int)
     np.add.at(counts, (Y, F.argmax(axis=1)), 1)
-    panel.imshow(np.sqrt(counts), cmap="Blues")
     for (row, column), count in np.ndenumerate(counts):
         if count:
-            colour = "white" if count > counts.max() / 3 else "black"
-            panel.text(column, row, count, ha="center", va="center", color=colour, fontsize=8)
+            corner, share = (column - 0.5, row - 0.5), np.sqrt(count / counts.max())
+            panel.add_patch(Rectangle(corner, 1, 1, facecolor=COLOURS[0], alpha=0.6 * share))
+            panel.text(column, row, count, ha="center", va="center", fontsize=8)
+    panel.set(aspect="equal", xlim=(-0.5, 9.5), ylim=(9.5, -0.5))
     panel.set(xlabel="predicted", ylabel="digit", xticks=range(10), yticks=range(10))
 
 

@@ -16,6 +16,7 @@ include_patterns = ["*.md", "docs/*.md", "docs/*/*.md", "docs/site/*.rst"]
 suppress_warnings = ["myst.header"]  # pages of a question have no level between
 html_theme = "furo"
 html_title = "twolayer"
+html_static_path, html_css_files = ["site.css"], ["site.css"]
 html_copy_source = html_show_sourcelink = False
 myst_heading_anchors = 4  # as on GitHub
 autodoc_member_order = "bysource"

@@ -119,6 +119,20 @@ def test_help_has_two_examples_that_are_right(command):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
+def test_lines_end_where_the_terminal_does(command):
+    found = get_command(app).get_command(None, command)
+    assert found.help
+    assert all("\n" not in text for text in found.help.split("\n\n"))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_default_is_told_once(command):
+    for param in get_command(app).get_command(None, command).params:
+        if getattr(param, "show_default", False) and param.default not in (None, False):
+            assert "by default" not in param.help, param.name
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_options_stand_in_panels(command):
     found = get_command(app).get_command(None, command)
     panels = {param.rich_help_panel for param in found.params if param.opts[0].startswith("--")}

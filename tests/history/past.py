@@ -4,7 +4,9 @@ import json
 import random
 import sqlite3
 from contextlib import closing
+from dataclasses import asdict
 
+from twolayer.machine.calm import Calm
 from twolayer.machine.store import Measurement, Store, machine_hash
 
 COMMITS = [f"{number:02x}" * 20 for number in range(16, 36)]  # 1010…, 1111…, …, 2323…
@@ -22,8 +24,11 @@ def epoch(seconds, commit=0, variant="numpy", noise=0.002, draw=None, **about):
     """A measurement of a commit by number, whose blocks scatter about those seconds."""
     draw = draw or random.Random(commit)
     blocks = [seconds * (1 + draw.gauss(0, noise)) for _ in range(5)]
-    roof = {"flops": 1e11, "bandwidth": 1e10}
-    metrics = {"blocks": blocks, "data": "synthetic", "seconds": sorted(blocks)[2], **roof}
+    metrics = {
+        "blocks": blocks, "data": "synthetic", "seconds": sorted(blocks)[2],
+        "flops": 1e11, "bandwidth": 1e10, "first_call": 1.0, "peak_memory": 0,
+        "calm": asdict(Calm(seconds=60.0)),
+    }  # fmt: skip
     known = {
         "kind": "epoch", "variant": variant, "device": "cpu", "activation": "tanh",
         "loss": "squared", "dtype": "float32", "n": 100, "d": 8, "M": 16, "K": 2, "threads": 2,

@@ -9,8 +9,13 @@ from contextlib import closing
 import pytest
 from past import BEGIN, COMMITS, DAY, NAMES, epoch, machine
 
-from twolayer import history
+import twolayer as tl
+from twolayer import Network, Shape, history
 from twolayer.history import Machine, Wanted
+from twolayer.machine.calm import Calm
+from twolayer.measuring import race
+from twolayer.measuring.roofline import Roofline
+from twolayer.measuring.workloads import Workload
 
 
 def find(store, **wanted):
@@ -30,6 +35,19 @@ def test_a_series_for_each_problem_and_machine(full):
     step = next(one for one in found if one.steps).steps[0]
     assert step.ratio == pytest.approx(1.2, rel=0.01)
     assert step.after == pytest.approx(1.2 * step.before, rel=0.01)
+
+
+@pytest.mark.parametrize("dataset", [None, "digits"])
+def test_what_a_race_keeps_is_what_is_read(dataset, store):
+    workload = Workload(Network(), Shape(100, 8, 16, 2), "float32", dataset)
+    raced = race.Result(workload, 2, Roofline(2e11, 2e10), calm=Calm(seconds=60.0))
+    entry = race.Entry(tl.variants.get("numpy"), blocks=[3e-3, 1e-3, 2e-3], first_call=5.0)
+    kept = race._measurement(raced, entry)
+    assert kept.metrics.keys() == epoch(1.0).metrics.keys()
+    store.add(kept, machine())
+    (one,) = find(store)
+    assert one.problem.data == (dataset or "synthetic")
+    assert [level.seconds for level in one.levels] == [(2e-3,)]
 
 
 @pytest.mark.parametrize(

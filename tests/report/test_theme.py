@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from twolayer.showing.plot import theme
+from twolayer.showing.plot import plot, theme
 from twolayer.showing.plot.style import COLOURS, canvas
 
 pytest.importorskip("matplotlib")
@@ -72,21 +72,33 @@ def test_every_colour_of_a_figure_in_a_page_is_a_variable():
     assert {"paper", "ink", "v0"} <= used
 
 
-def test_every_colour_of_a_file_has_another_on_dark_grounds():
-    text = theme.standalone(drawn)
-    used = set(re.findall(r'style="[^"]*?((?:fill|stroke): #\w+)', text))
+def follows_the_ground(text):
+    """Every colour of a file has another on dark grounds, and none is in a bitmap."""
+    used = set(re.findall(r"(?:fill|stroke): #\w+", text))
     assert len(used) > 3
-    assert all(f'[style*="{colour}"]' in text for colour in used)
+    for colour in used:
+        assert f'[style*="{colour}"]' in text, colour
+    assert "<image" not in text
+
+
+def test_every_colour_of_a_file_has_another_on_dark_grounds():
+    follows_the_ground(theme.standalone(drawn))
 
 
 SVGS = sorted((Path(__file__).parents[2] / "docs").rglob("*.svg"))
 
 
 @pytest.mark.parametrize("path", SVGS, ids=lambda path: path.name)
-def test_pictures_show_in_viewers_that_know_no_variables(path):
+def test_pictures_show_in_any_viewer_and_on_dark_grounds(path):
     text = path.read_text(encoding="utf-8")
     assert ET.fromstring(text).tag.endswith("svg")
     assert "var(" not in text
+    follows_the_ground(text)
+
+
+def test_so_does_what_the_commands_draw(tmp_path):
+    plot(lambda groups, caption: drawn(), {}, tmp_path / "a.svg")
+    follows_the_ground((tmp_path / "a.svg").read_text(encoding="utf-8"))
 
 
 def test_an_inline_figure_is_one_element_with_names_of_its_own():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import shutil
@@ -156,6 +157,9 @@ def command(name: str, function: Callable[..., None], panel: str | None = None) 
         except typer.Exit as end:
             raise _Ended(end.exit_code) from None
 
+    # Where a line of the source ends says nothing.
+    paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
+    run.__doc__ = "\n\n".join(" ".join(text.split()) for text in paragraphs)
     single = typer.Typer(
         pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=_MARKUP
     )

@@ -41,6 +41,11 @@ VariantNames = Annotated[
         "--variants", help="Names with commas between; all by default.", rich_help_panel=VARIANTS
     ),
 ]
+# Where the command has a list of its own, which its help shows.
+VariantNamesOrOurs = Annotated[
+    str | None,
+    typer.Option("--variants", help="Names with commas between.", rich_help_panel=VARIANTS),
+]
 Dtype = Annotated[str, typer.Option(help="float32 or float64.", rich_help_panel=PROBLEM)]
 Activation = Annotated[str, typer.Option(help="σ by name.", rich_help_panel=PROBLEM)]
 Loss = Annotated[str, typer.Option(help="ℓ by name.", rich_help_panel=PROBLEM)]

@@ -19,8 +19,9 @@ from ..machine.store import Store
 # What is the same machine; its libraries and the sources may change.
 _HARDWARE = ("system", "cpu", "cpu_flags", "cpu_features", "cpus", "caches", "variables")
 _SYNTHETIC = "synthetic"
-# In the JSON of metrics; of times only what is a positive number.
-_SECONDS = re.compile(r'"seconds": (\d+(?:\.\d+)?(?:e-\d+)?)[,}]')
+# In the JSON of metrics, whose names are sorted; of times only what is a positive number. Seconds
+# come last: those of what is nested, as how long was looked for other programs, are others.
+_SECONDS = re.compile(r'"seconds": (\d+(?:\.\d+)?(?:e-\d+)?)\}$', re.MULTILINE)
 _DATA = re.compile(r'"data": "([^"\\]*)"')
 
 

@@ -124,7 +124,7 @@ def _winners(x: str, y: str, results: Sequence[Result], looks: Looks) -> Any:
     entries: list[Any] = handles(
         {name: look | {"linestyle": "none"} for name, look in looks.items() if name in winners}
     )
-    entries.append(Patch(facecolor="none", edgecolor="none", label="≈ not shown"))
+    entries.append(Patch(facecolor="none", edgecolor="none", label="≈ a tie"))
     _key(drawn, entries, "times as fast as the second")
     return drawn
 

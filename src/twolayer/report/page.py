@@ -76,7 +76,7 @@ def summary(study: Study) -> Iterable[str]:
     disturbed = sum(bool(calm.reasons) for calm in met)
     if note := calms.note([*met, *study.started.values()]):
         yield (
-            f"{note[:-1]}: {disturbed} of {counted(len(met), 'problem')}. `--wait-calm 60` waits "
+            f"{note[:-1]}: {disturbed} of {counted(len(met), 'problem')}. --wait-calm 60 waits "
             "for calm and measures them again."
         )
     cells = [result for result in study.mapped if result.ranking]

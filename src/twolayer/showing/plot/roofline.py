@@ -41,7 +41,8 @@ def below_the_roof(panel: Any, results: list[Result], looks: dict[str, dict[str,
     panel.set_xscale("log")
     panel.set_yscale("log")
     panel.set_xlim(min(*intensities, roof.flops / roof.bandwidth) / 3, max(intensities) * 2)
-    panel.set_ylim(min(rates) / 2, roof.flops / 1e9 * 2.2)
+    peak, least = roof.flops / 1e9, min(rates)
+    panel.set_ylim(least / max(2, (peak / least) ** 0.1), peak * 2.2)  # the numbers stand below
     _ceilings(panel, roof.flops / 1e9, roof.bandwidth / 1e9)
     for number, (result, intensity) in enumerate(zip(results, intensities, strict=True), 1):
         rated = [(e.variant.name, _rate(result, e.seconds.median)) for e in result.ranking]

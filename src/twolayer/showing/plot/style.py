@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from ... import variants
-from ...machine.atomic import replacing
 from ...measuring.race import Result
 from ...texts import missing
 from .. import output
 
 Groups = Mapping[str, Sequence[Result]]
-T = TypeVar("T")
 
-_KINDS = (".svg", ".png")
+KINDS = (".svg", ".png")
 
 GREY = "#666666"
 GROUND = "#e4e4e4"
@@ -55,31 +53,11 @@ def check(**paths: Path | None) -> None:
     for argument, path in paths.items():
         if path is None:
             continue
-        output.kind(argument, path, _KINDS)
+        output.kind(argument, path, KINDS)
         try:
             import matplotlib  # noqa: F401
         except ImportError:
             raise RuntimeError(missing(f"{argument}: needs", "matplotlib", "bench")) from None
-
-
-def plot(figure: Callable[[T, str], Any], groups: T, path: Path, caption: str = "") -> None:
-    """Draw the results into an SVG or PNG file.
-
-    Arguments: figure, which makes a matplotlib Figure of groups and caption; groups, for the
-    figures of this package results by the swept axis ("n", "d", "M", "K"), or by any other name
-    for results that stand side by side, or the epochs of a training; path; caption, one line at
-    the bottom. The same results make the same SVG file. Raises ValueError for another kind of file
-    and where nothing was timed, RuntimeError without matplotlib.
-    """
-    check(plot=path)
-    import matplotlib as mpl
-
-    with mpl.rc_context(STYLE):
-        kind = output.kind("plot", path, _KINDS)
-        metadata = {"Date": None} if kind == ".svg" else None
-        drawn = figure(groups, caption)
-        with replacing(path) as file:
-            drawn.savefig(file, format=kind[1:], dpi=160, metadata=metadata)
 
 
 def canvas(

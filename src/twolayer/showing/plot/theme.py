@@ -10,9 +10,15 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
 
+from ...machine.atomic import replacing
+from .. import output
 from . import style
+
+T = TypeVar("T")
 
 # CSS variable, colour on a light ground, colour on a dark ground.
 COLOURS = (
@@ -55,7 +61,7 @@ def inline(draw: Callable[[], Any], name: str, label: str) -> str:
         name = _NAMES.get(match[0])
         return f"var(--{name})" if name else match[0]
 
-    text = re.sub(r"(?<=: )#[0-9a-f]{6}\b", variable, _svg(draw))
+    text = re.sub(r"(?<=: )#[0-9a-f]{6}\b", variable, _svg(draw, "none"))
     text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r' (width|height)="[\d.]+pt"', "", text, count=2)
     # Several figures share a page, but no two elements may share a name.
@@ -64,15 +70,41 @@ def inline(draw: Callable[[], Any], name: str, label: str) -> str:
     return text[text.index("<svg ") :].replace("<svg ", head, 1)
 
 
-def standalone(draw: Callable[[], Any]) -> str:
-    """The text of an SVG file that follows the reader's choice of light or dark; draw as above."""
-    return _svg(draw).replace("<defs>", f'<style type="text/css">{_RULES}</style>\n <defs>', 1)
+def standalone(draw: Callable[[], Any], letters: str = "none") -> str:
+    """The text of an SVG file that follows the reader's choice of light or dark; draw as above.
+
+    letters: matplotlib's svg.fonttype, "none" for text in the viewer's font, "path" for outlines.
+    """
+    rules = f'<style type="text/css">{_RULES}</style>\n <defs>'
+    return _svg(draw, letters).replace("<defs>", rules, 1)
 
 
-def _svg(draw: Callable[[], Any]) -> str:
+def plot(figure: Callable[[T, str], Any], groups: T, path: Path, caption: str = "") -> None:
+    """Draw the results into an SVG or PNG file.
+
+    Arguments: figure, which makes a matplotlib Figure of groups and caption; groups, for the
+    figures of this package results by the swept axis ("n", "d", "M", "K"), or by any other name
+    for results that stand side by side, or the epochs of a training; path; caption, one line at
+    the bottom. The same results make the same SVG file. Raises ValueError for another kind of file
+    and where nothing was timed, RuntimeError without matplotlib.
+    """
+    style.check(plot=path)
+    import matplotlib as mpl
+
+    draw = partial(figure, groups, caption)
+    if output.kind("plot", path, style.KINDS) == ".svg":
+        output.write_text(path, standalone(draw, "path"))
+        return
+    with mpl.rc_context(style.STYLE):
+        drawn = draw()
+        with replacing(path) as file:
+            drawn.savefig(file, format="png", dpi=160)
+
+
+def _svg(draw: Callable[[], Any], letters: str) -> str:
     import matplotlib as mpl
 
     file = io.StringIO()
-    with mpl.rc_context(style.STYLE | {"svg.fonttype": "none"}):
+    with mpl.rc_context(style.STYLE | {"svg.fonttype": letters}):
         draw().savefig(file, format="svg", metadata={"Date": None})
     return file.getvalue()

@@ -29,7 +29,7 @@ def compare(
     Each ratio has its interval of 95%, from the scatter of the blocks and of the machine from run
     to run. What cannot be compared is named, with the reason. Nothing is measured; to find out
     whether a change made it slower, `twolayer regress` measures both sides in turn and sees
-    less.
+    smaller changes.
     """
     output.check_writable(json=json)
     output.check_unread(a, b)

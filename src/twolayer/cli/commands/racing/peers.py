@@ -26,7 +26,7 @@ def peers(
     activation: options.ActivationOrNone = None,
     loss: options.LossOrNone = None,
     dtype: options.Dtype = "float32",
-    variants: options.VariantNames = table.VARIANTS,
+    variants: options.VariantNamesOrOurs = table.VARIANTS,
     variant_file: options.VariantFiles = None,
     threads: options.Threads = None,
     skip_above: options.SkipAbove = table.LIMIT,

@@ -47,7 +47,7 @@ def updates(
         ),
     ] = None,
     dtype: options.Dtype = "float32",
-    variants: options.VariantNames = REFERENCE,
+    variants: options.VariantNamesOrOurs = REFERENCE,
     variant_file: options.VariantFiles = None,
     peers: Annotated[
         bool,

@@ -94,7 +94,7 @@ OVER = {
     "train data.csv --epochs 2 --json data.csv": "json",
     "train data.csv --epochs 2 --json ./data.csv": "json",
     "train data.csv --epochs 2 --json link": "json",
-    "train data.csv --epochs 2 --json - --checkpoint data.csv": "checkpoint",
+    "predict net.npz x.csv --json - --save x.csv": "save",
     "train --X x.csv --Y y.csv --epochs 2 --json y.csv": "json",
     "train digits --epochs 2 --validation x.csv --json x.csv": "json",
     "train digits --epochs 2 --validation x.csv,y.csv --json y.csv": "json",

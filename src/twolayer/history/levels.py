@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import hashlib
 import json
+import math
 import re
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,9 +20,9 @@ from ..machine.store import Store
 # What is the same machine; its libraries and the sources may change.
 _HARDWARE = ("system", "cpu", "cpu_flags", "cpu_features", "cpus", "caches", "variables")
 _SYNTHETIC = "synthetic"
-# In the JSON of metrics, whose names are sorted; of times only what is a positive number. Seconds
-# come last: those of what is nested, as how long was looked for other programs, are others.
-_SECONDS = re.compile(r'"seconds": (\d+(?:\.\d+)?(?:e-\d+)?)\}$', re.MULTILINE)
+# In the JSON of metrics, whose names are sorted: seconds come last, and those of what is nested, as
+# how long was looked for other programs, are others.
+_SECONDS = '"seconds": '
 _DATA = re.compile(r'"data": "([^"\\]*)"')
 
 
@@ -250,18 +251,16 @@ def _measured(
     when, lines = [*map(float, times.split(","))], texts.split("\n")
     if len(lines) != len(when):
         return {}
-    seconds: Sequence[str | None] = _SECONDS.findall(texts)
+    values = [*map(_seconds, lines)]
     data = [_SYNTHETIC] * len(when)
-    if not len(seconds) == texts.count(f'"data": "{_SYNTHETIC}"') == len(when):
-        seconds = [found[1] if (found := _SECONDS.search(line)) else None for line in lines]
+    if texts.count(f'"data": "{_SYNTHETIC}"') != len(when):
         data = [found[1] if (found := _DATA.search(line)) else _SYNTHETIC for line in lines]
-    values = [float(text or 0) for text in seconds]
     order: Sequence[int] = range(len(when))
     if when != sorted(when):
         order = sorted(order, key=when.__getitem__)
     made = {}
     for name in dict.fromkeys(data):
-        mine = [i for i in order if values[i] > 0 and data[i] == name]
+        mine = [i for i in order if 0 < values[i] < math.inf and data[i] == name]
         if mine:
             made[name] = (
                 tuple(when[i] for i in mine),
@@ -269,6 +268,14 @@ def _measured(
                 [lines[i] for i in mine],
             )
     return made
+
+
+def _seconds(line: str) -> float:
+    """The time in the JSON of metrics; 0 where there is none."""
+    try:
+        return float(line[line.rindex(_SECONDS) + len(_SECONDS) : -1])
+    except ValueError:
+        return 0.0
 
 
 def day(time: float) -> str:

@@ -25,9 +25,14 @@ def test_a_plan_says_what_to_send_instead(variant, way):
         WAYS[way](plan)
 
 
+def vars_of(variant):
+    return {name: repr(value) for name, value in vars(variant).items()}
+
+
 def test_what_a_plan_is_made_of_can_be_sent(variant):
     sent = CASE.net, CASE.X, CASE.Y, CASE.theta
     there, *arguments = pickle.loads(pickle.dumps((variant.name, *sent)))
     found = tl.variants.get(there).plan(*arguments, 1).step(0.1)
     assert found == variant.plan(*sent, 1).step(0.1)
-    assert pickle.loads(pickle.dumps(variant)) == variant
+    # As text, for two equal calls of `partial` differ.
+    assert vars_of(pickle.loads(pickle.dumps(variant))) == vars_of(variant)

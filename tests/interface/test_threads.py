@@ -251,7 +251,7 @@ from numba.core.registry import CPUDispatcher
 from twolayer.checking import cases
 from twolayer.kernels.cpu import fused
 
-case = cases.problem(tl.Network("tanh", "squared"), tl.Shape(4000, 7, 9, 3), "float32")
+case = cases.problem(tl.Network("tanh", "squared"), tl.Shape(4000, 7, 90, 3), "float32")
 plan = tl.variants.get("numba-fused").plan(*case[1:], threads=2)
 def compiled():
     kernels = [k for k in gc.get_objects() if type(k) is CPUDispatcher]

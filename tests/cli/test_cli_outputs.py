@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 import typing
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
 
@@ -144,10 +145,13 @@ def through_a_pipe(line):
     """What a command writes into a pipe that it knows by name, as the shell's >(…) does."""
     reader, writer = os.pipe()
     stdout = text()
-    assert call(line.format(f"/dev/fd/{writer}"), stdout, text()) == 0
-    os.close(writer)
-    with os.fdopen(reader, "rb") as end:
-        return end.read(), stdout
+    with os.fdopen(reader, "rb") as end, ThreadPoolExecutor(1) as pool:
+        content = pool.submit(end.read)  # meanwhile, for a pipe holds less than some pictures
+        try:
+            assert call(line.format(f"/dev/fd/{writer}"), stdout, text()) == 0
+        finally:
+            os.close(writer)
+        return content.result(), stdout
 
 
 @pytest.mark.parametrize("run", RUNS)

@@ -7,8 +7,10 @@ every finite `a`, keep their relative accuracy near 0 and in both tails, and pas
 The accuracy stated with each entry is the largest error, in units in the last place (ULP) of the
 larger of the result and of the largest term that was added to form it (σ′ of silu and gelu crosses
 zero between terms of opposite sign); where an exponential underflows, |a| times the smallest
-subnormal comes on top. gelu's tail, a < 0, is conditioned like a²: the rounding of a/√2 brings
-1.5 a² ULP on top there, and where Φ is subnormal the result may be 0.
+subnormal comes on top. Jitted exponentials are 0 a little before they would be subnormal: there
+|a| times four of the least normal numbers comes on top, 128 of them for gelu. gelu's tail, a < 0,
+is conditioned like a²: the rounding of a/√2 brings 1.5 a² ULP on top there, and where Φ is
+subnormal the result may be 0.
 """
 
 from __future__ import annotations

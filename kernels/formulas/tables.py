@@ -38,8 +38,8 @@ class Table(NamedTuple):
     @property
     def exp_least(self) -> np.floating:
         """x just above which e**x is four times the least normal number."""
-        info = np.finfo(self.dtype)
-        return self.dtype(math.log(4.0 * float(info.tiny)) * (1 - 4 * float(info.eps)))
+        rounded = 1 - 4 * float(np.finfo(self.dtype).eps)
+        return self.dtype(math.log(float(self.normal(4))) * rounded)
 
 
 FLOAT32 = Table(

@@ -5,8 +5,8 @@
 Every run is a whole one, of the quick profile, on two copies of the working tree. In one of them a
 variant does more in its steps: a chain of multiplications whose length, a share of the step, is set
 by timing both, in all steps or in one of ten; it allocates, reads X once more, or takes a lock.
-Runs are kept in the results file as they end; the same command goes on after an interruption. The
-table covers all runs of the file that this detector made on this machine.
+Runs are kept in the results file as they end; the same command goes on after an interruption, on any
+machine. The table covers all runs of the file that this detector made.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ while True:
 def main() -> None:
     """Make the runs that the results file lacks, print the table, and write it where asked."""
     arguments = _arguments()
-    path, common = Path(arguments.results), here()
+    path, common = Path(arguments.results), sources()
     suite = benchmarks(Network(), "float32", arguments.shape or (), arguments.variants)
     if arguments.slowed not in {benchmark.variant for benchmark in suite}:
         raise SystemExit(f"--slowed: expected a variant that is measured, got {arguments.slowed!r}")
@@ -150,6 +150,7 @@ def main() -> None:
             }  # fmt: skip
             if any(about.items() <= run.items() for run in lines.read(path, complain)):
                 continue
+            about |= machine()
             _source(slowed.folder, arguments.slowed).with_suffix(".plant").write_text(plant)
             planted = plant != "0"
             results = Path(folder) / f"{number}-{plant}-{busy}"
@@ -167,12 +168,20 @@ def main() -> None:
         tables.write_between(Path(arguments.write), text, MARKER)
 
 
-def here() -> dict[str, str]:
-    """What runs of one table have in common: the machine with its libraries, and the detector."""
+def sources() -> dict[str, str]:
+    """What the runs of one table have in common: the sources that decide."""
+    return {"detector": digest([Path(regress.__file__).parent])[:16]}
+
+
+def machine() -> dict[str, str]:
+    """The machine with its libraries, which may be another one from run to run."""
     # "os" names the kernel's build too, which may change between two boots of one machine.
-    machine = {key: value for key, value in fingerprint().items() if key not in ("sources", "os")}
-    detector = digest([Path(regress.__file__).parent])[:16]
-    return {"machine": machine_hash(machine), "detector": detector}
+    about = {key: value for key, value in fingerprint().items() if key not in ("sources", "os")}
+    return {"machine": machine_hash(about), "cpu": _cpu(about)}
+
+
+def _cpu(about: dict[str, Any]) -> str:
+    return f"{about['cpu']} ({about['cpu_target']}), {about['cpus']} CPUs"
 
 
 def table(runs: list[dict[str, Any]]) -> str:
@@ -197,14 +206,14 @@ def table(runs: list[dict[str, Any]]) -> str:
         "benchmarks found", "median run",
     ]  # fmt: skip
     note = "In brackets, the bound on the rate that these runs leave with a confidence of 95%."
-    source = f"{origin('tools/detector.py')} {note}"
+    cpus = "; ".join(sorted({run["cpu"] for run in runs}))
+    source = f"{tables.origin(cpus, 'python tools/detector.py')} {note}"
     return "\n\n".join(filter(None, [tables.markdown_table(heads, rows), _all(runs), source]))
 
 
 def origin(program: str) -> str:
     """Where a table of all runs of this machine comes from."""
-    about = fingerprint()
-    return tables.origin(f"{about['cpu']}, {about['cpus']} CPUs", f"python {program}")
+    return tables.origin(_cpu(fingerprint()), f"python {program}")
 
 
 def _all(runs: list[dict[str, Any]]) -> str:
@@ -217,7 +226,8 @@ def _all(runs: list[dict[str, Any]]) -> str:
         right = sum(map(_right, changed))
         bound = _bound(right, len(changed), "greater")
         text += f"; {right} of {len(changed)} slowdowns found, and nothing else (≥ {bound:.0%})"
-    return f"{text}; the longest run took {max(r['seconds'] for r in runs):.0f} s."
+    text += f"; the longest run took {max(r['seconds'] for r in runs):.0f} s"
+    return f"{text}; machines, or sets of libraries: {len({r['machine'] for r in runs})}."
 
 
 def _alarms(runs: list[dict[str, Any]]) -> str:

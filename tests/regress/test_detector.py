@@ -20,7 +20,7 @@ spec.loader.exec_module(detector)
 def made(plant, found=(), false=()):
     return {
         "plant": plant, "busy": False, "slowed": "numpy", "found": [*found], "false": [*false],
-        "possible": 2, "seconds": 60.0,
+        "possible": 2, "seconds": 60.0, "machine": "a", "cpu": "a CPU",
     }  # fmt: skip
 
 
@@ -38,7 +38,8 @@ def test_only_runs_that_name_the_slowed_variant_and_no_other_are_right():
     assert "| nothing | no | 1 | 0 (≤ 95.0%) | – | – | 60 s |" in text
     # Here 0.811 solves (1-p)⁵ + 5p(1-p)⁴ + 10p²(1-p)³ = 0.05.
     assert "All 5 runs together: 2 (≤ 81.1%) with a false alarm" in text
-    assert "1 of 4 slowdowns found, and nothing else (≥ 1%); the longest run took 60 s." in text
+    assert "1 of 4 slowdowns found, and nothing else (≥ 1%); the longest run took 60 s" in text
+    assert "; machines, or sets of libraries: 1." in text
 
 
 def test_without_runs_there_is_only_the_head():
@@ -74,10 +75,10 @@ def test_whatever_is_named_without_a_reason_is_a_false_alarm(slowed, outcome, fo
     assert (len(summary["found"]), len(summary["false"])) == (found, false)
 
 
-def test_runs_are_of_one_machine_until_its_cpu_or_a_library_changes(monkeypatch):
+def test_a_machine_is_another_one_when_its_cpu_or_a_library_changes(monkeypatch):
     def seen(**changed):
         monkeypatch.setattr(detector, "fingerprint", lambda: about | changed)
-        return detector.here()["machine"]
+        return detector.machine()["machine"]
 
     about = detector.fingerprint()
     assert seen(os="another build", sources="changed") == seen()

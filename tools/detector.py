@@ -5,8 +5,8 @@
 Every run is a whole one, of the quick profile, on two copies of the working tree. In one of them a
 variant does more in its steps: a chain of multiplications whose length, a share of the step, is set
 by timing both, in all steps or in one of ten; it allocates, reads X once more, or takes a lock.
-Runs are kept in the results file as they end; the same command goes on after an interruption, on any
-machine. The table covers all runs of the file that this detector made.
+Runs are kept in the results file as they end; after an interruption the same command goes on, on
+any machine. The table covers all runs of the file that this detector made.
 """
 
 from __future__ import annotations

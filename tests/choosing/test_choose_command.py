@@ -77,6 +77,27 @@ def test_data_are_asked_about_by_name_or_file(tmp_path, kind):
 
 
 @pytest.mark.usefixtures("store")
+@pytest.mark.parametrize(
+    ("loss", "Y", "told"),
+    [
+        ("softmax", np.ones((30, 3)), "Y: expected rows that sum to 1, got 3.0 at [0]"),
+        (
+            "softmax",
+            np.full(30, 0.5),
+            "Y: expected integer class labels for shape (n,), got float64",
+        ),
+        ("logistic", np.arange(30) % 2, "Y: expected labels of +1 or -1, got "),
+        ("squared", np.full(30, 1e39), "Y: expected values that float32 can hold"),
+    ],
+)
+def test_targets_that_no_training_would_take_are_refused(tmp_path, loss, Y, told):
+    np.savez(tmp_path / "both.npz", X=np.ones((30, 4), np.float32), Y=Y)
+    result = run(tmp_path / "both.npz", "--loss", loss)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(told)
+
+
+@pytest.mark.usefixtures("store")
 @pytest.mark.parametrize("asked", [SIZES, ["digits"]], ids=["shape", "digits"])
 def test_an_answer_from_the_store_imports_no_compiler(asked, run_python):
     assert run(*asked).exit_code == 0

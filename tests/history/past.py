@@ -25,14 +25,14 @@ def epoch(seconds, commit=0, variant="numpy", noise=0.002, draw=None, **about):
     draw = draw or random.Random(commit)
     blocks = [seconds * (1 + draw.gauss(0, noise)) for _ in range(5)]
     metrics = {
-        "blocks": blocks, "data": "synthetic", "seconds": sorted(blocks)[2],
-        "flops": 1e11, "bandwidth": 1e10, "first_call": 1.0, "peak_memory": 0,
+        "blocks": blocks, "flops": 1e11, "bandwidth": 1e10, "first_call": 1.0, "peak_memory": 0,
         "calm": asdict(Calm(seconds=60.0)),
     }  # fmt: skip
     known = {
         "kind": "epoch", "variant": variant, "device": "cpu", "activation": "tanh",
         "loss": "squared", "dtype": "float32", "n": 100, "d": 8, "M": 16, "K": 2, "threads": 2,
         "time": BEGIN + commit * DAY, "commit": COMMITS[commit], "tree": "clean",
+        "data": "synthetic", "seconds": sorted(blocks)[2],
     }  # fmt: skip
     return Measurement(**known | about, metrics=metrics)
 

@@ -142,7 +142,7 @@ def test_compare_shows_ratios_and_the_rest(full, tmp_path):
 
 
 def test_a_hundred_thousand_measurements_answer_at_once(store):
-    """A few times as long as SQLite alone takes to look at all of the file and at what was kept."""
+    """A few times as long as SQLite alone takes to look at all of the file and at its times."""
     shapes = [(100 * number, 8, 16, 2) for number in range(1, 6)]
     assert fill(store.path, [1.0] * 10 + [1.2] * 10, 250, shapes) == 100_000
 
@@ -154,7 +154,7 @@ def test_a_hundred_thousand_measurements_answer_at_once(store):
     def alone():
         with closing(sqlite3.connect(store.path)) as db:
             db.execute("PRAGMA quick_check(1)").fetchall()
-            db.execute("SELECT metrics FROM measurement ORDER BY variant").fetchall()
+            db.execute("SELECT time FROM measurement").fetchall()
 
     for line in (
         ["history"], ["history", "--shape", "100,8,16,2", "--csv", "h.csv"],

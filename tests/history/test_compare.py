@@ -106,7 +106,7 @@ def test_intervals_hold_what_they_promise(apart, runs):
             for run in [draw.gauss(0, apart) for _ in range(runs)]
         ]
         return levels.Level(
-            problem, levels.Machine("", ""), "", "", "", (), (0.0,) * runs,
+            problem, levels.Machine("", ""), "", "", "", (), (0.0, 0.0),
             tuple(sorted(one)[4] for one in blocks), given=blocks,
         )  # fmt: skip
 

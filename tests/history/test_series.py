@@ -150,7 +150,14 @@ def test_noise_has_no_steps():
     """Of a hundred series of twenty, of which each scatters by 3%, at most two have one."""
     draw = random.Random(2)
     level = history.Level(
-        history.Problem(*"vdalt", 1, 1, 1, 1, 1), Machine("", ""), "", "", "", (), (0.0,), (1.0,)
+        history.Problem(*"vdalt", 1, 1, 1, 1, 1),
+        Machine("", ""),
+        "",
+        "",
+        "",
+        (),
+        (0.0, 0.0),
+        (1.0,),
     )
     found = 0
     for _ in range(100):
@@ -171,9 +178,10 @@ def test_what_changed_besides_is_named(store):
 
 def test_damaged_measurements_are_left_out(full):
     with closing(sqlite3.connect(full.path)) as db:
-        db.execute("UPDATE measurement SET metrics = replace(metrics, 'seconds', 'sec\nnds') "
-                   "WHERE id % 7 = 0")  # fmt: skip
-        db.execute("UPDATE measurement SET metrics = '{\"seconds\": NaN}' WHERE id % 7 = 1")
+        for column, value, rest in (
+            ("seconds", "'x,y'", 0), ("seconds", "9e999", 1), ("metrics", "'{\n'", 2),
+        ):  # fmt: skip
+            db.execute(f"UPDATE measurement SET {column} = {value} WHERE id % 7 = {rest}")
         db.execute("UPDATE machine SET fingerprint = '{' WHERE rowid = 4")
         db.commit()
     found = find(full)
@@ -183,10 +191,29 @@ def test_damaged_measurements_are_left_out(full):
     assert history.records(found)
 
 
+def test_what_older_versions_kept_among_the_metrics_is_found(full):
+    def found():
+        return [
+            (one.problem, level.times, [pytest.approx(value) for value in level.seconds])
+            for one in find(full, data="synthetic") for level in one.levels
+        ]  # fmt: skip
+
+    before = found()
+    with closing(sqlite3.connect(full.path)) as db:
+        db.execute(
+            "UPDATE measurement SET metrics = substr(metrics, 1, length(metrics) - 1) || "
+            "', \"data\": \"' || data || '\", \"seconds\": ' || seconds || '}', "
+            "data = '', seconds = 0"
+        )
+        db.commit()
+    assert found() == before
+    assert len(history.count(full, Wanted(data="synthetic"))) == 80
+    assert find(full, data="digits") == []
+
+
 def test_a_set_of_data_is_a_problem_of_its_own(store):
     for data, seconds in (("digits", 1.0), ("synthetic", 2.0), ("digits", 3.0)):
-        record = epoch(seconds)
-        store.add(vars(record) | {"metrics": {**record.metrics, "data": data}}, machine())
+        store.add(epoch(seconds, data=data), machine())
     found = {one.problem.data: one.levels[0] for one in find(store)}
     assert len(found["digits"].seconds) == 2
     assert found["synthetic"].median == pytest.approx(2.0, rel=0.01)

@@ -29,6 +29,12 @@ UNDO = (
         "ALTER TABLE measurement DROP COLUMN [commit]",
         "ALTER TABLE measurement DROP COLUMN tree",
     ),
+    (
+        "DROP INDEX of_epoch",
+        "CREATE INDEX of_problem ON measurement (kind)",
+        "ALTER TABLE measurement DROP COLUMN data",
+        "ALTER TABLE measurement DROP COLUMN seconds",
+    ),
 )
 
 

@@ -109,7 +109,7 @@ def test_bench_tells_keeps_and_writes_the_same_figures(cli, tmp_path):
             assert len(figures["blocks"]) == race.ROUNDS
             assert {"gflops", "first_call", "peak_memory", "device"} < figures.keys()
     with Store() as store:
-        kept = {(m.n, m.variant): m.metrics["seconds"] for m in store.select(kind="epoch")}
+        kept = {(m.n, m.variant): m.seconds for m in store.select(kind="epoch")}
     assert kept == {
         (w["n"], v["variant"]): v["seconds"] for w in report["workloads"] for v in w["variants"]
     }

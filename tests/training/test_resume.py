@@ -131,6 +131,17 @@ def test_more_epochs_may_follow(data):
     assert (data / "whole.npz").read_bytes() == (data / "parts.npz").read_bytes()
 
 
+def test_an_earlier_checkpoint_is_not_written_over(data):
+    assert twolayer("a.npz", "--epochs", 3, *STATE).exit_code == 0
+    before = (data / "c.npz").read_bytes()
+    result = twolayer("a.npz", "--epochs", 3, *STATE[:2])
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "checkpoint: expected a new file, or --resume to go on from it, got 'c.npz', which exists\n"
+    )
+    assert (data / "c.npz").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -122,7 +122,7 @@ def summary(found: Found, file: str) -> str:
             rows.append([dtype, *map(str, shape), *_pair(timed, best(timed))])
     if timed := one_sample(found):
         rows.append(["float32", "1", "4", "4", "1", *_pair(timed, best(timed))])
-    heads = ["an epoch", "n", "d", "M", "K", "fastest here", "fastest peer", "times as fast"]
+    heads = ["dtype", "n", "d", "M", "K", "fastest here", "fastest peer", "times as fast"]
     return f"{markdown_table(heads, rows)}\n\n{origin(found, file)}"
 
 

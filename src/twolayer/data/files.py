@@ -27,7 +27,7 @@ FORMATS = (".npy", ".npz", *TEXTS)
 _BEGINNINGS = {
     b"\x93NUMPY": "an .npy file", b"PK": "a zip file, as .npz and .xlsx are",
     b"\x89HDF": "an HDF5 file", b"PAR1": "a Parquet file", b"ARROW1": "an Arrow file",
-    b"\x1f\x8b": "a gzip file", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16",
+    b"\x1f\x8b": "a gzip file, which gunzip unpacks", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16",
 }  # fmt: skip
 _LENGTHS = 26  # where an entry of a zip file has those of its name and of what is said beside it
 _RIGHT = {".npy": b"\x93NUMPY", ".npz": b"PK"}

@@ -58,7 +58,7 @@ def _load(report: Mapping[str, Any]) -> Read:
             found.append(
                 Level(
                     problem, machine, *state, str(about.get("sources", "")),
-                    tuple(about.get("libraries", ())), (when,), (seconds,), given=(blocks,),
+                    tuple(about.get("libraries", ())), (when, when), (seconds,), given=(blocks,),
                 )
             )  # fmt: skip
     if gpu:

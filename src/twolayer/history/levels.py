@@ -20,10 +20,7 @@ from ..machine.store import Store
 # What is the same machine; its libraries and the sources may change.
 _HARDWARE = ("system", "cpu", "cpu_flags", "cpu_features", "cpus", "caches", "variables")
 _SYNTHETIC = "synthetic"
-# In the JSON of metrics, whose names are sorted: seconds come last, and those of what is nested, as
-# how long was looked for other programs, are others.
-_SECONDS = '"seconds": '
-_DATA = re.compile(r'"data": "([^"\\]*)"')
+_RUNS = 20  # measurements that say how blocks scatter: more take longer to read, and say the same
 
 
 class Problem(NamedTuple):
@@ -71,12 +68,17 @@ class Machine(NamedTuple):
         return cls(digest[:8], ", ".join(said))
 
 
+# What the measurements of a level have in common in the store.
+_COMMON = (*Problem._fields, "machine", "commit", "tree")
+
+
 @dataclass(frozen=True)
 class Level:
     """The measurements of a problem on a machine in one state of sources and libraries.
 
-    times, seconds: of each measurement, oldest first. runs: the blocks of each, seconds an epoch.
-    texts: their metrics, a line of JSON each; given: their runs, where there are no texts.
+    times: of the first measurement and the last; seconds: of each, oldest first. runs: the blocks
+    of the last of them. kept: the store with what they have in common there; given: their runs,
+    where they are in no store.
     """
 
     problem: Problem
@@ -85,9 +87,9 @@ class Level:
     tree: str
     sources: str
     libraries: tuple[str, ...]
-    times: tuple[float, ...]
+    times: tuple[float, float]
     seconds: tuple[float, ...]
-    texts: Sequence[str] = field(default=(), repr=False)
+    kept: tuple[Store, Sequence[str | int]] | None = field(default=None, repr=False, compare=False)
     given: Sequence[Sequence[float]] = field(default=(), repr=False)
 
     @property
@@ -103,16 +105,18 @@ class Level:
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
         """What else was kept of each measurement; what is damaged is left out."""
-        found = []
-        for text in self.texts:
-            with contextlib.suppress(ValueError):
-                found.append(json.loads(text))
-        return found
+        return self._found()
 
-    @property
+    @cached_property
     def runs(self) -> Sequence[Sequence[float]]:
-        """The blocks of each measurement."""
-        return self.given or [one["blocks"] for one in self.metrics if one.get("blocks")]
+        """The blocks of the last measurements, seconds an epoch."""
+        return self.given or [one["blocks"] for one in self._found(_RUNS) if one.get("blocks")]
+
+    def _found(self, most: int = -1) -> list[dict[str, Any]]:
+        if self.kept is None:
+            return []
+        mine = self.problem.data
+        return [one for _, one in _metrics(*self.kept, most) if one.get("data", mine) == mine]
 
     @property
     def quartiles(self) -> tuple[float, float]:
@@ -159,7 +163,8 @@ class Wanted:
         for name, size in zip("ndMK", self.shape, strict=False):
             yield f"{name} = ?", [size]
         if self.data:
-            yield "instr(metrics, ?)", [f'"data": {json.dumps(self.data)}']
+            older = f'"data": {json.dumps(self.data)}'
+            yield "(data = ? OR data = '' AND instr(metrics, ?))", [self.data, older]
         if self.commit:
             commit = self.commit.removesuffix("+")
             yield "substr([commit], 1, ?) = ?", [len(commit), commit]
@@ -215,67 +220,67 @@ def read(store: Store, wanted: Wanted) -> list[Level]:
     signatures = machines(store)
     of = {name: Machine.of(signature) for name, signature in signatures.items()}
     where, values = select(store, wanted)
-    columns = ", ".join(
-        f"[{name}]" for name in (*Problem._fields[:-1], "machine", "commit", "tree")
-    )
-    # Much faster than a row for each measurement.
+    columns = ", ".join(f"[{name}]" for name in _COMMON)
+    # Much faster than a row for each measurement; in that index they lie by their time. What is
+    # damaged may be a text, which is larger than any number.
     rows = store.query(
-        f"SELECT {columns}, group_concat(time), group_concat(metrics, char(10)) "
-        f"FROM measurement WHERE {where} GROUP BY {columns}",
+        f"SELECT {columns}, min(CAST(time AS REAL)), max(CAST(time AS REAL)), group_concat(seconds)"
+        f" FROM measurement INDEXED BY of_epoch WHERE {where} "
+        f"AND (data = '' OR seconds > 0 AND seconds < 9e999) GROUP BY {columns}",
         values,
     )
     found = []
-    for *problem, machine, commit, tree, times, texts in rows:
+    for *common, first, last, texts in rows:
+        *problem, data, machine, commit, tree = common
         if machine not in of:
             continue
         about = signatures[machine]
         sources = str(about.get("sources", ""))
         libraries = tuple(map(str, about.get("libraries", ())))
-        for data, (when, seconds, lines) in _measured(times, texts).items():
+        one = (first, last), tuple(map(float, texts.split(",")))
+        for name, (times, seconds) in ({data: one} if data else _older(store, common)).items():
             found.append(
                 Level(
-                    Problem._make([*problem, data]), of[machine], commit, tree, sources, libraries,
-                    when, seconds, lines,
+                    Problem._make([*problem, name]), of[machine], commit, tree, sources, libraries,
+                    times, seconds, (store, common),
                 )
             )  # fmt: skip
     return found
 
 
-def _measured(
-    times: str, texts: str
-) -> dict[str, tuple[tuple[float, ...], tuple[float, ...], list[str]]]:
-    """Times, seconds and metrics of measurements by their data, oldest first.
-
-    Read as text, for JSON takes five times as long. What is damaged is left out.
-    """
-    when, lines = [*map(float, times.split(","))], texts.split("\n")
-    if len(lines) != len(when):
-        return {}
-    values = [*map(_seconds, lines)]
-    data = [_SYNTHETIC] * len(when)
-    if texts.count(f'"data": "{_SYNTHETIC}"') != len(when):
-        data = [found[1] if (found := _DATA.search(line)) else _SYNTHETIC for line in lines]
-    order: Sequence[int] = range(len(when))
-    if when != sorted(when):
-        order = sorted(order, key=when.__getitem__)
-    made = {}
-    for name in dict.fromkeys(data):
-        mine = [i for i in order if 0 < values[i] < math.inf and data[i] == name]
-        if mine:
-            made[name] = (
-                tuple(when[i] for i in mine),
-                tuple(values[i] for i in mine),
-                [lines[i] for i in mine],
-            )
-    return made
+def _older(
+    store: Store, common: Sequence[str | int]
+) -> dict[str, tuple[tuple[float, float], tuple[float, ...]]]:
+    """By their data, measurements of a version that kept data and seconds among the metrics."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for time, metrics in _metrics(store, common):
+        with contextlib.suppress(TypeError, ValueError):
+            seconds = float(metrics.get("seconds", 0.0))
+            if 0 < seconds < math.inf:
+                found.setdefault(metrics.get("data", _SYNTHETIC), []).append((time, seconds))
+    return {
+        data: ((members[0][0], members[-1][0]), tuple(seconds for _, seconds in members))
+        for data, members in found.items()
+    }
 
 
-def _seconds(line: str) -> float:
-    """The time in the JSON of metrics; 0 where there is none."""
-    try:
-        return float(line[line.rindex(_SECONDS) + len(_SECONDS) : -1])
-    except ValueError:
-        return 0.0
+def _metrics(
+    store: Store, common: Sequence[str | int], most: int = -1
+) -> list[tuple[float, dict[str, Any]]]:
+    """When, and the metrics, of the last measurements that have that in common, oldest first."""
+    where = " AND ".join(f"[{name}] = ?" for name in _COMMON)
+    rows = store.query(
+        f"SELECT time, metrics FROM measurement WHERE kind = 'epoch' AND {where} "
+        "ORDER BY time DESC LIMIT ?",
+        [*common, most],
+    )
+    found = []
+    for time, text in reversed(rows):
+        with contextlib.suppress(ValueError):  # what is damaged is left out
+            metrics = json.loads(text)
+            if isinstance(metrics, dict):
+                found.append((time, metrics))
+    return found
 
 
 def day(time: float) -> str:

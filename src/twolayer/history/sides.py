@@ -174,8 +174,8 @@ def pair(a: Level, b: Level, known: dict[tuple[Problem, Machine], list[float]]) 
     log ratio = mean of log(a run's median), B's less A's; error² = Σ max(s², w²) / runs over both
     sides, where s is the scatter from run to run, in the series of that machine where it has four
     measurements, else `ASSUMED`, and w = 0.93 log(q3 / q1) / √m is the standard error of the median
-    of a run's m blocks with quartiles q1, q3. The interval is Student's with as many degrees of
-    freedom as the shorter series has measurements, less one.
+    of a run's m blocks with quartiles q1, q3; the mean of w² is over the last runs. The interval is
+    Student's with as many degrees of freedom as the shorter series has measurements, less one.
     """
     from scipy import special
 

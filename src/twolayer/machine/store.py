@@ -32,7 +32,8 @@ T = TypeVar("T")
 class Measurement:
     """One result: what was measured, its figures (JSON values by name), when, and on what machine.
 
-    What does not apply, such as the shape for a bandwidth, stays empty or 0. The store fills in
+    seconds, data: of an epoch that was timed, and on what data. What does not apply, such as the
+    shape for a bandwidth, stays empty or 0. The store fills in
     machine (`machine_hash`) and, where they are empty, time (seconds since 1970) and what the
     sources are of (`revision.Revision`).
     """
@@ -53,6 +54,8 @@ class Measurement:
     machine: str = ""
     commit: str = ""
     tree: str = ""
+    data: str = ""
+    seconds: float = 0.0
 
 
 _COLUMNS = {
@@ -60,18 +63,22 @@ _COLUMNS = {
     for column in fields(Measurement)
 }
 _SQL_TYPES = {int: "INTEGER", float: "REAL", str: "TEXT"}
-_SINCE_2 = ("commit", "tree")  # the columns that came with version 2
+_ADDED = {2: ("commit", "tree"), 3: ("data", "seconds")}  # columns that came with a version
+_SINCE_0 = [name for name in _COLUMNS if not any(name in names for names in _ADDED.values())]
+
+
+def _added(name: str) -> str:
+    kind = _COLUMNS[name]
+    return f"ALTER TABLE measurement ADD [{name}] {_SQL_TYPES[kind]} NOT NULL DEFAULT {kind()!r}"
+
+
 # What makes a file of each version from one of the version before, an empty one being version -1.
 # Later ones only add, with defaults, so that checkouts of different age can share a file.
 _VERSIONS = (
     (
         "CREATE TABLE machine (hash TEXT PRIMARY KEY, fingerprint TEXT NOT NULL)",
         "CREATE TABLE measurement (id INTEGER PRIMARY KEY, "
-        + ", ".join(
-            f"{name} {_SQL_TYPES[kind]} NOT NULL"
-            for name, kind in _COLUMNS.items()
-            if name not in _SINCE_2
-        )
+        + ", ".join(f"{name} {_SQL_TYPES[_COLUMNS[name]]} NOT NULL" for name in _SINCE_0)
         + ")",
     ),
     (
@@ -79,9 +86,16 @@ _VERSIONS = (
         "CREATE INDEX of_time ON measurement (time)",
     ),
     (
-        *(f"ALTER TABLE measurement ADD [{name}] TEXT NOT NULL DEFAULT ''" for name in _SINCE_2),
+        *map(_added, _ADDED[2]),
         "CREATE INDEX of_problem ON measurement (kind, variant, device, activation, loss, dtype, "
         "n, d, M, K, threads, machine, [commit], tree)",
+    ),
+    (
+        *map(_added, _ADDED[3]),
+        "DROP INDEX of_problem",
+        # All that a history reads, in its order: the rows themselves hold long texts.
+        "CREATE INDEX of_epoch ON measurement (kind, variant, device, activation, loss, dtype, "
+        "n, d, M, K, threads, data, machine, [commit], tree, time, seconds)",
     ),
 )
 _VERSION = len(_VERSIONS) - 1
@@ -258,7 +272,7 @@ class Store:
                     return False
                 machines = db.execute("SELECT hash, fingerprint FROM machine").fetchall()
                 there = {name for _, name, *_ in db.execute("PRAGMA table_info(measurement)")}
-                columns = [name for name in _COLUMNS if name in there or name not in _SINCE_2]
+                columns = [name for name in _COLUMNS if name in there or name in _SINCE_0]
                 rows = db.execute(
                     f"SELECT {_listed(columns)} FROM measurement ORDER BY id"
                 ).fetchall()

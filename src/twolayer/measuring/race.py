@@ -327,11 +327,9 @@ def start(
 def _measurement(result: Result, entry: Entry) -> Measurement:
     workload, variant = result.workload, entry.variant
     metrics = {
-        "seconds": statistics.median(entry.blocks),
         "blocks": entry.blocks,
         "first_call": entry.first_call,
         "peak_memory": entry.peak_memory,
-        "data": workload.dataset or "synthetic",
         "calm": asdict(result.calm),
         **result.roof._asdict(),
     }
@@ -344,5 +342,7 @@ def _measurement(result: Result, entry: Entry) -> Measurement:
         loss=workload.net.loss,
         dtype=workload.dtype,
         threads=result.threads,
+        data=workload.dataset or "synthetic",
+        seconds=statistics.median(entry.blocks),
         **workload.shape._asdict(),
     )

@@ -158,7 +158,8 @@ def _sizes(
     if known and loss in (None, known.loss):
         return {"n": known.n, "d": known.d, "M": M, "K": known.K}, known.loss
     from ...data.text import Columns
-    from ...network import Network
+    from ...interface.checks import check_targets
+    from ...network import Network, Shape, float_type
     from .. import data as datas
 
     if len(data) > 2:
@@ -171,6 +172,8 @@ def _sizes(
     net = Network(activation, loss or found.loss)
     (labelled,), K, _ = datas.label(net, [found], text[-1])
     n, d = labelled.X.shape
+    for _, Y in labelled.Y.blocks():
+        check_targets(net, Y, Shape(len(Y), d, M, K), float_type("dtype", dtype))
     return {"n": n, "d": d, "M": M, "K": K}, found.loss
 
 

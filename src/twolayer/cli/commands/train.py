@@ -182,7 +182,7 @@ def train(
 
     Files are used as they are: scale the inputs, and add a column of ones for an offset.
     """
-    _check_files({"json": json, "plot": plot, "save": save, "checkpoint": checkpoint})
+    _check_files({"json": json, "plot": plot, "save": save, "checkpoint": checkpoint}, resume)
     epochs = positive_integer("epochs", epochs)
     if patience is not None and positive_integer("patience", patience) and validation is None:
         raise ValueError("patience: expected --validation beside it, got none")
@@ -269,16 +269,24 @@ def _usual(flops: float) -> str:
     return _USUAL if flops <= _LONG else "auto"
 
 
-def _check_files(paths: dict[str, Path | None]) -> None:
+def _check_files(paths: dict[str, Path | None], resume: bool) -> None:
     """Refuse what could not be written at the end before anything is trained."""
     output.check_writable(**paths)
     plots.check(plot=paths["plot"])
+    checkpoint = paths["checkpoint"]
     for argument in ("save", "checkpoint"):
         path = paths[argument]
         if path is not None:
             output.kind(argument, path, (".npz",))
-            if argument == "checkpoint" and is_stream(path):  # which is read again
-                raise ValueError(f"checkpoint: expected a plain file, got {str(path)!r}")
+    if checkpoint is None:
+        return
+    if is_stream(checkpoint):  # which is read again
+        raise ValueError(f"checkpoint: expected a plain file, got {str(checkpoint)!r}")
+    if checkpoint.exists() and not resume:
+        raise ValueError(
+            "checkpoint: expected a new file, or --resume to go on from it, got "
+            f"{str(checkpoint)!r}, which exists"
+        )
 
 
 def _validation(plan: Plan) -> Callable[[Parameters], float]:

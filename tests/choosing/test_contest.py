@@ -69,6 +69,31 @@ def test_who_was_left_behind_by_one_that_turns_out_wrong_is_timed(monkeypatch):
     assert [bool(entry.blocks) for entry in found] == [False, True]
 
 
+def test_who_seems_faster_than_the_one_that_left_it_behind_is_timed(monkeypatch):
+    """The first is slower when it is timed than it was at a look."""
+    numpy = tl.variants.get("numpy")
+    variants = [tl.Variant(name, "cpu", "", numpy.make) for name in ("first", "near", "far")]
+    looks, raced = {"first": 1.0, "near": 4.0, "far": 20.0}, []
+
+    def side_by_side(running, *about, **more):
+        raced.append([entry.variant.name for entry, _ in running])
+        for entry, _ in running:
+            entry.blocks = [8.0 if entry.variant.name == "first" else 4.0] * 5
+        looks["first"] = 8.0
+
+    monkeypatch.setattr(contest, "start", lambda entry, *about, **more: entry.variant)
+    monkeypatch.setattr(contest, "epoch", lambda variant: variant)
+    monkeypatch.setattr(timing, "warm_up", lambda variant, *_: looks[variant.name])
+    monkeypatch.setattr(contest, "side_by_side", side_by_side)
+    found, _ = contest.contest(NET, Q, variants, lambda name, units: None)
+    assert raced == [["first"], ["first", "near"]]
+    assert [len(entry.blocks) for entry in found] == [5, 5, 0]
+    looks["first"] = 1.0
+    raced.clear()
+    contest.contest(NET, Q, variants[:2], lambda name, units: None)
+    assert raced == [["first"]]  # none is raced for ever
+
+
 def test_who_is_left_behind_has_an_estimate_alone(monkeypatch):
     monkeypatch.setattr(timing, "estimate", lambda make, n, *more: (make(n), 1.0)[1])
     slow, fast = (tl.variants.get(name) for name in ("numpy-samples", "numpy"))

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,21 @@ def plan():
 def test_what_a_notebook_shows(make, words):
     page = make()._repr_html_()
     assert page.startswith("<pre")
+    assert max(map(len, re.sub("<[^>]*>", "", page).splitlines())) <= 120
     assert all(word in page for word in words), page
+
+
+@pytest.mark.parametrize("variables", [{}, {"FORCE_COLOR": "1"}, {"NO_COLOR": "1"}])
+def test_a_cell_shows_one_thing_once(monkeypatch, variables):
+    shown = []
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setattr("rich.jupyter.display", lambda *_: shown.append(1))
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    page = choice()._repr_html_()
+    assert page.count("it &lt;took&gt; the least time") == 1
+    assert "font-family:monospace" in page  # of tables
+    assert shown == []
 
 
 def test_what_is_not_known_is_refused():

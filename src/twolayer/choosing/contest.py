@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Sequence
 from itertools import cycle
 
@@ -78,11 +79,27 @@ def contest(
     side_by_side(running, answers, q.threads, FAR, progress=progress, call=call,
                  seed=str(result.workload), wake_up=_ROUSE)  # fmt: skip
     entries = {entry.variant.name: entry for entry in result.entries}
-    left = [e.variant for e in entries.values() if usable(e) and not e.blocks]
-    if 0 < len(left) < len(entries) and not any(entry.blocks for entry in entries.values()):
-        # Whom they were left behind by turned out wrong after many steps.
-        entries |= {entry.variant.name: entry for entry in contest(net, q, left, progress)[0]}
+    again = _misjudged(result.entries)
+    if 0 < len(again) < len(field):
+        entries |= {entry.variant.name: entry for entry in contest(net, q, again, progress)[0]}
     return [*entries.values()], rows
+
+
+def _misjudged(entries: Sequence[Entry]) -> list[Variant]:
+    """Those left behind by one that turned out wrong, or slower than they seem; it is among them.
+
+    A single look may come at a moment that another program disturbs, or at one that it leaves.
+    """
+    left = [entry for entry in entries if usable(entry) and not entry.blocks]
+    first = min(
+        (entry for entry in entries if entry.blocks),
+        key=lambda entry: statistics.median(entry.blocks), default=None,
+    )  # fmt: skip
+    if first is None:
+        return [entry.variant for entry in left]
+    least = statistics.median(first.blocks)
+    faster = [entry.variant for entry in left if (entry.estimate or math.inf) < least]
+    return [first.variant, *faster] if faster else []
 
 
 def usable(entry: Entry) -> bool:

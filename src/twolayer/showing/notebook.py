@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from functools import singledispatch
 from typing import Any
 
@@ -11,15 +12,32 @@ from ..choosing import Choice
 from ..interface import Plan
 from ..measuring.race import Result
 from ..regress.decide import Decision
-from . import choices, output, revisions, tables
+from . import choices, revisions, tables
 
 _WIDTH = 120
-_FORMAT = '<pre style="white-space:pre;overflow-x:auto;line-height:normal">{code}</pre>'
+_FORMAT = (
+    '<pre style="font-family:monospace;white-space:pre;overflow-x:auto;line-height:normal">'
+    "{code}</pre>"
+)
+
+
+class _Page(Console):
+    """Shows nothing and keeps all, to be exported, in lines that fit."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            record=True, file=io.StringIO(), width=_WIDTH, markup=False, highlight=False,
+            force_jupyter=False,  # or what is printed would be shown besides
+        )  # fmt: skip
+
+    def print(self, *things: Any, **how: Any) -> None:
+        """As for a terminal that does not wrap long lines itself."""
+        super().print(*things, **how | {"soft_wrap": False})
 
 
 def html(thing: Any) -> str:
     """An object as HTML. Raises TypeError for one of a kind that is not known here."""
-    console = output.recorder(_WIDTH)
+    console = _Page()
     _show(thing, console)
     return console.export_html(code_format=_FORMAT, inline_styles=True)
 

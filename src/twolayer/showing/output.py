@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import errno
-import io
 import json
 import shlex
 import sys
@@ -38,11 +37,6 @@ def stdout() -> Console:
 def stderr() -> Console:
     """The console of progress and errors."""
     return Console(stderr=True, markup=False, highlight=False)
-
-
-def recorder(width: int) -> Console:
-    """A console that shows nothing and keeps all, to be exported."""
-    return Console(record=True, file=io.StringIO(), width=width, markup=False, highlight=False)
 
 
 def complain(sentence: str) -> None:

@@ -18,9 +18,10 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numba import njit
+from numba import from_dtype, njit, types
 
 from twolayer import variants
+from twolayer.kernels.compiler.jit import SUMS
 from twolayer.kernels.cpu import blocks
 from twolayer.measuring import roofline, timing, workloads
 from twolayer.measuring.race import Workload, held
@@ -57,9 +58,10 @@ def activation_seconds(net: Network, dtype: str) -> float:
 
 def multiplications(net: Network, dtype: str) -> float:
     """Vector multiplications and multiply-adds of σ and σ′ for a vector, on x86; NaN elsewhere."""
-    pass_ = blocks._features(net.sigma)
-    blocks.features(net.sigma, np.dtype(dtype))  # compiled
-    (text,) = pass_.inspect_asm().values()
+    formula = blocks._features(net.sigma).py_func  # code from disk cannot be read
+    compiled = njit(formula, error_model="numpy", fastmath=set(SUMS))
+    compiled.compile((from_dtype(np.dtype(dtype)), types.int64, types.int64, types.int64))
+    (text,) = compiled.inspect_asm().values()
     loops = re.finditer(r"(\.LBB\w+):((?:(?!\.LBB\w+:).)*?)\n\tj\w+\t\1\n", text, re.DOTALL)
     found = []
     for loop in loops:

@@ -391,4 +391,12 @@ def test_the_parts_of_the_check_for_a_gpu_run(monkeypatch):
     found = dict(gpu_parts.agreement("cuda-samples"))
     assert [values["checked"] for values in found.values()] == [1] * 10
     assert not any(values["wrong"] for values in found.values())
+
+    def full(*_):
+        raise MemoryError("1 GiB are free")
+
+    monkeypatch.setattr(CudaSamples, "update", full)
+    found = dict(gpu_parts.agreement("cuda-samples"))
+    assert not any(values["wrong"] or values["checked"] for values in found.values())
+    assert all("1 GiB" in values["undecided"][0] for values in found.values())
     assert dict(gpu_parts.cublas("")) == {"skipped": "needs the package torch"}

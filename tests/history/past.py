@@ -32,7 +32,8 @@ def epoch(seconds, commit=0, variant="numpy", noise=0.002, draw=None, **about):
         "kind": "epoch", "variant": variant, "device": "cpu", "activation": "tanh",
         "loss": "squared", "dtype": "float32", "n": 100, "d": 8, "M": 16, "K": 2, "threads": 2,
         "time": BEGIN + commit * DAY, "commit": COMMITS[commit], "tree": "clean",
-        "data": "synthetic", "seconds": sorted(blocks)[2],
+        "data": "synthetic", "low": sorted(blocks)[1], "seconds": sorted(blocks)[2],
+        "high": sorted(blocks)[3],
     }  # fmt: skip
     return Measurement(**known | about, metrics=metrics)
 

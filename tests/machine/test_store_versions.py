@@ -33,7 +33,7 @@ UNDO = (
         "DROP INDEX of_epoch",
         "CREATE INDEX of_problem ON measurement (kind)",
         "ALTER TABLE measurement DROP COLUMN data",
-        "ALTER TABLE measurement DROP COLUMN seconds",
+        *(f"ALTER TABLE measurement DROP COLUMN {name}" for name in ("seconds", "low", "high")),
     ),
 )
 

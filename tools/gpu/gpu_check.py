@@ -134,7 +134,8 @@ def complaints(found: dict[str, Any]) -> list[str]:
                 lines.append(f"{part}: {word}: {values[word].splitlines()[-1]}")
         for key, value in values.items():
             if isinstance(value, dict):
-                lines += [f"{part}, {key}: {text}" for text in value.get("wrong", ())]
+                told = [*value.get("wrong", ()), *value.get("undecided", ())]
+                lines += [f"{part}, {key}: {text}" for text in told]
                 skipped = value.get("skipped", "")
                 raised = "does not run" in skipped and gpu_tables.ours(value["variant"])
                 if raised or "disagrees" in skipped:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..measuring import timing
 from .levels import Level, Machine, Problem
 
 _SHAPE = re.compile(r"n=(\d+) d=(\d+) M=(\d+) K=(\d+)")
@@ -55,10 +56,12 @@ def _load(report: Mapping[str, Any]) -> Read:
         if why:
             skipped[problem] = why
         elif seconds > 0:
+            low, _, high = timing.quartiles(blocks or [seconds])
             found.append(
                 Level(
                     problem, machine, *state, str(about.get("sources", "")),
-                    tuple(about.get("libraries", ())), (when, when), (seconds,), given=(blocks,),
+                    tuple(about.get("libraries", ())), (when, when), (seconds,), (low, high),
+                    given=(blocks,),
                 )
             )  # fmt: skip
     if gpu:

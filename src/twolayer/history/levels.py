@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from ..machine.revision import CHANGED
 from ..machine.store import Store
+from ..measuring import timing
 
 # What is the same machine; its libraries and the sources may change.
 _HARDWARE = ("system", "cpu", "cpu_flags", "cpu_features", "cpus", "caches", "variables")
@@ -70,15 +71,16 @@ class Machine(NamedTuple):
 
 # What the measurements of a level have in common in the store.
 _COMMON = (*Problem._fields, "machine", "commit", "tree")
+_TIME = "CAST(time AS REAL)"  # also of what is damaged
 
 
 @dataclass(frozen=True)
 class Level:
     """The measurements of a problem on a machine in one state of sources and libraries.
 
-    times: of the first measurement and the last; seconds: of each, oldest first. runs: the blocks
-    of the last of them. kept: the store with what they have in common there; given: their runs,
-    where they are in no store.
+    times: of the first measurement and the last; seconds: of each, oldest first. within: the
+    quartiles of the blocks of a single one. kept: the store, and what they have in common there;
+    given: their blocks, where they are in no store.
     """
 
     problem: Problem
@@ -89,6 +91,7 @@ class Level:
     libraries: tuple[str, ...]
     times: tuple[float, float]
     seconds: tuple[float, ...]
+    within: tuple[float, float] = (0.0, 0.0)
     kept: tuple[Store, Sequence[str | int]] | None = field(default=None, repr=False, compare=False)
     given: Sequence[Sequence[float]] = field(default=(), repr=False)
 
@@ -103,30 +106,23 @@ class Level:
         return (self.commit[:7] or "–") + "+" * (self.tree == CHANGED)
 
     @cached_property
-    def metrics(self) -> list[dict[str, Any]]:
-        """What else was kept of each measurement; what is damaged is left out."""
-        return self._found()
-
-    @cached_property
     def runs(self) -> Sequence[Sequence[float]]:
-        """The blocks of the last measurements, seconds an epoch."""
-        return self.given or [one["blocks"] for one in self._found(_RUNS) if one.get("blocks")]
-
-    def _found(self, most: int = -1) -> list[dict[str, Any]]:
+        """The blocks of the last measurements, seconds an epoch; what is damaged is left out."""
         if self.kept is None:
-            return []
-        mine = self.problem.data
-        return [one for _, one in _metrics(*self.kept, most) if one.get("data", mine) == mine]
+            return self.given
+        mine, found = self.problem.data, _metrics(*self.kept, _RUNS)
+        return [
+            one["blocks"] for _, one in found
+            if one.get("blocks") and one.get("data", mine) == mine
+        ]  # fmt: skip
 
     @property
     def quartiles(self) -> tuple[float, float]:
         """Of the measurements' medians, or of the blocks of a single one."""
-        values = [*self.seconds]
-        if len(values) == 1:
-            values = [*self.runs[0]] if self.runs else values
-        if len(values) == 1:
-            return values[0], values[0]
-        low, _, high = statistics.quantiles(values, n=4, method="inclusive")
+        if len(self.seconds) == 1:
+            (value,), (low, high) = self.seconds, self.within
+            return (low, high) if 0 < low <= value <= high else (value, value)
+        low, _, high = statistics.quantiles(self.seconds, n=4, method="inclusive")
         return low, high
 
 
@@ -224,44 +220,53 @@ def read(store: Store, wanted: Wanted) -> list[Level]:
     # Much faster than a row for each measurement; in that index they lie by their time. What is
     # damaged may be a text, which is larger than any number.
     rows = store.query(
-        f"SELECT {columns}, min(CAST(time AS REAL)), max(CAST(time AS REAL)), group_concat(seconds)"
+        f"SELECT {columns}, min({_TIME}), max({_TIME}), min(low), max(high), group_concat(seconds)"
         f" FROM measurement INDEXED BY of_epoch WHERE {where} "
         f"AND (data = '' OR seconds > 0 AND seconds < 9e999) GROUP BY {columns}",
         values,
     )
     found = []
-    for *common, first, last, texts in rows:
+    for *common, first, last, low, high, texts in rows:
         *problem, data, machine, commit, tree = common
         if machine not in of:
             continue
         about = signatures[machine]
         sources = str(about.get("sources", ""))
         libraries = tuple(map(str, about.get("libraries", ())))
-        one = (first, last), tuple(map(float, texts.split(",")))
-        for name, (times, seconds) in ({data: one} if data else _older(store, common)).items():
-            found.append(
-                Level(
-                    Problem._make([*problem, name]), of[machine], commit, tree, sources, libraries,
-                    times, seconds, (store, common),
-                )
-            )  # fmt: skip
+        if data:
+            measured = {data: ((first, last), tuple(map(float, texts.split(","))), (low, high))}
+        else:
+            measured = _older(store, common)
+        found += [
+            Level(
+                Problem._make([*problem, name]), of[machine], commit, tree, sources, libraries,
+                *figures, (store, common),
+            )
+            for name, figures in measured.items()
+        ]  # fmt: skip
     return found
 
 
-def _older(
-    store: Store, common: Sequence[str | int]
-) -> dict[str, tuple[tuple[float, float], tuple[float, ...]]]:
+_Figures = tuple[tuple[float, float], tuple[float, ...], tuple[float, float]]  # of a level
+
+
+def _older(store: Store, common: Sequence[str | int]) -> dict[str, _Figures]:
     """By their data, measurements of a version that kept data and seconds among the metrics."""
-    found: dict[str, list[tuple[float, float]]] = {}
+    found: dict[str, list[tuple[float, float, timing.Quartiles]]] = {}
     for time, metrics in _metrics(store, common):
         with contextlib.suppress(TypeError, ValueError):
             seconds = float(metrics.get("seconds", 0.0))
             if 0 < seconds < math.inf:
-                found.setdefault(metrics.get("data", _SYNTHETIC), []).append((time, seconds))
+                spread = timing.quartiles(metrics.get("blocks") or [seconds])
+                entry = time, seconds, spread
+                found.setdefault(metrics.get("data", _SYNTHETIC), []).append(entry)
     return {
-        data: ((members[0][0], members[-1][0]), tuple(seconds for _, seconds in members))
+        data: (
+            (members[0][0], members[-1][0]), tuple(seconds for _, seconds, _ in members),
+            (members[0][2].low, members[0][2].high),
+        )
         for data, members in found.items()
-    }
+    }  # fmt: skip
 
 
 def _metrics(

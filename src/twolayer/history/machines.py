@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +15,7 @@ from ..machine.hardware import signature
 from ..machine.store import Store
 from ..network import Shape
 from . import files
-from .levels import Level, Machine, Problem, Wanted, day, read
+from .levels import Level, Machine, Problem, Wanted, day, read, select
 
 SCHEMA = 1
 _FACTS = ("system", "cpu", "cpus", "cores", "caches", "gpus", "python", "libraries", "blas")
@@ -71,13 +72,16 @@ def of_store(store: Store) -> Measured:
             "machines: expected figures of this machine, got none: run `twolayer bench`"
         )
     limits: dict[tuple[str, int], tuple[float, float]] = {}
-    for level in levels:
-        key = level.problem.dtype, level.problem.threads
-        for one in level.metrics:
-            flops, bandwidth = limits.get(key, (0.0, 0.0))
+    where, values = select(store, Wanted(machine=here.key))
+    for dtype, threads, text in store.query(
+        f"SELECT dtype, threads, metrics FROM measurement WHERE {where}", values
+    ):
+        with contextlib.suppress(ValueError):  # what is damaged is left out
+            one = json.loads(text)
+            flops, bandwidth = limits.get((dtype, threads), (0.0, 0.0))
             found = max(flops, one.get("flops", 0.0)), max(bandwidth, one.get("bandwidth", 0.0))
             if min(found) > 0:
-                limits[key] = found
+                limits[dtype, threads] = found
     return Measured(here, _facts(signature()), limits, [*map(_figure, _newest(levels))])
 
 

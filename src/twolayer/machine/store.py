@@ -32,8 +32,8 @@ T = TypeVar("T")
 class Measurement:
     """One result: what was measured, its figures (JSON values by name), when, and on what machine.
 
-    seconds, data: of an epoch that was timed, and on what data. What does not apply, such as the
-    shape for a bandwidth, stays empty or 0. The store fills in
+    data: what an epoch was timed on; seconds, low, high: its median over blocks, and the quartiles.
+    What does not apply, such as the shape for a bandwidth, stays empty or 0. The store fills in
     machine (`machine_hash`) and, where they are empty, time (seconds since 1970) and what the
     sources are of (`revision.Revision`).
     """
@@ -56,15 +56,14 @@ class Measurement:
     tree: str = ""
     data: str = ""
     seconds: float = 0.0
+    low: float = 0.0
+    high: float = 0.0
 
 
-_COLUMNS = {
-    column.name: {"int": int, "float": float}.get(str(column.type), str)
-    for column in fields(Measurement)
-}
+_COLUMNS = {c.name: {"int": int, "float": float}.get(str(c.type), str) for c in fields(Measurement)}
 _SQL_TYPES = {int: "INTEGER", float: "REAL", str: "TEXT"}
-_ADDED = {2: ("commit", "tree"), 3: ("data", "seconds")}  # columns that came with a version
-_SINCE_0 = [name for name in _COLUMNS if not any(name in names for names in _ADDED.values())]
+_LATER = ("commit", "tree", "data", "seconds", "low", "high")  # came with versions 2 and 3
+_SINCE_0 = [name for name in _COLUMNS if name not in _LATER]
 
 
 def _added(name: str) -> str:
@@ -78,24 +77,23 @@ _VERSIONS = (
     (
         "CREATE TABLE machine (hash TEXT PRIMARY KEY, fingerprint TEXT NOT NULL)",
         "CREATE TABLE measurement (id INTEGER PRIMARY KEY, "
-        + ", ".join(f"{name} {_SQL_TYPES[_COLUMNS[name]]} NOT NULL" for name in _SINCE_0)
-        + ")",
+        f"{', '.join(f'{name} {_SQL_TYPES[_COLUMNS[name]]} NOT NULL' for name in _SINCE_0)})",
     ),
     (
         "CREATE INDEX of_machine ON measurement (machine, kind)",
         "CREATE INDEX of_time ON measurement (time)",
     ),
     (
-        *map(_added, _ADDED[2]),
+        *map(_added, _LATER[:2]),
         "CREATE INDEX of_problem ON measurement (kind, variant, device, activation, loss, dtype, "
         "n, d, M, K, threads, machine, [commit], tree)",
     ),
     (
-        *map(_added, _ADDED[3]),
+        *map(_added, _LATER[2:]),
         "DROP INDEX of_problem",
         # All that a history reads, in its order: the rows themselves hold long texts.
         "CREATE INDEX of_epoch ON measurement (kind, variant, device, activation, loss, dtype, "
-        "n, d, M, K, threads, data, machine, [commit], tree, time, seconds)",
+        "n, d, M, K, threads, data, machine, [commit], tree, time, seconds, low, high)",
     ),
 )
 _VERSION = len(_VERSIONS) - 1
@@ -167,20 +165,17 @@ class Store:
 
         Raises TypeError for an unknown field.
         """
-        if unknown := filters.keys() - (_COLUMNS.keys() - {"metrics"}):
-            known = ", ".join(_COLUMNS)
-            raise TypeError(f"cannot select by {', '.join(sorted(unknown))}, only by {known}")
+        if unknown := ", ".join(sorted(filters.keys() - (_COLUMNS.keys() - {"metrics"}))):
+            raise TypeError(f"cannot select by {unknown}, only by {', '.join(_COLUMNS)}")
         values = [_COLUMNS[name](value) for name, value in filters.items()]
         where = " AND ".join(f"[{name}] = ?" for name in filters) or "1"
-        rows = self.query(
-            f"SELECT {_listed(_COLUMNS)} FROM measurement WHERE {where} ORDER BY id", values
-        )
+        text = f"SELECT {_listed(_COLUMNS)} FROM measurement WHERE {where} ORDER BY id"
+        rows = self.query(text, values)
         found = []
         for row in rows:
+            columns = zip(_COLUMNS.items(), row, strict=True)
             with contextlib.suppress(ValueError, TypeError):  # bytes inside the row are damaged
-                made = {
-                    name: _COLUMNS[name](value) for name, value in zip(_COLUMNS, row, strict=True)
-                }
+                made = {name: kind(value) for (name, kind), value in columns}
                 found.append(Measurement(**made | {"metrics": json.loads(made["metrics"])}))
         if len(found) < len(rows):
             _warn(f"{len(rows) - len(found)} damaged measurements in {self.path} are left out")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -326,6 +325,7 @@ def start(
 
 def _measurement(result: Result, entry: Entry) -> Measurement:
     workload, variant = result.workload, entry.variant
+    low, median, high = timing.quartiles(entry.blocks)
     metrics = {
         "blocks": entry.blocks,
         "first_call": entry.first_call,
@@ -343,6 +343,8 @@ def _measurement(result: Result, entry: Entry) -> Measurement:
         dtype=workload.dtype,
         threads=result.threads,
         data=workload.dataset or "synthetic",
-        seconds=statistics.median(entry.blocks),
+        seconds=median,
+        low=low,
+        high=high,
         **workload.shape._asdict(),
     )

@@ -391,7 +391,7 @@ def test_the_parts_of_the_check_for_a_gpu_run(monkeypatch):
     found = dict(gpu_parts.agreement("cuda-samples"))
     assert [values["checked"] for values in found.values()] == [1] * 10
     assert not any(values["wrong"] for values in found.values())
-    monkeypatch.setattr(CudaSamples, "update", lambda *_: np.empty(1 << 60))  # too much memory
+    monkeypatch.setattr(CudaSamples, "update", lambda *_: np.empty(1 << 50))  # too much memory
     found = dict(gpu_parts.agreement("cuda-samples")).values()
     assert {(v["checked"], len(v["wrong"]), len(v["undecided"])) for v in found} == {(0, 0, 1)}
     assert dict(gpu_parts.cublas("")) == {"skipped": "needs the package torch"}

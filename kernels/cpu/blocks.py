@@ -31,8 +31,10 @@ def _features(activation: Activation) -> Any:
         a, s = array_at(kind, A, size), array_at(kind, S, size)
         for i in range(size):
             pre = a[i]
+            s[i] = slope(
+                pre
+            )  # first: what stays as it was would be stored under a mask (`positive`)
             a[i] = value(pre)
-            s[i] = slope(pre)
 
     return features
 

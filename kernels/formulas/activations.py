@@ -19,7 +19,18 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ..compiler.jit import jitable
-from .elementary import erfc, exp_neg, expm1_neg, gaussian, like, log1p_exp, logistic, select, tanh
+from .elementary import (
+    erfc,
+    exp_neg,
+    expm1_neg,
+    gaussian,
+    like,
+    log1p_exp,
+    logistic,
+    positive,
+    select,
+    tanh,
+)
 
 # Beyond this both dtypes have rounded e^(-|a|) to 0. Clipping there keeps inf * 0 out of a product.
 _FAR = 1e4
@@ -74,7 +85,7 @@ def hyperbolic_tangent_slope(a):
 @jitable(forceinline=True)
 def relu(a):
     """σ(a) = max(a, 0). Exact."""
-    return select(a <= like(a, 0.0), like(a, 0.0), a)
+    return select(a <= like(a, 0.0), like(a, 0.0), positive(a))
 
 
 @jitable(forceinline=True)
@@ -87,7 +98,7 @@ def relu_slope(a):
 @jitable(forceinline=True)
 def leaky_relu(a):
     """σ(a) = a for a > 0, else 0.01 a. 1 ULP."""
-    return select(a > like(a, 0.0), a, like(a, 0.01) * a)
+    return select(a > like(a, 0.0), positive(a), like(a, 0.01) * a)
 
 
 @jitable(forceinline=True)
@@ -138,7 +149,7 @@ def softplus(a):
 def elu(a):
     """σ(a) = a for a > 0, else eᵃ − 1. 2 ULP."""
     zero = like(a, 0.0)
-    return select(a > zero, a, expm1_neg(select(a > zero, zero, a)))
+    return select(a > zero, positive(a), expm1_neg(select(a > zero, zero, a)))
 
 
 @jitable(forceinline=True)

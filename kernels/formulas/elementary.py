@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numba.extending import overload
 
-from ..compiler.jit import NO_WRAPPER, jitable
+from ..compiler.jit import jitable
 from .intrinsics import POLYNOMIALS, TABLES, magic
 from .intrinsics import copysign as _copysign
 from .intrinsics import power as _power
@@ -20,6 +20,8 @@ from .intrinsics import rough_reciprocal as _rough_reciprocal
 from .intrinsics import select as _select
 from .intrinsics import split as _split
 from .intrinsics import square as _square
+from .scalars import JIT as _JIT
+from .scalars import like, positive, select
 
 __all__ = [
     "ULP",
@@ -34,6 +36,7 @@ __all__ = [
     "log1p",
     "log1p_exp",
     "logistic",
+    "positive",
     "select",
     "tanh",
 ]
@@ -45,11 +48,6 @@ ULP = {
         "logistic": 2.0,
     }.items()
 }  # fmt: skip
-
-# Stated for each overload: a callee inherits its caller's flags otherwise, and ``reassoc`` would
-# cancel the compensated steps. Nothing may assume the absence of NaN or infinity. A call that LLVM
-# finds too long to inline would keep the loop around it scalar.
-_JIT = {"fastmath": {"contract"}, "error_model": "numpy", "forceinline": True, **NO_WRAPPER}
 
 
 def exp(x):
@@ -129,28 +127,6 @@ def erfc(x):
     from scipy.special import erfc as array_erfc
 
     return array_erfc(x)
-
-
-def select(condition, x, y):
-    """Return x where the condition holds and y elsewhere; both are evaluated."""
-    if isinstance(condition, bool | np.bool_):
-        return x if condition else y
-    return np.where(condition, x, y)
-
-
-def like(x, value):
-    """Return the constant in the precision of x, which a literal in jitted code would widen."""
-    return float(value)
-
-
-@overload(select, jit_options=_JIT)
-def _overload_select(condition, x, y):
-    return lambda condition, x, y: _select(condition, x, y)
-
-
-@overload(like, jit_options=_JIT)
-def _overload_like(x, value):
-    return lambda x, value: type(x)(value)
 
 
 @jitable(**_JIT)
@@ -250,7 +226,8 @@ def _overload_expm1_neg(x):
     table = TABLES.get(x)
     if table is None:
         return None
-    zero, low = table.dtype(0.0), table.dtype(table.exp_low)
+    # From the same number on as exp_neg: a formula with both shares their work.
+    zero, low = table.dtype(0.0), table.exp_least
     up, down = table.dtype(2.0**table.exp_offset), table.dtype(2.0**-table.exp_offset)
 
     def jitted(x):

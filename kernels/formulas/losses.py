@@ -143,10 +143,12 @@ def maxima(U, m):
     """m (rows,), the largest number of every column of U (K, rows)."""
     for i in range(len(m)):
         m[i] = U[0, i]
-    for k in range(1, len(U)):
-        u = U[k]
+    # Two rows at a time: of one, LLVM makes a masked store, which many processors are slow at.
+    for k in range(1, len(U), 2):
+        u, v = U[k], U[min(k + 1, len(U) - 1)]
         for i in range(len(m)):
-            m[i] = select(m[i] > u[i], m[i], u[i])
+            larger = select(m[i] > u[i], m[i], u[i])
+            m[i] = select(larger > v[i], larger, v[i])
 
 
 @jitable(forceinline=True)

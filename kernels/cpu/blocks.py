@@ -31,9 +31,7 @@ def _features(activation: Activation) -> Any:
         a, s = array_at(kind, A, size), array_at(kind, S, size)
         for i in range(size):
             pre = a[i]
-            s[i] = slope(
-                pre
-            )  # first: what stays as it was would be stored under a mask (`positive`)
+            s[i] = slope(pre)  # before a[i], which may stay as it was: see `positive`
             a[i] = value(pre)
 
     return features

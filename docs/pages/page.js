@@ -127,13 +127,12 @@ function steps(index, rows, commit, day, link) {
     }
     at = revision;
     const where = values(benchmark, row.idx).map((v, i) => setting(benchmark.param_names[i], v));
-    const word = ratio > 1 ? "more" : "less";
     body.push([
       link(row, title(benchmark)), where.join(", "),
       figure(`${quantity(row.prev_value, benchmark.unit)} → ${quantity(row.last_value, benchmark.unit)}`),
       figure(element("span", {
         className: ratio > 1 ? "slower" : "faster",
-        textContent: `${Math.abs(100 * (ratio - 1)).toFixed(0)}% ${word}`,
+        textContent: change(ratio),
       })),
     ]);
   }
@@ -145,6 +144,13 @@ function steps(index, rows, commit, day, link) {
   const all = document.createDocumentFragment();
   all.append(...made);
   return all;
+}
+
+// A percentage of more than a hundred, or of nearly a hundred less, says little.
+function change(ratio) {
+  if (ratio > 2) return `× ${ratio.toPrecision(3)}`;
+  if (ratio < 0.5) return `÷ ${(1 / ratio).toPrecision(3)}`;
+  return `${Math.abs(100 * (ratio - 1)).toFixed(0)}% ${ratio > 1 ? "more" : "less"}`;
 }
 
 function figures({ benchmark, columns, rows, ranked }, last, commit, link) {

@@ -218,6 +218,12 @@ def test_the_landing_page_tells_what_changed(browser, address):
     assert not any("numba-blas" in cell for row in found for cell in row)
 
 
+def test_a_large_change_is_a_factor(browser, address):
+    landed(browser, address)
+    told = browser.execute_script("return [0.004, 0.5, 0.93, 1.07, 2, 38.77].map(change)")
+    assert told == ["÷ 250", "50% less", "7% less", "7% more", "100% more", "× 38.8"]
+
+
 def test_the_landing_page_has_all_figures_and_no_empty_rows(browser, address):
     landed(browser, address)
     index = json.loads(browser.execute_async_script(

@@ -10,9 +10,11 @@ the machine stays the same.
 from __future__ import annotations
 
 import platform
+import sys
 
 from asv.machine import MachineCollection
 
+from twolayer.machine.calm import look
 from twolayer.machine.hardware import fingerprint
 
 NAME = "local"
@@ -30,5 +32,16 @@ def fields() -> dict[str, str]:
     }
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Tell asv, and the user where other programs run."""
     MachineCollection.save(NAME, fields())
+    if reasons := look().reasons:
+        print(
+            f"Before asv began, {' and '.join(reasons)}. A parallel epoch then waits for its "
+            "threads: expect steps that are none.",
+            file=sys.stderr,
+        )
+
+
+if __name__ == "__main__":
+    main()

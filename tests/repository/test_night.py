@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from twolayer.machine.calm import Calm
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -63,3 +65,19 @@ def test_a_night_begins_what_it_can_end(tool, monkeypatch, capsys, took, begun, 
     assert len(calls) == begun
     assert calls[0] == ("a", 10.0)
     assert capsys.readouterr().out.startswith(left)
+
+
+@pytest.mark.parametrize("others", [0.0, 1.0])
+def test_asv_is_told_of_the_machine_and_the_user_of_other_programs(
+    load_tool, monkeypatch, capsys, others
+):
+    tool, kept = load_tool("asv_machine"), []
+    monkeypatch.setattr(tool, "look", lambda: Calm(seconds=1.0, others=others))
+    monkeypatch.setattr(tool.MachineCollection, "save", lambda *about: kept.append(about))
+    tool.main()
+    assert kept == [("local", tool.fields())]
+    told = capsys.readouterr().err
+    assert told.startswith(
+        "Before asv began, other programs kept 1.0 CPUs busy. " if others else ""
+    )
+    assert bool(told) == bool(others)

@@ -17,13 +17,13 @@ CUDA_VENV ?= $(VENV)-cuda
 PYTEST = $(BIN)/python -m pytest \
   $(if $(filter -k% tests/%,$(ARGS)),,-n logical --maxprocesses=4 --dist=worksteal)
 
-.PHONY: help test test-slow test-cuda test-cuda-slow coverage lint format bench peers updates report \
+.PHONY: help test test-slow test-oldest on-oldest test-cuda test-cuda-slow coverage lint format bench peers updates report \
   machines documents site regress asv asv-night mutants clean cuda-environment
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make test | test-slow | test-cuda | test-cuda-slow | coverage | lint | format"
+	@echo "make test | test-slow | test-oldest | test-cuda | test-cuda-slow | coverage | lint | format"
 	@echo "     bench | peers | updates | report | machines | documents"
 	@echo "     site | regress | asv | asv-night | mutants | clean"
 
@@ -33,6 +33,13 @@ test: $(VENV)/.test $(GPU)
 # All 2^32 numbers of float32, and libraries that compile for minutes.
 test-slow: $(VENV)/.test $(GPU)
 	$(PYTEST) -m slow $(ARGS)
+
+# With the lowest versions of all packages that pyproject.toml admits, which are for Python 3.11 and
+# 3.12, in an environment of its own.
+test-oldest:
+	@$(MAKE) --no-print-directory VENV=$(VENV)-oldest on-oldest
+on-oldest: $(VENV)/.oldest
+	$(PYTEST) -m "not slow" $(ARGS)
 
 # CUDA kernels without a GPU: their arithmetic in the simulator, which takes a process for itself,
 # and their machine code. An environment of its own, as the toolkit takes 900 MB. The slow ones are
@@ -129,7 +136,7 @@ asv-night: $(VENV)/.bench
 	$(BIN)/asv publish; exit $$code
 
 clean:
-	rm -rf $(VENV) $(CUDA_VENV) build dist site src/*.egg-info .coverage .coverage.* .asv/env
+	rm -rf $(VENV) $(VENV)-oldest $(CUDA_VENV) build dist site src/*.egg-info .coverage .coverage.* .asv/env
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -137,6 +144,13 @@ clean:
 $(VENV)/.%: pyproject.toml | $(BIN)/python
 	@echo "Installing twolayer[$*] into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@touch $@
+
+$(VENV)/.oldest: pyproject.toml | $(BIN)/python
+	@echo "Installing twolayer[test] with the lowest versions into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --resolution lowest-direct \
+	  --editable '.[test]'
 	@touch $@
 
 $(BIN)/python:

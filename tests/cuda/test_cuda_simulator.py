@@ -334,6 +334,7 @@ def test_bench_runs_on_the_device(monkeypatch, tmp_path):
     """Its figures mean nothing here: the simulator's events have no clock."""
     from twolayer.cli.commands.racing import gpu
     from twolayer.cli.options import select_variants
+    from twolayer.machine.store import Store
 
     monkeypatch.setattr("twolayer.measuring.device_clock._MOST_PLANS", 2)
     there = select_variants(None, None, "cuda")
@@ -346,6 +347,8 @@ def test_bench_runs_on_the_device(monkeypatch, tmp_path):
     assert [name for name in NAMES if skipped[name]] == ["cuda-tensor"]
     assert skipped["torch"] == "needs the package torch"
     assert "take cuda-tiled" in skipped["cuda-tensor"]
+    kept = {one.variant for one in Store().select(kind="epoch", device="cuda")}
+    assert kept == {name for name, why in skipped.items() if not why}
     written = json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))
     page = (Path(__file__).parents[2] / "docs/reference/json.md").read_text(encoding="utf-8")
     keys = {f"results[].{key}" for result in written["results"] for key in result}

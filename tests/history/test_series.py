@@ -14,7 +14,7 @@ import twolayer as tl
 from twolayer import Network, Shape, history
 from twolayer.history import Machine, Wanted
 from twolayer.machine.calm import Calm
-from twolayer.measuring import race
+from twolayer.measuring import device_clock, race
 from twolayer.measuring.roofline import Roofline
 from twolayer.measuring.workloads import Workload
 
@@ -220,6 +220,19 @@ def test_a_set_of_data_is_a_problem_of_its_own(store):
     assert len(found["digits"].seconds) == 2
     assert found["synthetic"].median == pytest.approx(2.0, rel=0.01)
     assert [len(one.levels) for one in find(store, data="digits")] == [1]
+
+
+def test_what_a_gpu_took_is_found(store):
+    shape, calm, roof = Shape(9, 3, 4, 2), Calm(seconds=1.0), Roofline(1e13, 1e12)
+    record = {
+        "variant": "cuda-fused", "activation": "tanh", "loss": "squared", "dtype": "float32",
+        "all_seconds": [3e-6, 1e-6, 2e-6], "wall": 9e-6, "transfer": 1e-3, "memory": 0,
+    }  # fmt: skip
+    store.add(device_clock.measurement(record, shape, roof, calm), machine())
+    ((found,),) = [one.levels for one in find(store, device="cuda", shape=[*shape])]
+    assert (*found.quartiles, found.median) == pytest.approx((1.5e-6, 2.5e-6, 2e-6))
+    assert found.problem.threads == 0
+    assert str(found.problem) == "n=9 d=3 M=4 K=2 tanh squared float32, cuda"
 
 
 def test_python_gets_records_or_a_data_frame(full, monkeypatch):

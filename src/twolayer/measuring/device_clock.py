@@ -13,7 +13,8 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -23,7 +24,8 @@ from ..checking.answers import Answers, Disagreement
 from ..engines import tuning
 from ..engines.cuda_facts import device_name, multiprocessors
 from ..interface import Plan, Variant
-from ..machine.store import Store
+from ..machine.calm import Calm
+from ..machine.store import Measurement, Store
 from ..network import Network, Shape
 from ..texts import sentence
 from . import timing
@@ -232,3 +234,17 @@ def record(
         "error": figures.error,
         "gflops": shape.flops() / figures.median / 1e9,
     }
+
+
+def measurement(found: Mapping[str, Any], shape: Shape, roof: Roofline, calm: Calm) -> Measurement:
+    """A record of what was timed as the store keeps it; 0 threads tell it from the host's clock."""
+    low, median, high = timing.quartiles(found["all_seconds"])
+    metrics = {
+        "blocks": found["all_seconds"], "wall": found["wall"], "transfer": found["transfer"],
+        "peak_memory": found["memory"], "calm": asdict(calm), **roof._asdict(),
+    }  # fmt: skip
+    about = {name: found[name] for name in ("variant", "activation", "loss", "dtype")}
+    return Measurement(
+        kind="epoch", metrics=metrics, device="cuda", data="synthetic", seconds=median, low=low,
+        high=high, **about, **shape._asdict(),
+    )  # fmt: skip

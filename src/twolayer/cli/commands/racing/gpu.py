@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from json import loads
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +14,7 @@ from ....checking.answers import DISAGREES
 from ....interface import Variant
 from ....machine.calm import Watch
 from ....machine.hardware import fingerprint
+from ....machine.store import Store
 from ....measuring import device_clock
 from ....network import Network, Shape, float_type
 from ....showing import output, units
@@ -66,7 +68,7 @@ def measure(
     json: Path | None = None, repetitions: int = 30, warm_up: float = device_clock.WARM_UP,
     size: int = 1 << 28,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Check and time variants of the device "cuda" on each shape; prints a table of the records.
+    """Check, time and keep variants of the device "cuda" on each shape; prints a table of them.
 
     Raises ValueError where none of the variants can run.
     """
@@ -76,12 +78,15 @@ def measure(
         raise ValueError(f"variants: expected one that runs on a GPU here, got none: {why}")
     roof = device_clock.ceilings(dtype, size, warm_up)
     records, met = [], []
-    for shape in shapes:
-        for variant in field:
+    with Store() as store:
+        for shape, variant in product(shapes, field):
             waiting()
             watch = Watch()
-            records.append(device_clock.record(variant, net, shape, dtype, repetitions, warm_up))
+            found = device_clock.record(variant, net, shape, dtype, repetitions, warm_up)
+            records.append(found)
             met.append(watch.calm())
+            if not found["skipped"]:
+                store.add(device_clock.measurement(found, shape, roof, met[-1]))
     table = Table(*_COLUMNS, title=f"{dtype}, {net.activation}, {net.loss}")
     for found, calm in zip(records, met, strict=True):
         if found["skipped"]:

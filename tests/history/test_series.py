@@ -181,6 +181,7 @@ def test_damaged_measurements_are_left_out(full):
     with closing(sqlite3.connect(full.path)) as db:
         for column, value, rest in (
             ("seconds", "'x,y'", 0), ("seconds", "9e999", 1), ("metrics", "'{\n'", 2),
+            ("low", "'x'", 3), ("high", "'y'", 4), ("time", "'z'", 5),
         ):  # fmt: skip
             db.execute(f"UPDATE measurement SET {column} = {value} WHERE id % 7 = {rest}")
         db.execute("UPDATE machine SET fingerprint = '{' WHERE rowid = 4")

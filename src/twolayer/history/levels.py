@@ -71,7 +71,11 @@ class Machine(NamedTuple):
 
 # What the measurements of a level have in common in the store.
 _COMMON = (*Problem._fields, "machine", "commit", "tree")
-_TIME = "CAST(time AS REAL)"  # also of what is damaged
+# Numbers also of what is damaged.
+_ENDS = ", ".join(
+    f"{end}(CAST({name} AS REAL))"
+    for end, name in (("min", "time"), ("max", "time"), ("min", "low"), ("max", "high"))
+)
 
 
 @dataclass(frozen=True)
@@ -220,8 +224,8 @@ def read(store: Store, wanted: Wanted) -> list[Level]:
     # Much faster than a row for each measurement; in that index they lie by their time. What is
     # damaged may be a text, which is larger than any number.
     rows = store.query(
-        f"SELECT {columns}, min({_TIME}), max({_TIME}), min(low), max(high), group_concat(seconds)"
-        f" FROM measurement INDEXED BY of_epoch WHERE {where} "
+        f"SELECT {columns}, {_ENDS}, group_concat(seconds) "
+        f"FROM measurement INDEXED BY of_epoch WHERE {where} "
         f"AND (data = '' OR seconds > 0 AND seconds < 9e999) GROUP BY {columns}",
         values,
     )

@@ -29,13 +29,13 @@ class Read(NamedTuple):
 
 
 def load(path: Path) -> Read:
-    """The figures of a file. Raises ValueError for one that is none of `bench --json`."""
+    """The figures of a file. Raises ValueError for one that is none of `bench` or `gpu`."""
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no JSON"
         raise ValueError(
-            f"file: expected one of `bench --json`, got {str(path)!r}: {why}"
+            f"file: expected one of `bench --json` or `gpu --json`, got {str(path)!r}: {why}"
         ) from None
     try:
         return _load(report)
@@ -88,7 +88,7 @@ def _cpu(report: Mapping[str, Any]) -> Iterator[tuple[Problem, float, list[float
 
 
 def _cuda(report: Mapping[str, Any]) -> Iterator[tuple[Problem, float, list[float], str]]:
-    """Of `bench --device cuda`, and of tools/gpu/gpu_check.py, which has races by their names."""
+    """Of `gpu --json`, and of tools/gpu/gpu_check.py, which has races by their names."""
     records = report.get("results") or [
         record
         for name, members in report.items() if name.startswith("race ")

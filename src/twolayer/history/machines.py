@@ -86,7 +86,7 @@ def of_store(store: Store) -> Measured:
 
 
 def of_file(path: Path) -> Measured:
-    """The machine of a file of `bench --json`. Raises ValueError where nothing was timed."""
+    """The machine of a file of `bench` or `gpu`. Raises ValueError where nothing was timed."""
     found = files.load(path)
     if not found.levels:
         raise ValueError(f"file: expected figures, got {str(path)!r}, where nothing was timed")

@@ -14,7 +14,9 @@ from ....showing.kept import compare as shown
 from ....texts import parts
 from ... import codes, options
 
-_SIDE = "A commit (HEAD~1, 1a2b3c4; HEAD+ with changes), a machine, or a file of bench --json."
+_SIDE = (
+    "A commit (HEAD~1, 1a2b3c4; HEAD+ with changes), a machine, or a --json file of bench or gpu."
+)
 
 
 def compare(

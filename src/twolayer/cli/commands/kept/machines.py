@@ -22,7 +22,9 @@ def machines(
     ] = False,
     source: Annotated[
         list[Path] | None,
-        typer.Option("--from", help="Add the machine of a file of bench --json; repeatable."),
+        typer.Option(
+            "--from", help="Add the machine of a --json file of bench or gpu; repeatable."
+        ),
     ] = None,
     folder: Annotated[Path, typer.Option(help="Where the machines' files lie.")] = _FOLDER,
     page: Annotated[

@@ -119,7 +119,7 @@ def test_the_html_has_the_same_tables():
         ("--add --folder m", "machines: expected figures of this machine, got none: run `twolayer"),
         ("--folder none", "folder: expected an existing folder, got 'none'"),
         ("--from other.json", "file: expected epochs as `bench --json` writes them"),
-        ("--from none.json", "file: expected one of `bench --json` or `gpu --json`, got 'none.json"),
+        ("--from none.json", "file: expected one of `bench --json` or `gpu --json`, got 'none"),
         ("--page other.json", "page: expected the lines <!-- machines:start --> and"),
         ("--page new.md", "page: expected an existing file"),
         ("--folder .", "folder: expected files that `twolayer machines --add` wrote, got 'other."),

@@ -178,6 +178,10 @@ def logistic_slope(x):
     return fma(-r, r, r)
 
 
+def _itself(x):
+    return x  # a GPU masks nothing that it stores
+
+
 def _take(function, form):
     """Compile calls of the function with float32 as that form, where the target is a GPU."""
 
@@ -191,5 +195,6 @@ def _take(function, form):
 _take(elementary.tanh, tanh)
 _take(elementary.exp_neg, exp_neg)
 _take(elementary.logistic, logistic)
+_take(elementary.positive, _itself)
 _take(activations.hyperbolic_tangent_slope, tanh_slope)
 _take(activations.sigmoid_slope, logistic_slope)

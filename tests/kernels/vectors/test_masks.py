@@ -8,6 +8,7 @@ import re
 
 import numpy as np
 import pytest
+from llvmlite.binding import get_host_cpu_features, llvm_version_info
 from numba import from_dtype, njit, types
 
 from twolayer.kernels.compiler.jit import SUMS
@@ -22,7 +23,7 @@ pytestmark = [
     pytest.mark.skipif(platform.machine() != "x86_64", reason="reads x86-64 machine code"),
 ]
 # By AVX, whose mask is a vector, and by AVX-512, whose mask has a register of its own.
-MASKED = r"\n\tvp?maskmov\w*\t%\w+, %\w+, |\n\tvmov\w*\t%\w+, [^\n]*\{%k\d\}"
+MASKED = r"\n\tvp?maskmov\w*\t%\w+, %\w+, |\n\tvp?mov\w*\t%\w+, [^\n]*\) \{%k\d\}"
 each_dtype = pytest.mark.parametrize(
     "dtype", [DTYPES[0], *(pytest.param(dtype, marks=pytest.mark.slow) for dtype in DTYPES[1:])]
 )
@@ -51,6 +52,23 @@ def test_no_loss_stores_under_a_mask(name, dtype):
         assert masked(make(LOSSES[name]).py_func, dtype, 5) == []
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("vmaskmovps\t%ymm0, %ymm6, (%rdx,%r10,4)", True),
+        ("vmaskmovpd\t(%rdx,%r10,8), %ymm0, %ymm6", False),
+        ("vmovups\t%zmm2, 64(%rdx,%r10,4) {%k1}", True),
+        ("vmovups\t64(%rdx,%r10,4), %zmm2 {%k1} {z}", False),
+        ("vmovaps\t%zmm1, %zmm2 {%k1}", False),
+        ("vmovups\t%ymm2, (%rdx,%r10,4)", False),
+    ],
+)
+def test_a_masked_store_is_told_from_a_load_and_a_choice(text, found):
+    assert bool(re.findall(MASKED, f"\n\t{text}\n")) == found
+
+
+@pytest.mark.skipif(llvm_version_info < (22,), reason="earlier LLVM may make none")
+@pytest.mark.skipif(not get_host_cpu_features().get("avx2"), reason="has no masks")
 def test_a_masked_store_is_found():
     def in_place(kind, A, S, size):
         a = blocks.array_at(kind, A, size)

@@ -17,8 +17,9 @@ CUDA_VENV ?= $(VENV)-cuda
 PYTEST = $(BIN)/python -m pytest \
   $(if $(filter -k% tests/%,$(ARGS)),,-n logical --maxprocesses=4 --dist=worksteal)
 
-.PHONY: help test test-slow test-oldest on-oldest test-cuda test-cuda-slow coverage lint format bench peers updates report \
-  machines documents site regress asv asv-night mutants clean cuda-environment
+.PHONY: help test test-slow test-oldest on-oldest test-cuda test-cuda-slow coverage lint format \
+  bench peers updates report machines documents site regress asv asv-night mutants clean \
+  cuda-environment
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -136,7 +137,8 @@ asv-night: $(VENV)/.bench
 	$(BIN)/asv publish; exit $$code
 
 clean:
-	rm -rf $(VENV) $(VENV)-oldest $(CUDA_VENV) build dist site src/*.egg-info .coverage .coverage.* .asv/env
+	rm -rf $(VENV) $(VENV)-oldest $(CUDA_VENV) build dist site src/*.egg-info .asv/env
+	rm -rf .coverage .coverage.*
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

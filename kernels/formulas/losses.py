@@ -143,7 +143,7 @@ def maxima(U, m):
     """m (rows,), the largest number of every column of U (K, rows)."""
     for i in range(len(m)):
         m[i] = U[0, i]
-    # Two rows at a time: of one, LLVM makes a masked store, which many processors are slow at.
+    # Two rows at a time: of one, LLVM makes a masked store, which some processors are slow at.
     for k in range(1, len(U), 2):
         u, v = U[k], U[min(k + 1, len(U) - 1)]
         for i in range(len(m)):

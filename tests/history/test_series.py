@@ -151,15 +151,9 @@ def test_noise_has_no_steps():
     """Of a hundred series of twenty, of which each scatters by 3%, at most two have one."""
     draw = random.Random(2)
     level = history.Level(
-        history.Problem(*"vdalt", 1, 1, 1, 1, 1),
-        Machine("", ""),
-        "",
-        "",
-        "",
-        (),
-        (0.0, 0.0),
+        history.Problem(*"vdalt", 1, 1, 1, 1, 1), Machine("", ""), "", "", "", (), (0.0, 0.0),
         (1.0,),
-    )
+    )  # fmt: skip
     found = 0
     for _ in range(100):
         levels = [

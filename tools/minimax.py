@@ -122,7 +122,7 @@ ERF_END = mpf("0.65") ** 2
 FITS = {
     f"{name}_{np.dtype(dtype).name}": Fit(f, weight, mpf(low), mpf(high), degree, dtype)
     for name, f, weight, low, high, degrees in (
-        ("EXP", expm1_tail, lambda r: r**2 / mp.expm1(r), -HALF_LN2, HALF_LN2, (5, 10)),
+        ("EXP", expm1_tail, lambda r: r**2 / abs(mp.expm1(r)), -HALF_LN2, HALF_LN2, (4, 9)),
         ("LOG", atanh_tail, lambda z: z / 2, 0, S2, (3, 6)),
         ("LOG1P_EXP", log1p_tail, lambda e: e**2 / mp.log1p(e), 0, 1, (9, 19)),
         ("ERF", erf_tail, lambda z: mp.sqrt(z) / mp.erf(mp.sqrt(z)), 0, ERF_END, (5, 11)),
@@ -130,7 +130,7 @@ FITS = {
     for degree, dtype in zip(degrees, (np.float32, np.float64), strict=True)
 }
 FITS["EXP_float64"] = FITS["EXP_float64"]._replace(
-    f=expm1_second_tail, weight=lambda r: r**3 / mp.expm1(r), degree=9
+    f=expm1_second_tail, weight=lambda r: abs(r**3 / mp.expm1(r)), degree=8
 )
 FITS["ERFC_float32"] = erfc_fit("2.8125", "10.2", 11, np.float32)
 FITS["ERFC_float64"] = erfc_fit("2.75", "27.3", 22, np.float64)

@@ -15,7 +15,13 @@ from typing import Any
 import numpy as np
 from numba import from_dtype, types
 
-from ..compiler.address import address_of, array_at, call_address, call_interpreted
+from ..compiler.address import (
+    address_of,
+    array_at,
+    call_address,
+    call_interpreted,
+    in_whole_registers,
+)
 from ..compiler.jit import SUMS, jit, jitable
 from ..compiler.lowering import lowers_to
 from ..formulas.activations import Activation
@@ -28,6 +34,7 @@ def _features(activation: Activation) -> Any:
 
     @jit("blocks", fastmath=SUMS)
     def features(kind, A, S, size):
+        in_whole_registers()
         a, s = array_at(kind, A, size), array_at(kind, S, size)
         for i in range(size):
             pre = a[i]
@@ -43,6 +50,7 @@ def _values(activation: Activation) -> Any:
 
     @jit("blocks", fastmath=SUMS)
     def values(kind, A, S, size):
+        in_whole_registers()
         a = array_at(kind, A, size)
         for i in range(size):
             a[i] = value(a[i])

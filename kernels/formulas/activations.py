@@ -31,6 +31,7 @@ from .elementary import (
     select,
     tanh,
 )
+from .scalars import JIT
 
 # Beyond this both dtypes have rounded e^(-|a|) to 0. Clipping there keeps inf * 0 out of a product.
 _FAR = 1e4
@@ -67,18 +68,17 @@ def identity_slope(a):
     return select(a == a, like(a, 1.0), a)
 
 
-@jitable(forceinline=True)
+@jitable(**JIT)  # a caller's `reassoc` would part the product that it shares with `logistic`
 def sigmoid_slope(a):
     """σ′(a) = σ(a) σ(−a) = e^(−|a|) σ(|a|)². 5 ULP."""
-    s = logistic(a)
-    s = select(a < like(a, 0.0), like(a, 1.0) - s, s)
-    return exp_neg(-abs(a)) * (s * s)
+    s = logistic(abs(a))
+    return exp_neg(-abs(a)) * s * s
 
 
 @jitable(forceinline=True)
 def hyperbolic_tangent_slope(a):
-    """σ′(a) = e^(−2|a|) (1 + |tanh a|)² = 1 − tanh² a without its cancellation. 5 ULP."""
-    s = like(a, 1.0) + abs(tanh(a))
+    """σ′(a) = e^(−2|a|) (1 + tanh |a|)² = 1 − tanh² a without its cancellation. 5 ULP."""
+    s = like(a, 1.0) + tanh(abs(a))
     return exp_neg(like(a, -2.0) * abs(a)) * (s * s)
 
 
@@ -164,7 +164,7 @@ ACTIVATIONS: dict[str, Activation] = {
     for entry in (
         Activation("identity", identity, identity_slope, (0, 0)),
         Activation("sigmoid", logistic, sigmoid_slope, (4, 5)),
-        Activation("tanh", tanh, hyperbolic_tangent_slope, (2, 5)),
+        Activation("tanh", tanh, hyperbolic_tangent_slope, (2.5, 5)),
         Activation("relu", relu, relu_slope, (0, 0)),
         Activation("leaky_relu", leaky_relu, leaky_relu_slope, (1, 1)),
         Activation("silu", silu, silu_slope, (5, 7)),

@@ -9,6 +9,7 @@ import math
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .tables import FLOAT32, FLOAT64, Table
@@ -20,18 +21,33 @@ def _integer(table: Table) -> ir.IntType:
     return ir.IntType(table.mantissa + 1 + (8 if table.dtype is np.float32 else 11))
 
 
-def polynomial(coefficients):
-    """Return an intrinsic that evaluates the polynomial by Horner's rule."""
+def _horner(builder, x, coefficients):
+    """Emit the polynomial in x by Horner's rule."""
+    value = ir.Constant(x.type, coefficients[-1])
+    for coefficient in coefficients[-2::-1]:
+        product = builder.fmul(value, x, flags=("contract",))
+        value = builder.fadd(product, ir.Constant(x.type, coefficient), flags=("contract",))
+    return value
+
+
+def _halves(builder, x, coefficients):
+    """Emit the polynomial in x by Horner's rule in x**2 for its even and for its odd powers.
+
+    The operations that wait for one another are half as many. For x whose square does not
+    underflow, or needs it anyway.
+    """
+    square = builder.fmul(x, x, flags=("contract",))
+    even, odd = (_horner(builder, square, coefficients[first::2]) for first in (0, 1))
+    return builder.fadd(builder.fmul(odd, x, flags=("contract",)), even, flags=("contract",))
+
+
+def polynomial(coefficients, rule):
+    """Return an intrinsic that evaluates the polynomial by a rule."""
 
     @intrinsic
     def evaluate(typingctx, x):
         def codegen(context, builder, signature, args):
-            real = args[0].type
-            value = ir.Constant(real, coefficients[-1])
-            for coefficient in coefficients[-2::-1]:
-                product = builder.fmul(value, args[0], flags=("contract",))
-                value = builder.fadd(product, ir.Constant(real, coefficient), flags=("contract",))
-            return value
+            return rule(builder, args[0], coefficients)
 
         return x(x), codegen
 
@@ -39,9 +55,15 @@ def polynomial(coefficients):
 
 
 POLYNOMIALS = {
-    (kind, name): polynomial([float(table.dtype(c)) for c in getattr(table, name)])
+    (kind, name): polynomial([float(table.dtype(c)) for c in getattr(table, name)], rule)
     for kind, table in TABLES.items()
-    for name in ("exp", "log", "log1p_exp", "erf", "erfc_tail")
+    for name, rule in (
+        ("exp", _halves),
+        ("log", _horner),
+        ("log1p_exp", _horner),
+        ("erf", _horner),
+        ("erfc_tail", _halves),
+    )
 }
 
 
@@ -59,8 +81,8 @@ def select(typingctx, condition, x, y):
 
 
 def magic(table: Table) -> np.floating:
-    """The number that leaves n + bias + exp_offset in the lowest bits of its sum with n."""
-    return table.dtype(1.5 * 2.0**table.mantissa + table.bias + table.exp_offset)
+    """The number that leaves n + bias in the lowest bits of its sum with n."""
+    return table.dtype(1.5 * 2.0**table.mantissa + table.bias)
 
 
 def _bits(number: np.floating) -> int:
@@ -69,7 +91,7 @@ def _bits(number: np.floating) -> int:
 
 @intrinsic
 def power(typingctx, shifted):
-    """Return 2**(n + exp_offset) for ``shifted`` = n + magic, a normal number for n <= 0."""
+    """Return 2**n for ``shifted`` = n + magic, where that is a normal number."""
     table = TABLES[shifted]
 
     def codegen(context, builder, signature, args):
@@ -163,6 +185,35 @@ def rough_reciprocal(typingctx, x):
         return builder.bitcast(bits, args[0].type)
 
     return x(x), codegen
+
+
+@intrinsic
+def fused(typingctx, x, y, z):
+    """Return x * y + z, rounded once where that is one instruction.
+
+    Of a product that several sums share LLVM makes no such instruction by itself.
+    """
+
+    def codegen(context, builder, signature, args):
+        name = "llvm.fmuladd." + {"float": "f32", "double": "f64"}[str(args[0].type)]
+        kind = ir.FunctionType(args[0].type, [args[0].type] * 3)
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
+
+    return x(x, y, z), codegen
+
+
+@intrinsic
+def signed(typingctx, x, sign):
+    """Return x >= 0 with the sign of the other argument."""
+    table = TABLES[x]
+
+    def codegen(context, builder, signature, args):
+        integer = _integer(table)
+        magnitude, signed = (builder.bitcast(a, integer) for a in args)
+        bits = builder.or_(magnitude, builder.and_(signed, integer(1 << (integer.width - 1))))
+        return builder.bitcast(bits, args[0].type)
+
+    return x(x, sign), codegen
 
 
 @intrinsic

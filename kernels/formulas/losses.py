@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from ..compiler.address import in_whole_registers
 from ..compiler.jit import jitable
 from .activations import sigmoid_slope, softplus
 from .elementary import exp_neg, like, log1p, logistic, select
@@ -141,6 +142,7 @@ def softmax_loss_row(u, y, delta):
 @jitable(forceinline=True)
 def maxima(U, m):
     """m (rows,), the largest number of every column of U (K, rows)."""
+    in_whole_registers()
     for i in range(len(m)):
         m[i] = U[0, i]
     # Two rows at a time: of one, LLVM makes a masked store, which some processors are slow at.
@@ -154,6 +156,7 @@ def maxima(U, m):
 @jitable(forceinline=True)
 def exponentials(U, m, s):
     """U becomes e^(U − m) for every column of U (K, rows), s their sums; m and s (rows,)."""
+    in_whole_registers()
     for i in range(len(m)):
         s[i] = like(m[i], 0.0)
     for k in range(len(U)):
@@ -166,6 +169,7 @@ def exponentials(U, m, s):
 @jitable(forceinline=True)
 def softmax_link_columns(U, work):
     """F = softmax of every column of U (K, rows), in place; work (4, rows) is written to."""
+    in_whole_registers()
     m, s = work[0], work[1]
     maxima(U, m)
     exponentials(U, m, s)
@@ -183,6 +187,7 @@ def softmax_loss_columns(U, Y, work):
 
     As `softmax_loss_row`, with the loop over samples inside, where vectors can run along it.
     """
+    in_whole_registers()
     m, s, dot, weight = work[0], work[1], work[2], work[3]
     maxima(U, m)
     for i in range(len(m)):
@@ -227,6 +232,7 @@ def softmax_label_row(u, label):
 @jitable(forceinline=True)
 def softmax_label_columns(U, labels, work):
     """`softmax_loss_columns` for columns of Y with a single 1, at labels (rows,)."""
+    in_whole_registers()
     m, s, dot = work[0], work[1], work[2]
     maxima(U, m)
     for i in range(len(m)):
@@ -290,12 +296,14 @@ def terms(link: Callable[..., Any], loss: Callable[..., Any], delta: Callable[..
     # Not by the row forms: two names for one array keep a loop from running in vectors.
     @jitable(forceinline=True)
     def link_columns(U, work):
+        in_whole_registers()
         u = U.ravel()
         for i in range(len(u)):
             u[i] = link(u[i])
 
     @jitable(forceinline=True)
     def loss_columns(U, Y, work):
+        in_whole_registers()
         u, y = U.ravel(), Y.ravel()
         total = 0.0
         for i in range(len(u)):

@@ -14,10 +14,9 @@ class Table(NamedTuple):
     bias: int  # of the exponent
     exp_low: float  # below this exp rounds to 0 and expm1 to -1
     exp_high: float  # above this both overflow
-    exp_offset: int  # of the exponent while e**x is below the normal numbers
     ln2_high: float  # so few bits that its product with any exponent is exact
     ln2_low: float
-    exp: tuple[float, ...]  # (e**r - 1 - r) / r**2 for |r| <= log(2) / 2; 1/2 is exact
+    exp: tuple[float, ...]  # (e**r - 1 - r) / r**2 for |r| <= log(2) / 2
     log1p_exp: tuple[float, ...]  # (log(1 + e) / e - 1) / e for 0 <= e <= 1
     erf: tuple[float, ...]  # erf(x) / x - 1 in x**2, |x| <= 0.65
     erfc_end: float  # here erfc is twice the least normal number; beyond it is 0
@@ -48,10 +47,9 @@ FLOAT32 = Table(
     bias=127,
     exp_low=-104.0,
     exp_high=89.0,
-    exp_offset=64,
     ln2_high=0.69314575,
     ln2_low=1.4286068e-06,
-    exp=(0.5, 0.16666667, 0.04166633, 0.00833322, 0.0013943198, 0.00019962144),
+    exp=(0.49999997, 0.16666543, 0.0416672, 0.008366514, 0.0013882525),
     log=(0.6666666, 0.40000334, 0.2853731, 0.23582155),
     log1p_exp=(
         -0.49999988,
@@ -97,21 +95,19 @@ FLOAT64 = Table(
     bias=1023,
     exp_low=-746.0,
     exp_high=710.0,
-    exp_offset=512,
     ln2_high=0.693147180559663,
     ln2_low=2.8235290563031577e-13,
     exp=(
         0.5,
-        0.16666666666666677,
-        0.04166666666666658,
-        0.008333333333322167,
-        0.0013888888888942616,
-        0.00019841269884918512,
-        2.480158719829726e-05,
-        2.7557245321399783e-06,
-        2.755738700507527e-07,
-        2.5108676009825955e-08,
-        2.0878915401382787e-09,
+        0.16666666666666602,
+        0.041666666666620035,
+        0.00833333333338835,
+        0.0013888888920480927,
+        0.0001984126970940301,
+        2.480151638953226e-05,
+        2.755742504840547e-06,
+        2.762220819762435e-07,
+        2.504589795545426e-08,
     ),
     log=(
         0.6666666666666734,

@@ -17,7 +17,7 @@ import numpy as np
 from numba import from_dtype, types
 from numba.extending import overload
 
-from ..compiler.address import address_of, array_at, item_size
+from ..compiler.address import address_of, array_at, in_whole_registers, item_size
 from ..compiler.jit import jit, jitable
 from .elementary import like
 
@@ -166,6 +166,7 @@ def _run(update: Update) -> Any:
 
     @jitable
     def run(w, g, slots, scalars):
+        in_whole_registers()
         for i in range(w.size):
             values = formula(w[i], g[i], *at(slots, i), *scalars)
             w[i] = values[0]

@@ -107,12 +107,13 @@ def test_no_call_has_more_chunks_than_there_are_buffers_for(threads):
 
 
 def test_dots_pay_for_few_outputs_of_many_hidden_units():
-    found = [blocking.dots_pay(tl.Shape(1000, 9, 256, K), 32) for K in (1, 2, 4, 12, 16)]
+    lanes = blocking.lane_count(4)
+    found = [blocking.dots_pay(tl.Shape(1000, 9, 256, K), lanes) for K in (1, 2, 4, 12, 16)]
     assert found == sorted(found, reverse=True)
     assert found[0]
     assert not found[-1]
-    assert not blocking.dots_pay(tl.Shape(1000, 9, 60, 100), 32)
-    assert blocking.dots_pay(tl.Shape(1, 9, 60, 100), 32)  # or W would be turned for one row
+    assert not blocking.dots_pay(tl.Shape(1000, 9, 60, 100), lanes)
+    assert blocking.dots_pay(tl.Shape(1, 9, 60, 100), lanes)  # or W would be turned for one row
 
 
 @pytest.mark.parametrize(

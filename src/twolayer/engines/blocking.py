@@ -14,7 +14,7 @@ _FEW = 1.1e6  # operations that are over before a second thread would have begun
 SMALL = 1 << 15  # elements of θ that one thread updates before a second would have begun
 _PANELS = 128  # columns of Z and S that are in use at a time
 _FORMULA = 40  # operations that σ and σ′ of a number are worth, or h and δ
-_SIGMA = 35  # cycles of σ and σ′ for a vector
+_SIGMA = 20  # cycles of σ and σ′ for a vector: 4 of relu, 22 of tanh
 _LONG = 500  # inputs
 _ROW = 1000  # that all else of a row is worth
 
@@ -86,7 +86,9 @@ def few_units(shape: Shape, itemsize: int) -> bool:
     width = TARGET.lanes(itemsize)
     vectors, of_d = -(-M // width), -(-d // width)
     outputs = min(_dots(M, K, width), _tiles(M, K, width))
-    panels = vectors * (1.05 * (d + K) + _SIGMA) + outputs + 10
+    cost = _COSTS[TARGET.registers]
+    products = vectors // 2 * 2.1 + vectors % 2 * cost.narrow
+    panels = products * (d + K) + vectors * _SIGMA + outputs + cost.rest
     by_input = M * ((1.25 if d > _LONG else 1.05) * of_d + 5)
     plain = by_input + M / width * (2.4 * K + _SIGMA)
     return vectors <= 4 and plain < panels
@@ -151,17 +153,37 @@ def dots_pay(shape: Shape, lanes: int) -> bool:
     """
     n, _, M, K = shape
     width = lanes // 2
-    return _tiles(M, K, width) + 2 * K * M / width / n > 1.25 * _dots(M, K, width)
+    return _tiles(M, K, width) + 2 * K * M / width / n > _dots(M, K, width)
+
+
+class _Cost(NamedTuple):
+    """Cycles a sample, measured."""
+
+    narrow: float  # of both products an input or output, for a panel of one vector
+    rest: float  # for panels, beyond what lanes along the inputs take
+    vector: float  # of Z in a dot product for U
+    sums: float  # over the lanes of one
+    one: float  # number of Z, broadcast to a vector of outputs for U
+    pair: float  # to two
+
+
+_COSTS = {  # by registers: tiles of few rows load as often as they multiply
+    32: _Cost(narrow=1.05, rest=10, vector=0.625, sums=4.4, one=0.54, pair=1.08),
+    16: _Cost(narrow=1.6, rest=2, vector=0.5, sums=1.25, one=0.54, pair=0.8),
+}
 
 
 def _dots(M: int, K: int, width: int) -> float:
-    """Cycles of U a sample, measured: six loads for eight multiply-adds, then sums of lanes."""
-    return K * (M / width / 2 + 3.5)
+    """Cycles of U a sample by dot products."""
+    cost = _COSTS[TARGET.registers]
+    return K * (M / width * cost.vector + cost.sums)
 
 
 def _tiles(M: int, K: int, width: int) -> float:
-    """Cycles of U a sample, measured: numbers of Z are broadcast, and U is turned over."""
-    return 0.54 * M * -(-K // width) + 0.6 * K
+    """Cycles of U a sample by tiles, and to turn it over."""
+    cost = _COSTS[TARGET.registers]
+    pairs, one = divmod(-(-K // width), 2)
+    return M * (pairs * cost.pair + one * cost.one) + 0.6 * K
 
 
 class Decisions(NamedTuple):

@@ -11,6 +11,7 @@ from twolayer.variants import numba_blas
 CACHES = {1: 32 << 10, 2: 1 << 20, 3: 1 << 25}
 SHAPES = [tl.Shape(10**6, *sizes) for sizes in ((8, 32, 1), (784, 128, 10), (300, 1000, 90))]
 H = TARGET.height
+FEW = TARGET.vector_bytes // 2  # hidden units whose products take less time than to spread X
 itemsizes = pytest.mark.parametrize("itemsize", [4, 8])
 
 
@@ -72,7 +73,13 @@ def test_groups_of_spread_inputs_lie_an_odd_number_of_lines_apart(itemsize):
 
 @pytest.mark.parametrize(
     ("d", "M", "spread"),
-    [(16, 32, True), (15, 32, False), (16, 31, False), (128, 31, True), (129, 31, False)],
+    [
+        (16, FEW, True),
+        (15, FEW, False),
+        (16, FEW - 1, False),
+        (128, FEW - 1, True),
+        (129, FEW - 1, False),
+    ],
 )
 def test_inputs_are_spread_where_many_products_read_them_or_sets_of_a_cache_collide(d, M, spread):
     assert (blocking.spread_step(tl.Shape(1000, d, M, 1), 96, 4) > 0) is spread

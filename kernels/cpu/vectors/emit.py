@@ -85,12 +85,12 @@ class Emit:
         name = f"llvm.fma.{self.suffix}"
         return self.builder.call(self._intrinsic(name, self.vector, [self.vector] * 3), [a, b, c])
 
-    def prefetch(self, base: ir.Value) -> None:
-        """Have the line at an address on its way to the first-level cache, to be written to."""
+    def prefetch(self, base: ir.Value, to_write: bool) -> None:
+        """Have the line at an address on its way to the first-level cache."""
         byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
         function = self._intrinsic("llvm.prefetch.p0", ir.VoidType(), [byte, flag, flag, flag])
         place = self.builder.bitcast(base, byte)
-        self.builder.call(function, [place, *(ir.Constant(flag, i) for i in (1, 3, 1))])
+        self.builder.call(function, [place, *(ir.Constant(flag, i) for i in (int(to_write), 3, 1))])
 
     def zero(self) -> ir.Value:
         return ir.Constant(self.vector, [0.0] * self.width)

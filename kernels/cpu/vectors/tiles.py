@@ -6,7 +6,7 @@ stands in `simd`.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from llvmlite import ir
 from numba.core import cgutils
@@ -17,10 +17,21 @@ from .emit import FLAG, INDEX, Emit, new_function, number
 _INDEPENDENT = 8  # sums needed to keep two units of latency 4 busy
 
 
-def _tile(emit: Emit, height: int, vectors: int, scaled: bool, a: Any, arguments: Any) -> None:
+class _Form(NamedTuple):
+    """Strides of a, from row to row and from column to column, that tiles are made for."""
+
+    row: ir.Value
+    column: ir.Value
+    unrolled: bool  # the steps of a group one after another
+    ahead: bool  # the next tile's numbers are fetched: no processor foresees where they lie
+
+
+def _tile(
+    emit: Emit, height: int, vectors: int, scaled: bool, a: Any, arguments: Any, form: _Form
+) -> None:
     """Emit C[:height] = … for the tile at c and a; several sums an entry where it is small."""
     builder = emit.builder
-    c, cs, ar, ac, ak, b, bs, length, accumulate = arguments
+    c, cs, at, ac, b, bs, length, accumulate = arguments
     unroll = max(1, _INDEPENDENT // (height * vectors))
     sums = [
         [[cgutils.alloca_once(builder, emit.vector) for _ in range(vectors)] for _ in range(height)]
@@ -30,7 +41,7 @@ def _tile(emit: Emit, height: int, vectors: int, scaled: bool, a: Any, arguments
         for row in copy:
             for slot in row:
                 builder.store(emit.zero(), slot)
-    a_rows = [emit.address(a, builder.mul(number(i), ar)) for i in range(height)]
+    a_rows = [emit.address(a, builder.mul(number(i), form.row)) for i in range(height)]
 
     def multiply(part: int, offset: ir.Value, k: ir.Value) -> None:
         b_row = emit.address(b, builder.mul(k, bs))
@@ -44,23 +55,28 @@ def _tile(emit: Emit, height: int, vectors: int, scaled: bool, a: Any, arguments
     c_rows = [emit.address(c, builder.mul(number(i), cs)) for i in range(height)]
     for row in c_rows:
         for v in range(vectors):
-            emit.prefetch(emit.address(row, v * emit.width))
+            emit.prefetch(emit.address(row, v * emit.width), True)
     group = number(emit.height)
     whole = builder.udiv(length, group)
     with cgutils.for_range(builder, whole, intp=INDEX) as loop:
         start = builder.mul(loop.index, ac)
         first = builder.mul(loop.index, group)
-        if unroll > 1:
+        if form.ahead:
+            ahead = emit.address(a, at, start)
+            line = 64 // emit.size
+            for i in range(-(-(height * height) // line)):
+                emit.prefetch(emit.address(ahead, i * line), False)
+        if unroll > 1 or form.unrolled:
             for j in range(emit.height):
-                offset = builder.add(start, builder.mul(number(j), ak))
+                offset = builder.add(start, builder.mul(number(j), form.column))
                 multiply(j % unroll, offset, builder.add(first, number(j)))
         else:
             with cgutils.for_range(builder, group, intp=INDEX) as inner:
-                offset = builder.add(start, builder.mul(inner.index, ak))
+                offset = builder.add(start, builder.mul(inner.index, form.column))
                 multiply(0, offset, builder.add(first, inner.index))
     start, first = builder.mul(whole, ac), builder.mul(whole, group)
     with cgutils.for_range(builder, builder.sub(length, first), intp=INDEX) as loop:
-        offset = builder.add(start, builder.mul(loop.index, ak))
+        offset = builder.add(start, builder.mul(loop.index, form.column))
         multiply(0, offset, builder.add(first, loop.index))
     totals = []
     for i in range(height):
@@ -82,6 +98,21 @@ def _tile(emit: Emit, height: int, vectors: int, scaled: bool, a: Any, arguments
                 emit.store(total, place)
 
 
+def _forms(target: Target, ar: ir.Value, ak: ir.Value, scaled: bool) -> list[_Form]:
+    """What tiles of the full height are made for, before that for any strides.
+
+    Where one stride is known to be 1, or both are known, hardly an instruction goes into addresses.
+    """
+    if target.vector_bytes <= 16:  # LLVM would gather numbers of several steps, and spill
+        return []
+    one = number(1)
+    spread, turned = _Form(number(target.height), one, True, True), _Form(one, ak, True, False)
+    by_row = _Form(ar, one, True, False)  # of 12 rows, the addresses would not fit the registers
+    return [
+        *([] if scaled else [spread]), turned, *([by_row] if target.registers < 32 else [])
+    ]  # fmt: skip
+
+
 def _panel_product(
     module: ir.Module, real: ir.Type, target: Target, vectors: int, scaled: bool
 ) -> ir.Function:
@@ -93,22 +124,32 @@ def _panel_product(
     if builder is None:
         return function
     emit = Emit(builder, real, target)
-    c, cs, a, at, *arguments, rows, lanes = function.args
-    ar = arguments[0]
+    c, cs, a, at, ar, ac, ak, *others, rows, lanes = function.args
     if vectors == 0:
         emit.mask = emit.first(lanes)
         vectors = 1
     c_place, a_place = (cgutils.alloca_once_value(builder, pointer) for pointer in (c, a))
-    left = rows
-    for height in target.heights:
-        count = builder.udiv(left, number(height))
+
+    def tiles(height: int, form: _Form) -> None:
+        """All tiles of a height that are left."""
+        count = builder.udiv(builder.load(left), number(height))
         with cgutils.for_range(builder, count, intp=INDEX):
             c, a = builder.load(c_place), builder.load(a_place)
-            _tile(emit, height, vectors, scaled, a, (c, cs, *arguments))
-            step = at if height == target.height else builder.mul(number(height), ar)
+            _tile(emit, height, vectors, scaled, a, (c, cs, at, ac, *others), form)
+            step = at if height == target.height else builder.mul(number(height), form.row)
             builder.store(emit.address(a, step), a_place)
             builder.store(emit.address(c, builder.mul(number(height), cs)), c_place)
-        left = builder.sub(left, builder.mul(count, number(height)))
+        done = builder.mul(count, number(height))
+        builder.store(builder.sub(builder.load(left), done), left)
+
+    left = cgutils.alloca_once_value(builder, rows)
+    for form in () if emit.mask is not None else _forms(target, ar, ak, scaled):
+        is_row = builder.icmp_unsigned("==", ar, form.row)
+        is_column = builder.icmp_unsigned("==", ak, form.column)
+        with builder.if_then(builder.and_(is_row, is_column)):
+            tiles(target.height, form)
+    for height in target.heights:
+        tiles(height, _Form(ar, ak, False, False))
     builder.ret_void()
     return function
 

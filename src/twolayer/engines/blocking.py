@@ -139,7 +139,9 @@ def spread_step(shape: Shape, rows: int, itemsize: int) -> int:
     Spreading pays where many products read a row, and where rows are so many bytes apart that they
     compete for few sets of a cache. The step is an odd number of cache lines for the same reason.
     """
-    if rows < TARGET.height or shape.d < 16 or (shape.M < 32 and shape.d * itemsize % 512):
+    _, d, M, _ = shape
+    few = TARGET.vector_bytes // 2  # hidden units whose products take less time than the copy
+    if rows < TARGET.height or d < 16 or (few > M and d * itemsize % 512):
         return 0
     line = 64 // itemsize
     lines = -(-rows * TARGET.height // line)

@@ -123,6 +123,9 @@ def whole_tiles(text, multiply_add, sums, additions=None):
     ]
 
 
+VECTOR_ON_THE_STACK = r"[xyz]mm\d+, [^\n]*\(%rsp|\(%rsp[^\n]*[xyz]mm"
+
+
 def on_the_stack(body):
     return re.search(r"rsp|\[sp", body)
 
@@ -180,6 +183,12 @@ def test_other_machines_keep_their_sums_in_registers_too(name, dtype):
         # The loop over the last few k, beside the one over whole groups of them, may keep a
         # broadcast number on the stack.
         assert not all(map(on_the_stack, tall)), function
+    if vectors.vector_bytes > 16:  # the steps of a group one after another
+        for function, forms in {"product_2": 2, "scaled_2": 1}.items():
+            sums = 2 * vectors.height
+            unrolled = whole_tiles(code[function], multiply_add, sums, sums * vectors.height)
+            assert len(unrolled) == forms + (vectors.registers < 32), function
+            assert not any(re.search(VECTOR_ON_THE_STACK, body) for body in unrolled), function
     sums = 8 if vectors.registers < 32 else 16
     of_dots = whole_tiles(code["dots"], multiply_add, sums, additions=16)
     assert len(of_dots) == 3  # for one column, two and four

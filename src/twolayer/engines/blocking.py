@@ -86,9 +86,8 @@ def few_units(shape: Shape, itemsize: int) -> bool:
     width = TARGET.lanes(itemsize)
     vectors, of_d = -(-M // width), -(-d // width)
     outputs = min(_dots(M, K, width), _tiles(M, K, width))
-    cost = _COSTS[TARGET.registers]
-    products = vectors // 2 * 2.1 + vectors % 2 * cost.narrow
-    panels = products * (d + K) + vectors * _SIGMA + outputs + cost.rest
+    products = vectors // 2 * 2.1 + vectors % 2 * _COST.narrow
+    panels = products * (d + K) + vectors * _SIGMA + outputs + _COST.rest
     by_input = M * ((1.25 if d > _LONG else 1.05) * of_d + 5)
     plain = by_input + M / width * (2.4 * K + _SIGMA)
     return vectors <= 4 and plain < panels
@@ -169,23 +168,23 @@ class _Cost(NamedTuple):
     pair: float  # to two
 
 
-_COSTS = {  # by registers: tiles of few rows load as often as they multiply
-    32: _Cost(narrow=1.05, rest=10, vector=0.625, sums=4.4, one=0.54, pair=1.08),
-    16: _Cost(narrow=1.6, rest=2, vector=0.5, sums=1.25, one=0.54, pair=0.8),
-}
+_COST = (
+    _Cost(narrow=1.05, rest=10, vector=0.625, sums=4.4, one=0.54, pair=1.08)
+    if TARGET.registers >= 32
+    # Tiles of few rows load as often as they multiply.
+    else _Cost(narrow=1.6, rest=2, vector=0.5, sums=1.25, one=0.54, pair=0.8)
+)
 
 
 def _dots(M: int, K: int, width: int) -> float:
     """Cycles of U a sample by dot products."""
-    cost = _COSTS[TARGET.registers]
-    return K * (M / width * cost.vector + cost.sums)
+    return K * (M / width * _COST.vector + _COST.sums)
 
 
 def _tiles(M: int, K: int, width: int) -> float:
     """Cycles of U a sample by tiles, and to turn it over."""
-    cost = _COSTS[TARGET.registers]
     pairs, one = divmod(-(-K // width), 2)
-    return M * (pairs * cost.pair + one * cost.one) + 0.6 * K
+    return M * (pairs * _COST.pair + one * _COST.one) + 0.6 * K
 
 
 class Decisions(NamedTuple):

@@ -62,8 +62,8 @@ def _in_whole_registers():
 def in_whole_registers():
     """LLVM's loops in the function that calls this take registers of 512 bits where there are any.
 
-    By itself it takes half of them on Intel's processors, so that a program slows down less before
-    its first wide instruction; the products beside these loops have whole registers anyway.
+    By itself it takes half of them on Intel's processors. The products beside these loops take
+    whole ones anyway.
     """
 
 

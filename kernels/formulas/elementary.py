@@ -13,7 +13,6 @@ from numba.extending import overload
 
 from ..compiler.jit import jitable
 from .intrinsics import POLYNOMIALS, TABLES, magic
-from .intrinsics import copysign as _copysign
 from .intrinsics import fused as _fused
 from .intrinsics import power as _power
 from .intrinsics import powers as _powers
@@ -197,7 +196,7 @@ def _overload_expm1(x):
         y = _select(x > high, high, x)
         p, _, shifted = _reduced(_select(y < low, low, y), zero)
         first, second, inverse = _powers(shifted)
-        return _copysign((first * p + (first - inverse)) * second, x)
+        return _signed(abs((first * p + (first - inverse)) * second), x)
 
     return jitted
 
@@ -269,7 +268,7 @@ def _overload_log1p(x):
         half_square = half * f * f
         y = n * ln2_low + s * (half_square + square * tail(square))
         y = n * ln2_high + (f - (half_square - y))
-        y = _copysign(y, x)
+        y = _signed(abs(y), x)
         y = _select(x < infinity, y, x)
         y = _select(u > zero, y, _select(u == zero, -infinity, nan))
         return y
@@ -309,7 +308,7 @@ def _overload_erf(x):
         # From 1/2 on the error of erfc counts less the nearer erf is to 1.
         a = abs(x)
         y = _select(a < half_reached, a + a * tail(a * a), one - erfc(a))
-        return _copysign(y, x)
+        return _signed(y, x)
 
     return jitted
 

@@ -5,11 +5,13 @@ float64, and because the flags of fast mathematics then depend on nothing.
 """
 
 import math
+import re
 
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.cpu import CPUContext
 from numba.extending import intrinsic
 
 from .tables import FLOAT32, FLOAT64, Table
@@ -187,19 +189,35 @@ def rough_reciprocal(typingctx, x):
     return x(x), codegen
 
 
-@intrinsic
-def fused(typingctx, x, y, z):
-    """Return x * y + z, rounded once where that is one instruction.
+def _has_fma(context):
+    """Whether x * y + z is one instruction where the code will run."""
+    if not isinstance(context, CPUContext):
+        return True
+    triple, _, features = context.codegen().magic_tuple()
+    return not re.match(r"x86|i\d86|amd64", triple) or "+fma" in features.split(",")
 
-    Of a product that several sums share LLVM makes no such instruction by itself.
+
+@intrinsic
+def fused(typingctx, power, p, z):
+    """Return power * p + z for a power of 2 up to 1, with no number below the least normal one.
+
+    One instruction, which LLVM does not make of a product that several sums share, or the same on
+    larger numbers.
     """
+    table = TABLES[power]
+    up = 2.0 ** (table.bias // 2)
 
     def codegen(context, builder, signature, args):
-        name = "llvm.fmuladd." + {"float": "f32", "double": "f64"}[str(args[0].type)]
-        kind = ir.FunctionType(args[0].type, [args[0].type] * 3)
+        power, p, z = args
+        if not _has_fma(context):
+            larger, of_z = (builder.fmul(a, ir.Constant(a.type, up)) for a in (power, z))
+            total = builder.fadd(builder.fmul(larger, p), of_z)
+            return builder.fmul(total, ir.Constant(p.type, 1 / up))
+        name = "llvm.fma." + {"float": "f32", "double": "f64"}[str(p.type)]
+        kind = ir.FunctionType(p.type, [p.type] * 3)
         return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
 
-    return x(x, y, z), codegen
+    return power(power, p, z), codegen
 
 
 @intrinsic
@@ -211,23 +229,6 @@ def signed(typingctx, x, sign):
         integer = _integer(table)
         magnitude, signed = (builder.bitcast(a, integer) for a in args)
         bits = builder.or_(magnitude, builder.and_(signed, integer(1 << (integer.width - 1))))
-        return builder.bitcast(bits, args[0].type)
-
-    return x(x, sign), codegen
-
-
-@intrinsic
-def copysign(typingctx, x, sign):
-    """Return |x| with the sign of the other argument."""
-    table = TABLES[x]
-
-    def codegen(context, builder, signature, args):
-        integer = _integer(table)
-        magnitude, signed = (builder.bitcast(a, integer) for a in args)
-        sign_bit = integer(1 << (integer.width - 1))
-        bits = builder.or_(
-            builder.and_(magnitude, builder.not_(sign_bit)), builder.and_(signed, sign_bit)
-        )
         return builder.bitcast(bits, args[0].type)
 
     return x(x, sign), codegen

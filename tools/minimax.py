@@ -1,10 +1,10 @@
 """Print the minimax coefficients used by ``kernels/formulas/elementary.py``.
 
 Run ``python tools/minimax.py [name ...]``; needs mpmath. Each row of ``FITS`` asks for the
-polynomial p of the given degree that minimizes ``max |weight(x) * (f(x) - p(x))|`` over the
-interval; the weight turns the error of p into the relative error of the function it serves.
-Coefficients are printed lowest power first, rounded to the named precision, with the error that
-is left after rounding.
+polynomial p of the given degree, or the quotient p / q of two, that minimizes
+``max |weight(x) * (f(x) - p(x) / q(x))|`` over the interval; the weight turns that error into the
+relative error of the function it serves. Coefficients are printed lowest power first, rounded to
+the named precision, with the error that is left after rounding; q(0) is 1.
 """
 
 import sys
@@ -21,7 +21,7 @@ Function = Callable[[mpf], mpf]
 
 
 class Fit(NamedTuple):
-    """One polynomial to compute."""
+    """One polynomial to compute, or a quotient of two."""
 
     f: Function
     weight: Function
@@ -29,31 +29,44 @@ class Fit(NamedTuple):
     high: mpf
     degree: int
     dtype: type
+    below: int = 0  # the degree of q
 
 
-def remez(fit: Fit, points: int = 1500, sweeps: int = 30) -> list[mpf]:
-    """Return the minimax coefficients, lowest power first, by the second algorithm of Remez."""
-    n = fit.degree
+def remez(fit: Fit, points: int = 1500, sweeps: int = 60) -> tuple[list[mpf], list[mpf]]:
+    """Return the coefficients of p and q, lowest power first, by Remez's second algorithm.
+
+    p(x) - q(x) f(x) = q(x) * error / weight is linear in all that is unknown but for the last
+    product, where q is that of the sweep before.
+    """
+    n = fit.degree + fit.below
+    below = [mpf(1)]
     half, middle = (fit.high - fit.low) / 2, (fit.high + fit.low) / 2
     grid = [middle - half * mp.cos(mp.pi * (i + mpf("0.5")) / points) for i in range(points)]
     values, weights = [fit.f(x) for x in grid], [fit.weight(x) for x in grid]
     reference = [(points - 1) * (2 * i + 1) // (2 * n + 4) for i in range(n + 2)]
     for _ in range(sweeps):
         rows = [
-            [grid[j] ** i for i in range(n + 1)] + [(-1) ** row / weights[j]]
+            [grid[j] ** i for i in range(fit.degree + 1)]
+            + [-values[j] * grid[j] ** i for i in range(1, fit.below + 1)]
+            + [(-1) ** row * mp.polyval(below[::-1], grid[j]) / weights[j]]
             for row, j in enumerate(reference)
         ]
         solution = mp.lu_solve(mp.matrix(rows), mp.matrix([values[j] for j in reference]))
-        coefficients = list(solution[: n + 1])
+        above, below = list(solution[: fit.degree + 1]), [mpf(1), *solution[fit.degree + 1 : n + 1]]
         error = [
-            w * (v - mp.polyval(coefficients[::-1], x))
+            w * (v - quotient(above, below, x))
             for x, v, w in zip(grid, values, weights, strict=True)
         ]
         exchanged = alternation(error, n + 2)
         if max(map(abs, error)) <= abs(solution[n + 1]) * mpf("1.0001"):
             break
         reference = exchanged
-    return coefficients
+    return above, below
+
+
+def quotient(above: list[mpf], below: list[mpf], x: mpf) -> mpf:
+    """p(x) / q(x)."""
+    return mp.polyval(above[::-1], x) / mp.polyval(below[::-1], x)
 
 
 def alternation(error: list[mpf], count: int) -> list[int]:
@@ -98,6 +111,12 @@ def erf_tail(z: mpf) -> mpf:
     return mp.erf(x) / x - 1
 
 
+def tanh_quotient(z: mpf) -> mpf:
+    """tanh(x) / x at z = x**2."""
+    x = mp.sqrt(z)
+    return mp.tanh(x) / x
+
+
 def scaled_erfc(center: mpf) -> Function:
     """(1 + a) e**(a**2) erfc(a) at t = (a - center) / (a + center)."""
 
@@ -132,6 +151,9 @@ FITS = {
 FITS["EXP_float64"] = FITS["EXP_float64"]._replace(
     f=expm1_second_tail, weight=lambda r: abs(r**3 / mp.expm1(r)), degree=8
 )
+FITS["TANH_float32"] = Fit(
+    tanh_quotient, lambda z: 1 / tanh_quotient(z), mpf(0), mpf("8.4") ** 2, 4, np.float32, below=4
+)
 FITS["ERFC_float32"] = erfc_fit("2.8125", "10.2", 11, np.float32)
 FITS["ERFC_float64"] = erfc_fit("2.75", "27.3", 22, np.float64)
 
@@ -145,14 +167,14 @@ def main(names: list[str]) -> None:
     """Print the named fits, or all of them."""
     for name in names or FITS:
         fit = FITS[name]
-        coefficients = [rounded(c, fit.dtype) for c in remez(fit)]
+        above, below = ([rounded(c, fit.dtype) for c in cs] for cs in remez(fit))
         xs = [fit.low + (fit.high - fit.low) * (i + mpf("0.5")) / 4000 for i in range(4000)]
         error = max(
-            abs(fit.weight(x) * (fit.f(x) - mp.polyval([mpf(c) for c in coefficients[::-1]], x)))
+            abs(fit.weight(x) * (fit.f(x) - quotient([*map(mpf, above)], [*map(mpf, below)], x)))
             for x in xs
         )
         print(f"{name}  # error 2**{mpmath.nstr(mp.log(error, 2), 4)}")
-        for c in coefficients:
+        for c in above + below if fit.below else above:
             print(f"    {np.format_float_scientific(fit.dtype(c), unique=True)},")
 
 

@@ -25,22 +25,9 @@ from .scalars import JIT as _JIT
 from .scalars import like, positive, select
 
 __all__ = [
-    "ULP",
-    "erf",
-    "erfc",
-    "exp",
-    "exp_neg",
-    "expm1",
-    "expm1_neg",
-    "gaussian",
-    "like",
-    "log1p",
-    "log1p_exp",
-    "logistic",
-    "positive",
-    "select",
-    "tanh",
-]
+    "ULP", "erf", "erfc", "exp", "exp_neg", "expm1", "expm1_neg", "gaussian", "like", "log1p",
+    "log1p_exp", "logistic", "positive", "select", "tanh", "tanh_slope",
+]  # fmt: skip
 
 ULP = {
     name: {"float32": bound, "float64": bound}
@@ -49,6 +36,7 @@ ULP = {
         "logistic": 3.0,
     }.items()
 }  # fmt: skip
+ULP["tanh"]["float32"] = 6.5
 
 
 def exp(x):
@@ -99,8 +87,20 @@ def log1p_exp(x):
 
 
 def tanh(x):
-    """Hyperbolic tangent; jitted 1.97 ULP in float32, 2.08 in float64."""
+    """Hyperbolic tangent, at most 1 in size.
+
+    Jitted 5.59 ULP in float32, 6.37 where a multiply-add is two instructions; 2.08 in float64.
+    """
     return math.tanh(x) if isinstance(x, float) else np.tanh(x)
+
+
+def tanh_slope(x):
+    """1 - tanh(x)**2 without its cancellation for large x; jitted in float32 with it.
+
+    There the error is that of tanh in units of the last place of 1.
+    """
+    s = like(x, 1.0) + tanh(abs(x))
+    return exp_neg(like(x, -2.0) * abs(x)) * (s * s)
 
 
 def erf(x):
@@ -281,6 +281,8 @@ def _overload_tanh(x):
     table = TABLES.get(x)
     if table is None:
         return None
+    if table.tanh_above:
+        return _quotient(x, table)
     zero, one, two = (table.dtype(c) for c in (0.0, 1.0, 2.0))
     # The quotient stays a normal number, where it has long been nothing to 1.
     low = table.exp_least
@@ -292,6 +294,36 @@ def _overload_tanh(x):
         scale = _power(shifted)
         y = _fused(-scale, p, one - scale) / _fused(scale, p, one + scale)
         return _signed(y, x)
+
+    return jitted
+
+
+def _quotient(x, table):
+    above, below = POLYNOMIALS[x, "tanh_above"], POLYNOMIALS[x, "tanh_below"]
+    one, end = table.dtype(1.0), table.dtype(table.tanh_end)
+
+    def jitted(x):
+        x = _select(x > end, end, x)
+        x = _select(x < -end, -end, x)
+        y = x * above(x * x) / below(x * x)
+        y = _select(y > one, one, y)
+        return _select(y < -one, -one, y)
+
+    return jitted
+
+
+@overload(tanh_slope, jit_options=_JIT)
+def _overload_tanh_slope(x):
+    table = TABLES.get(x)
+    if table is None:
+        return None
+    if not table.tanh_above:
+        return tanh_slope
+    one = table.dtype(1.0)
+
+    def jitted(x):
+        y = tanh(x)
+        return one - y * y
 
     return jitted
 

@@ -65,7 +65,10 @@ POLYNOMIALS = {
         ("log1p_exp", _horner),
         ("erf", _horner),
         ("erfc_tail", _halves),
+        ("tanh_above", _horner),
+        ("tanh_below", _horner),
     )
+    if getattr(table, name)
 }
 
 

@@ -25,6 +25,9 @@ class Table(NamedTuple):
     erfc_tail: tuple[float, ...]  # (1 + a) e**(a**2) erfc(a) = center value + t * tail(t),
     # t = (a - center) / (a + center)
     log: tuple[float, ...]  # (2 atanh(s) / s - 2) / s**2 in s**2, |s| <= (sqrt 2 - 1)**2
+    tanh_end: float = 0.0  # from here on tanh is 1
+    tanh_above: tuple[float, ...] = ()  # tanh(x) / x is a quotient of polynomials in x**2,
+    tanh_below: tuple[float, ...] = ()  # |x| <= 8.4; none where e**x costs less
 
     def normal(self, times: float) -> np.floating:
         """So many times the least normal number.
@@ -87,6 +90,9 @@ FLOAT32 = Table(
         -0.00012323726,
         -1.1997946e-05,
     ),
+    tanh_end=9.0,
+    tanh_above=(1.0, 0.13419576, 0.0035416132, 2.1379707e-05, 1.4457761e-08),
+    tanh_below=(1.0, 0.467529, 0.026051424, 0.00033614205, 8.219923e-07),
 )
 
 FLOAT64 = Table(

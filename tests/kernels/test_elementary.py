@@ -199,6 +199,16 @@ def test_signed_zero(name, dtype, form):
 
 
 @pytest.mark.compiled
+def test_tanh_stays_within_one():
+    x = np.arange(*np.array([4, 16], "float32").view("int32")).astype("int32").view("float32")
+    y = apply("tanh", x)
+    assert y.min() > 0.999
+    assert y.max() == 1
+    np.testing.assert_array_equal(apply("tanh", -x), -y)
+    assert apply("tanh_slope", x).min() == 0
+
+
+@pytest.mark.compiled
 def test_like_and_select_keep_the_type():
     @numba.njit
     def chosen(x):

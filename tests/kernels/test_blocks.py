@@ -88,11 +88,11 @@ def test_inputs_are_spread_where_many_products_read_them_or_sets_of_a_cache_coll
 @pytest.mark.parametrize(
     ("shape", "rows", "chunks"),
     [
-        ((1000, 16, 16, 1), 392, 1),  # 2800 operations a row
-        ((1000, 16, 16, 1), 393, 2),
+        ((1000, 16, 16, 1), 714, 1),  # 2800 operations a row
+        ((1000, 16, 16, 1), 715, 2),
         ((1000, 16, 16, 1), 1000, 2),
-        ((50, 90, 90, 9), 32, 2),
-        ((50, 90, 90, 9), 26, 1),
+        ((50, 90, 90, 9), 48, 2),
+        ((50, 90, 90, 9), 47, 1),
         ((1000, 1000, 1000, 9), 31, 1),  # no chunk has fewer than 16 rows
         ((1000, 1000, 1000, 9), 32, 2),
     ],
@@ -127,8 +127,8 @@ def test_dots_pay_for_few_outputs_of_many_hidden_units():
     ("shape", "rows", "parts"),
     [
         ((1000, 40, 120, 1), 1, 1),  # 25760 operations a row: 43 are worth a second thread
-        ((1000, 40, 120, 1), 42, 1),
-        ((1000, 40, 120, 1), 43, 2),
+        ((1000, 40, 120, 1), 77, 1),
+        ((1000, 40, 120, 1), 78, 2),
         ((1000, 40, 120, 1), 240, 2),  # as many as all threads have hidden units
         ((1000, 40, 120, 1), 241, 0),
         ((1000, 300, 1000, 90), 95, 2),  # more threads than M / n

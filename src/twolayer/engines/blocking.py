@@ -10,11 +10,11 @@ from ..kernels.cpu.vectors.panels import last_lanes, panel_count, panel_size
 from ..machine.hardware import cache_sizes
 from ..network import Shape
 
-_FEW = 1.1e6  # operations that are over before a second thread would have begun
+_FEW = 2e6  # operations that are over before a second thread would be of use
 SMALL = 1 << 15  # elements of θ that one thread updates before a second would have begun
 _PANELS = 128  # columns of Z and S that are in use at a time
 _FORMULA = 40  # operations that σ and σ′ of a number are worth, or h and δ
-_SIGMA = 20  # cycles of σ and σ′ for a vector: 4 of relu, 22 of tanh
+_SIGMA = 20  # cycles of σ and σ′ for a vector: 4 of relu, 11 of tanh, 22 of tanh in float64
 _LONG = 500  # inputs
 _ROW = 1000  # that all else of a row is worth
 

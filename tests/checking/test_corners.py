@@ -100,7 +100,7 @@ def in_seven_chunks(shape, itemsize, threads):
     four hidden units lie plain.
     """
     rows, lanes = min(13, shape.n), blocking.lane_count(itemsize)
-    step = blocking.spread_step(Shape(shape.n, 16, 32, 1), rows, itemsize)
+    step = blocking.spread_step(Shape(shape.n, 16, 1000, 1), rows, itemsize)
     plain = shape.M <= 4
     parts = 1 if plain else min(3, panel_count(shape.M, lanes))
     inputs = shape.d + shape.K

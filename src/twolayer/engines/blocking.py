@@ -139,7 +139,7 @@ def spread_step(shape: Shape, rows: int, itemsize: int) -> int:
     compete for few sets of a cache. The step is an odd number of cache lines for the same reason.
     """
     _, d, M, _ = shape
-    few = TARGET.vector_bytes // 2  # hidden units whose products take less time than the copy
+    few = 8 * TARGET.lanes(itemsize)  # hidden units whose products gain less than the copy takes
     if rows < TARGET.height or d < 16 or (few > M and d * itemsize % 512):
         return 0
     line = 64 // itemsize

@@ -28,6 +28,7 @@ class FlatWeights(Weights):
         self.size = size or shape.M * (shape.d + shape.K)
         self.all = all or self.size
         self._scalars = self._slots_at = np.empty(0)  # the second, the addresses of the slots
+        self._values: tuple[float, ...] = ()  # of the scalars
         self._update: Update | None = None  # what the rule was made for
         self._found: tuple[np.ndarray, ...] | None = None
         self._rule = Rule(0, 0, 0, 0)
@@ -48,15 +49,17 @@ class FlatWeights(Weights):
         """How compiled code changes θ and the slots; it holds until the next one is asked for."""
         if self._update is not update or self._found is not self.slots:
             self._update, self._found = update, self.slots
-            self._scalars = np.empty(len(scalars))
+            self._scalars, self._values = np.empty(len(scalars)), ()
             self._slots_at = np.array([slot.ctypes.data for slot in self.slots], np.int64)
             run = updates.part(update, self.dtype)
             linear = any(update is updates.UPDATES[name] for name in _LINEAR)
             self._rule = Rule(
                 run, self._slots_at.ctypes.data, self._scalars.ctypes.data, keeps_0=linear
             )
-        for i, value in enumerate(scalars):
-            self._scalars[i] = value
+        if scalars != self._values:
+            self._values = scalars
+            for i, value in enumerate(scalars):
+                self._scalars[i] = value
         return self._rule
 
     def apply(self, update: Update, scalars: tuple[float, ...]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from numbers import Real
 from operator import index
 from typing import Any
@@ -90,6 +91,9 @@ def check_targets(net: Network, Y: Any, shape: Shape, dtype: np.dtype) -> np.nda
 
 def check_rows(rows: Any, n: int) -> slice:
     """`rows` as slice(start, stop) with 0 ≤ start < stop ≤ n."""
+    plain = type(rows) is slice and rows.step is None
+    if plain and type(rows.start) is int is type(rows.stop) and 0 <= rows.start < rows.stop <= n:
+        return rows  # at once: a small batch takes little longer than its checks
     if rows is None:
         return slice(0, n)
     if not isinstance(rows, slice):
@@ -108,14 +112,29 @@ def check_rows(rows: Any, n: int) -> slice:
 
 def check_step_size(mu: Any, dtype: np.dtype) -> float:
     """μ as a float that is finite in the given dtype."""
-    if type(mu) is not float and not isinstance(mu, Real):
-        raise TypeError(f"mu: expected a finite number, got {mu!r}")
+    return _finite_number("mu", mu, dtype)
+
+
+def check_scalars(scalars: Iterable[Any], dtype: np.dtype) -> tuple[float, ...]:
+    """The scalars of an update as floats that are finite in the given dtype."""
+    values, largest = tuple(scalars), _LARGEST[dtype]
+    for value in values:
+        if type(value) is not float or not -largest <= value <= largest:
+            return tuple(_finite_number("scalars", value, dtype) for value in values)
+    return values
+
+
+def _finite_number(argument: str, number: Any, dtype: np.dtype) -> float:
+    if type(number) is not float and not isinstance(number, Real):
+        raise TypeError(f"{argument}: expected a finite number, got {number!r}")
     try:
-        value = float(mu)
+        value = float(number)
     except OverflowError:
         value = math.inf
     if not abs(value) <= _LARGEST[dtype]:
-        raise ValueError(f"mu: expected a finite number that {dtype} can hold, got {value!r}")
+        raise ValueError(
+            f"{argument}: expected a finite number that {dtype} can hold, got {value!r}"
+        )
     return value
 
 

@@ -84,7 +84,7 @@ class Plan:
         than the update has.
         """
         X, Y = self._rows(rows)
-        values = tuple(checks.check_step_size(value, self.dtype) for value in scalars)
+        values = checks.check_scalars(scalars, self.dtype)
         if len(values) != (count := scalar_count(update)):
             raise ValueError(f"scalars: expected {count} for {update.name}, got {len(values)}")
         with self._turn:

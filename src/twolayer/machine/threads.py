@@ -36,31 +36,34 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-@contextmanager
-def numba_threads(threads: int) -> Iterator[None]:
+class numba_threads:
     """Run Numba's parallel kernels on `threads` threads, or all that Numba has, inside the context.
 
     Raises RuntimeError in a forked child of a process that ran such a kernel: GNU OpenMP would kill
     the child, and other pools are not there any more. Under the workqueue layer, which dies when
-    entered twice, callers take turns.
+    entered twice, callers take turns. Calls of Numba take as long as a small problem's epoch.
     """
-    if _forked_from is not None:
-        refuse(_forked_from, "a parallel kernel")
-    before = numba.get_num_threads()  # launches the pool, so that its layer is known below
-    wanted = min(threads, numba.config.NUMBA_NUM_THREADS)
-    in_turns = numba.threading_layer() == "workqueue"
-    turn = _one_at_a_time
-    if in_turns:
-        turn.acquire()
-    try:
-        if before != wanted:  # a call takes as long as a small problem's epoch
-            numba.set_num_threads(wanted)
-        yield
-    finally:
-        if before != wanted:
-            numba.set_num_threads(before)
-        if in_turns:
-            turn.release()
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._turn: Any = None
+
+    def __enter__(self) -> None:
+        if _forked_from is not None:
+            refuse(_forked_from, "a parallel kernel")
+        self._before = numba.get_num_threads()  # launches the pool, so that its layer is known
+        self._wanted = min(self._threads, numba.config.NUMBA_NUM_THREADS)
+        if numba.threading_layer() == "workqueue":
+            self._turn = _one_at_a_time
+            self._turn.acquire()
+        if self._before != self._wanted:
+            numba.set_num_threads(self._wanted)
+
+    def __exit__(self, *raised: object) -> None:
+        if self._before != self._wanted:
+            numba.set_num_threads(self._before)
+        if self._turn is not None:
+            self._turn.release()
 
 
 class _Users:

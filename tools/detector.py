@@ -2,11 +2,13 @@
 
     python tools/detector.py --runs 20 --results detector.jsonl --write docs/lab/detector.md
 
-Every run is a whole one, of the quick profile, on two copies of the working tree. In one of them a
-variant does more in its steps: a chain of multiplications whose length, a share of the step, is set
-by timing both, in all steps or in one of ten; it allocates, reads X once more, or takes a lock.
-Runs are kept in the results file as they end; after an interruption the same command goes on, on
-any machine. The table covers all runs of the file that this detector made.
+Every run is a whole one, of the quick profile, on two copies of the working tree. In one of them
+some variants do more in their steps: a chain of multiplications whose length, a share of the step,
+is set by timing both, in all steps or in one of ten; an allocation, another pass over X, or a lock.
+A run plants up to three kinds at once, each in a variant of its own, another one from run to run;
+a run with nothing planted stands alone. Runs are kept in the results file as they end, a line for
+each plant; after an interruption the same command goes on, on any machine. The table covers all
+lines of the file that this detector made.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,8 @@ from twolayer.showing.output import complain
 from twolayer.texts import parts
 
 MARKER = "detector"
+TOGETHER = 3  # so that most variants of the suite are as they were
+NOTHING = "0"
 PLANTS = {
     "0": "nothing",
     "1": "1%",
@@ -53,7 +57,10 @@ PLANTS = {
 SLOWED = '''
 
 def _slowed(make, plant):
-    """The Engine class that does more after each step: see the detector's plants."""
+    """The Engine class that does more after each step, where there is a plant: see the detector."""
+    if plant is None:
+        return make
+
     import threading
     import time
 
@@ -113,7 +120,7 @@ def _plant():
     from pathlib import Path
 
     path = Path(__file__).with_suffix(".plant")  # not a source, so nothing is compiled anew
-    return path.read_text()
+    return path.read_text() if path.exists() else None
 
 
 import dataclasses as _dataclasses
@@ -135,37 +142,45 @@ def main() -> None:
     arguments = _arguments()
     path, common = Path(arguments.results), sources()
     suite = benchmarks(Network(), "float32", arguments.shape or (), arguments.variants)
-    if arguments.slowed not in {benchmark.variant for benchmark in suite}:
-        raise SystemExit(f"--slowed: expected a variant that is measured, got {arguments.slowed!r}")
+    names = list(dict.fromkeys(benchmark.variant for benchmark in suite))
     base, head = (export(None, side) for side in ("base", "head"))
     with tempfile.TemporaryDirectory() as folder:
-        slowed = _copy(head, arguments.slowed, Path(folder) / "slowed")
-        for number, plant, answer in product(
-            range(arguments.runs), arguments.plant, arguments.busy
-        ):
-            busy = answer == "yes"
-            about = {
-                "number": number, "plant": plant, "busy": busy, **common,
-                "slowed": arguments.slowed,
-            }  # fmt: skip
-            if any(about.items() <= run.items() for run in lines.read(path, complain)):
-                continue
-            about |= machine()
-            _source(slowed.folder, arguments.slowed).with_suffix(".plant").write_text(plant)
-            planted = plant != "0"
-            results = Path(folder) / f"{number}-{plant}-{busy}"
-            run = Run(base, slowed if planted else head, suite, results, seconds=arguments.seconds,
-                      limit=arguments.limit)  # fmt: skip
-            with _half_busy() if busy else contextlib.nullcontext():
-                outcome = run.measure()
-            about |= summary(outcome, arguments.slowed if planted else None)
-            lines.append(path, about)
-            print(_line(about), flush=True)
+        slowed = _copy(head, names, Path(folder) / "slowed")
+        for number, answer in product(range(arguments.runs), arguments.busy):
+            about = {"number": number, "busy": answer == "yes", **common}
+            for plants in missing(about, arguments.plant, names, lines.read(path, complain)):
+                _plant(slowed.folder, names, plants)
+                results = Path(folder) / f"{number}-{'-'.join(plants.values())}-{answer}"
+                run = Run(base, slowed if plants else head, suite, results,
+                          seconds=arguments.seconds, limit=arguments.limit)  # fmt: skip
+                with _half_busy() if about["busy"] else contextlib.nullcontext():
+                    outcome = run.measure()
+                for line in told(outcome, plants):
+                    lines.append(path, about | machine() | line)
+                    print(_line(about | line), flush=True)
     runs = [run for run in lines.read(path, complain) if common.items() <= run.items()]
     text = table(runs)
     print(text)
     if arguments.write:
         tables.write_between(Path(arguments.write), text, MARKER)
+
+
+def missing(
+    about: dict[str, Any], plants: list[str], names: list[str], known: list[dict[str, Any]]
+) -> Iterator[dict[str, str]]:
+    """What the runs still to be made of these plants put into which variants: {} for nothing.
+
+    about: what all lines of those runs say.
+    """
+    there = {line["plant"] for line in known if about.items() <= line.items()}
+    left = [plant for plant in plants if plant not in there]
+    if NOTHING in left:
+        left.remove(NOTHING)
+        yield {}
+    count = min(TOGETHER, len(names))
+    for start in range(0, len(left), count):
+        group = left[start : start + count]
+        yield {names[(about["number"] + j) % len(names)]: plant for j, plant in enumerate(group)}
 
 
 def sources() -> dict[str, str]:
@@ -195,11 +210,11 @@ def table(runs: list[dict[str, Any]]) -> str:
         possible = sum(r["possible"] for r in some)
         seconds = statistics.median(r["seconds"] for r in some)
         found, count = "–", sum(map(_right, some))
-        if plant != "0":
+        if plant != NOTHING:
             found = f"{count / len(some):.0%} (≥ {_bound(count, len(some), 'greater'):.0%})"
         rows.append([
             PLANTS[plant], "yes" if busy else "no", str(len(some)), _alarms(some), found,
-            f"{hits / possible:.0%}" if plant != "0" and possible else "–", f"{seconds:.0f} s",
+            f"{hits / possible:.0%}" if plant != NOTHING and possible else "–", f"{seconds:.0f} s",
         ])  # fmt: skip
     heads = [
         "planted", "one core half busy", "runs", "with a false alarm", "found, and nothing else",
@@ -220,8 +235,9 @@ def _all(runs: list[dict[str, Any]]) -> str:
     """All runs together, whose bounds are narrower than those of a row; nothing without runs."""
     if not runs:
         return ""
-    text = f"All {len(runs)} runs together: {_alarms(runs)} with a false alarm"
-    changed = [r for r in runs if r["plant"] != "0"]
+    whole = list({(r["number"], r["busy"], *r["together"]): r for r in runs}.values())
+    text = f"All {len(whole)} runs together: {_alarms(whole)} with a false alarm"
+    changed = [r for r in runs if r["plant"] != NOTHING]
     if changed:
         right = sum(map(_right, changed))
         bound = _bound(right, len(changed), "greater")
@@ -247,18 +263,30 @@ def _right(run: dict[str, Any]) -> bool:
     return bool(run["found"]) and not run["false"]
 
 
-def summary(outcome: Outcome, slowed: str | None) -> dict[str, Any]:
-    """What a run found of the variant that was slowed, if any, and what it named for no reason."""
+def told(outcome: Outcome, plants: dict[str, str]) -> list[dict[str, Any]]:
+    """The lines of a run, one for each variant that was slowed, or one where none was."""
+    together = [*plants.values()] or [NOTHING]
+    return [
+        {"plant": plant, "slowed": name, "together": together, **summary(outcome, name, plants)}
+        for name, plant in (plants or {"": NOTHING}).items()
+    ]
+
+
+def summary(outcome: Outcome, slowed: str, planted: Collection[str]) -> dict[str, Any]:
+    """What a run found of a variant that was slowed, and what it named of it or of those that were
+    not for no reason.
+    """
     found, false = [], []
     for d in outcome.decisions:
         if d.variant == slowed and d.kind in ("time", "tail"):
             (found if d.verdict == "slower" else false if d.changed else []).append(d.name)
-        elif d.changed and d.variant != slowed:  # whose first call makes the plant, too
+        elif d.changed and d.variant not in planted:  # a planted one's first call makes it, too
             false.append(d.name)
     false += [
         f"{c.variant} {c.kind}"
         for c in outcome.costs
-        if c.verdict != "same" and (c.variant, c.kind) != (slowed, "compile")
+        if c.verdict != "same"
+        and not (c.variant in planted and (c.kind == "compile" or c.variant != slowed))
     ]
     return {
         "found": found,
@@ -271,16 +299,27 @@ def summary(outcome: Outcome, slowed: str | None) -> dict[str, Any]:
 def _line(run: dict[str, Any]) -> str:
     found, false = (", ".join(run[key]) or "nothing" for key in ("found", "false"))
     busy = ", half busy" if run["busy"] else ""
-    told = f"found: {found}; for no reason: {false}"
-    return f"{PLANTS[run['plant']]}{busy}: {run['seconds']:.0f} s, {told}"
+    named = f"found: {found}; for no reason: {false}"
+    where = f" in {run['slowed']}" if run["slowed"] else ""
+    return f"{PLANTS[run['plant']]}{where}{busy}: {run['seconds']:.0f} s, {named}"
 
 
-def _copy(revision: Revision, variant: str, folder: Path) -> Revision:
-    """The revision with the variant slowed down by what a file beside its source says."""
+def _copy(revision: Revision, variants: list[str], folder: Path) -> Revision:
+    """The revision with each variant slowed down by what a file beside its source says, if any."""
     shutil.copytree(revision.folder, folder, symlinks=True)
-    source = _source(folder, variant)
-    source.write_text(source.read_text() + SLOWED)
-    return Revision(f"{variant} slowed", f"{revision.tree}-slowed", folder)
+    for variant in variants:
+        source = _source(folder, variant)
+        source.write_text(source.read_text() + SLOWED)
+    return Revision("slowed", f"{revision.tree}-slowed", folder)
+
+
+def _plant(folder: Path, variants: list[str], plants: dict[str, str]) -> None:
+    """Write the files that say by what each variant is slowed; others are left as they are."""
+    for variant in variants:
+        planted = _source(folder, variant).with_suffix(".plant")
+        planted.unlink(missing_ok=True)
+        if variant in plants:
+            planted.write_text(plants[variant])
 
 
 def _source(folder: Path, variant: str) -> Path:
@@ -303,7 +342,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=20, help="of each kind")
     parser.add_argument("--plant", nargs="+", default=[*PLANTS], choices=PLANTS,
                         help="percent of a step, or what else is planted")  # fmt: skip
-    parser.add_argument("--slowed", default="numba-fused", help="the variant that does more work")
     parser.add_argument("--busy", nargs="+", default=["no"], choices=("no", "yes"),
                         help="whether one core is half busy")  # fmt: skip
     parser.add_argument("--variants", type=parts,

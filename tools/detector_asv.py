@@ -74,7 +74,7 @@ def main() -> None:
 
 def here() -> dict[str, str]:
     """What runs of one table have in common: the machine with its libraries, and asv."""
-    return {"machine": detector.here()["machine"], "asv": asv.__version__}
+    return {"machine": detector.machine()["machine"], "asv": asv.__version__}
 
 
 def make_repository(tree: Path, folder: Path, slowed: str) -> None:

@@ -17,20 +17,21 @@ detector = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(detector)
 
 
-def made(plant, found=(), false=()):
+def made(number, plant, found=(), false=(), together=()):
     return {
-        "plant": plant, "busy": False, "slowed": "numpy", "found": [*found], "false": [*false],
-        "possible": 2, "seconds": 60.0, "machine": "a", "cpu": "a CPU",
+        "number": number, "plant": plant, "busy": False, "slowed": "numpy", "found": [*found],
+        "false": [*false], "together": [*together] or [plant], "possible": 2, "seconds": 60.0,
+        "machine": "a", "cpu": "a CPU",
     }  # fmt: skip
 
 
 def test_only_runs_that_name_the_slowed_variant_and_no_other_are_right():
     runs = [
-        made("2", ["numpy a", "numpy b"]),
-        made("2", ["numpy a"], ["numba-fused a"]),
-        made("2"),
-        made("2", ["numpy a"], ["numba-fused memory"]),
-        made("0"),
+        made(0, "2", ["numpy a", "numpy b"]),
+        made(1, "2", ["numpy a"], ["numba-fused a"]),
+        made(2, "2"),
+        made(3, "2", ["numpy a"], ["numba-fused memory"]),
+        made(0, "0"),
     ]
     text = detector.table(runs)
     # 1 - 0.95^(1/4) is the bound from below; 0.902 solves (1-p)⁴ + 4p(1-p)³ + 6p²(1-p)² = 0.05.
@@ -40,6 +41,40 @@ def test_only_runs_that_name_the_slowed_variant_and_no_other_are_right():
     assert "All 5 runs together: 2 (≤ 81.1%) with a false alarm" in text
     assert "1 of 4 slowdowns found, and nothing else (≥ 1%); the longest run took 60 s" in text
     assert "; machines, or sets of libraries: 1." in text
+
+
+def test_a_run_with_several_plants_is_one_run():
+    runs = [made(0, plant, ["numpy a"], ["numpy b"], ["1", "2"]) for plant in ("1", "2")]
+    text = detector.table(runs)
+    assert "| 1% | no | 1 | 1 (≤ 100.0%) | 0% (≥ 0%) |" in text
+    assert "All 1 runs together: 1 (≤ 100.0%) with a false alarm; 0 of 2 slowdowns" in text
+
+
+def test_what_is_planted_moves_from_variant_to_variant():
+    names, wanted = ["a", "b", "c", "d"], ["0", "1", "2", "5", "lock"]
+
+    def runs(number, known=()):
+        about = {"number": number, "busy": False}
+        return list(detector.missing(about, wanted, names, [about | run for run in known]))
+
+    assert runs(0) == [{}, {"a": "1", "b": "2", "c": "5"}, {"a": "lock"}]
+    assert runs(3) == [{}, {"d": "1", "a": "2", "b": "5"}, {"d": "lock"}]
+    known = [{"plant": plant} for plant in ("0", "2", "5")]
+    assert runs(1, known) == [{"b": "1", "c": "lock"}]
+    assert runs(1, [{"plant": "1", "busy": True}]) == runs(1)
+
+
+def test_only_what_a_file_names_is_slowed(tmp_path):
+    (tmp_path / "variants").mkdir()
+    for name in ("numpy", "numba_fused"):
+        (tmp_path / "variants" / f"{name}.py").touch()
+    names = ["numpy", "numba-fused"]
+    detector._plant(tmp_path, names, {"numpy": "2"})
+    detector._plant(tmp_path, names, {"numba-fused": "tenth"})
+    assert [p.name for p in (tmp_path / "variants").glob("*.plant")] == ["numba_fused.plant"]
+    scope = {"VARIANT": tl.variants.get("numpy"), "__file__": str(tmp_path / "variants/numpy.py")}
+    exec(detector.SLOWED, scope)
+    assert scope["VARIANT"] == tl.variants.get("numpy")
 
 
 def test_without_runs_there_is_only_the_head():
@@ -59,11 +94,11 @@ COMPILES = costs.Cost("compile", "numpy", 1.0, 9.0, "worse")
 @pytest.mark.parametrize(
     ("slowed", "outcome", "found", "false"),
     [
-        (None, run.Outcome([decision("numpy")]), 0, 1),
-        (None, run.Outcome([decision("numpy", "memory", "less")]), 0, 1),
-        (None, run.Outcome([], [costs.Cost("compile", "numpy", 9.0, 1.0, "better")]), 0, 1),
-        (None, run.Outcome([], [], [run.Note("failed", "numpy", "why")]), 0, 1),
-        (None, run.Outcome([decision("numpy", verdict="unclear")]), 0, 0),
+        ("", run.Outcome([decision("numpy")]), 0, 1),
+        ("", run.Outcome([decision("numpy", "memory", "less")]), 0, 1),
+        ("", run.Outcome([], [costs.Cost("compile", "numpy", 9.0, 1.0, "better")]), 0, 1),
+        ("", run.Outcome([], [], [run.Note("failed", "numpy", "why")]), 0, 1),
+        ("", run.Outcome([decision("numpy", verdict="unclear")]), 0, 0),
         ("numpy", run.Outcome([decision("numpy"), decision("numpy", "tail")]), 2, 0),
         ("numpy", run.Outcome([decision("numpy", "load")], [COMPILES]), 0, 0),
         ("numpy", run.Outcome([decision("numpy", verdict="faster")]), 0, 1),
@@ -71,8 +106,16 @@ COMPILES = costs.Cost("compile", "numpy", 1.0, 9.0, "worse")
     ],
 )
 def test_whatever_is_named_without_a_reason_is_a_false_alarm(slowed, outcome, found, false):
-    summary = detector.summary(outcome, slowed)
-    assert (len(summary["found"]), len(summary["false"])) == (found, false)
+    (line,) = detector.told(outcome, {slowed: "1"} if slowed else {})
+    assert (len(line["found"]), len(line["false"])) == (found, false)
+
+
+def test_another_planted_variant_is_no_false_alarm():
+    outcome = run.Outcome([decision("numpy"), decision("numba-blas")], [COMPILES])
+    numpy, fused = detector.told(outcome, {"numpy": "1", "numba-fused": "2"})
+    assert (numpy["found"], numpy["false"]) == (["numpy time"], ["numba-blas time"])
+    assert (fused["found"], fused["false"]) == ([], ["numba-blas time"])
+    assert numpy["together"] == fused["together"] == ["1", "2"]
 
 
 def test_a_machine_is_another_one_when_its_cpu_or_a_library_changes(monkeypatch):
@@ -161,3 +204,8 @@ def test_every_slowdown_is_a_commit_of_its_own(plain, tmp_path):
     assert source("base") == source("slowed-0") == "VARIANT = 1\n"
     for percent in plain.PERCENT[1:]:
         assert source(f"slowed-{percent}").endswith(f"_slowed(VARIANT.make, '{percent}'))\n")
+
+
+def test_runs_of_plain_asv_are_kept_apart_by_machine_and_version(plain):
+    assert plain.here()["machine"] == detector.machine()["machine"]
+    assert plain.here()["asv"]

@@ -305,7 +305,7 @@ def _quotient(x, table):
     def jitted(x):
         x = _select(x > end, end, x)
         x = _select(x < -end, -end, x)
-        y = x * above(x * x) / below(x * x)
+        y = x * above(x * x) / below(x * x)  # whose roundings may lead beyond 1
         y = _select(y > one, one, y)
         return _select(y < -one, -one, y)
 

@@ -153,7 +153,7 @@ def test_memory_that_a_gpu_lacks_is_refused(name, monkeypatch):
         pytest.importorskip("jax")
         stats = {"bytes_limit": 2 * free, "bytes_in_use": free}
         place = SimpleNamespace(memory_stats=lambda: stats)
-        monkeypatch.setattr("twolayer.variants.jax._device", lambda name, threads: place)
+        monkeypatch.setattr("twolayer.variants.jax.place", lambda name, threads: place)
     else:
         stand_in(monkeypatch, free)
     problem = Problem(tl.Network(), tl.Shape(300, 1000, 8, 1), np.dtype("float32"), 1)
@@ -208,10 +208,10 @@ def test_pytorch_makes_nothing_on_another_device():
 def test_jaxs_products_are_asked_for_in_float32(loss):
     jax = pytest.importorskip("jax")
     _, net, X, Y, theta = small(net=tl.Network("tanh", loss))
-    from twolayer.variants.jax import _float64, _functions
+    from twolayer.variants.jax import float64, functions
 
-    step, _, predict = _functions(net)
-    with _float64():
+    step, _, predict = functions(net)
+    with float64():
         texts = step.lower(theta, X, Y, 0.1).as_text(), predict.lower(theta, X).as_text()
     for text, count in zip(texts, (5, 2), strict=True):
         products = [line for line in text.splitlines() if "dot_general" in line]

@@ -139,7 +139,7 @@ def test_jax_lowers_every_product_to_three_passes_of_tf32():
     functions = jax.functions(net, jax._X3)
     arguments = (theta, X, Y, 1e-3), (theta, X, Y), (theta, X)
     for function, given, products in zip(functions, arguments, (5, 5, 2), strict=True):
-        with jax._float64():
+        with jax.float64():
             text = function.trace(*given).lower(lowering_platforms=("cuda",)).as_text()
         assert text.count("stablehlo.dot_general") == products
         assert text.count("num_primitive_operations = 3") == products

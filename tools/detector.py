@@ -3,8 +3,9 @@
     python tools/detector.py --runs 20 --results detector.jsonl --write docs/lab/detector.md
 
 Every run is a whole one, of the quick profile, on two copies of the working tree. In one of them
-some variants do more in their steps: a chain of multiplications whose length, a share of the step,
-is set by timing both, in all steps or in one of ten; an allocation, another pass over X, or a lock.
+some variants do more in their steps: multiplications that take a share of the step, set by timing
+both, in all steps or in one of ten; an allocation, another pass over X, or a lock. In the other one
+the same code does all but that.
 A run plants up to three kinds at once, each in a variant of its own, another one from run to run;
 a run with nothing planted stands alone. Runs are kept in the results file as they end, a line for
 each plant; after an interruption the same command goes on, on any machine. The table covers all
@@ -15,12 +16,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -57,59 +59,75 @@ PLANTS = {
 SLOWED = '''
 
 def _slowed(make, plant):
-    """The Engine class that does more after each step, where there is a plant: see the detector."""
-    if plant is None:
+    """The Engine class that does more after each step, if a plant says so: see the detector.
+
+    An idle one does all the same, but for what is planted: or what does the planting would count.
+    """
+    if not plant:
         return make
 
+    import json
     import threading
     import time
+    from pathlib import Path
 
     import numba
     import numpy as np
 
+    plant, *idle = plant.split()
     tenth = plant == "tenth"
     share = 1.0 if tenth else float(plant) / 100 if plant.isdecimal() else 0.0
+    known = Path(__file__).with_suffix(".lengths")  # found in the first process of a run
     lock = threading.Lock()
     more = {
         "allocation": lambda X: np.ones(1 << 18),
         "pass": lambda X: X.sum(),
         "lock": lambda X: lock.acquire() and lock.release(),
     }.get(plant, lambda X: None)
+    if idle:
+        more = lambda X: None
     steps = iter(range(1 << 62))
+    field = np.zeros(64)
 
     @numba.njit
-    def chain(length, x):  # from x known beforehand, the result would be too
+    def spend(length, field):  # as a kernel does, whose units others may share
         for _ in range(length):
-            x = x * 0.999 + 1e-3
-        return x
+            for i in range(64):
+                field[i] = field[i] * 0.999 + 1e-3
 
     def fastest(call, *arguments):
-        end, least = time.perf_counter() + 0.1, float("inf")
+        end, least = time.perf_counter() + 0.05, float("inf")
         while time.perf_counter() < end:
             start = time.perf_counter()
             call(*arguments)
             least = min(least, time.perf_counter() - start)
         return least
 
-    chain(1, 0.5)
-    call, million = fastest(chain, 0, 0.5), fastest(chain, 1_000_000, 0.5)
-    if million < 1e-4:
-        raise RuntimeError(f"a million dependent operations took {million:g} s: not carried out")
-    lengths = {}
+    def needed(key, *still):
+        if idle or not share:
+            return 0
+        lengths = json.loads(known.read_text()) if known.exists() else {}
+        if key not in lengths:
+            seconds = min(fastest(*still) for _ in range(3))
+            spend(1, field)
+            once = fastest(spend, 10_000, field) / 10_000
+            if not 1e-9 < once < 1e-6:
+                raise RuntimeError(f"64 multiplications took {once:g} s: not carried out")
+            lengths[key] = round(share * seconds / once)
+            known.write_text(json.dumps(lengths))
+        return lengths[key]
 
     class Slowed(make):
-        length = 0
+        length = None
 
         def update(self, X, Y, weights, update, scalars):
-            key = (self.shape, self.dtype.name)
-            if key not in lengths and len(scalars) == 1:  # a descent, which may stand still
-                still = super().update, X, Y, weights, update, (0.0,)
-                seconds = min(fastest(*still) for _ in range(3))
-                lengths[key] = round(max(share * seconds - call, 0) / million * 1_000_000)
-            self.length = lengths.get(key, 0)
+            if self.length is None:
+                still = X, Y, weights, update, (0.0,) * len(scalars)
+                key = f"{plant} {self.shape} {self.dtype}"
+                self.length = needed(key, super().update, *still)
             loss = super().update(X, Y, weights, update, scalars)
             if not tenth or next(steps) % 10 == 3:
-                chain(self.length, 0.5)
+                spend(self.length, field)
             more(X)
             return loss
 
@@ -120,7 +138,7 @@ def _plant():
     from pathlib import Path
 
     path = Path(__file__).with_suffix(".plant")  # not a source, so nothing is compiled anew
-    return path.read_text() if path.exists() else None
+    return path.read_text() if path.exists() else ""
 
 
 import dataclasses as _dataclasses
@@ -145,13 +163,13 @@ def main() -> None:
     names = list(dict.fromkeys(benchmark.variant for benchmark in suite))
     base, head = (export(None, side) for side in ("base", "head"))
     with tempfile.TemporaryDirectory() as folder:
-        slowed = _copy(head, names, Path(folder) / "slowed")
+        copies = [_copy(side, names, Path(folder) / side.folder.name) for side in (base, head)]
         for number, answer in product(range(arguments.runs), arguments.busy):
             about = {"number": number, "busy": answer == "yes", **common}
             for plants in missing(about, arguments.plant, names, lines.read(path, complain)):
-                _plant(slowed.folder, names, plants)
+                _plant(copies, names, plants)
                 results = Path(folder) / f"{number}-{'-'.join(plants.values())}-{answer}"
-                run = Run(base, slowed if plants else head, suite, results,
+                run = Run(*(copies if plants else (base, head)), suite, results,
                           seconds=arguments.seconds, limit=arguments.limit)  # fmt: skip
                 with _half_busy() if about["busy"] else contextlib.nullcontext():
                     outcome = run.measure()
@@ -184,8 +202,9 @@ def missing(
 
 
 def sources() -> dict[str, str]:
-    """What the runs of one table have in common: the sources that decide."""
-    return {"detector": digest([Path(regress.__file__).parent])[:16]}
+    """What the runs of one table have in common: the sources that decide, and what is planted."""
+    text = f"{digest([Path(regress.__file__).parent])}{SLOWED}"
+    return {"detector": hashlib.sha256(text.encode()).hexdigest()[:16]}
 
 
 def machine() -> dict[str, str]:
@@ -310,16 +329,18 @@ def _copy(revision: Revision, variants: list[str], folder: Path) -> Revision:
     for variant in variants:
         source = _source(folder, variant)
         source.write_text(source.read_text() + SLOWED)
-    return Revision("slowed", f"{revision.tree}-slowed", folder)
+    return Revision(f"{revision.label}, copied", f"{revision.tree}-copied", folder)
 
 
-def _plant(folder: Path, variants: list[str], plants: dict[str, str]) -> None:
+def _plant(copies: Sequence[Revision], variants: list[str], plants: dict[str, str]) -> None:
     """Write the files that say by what each variant is slowed; others are left as they are."""
-    for variant in variants:
-        planted = _source(folder, variant).with_suffix(".plant")
-        planted.unlink(missing_ok=True)
-        if variant in plants:
-            planted.write_text(plants[variant])
+    for copy, side in zip(copies, ("idle", ""), strict=True):
+        for variant in variants:
+            planted = _source(copy.folder, variant).with_suffix(".plant")
+            planted.with_suffix(".lengths").unlink(missing_ok=True)
+            planted.unlink(missing_ok=True)
+            if variant in plants:
+                planted.write_text(f"{plants[variant]} {side}")
 
 
 def _source(folder: Path, variant: str) -> Path:

@@ -83,17 +83,20 @@ def make_repository(tree: Path, folder: Path, slowed: str) -> None:
     repository = folder / "repository"
     shutil.copytree(tree, repository, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     (repository / ".gitignore").write_text("__pycache__/\n*.nb[ic]\n")
+    source = detector._source(repository, slowed)
+    plain = source.read_text()
+
+    def plant(text: str) -> None:  # a wheel holds no file beside the source that could say it
+        source.write_text(plain + detector.SLOWED.replace("_plant())", f"{text!r})"))
+
+    plant("0 idle")
     _git(repository, "init", "--quiet", "--initial-branch=main")
     _git(repository, "add", "--all")
     _git(repository, "commit", "--quiet", "--message=base")
     _git(repository, "tag", "base")
-    source = detector._source(repository, slowed)
-    plain = source.read_text()
     for percent in PERCENT:
         if percent:
-            # A wheel holds no file beside the source that could say the share.
-            added = detector.SLOWED.replace("_plant())", f"{str(percent)!r})")
-            source.write_text(plain + added)
+            plant(str(percent))
         _git(repository, "commit", "--allow-empty", "--all", "--quiet", f"--message={percent}%")
         _git(repository, "tag", f"slowed-{percent}")
         _git(repository, "reset", "--quiet", "--hard", "base")

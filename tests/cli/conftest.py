@@ -8,10 +8,10 @@ from twolayer.machine.store import Measurement, Store
 from twolayer.measuring import roofline
 from twolayer.measuring.race import Entry, Result, Workload
 from twolayer.measuring.roofline import Roofline
-from twolayer.regress.costs import Cost
+from twolayer.regress.costs import Cost, Note
 from twolayer.regress.decide import Decision
 from twolayer.regress.revisions import Revision
-from twolayer.regress.run import Note, Outcome, Run
+from twolayer.regress.run import Outcome, Run
 from twolayer.report import gather, page
 from twolayer.report.study import Study
 from twolayer.training.checkpoint import Model, save_model

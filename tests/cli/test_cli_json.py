@@ -18,10 +18,10 @@ from twolayer.measuring import roofline
 from twolayer.measuring.race import Entry, Result, Workload
 from twolayer.measuring.roofline import Roofline
 from twolayer.measuring.startup import Start
-from twolayer.regress.costs import Cost
+from twolayer.regress.costs import Cost, Note
 from twolayer.regress.decide import Decision
 from twolayer.regress.revisions import Revision
-from twolayer.regress.run import Note, Outcome
+from twolayer.regress.run import Outcome
 from twolayer.report import study
 from twolayer.showing import output, revisions
 

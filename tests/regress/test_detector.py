@@ -9,6 +9,7 @@ import pytest
 
 import twolayer as tl
 from twolayer.regress import costs, decide, run
+from twolayer.regress.revisions import Revision
 from twolayer.showing.tables import between_markers
 
 ROOT = Path(__file__).parents[2]
@@ -65,14 +66,17 @@ def test_what_is_planted_moves_from_variant_to_variant():
 
 
 def test_only_what_a_file_names_is_slowed(tmp_path):
-    (tmp_path / "variants").mkdir()
-    for name in ("numpy", "numba_fused"):
-        (tmp_path / "variants" / f"{name}.py").touch()
+    copies = [Revision(side, side, tmp_path / side) for side in ("base", "head")]
+    for copy in copies:
+        (copy.folder / "variants").mkdir(parents=True)
     names = ["numpy", "numba-fused"]
-    detector._plant(tmp_path, names, {"numpy": "2"})
-    detector._plant(tmp_path, names, {"numba-fused": "tenth"})
-    assert [p.name for p in (tmp_path / "variants").glob("*.plant")] == ["numba_fused.plant"]
-    scope = {"VARIANT": tl.variants.get("numpy"), "__file__": str(tmp_path / "variants/numpy.py")}
+    detector._plant(copies, names, {"numpy": "2"})
+    detector._plant(copies, names, {"numba-fused": "tenth"})
+    plants = {str(p.relative_to(tmp_path)): p.read_text() for p in tmp_path.rglob("*.plant")}
+    at = "variants/numba_fused.plant"
+    assert plants == {f"base/{at}": "tenth idle", f"head/{at}": "tenth "}
+    source = tmp_path / "head/variants/numpy.py"
+    scope = {"VARIANT": tl.variants.get("numpy"), "__file__": str(source)}
     exec(detector.SLOWED, scope)
     assert scope["VARIANT"] == tl.variants.get("numpy")
 
@@ -97,7 +101,7 @@ COMPILES = costs.Cost("compile", "numpy", 1.0, 9.0, "worse")
         ("", run.Outcome([decision("numpy")]), 0, 1),
         ("", run.Outcome([decision("numpy", "memory", "less")]), 0, 1),
         ("", run.Outcome([], [costs.Cost("compile", "numpy", 9.0, 1.0, "better")]), 0, 1),
-        ("", run.Outcome([], [], [run.Note("failed", "numpy", "why")]), 0, 1),
+        ("", run.Outcome([], [], [costs.Note("failed", "numpy", "why")]), 0, 1),
         ("", run.Outcome([decision("numpy", verdict="unclear")]), 0, 0),
         ("numpy", run.Outcome([decision("numpy"), decision("numpy", "tail")]), 2, 0),
         ("numpy", run.Outcome([decision("numpy", "load")], [COMPILES]), 0, 0),
@@ -134,20 +138,23 @@ def test_the_page_has_the_markers(marker):
 
 
 @pytest.mark.compiled
+@pytest.mark.parametrize("idle", ["", " idle"])
 @pytest.mark.parametrize("plant", ["50", *(name for name in detector.PLANTS if name.isalpha())])
-def test_what_is_planted_changes_no_result(tmp_path, plant):
+def test_what_is_planted_changes_no_result(tmp_path, plant, idle):
     variant = tl.variants.get("numpy")
-    scope = {"VARIANT": variant, "__file__": str(tmp_path / "numpy.py")}
-    (tmp_path / "numpy.plant").write_text(plant)
-    exec(detector.SLOWED, scope)
+    source = tmp_path / "numpy.py"
+    source.write_text(detector.SLOWED)
+    source.with_suffix(".plant").write_text(plant + idle)
+    scope = {"VARIANT": variant, "__file__": str(source)}
+    exec(compile(detector.SLOWED, str(source), "exec"), scope)
     slowed = scope["VARIANT"]
     net = tl.Network()
     theta = net.init(3, 4, 2)
     X, Y = np.ones((20, 3), np.float32), np.ones((20, 2), np.float32)
     plans = [v.plan(net, X, Y, theta) for v in (variant, slowed)]
     assert plans[0].step(0.1) == plans[1].step(0.1)
-    # Of a few nanoseconds each, in an epoch below a millisecond.
-    assert (0 < plans[1].engine.length < 1e6) == (plant in ("50", "tenth"))
+    # Of some ten nanoseconds each, in an epoch below a millisecond.
+    assert (0 < plans[1].engine.length < 1e5) == (plant in ("50", "tenth") and not idle)
     assert (plans[0].theta.V == plans[1].theta.V).all()
 
 
@@ -201,7 +208,8 @@ def test_every_slowdown_is_a_commit_of_its_own(plain, tmp_path):
         command = ["git", "-C", str(folder / "repository"), "show", f"{tag}:variants/numpy.py"]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
-    assert source("base") == source("slowed-0") == "VARIANT = 1\n"
+    assert source("base") == source("slowed-0")
+    assert source("base").endswith("_slowed(VARIANT.make, '0 idle'))\n")
     for percent in plain.PERCENT[1:]:
         assert source(f"slowed-{percent}").endswith(f"_slowed(VARIANT.make, '{percent}'))\n")
 

@@ -82,11 +82,7 @@ def test_a_process_that_dies_while_costs_are_taken_is_told(here, tmp_path, side,
     told = []
     made = made_run(here, tmp_path / "results", "sound", complain=told.append)
 
-    def dying(request):
-        yield {"begin": made.suite[0].name}
-        made._death = "died of signal 9"
-
-    made._worker = dying
-    made._follow({"side": side}, "", 0, 1)
+    messages = iter([{"begin": made.suite[0].name}, {"died": "died of signal 9"}])
+    made._follow(side, messages, "", 1)
     assert told == [f"{side}: a process died of signal 9 at {made.suite[0].name}"]
     assert made.outcome().exit_code == code

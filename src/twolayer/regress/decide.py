@@ -1,10 +1,10 @@
 """What a run's figures say: effects with intervals, verdicts, and the smallest visible change.
 
-A process gives one figure for a benchmark: the logarithm of head / base, by low quantiles of its
-blocks, which is what another program on the machine disturbs least; another by high quantiles of
-single steps, for what only some of them pay. Pairs of processes give figures of the first call and
-of memory. Figures of different processes are independent; blocks of one process are not, and only
-tell how much its figure weighs. The benchmarks of a variant are judged together as well, since most
+A process gives one figure for a benchmark: the logarithm of head / base, by what neighbouring turns
+differ by, which another program on the machine disturbs least; another by high quantiles of single
+steps, for what only some of them pay. Pairs of processes give figures of the first call and of
+memory. Figures of different processes are independent; turns of one process are not, and only tell
+how much its figure weighs. The benchmarks of a variant are judged together as well, since most
 changes slow all shapes. An alarm needs a p-value that stays significant beside those of all others
 and all looks at the figures, an effect above two floors, and the same sign in most processes.
 """
@@ -27,10 +27,10 @@ WANTED = 0.01  # a change of a variant that a run tries to be able to see
 WANTED_SHAPE = 0.02  # the same for one shape of several
 AGREEMENT = 0.75  # of the processes have the sign of the effect
 POWER = 0.95  # with which the smallest visible change would be seen
-BETWEEN = 0.0015  # what processes differ by, however many blocks they have
-_QUANTILES = (0.05, 0.15, 0.25)  # of the blocks' times
-_TAIL = (0.88, 0.92, 0.96)  # of the single steps' times
-_PARTS = 4  # of a process's blocks, whose effects tell how far its own may be off
+BETWEEN = 0.0015  # what processes differ by, however many turns they have
+_QUANTILES = (0.05, 0.15, 0.25)  # of the turns' times, for the seconds that are shown
+_CUT = 0.25  # of what neighbouring turns differ by, at either end
+_PARTS = 4  # of a process's pairs of plans, whose effects tell how far its own may be off
 _FARTHEST = 20.0  # of a logarithm that is reported; beyond it nothing was measured
 _MOST_PRIOR = 8.0  # degrees of freedom that the other benchmarks' scatter may lend
 
@@ -95,7 +95,7 @@ class Decision:
 
 
 class Figure(NamedTuple):
-    """log(head / base) in one process, and its variance as its own blocks have it."""
+    """log(head / base) in one process, and its variance as its own turns have it."""
 
     log: float
     variance: float
@@ -119,37 +119,39 @@ class _Sample:
     head: float | None = None
 
 
-def level(blocks: Sequence[float] | np.ndarray) -> float:
-    """The logarithm of a step's seconds: the mean of a few low quantiles of the blocks."""
-    return float(np.mean(np.quantile(np.log(blocks), _QUANTILES)))
-
-
 def effect(record: Mapping[str, Any]) -> Figure:
-    """The figure of a process from its blocks, a round of the order ABBA after the other."""
-    base, head = (np.asarray(record[side]) for side in ("base", "head"))
-    rounds = np.arange(len(base)) // 2
-    parts = [
-        level(head[rounds % _PARTS == part]) - level(base[rounds % _PARTS == part])
-        for part in range(min(_PARTS, len(base) // 2))
+    """The figure of a process from its turns, a list for each pair of plans, in the order ABBA."""
+    pairs = [
+        np.log(head) - np.log(base)
+        for base, head in zip(record["base"], record["head"], strict=True)
     ]
-    variance = float(np.var(parts, ddof=1)) / len(parts) if len(parts) > 1 else 0.0
-    return Figure(level(head) - level(base), variance)
+    count = min(_PARTS, len(pairs))
+    parts = [middle(np.concatenate(pairs[part::count])) for part in range(count)]
+    variance = float(np.var(parts, ddof=1)) / count if count > 1 else 0.0
+    return Figure(middle(np.concatenate(pairs)), variance)
+
+
+def middle(values: np.ndarray) -> float:
+    """The mean of the middle half: what lies far off is no matter, however far."""
+    values = np.sort(values)
+    cut = int(_CUT * len(values))
+    return float(values[cut : len(values) - cut].mean())
 
 
 def tail(record: Mapping[str, Any]) -> Figure:
     """The same of the slowest single steps."""
-    base, head = (slow(record, side) for side in ("base", "head"))
-    return Figure(head - base, KINDS["tail"].between ** 2)
+    slow = record["slow"]
+    return Figure(math.log(slow["head"] / slow["base"]), KINDS["tail"].between ** 2)
 
 
-def usually(record: Mapping[str, Any], side: str) -> float:
-    """The logarithm of the seconds of a process's steps, from its blocks."""
-    return level(record[side])
+def usually(record: Mapping[str, Any]) -> float:
+    """The logarithm of the seconds of a process's steps in the base: the mean of low quantiles."""
+    return float(np.mean(np.quantile(np.log(np.concatenate(record["base"])), _QUANTILES)))
 
 
-def slow(record: Mapping[str, Any], side: str) -> float:
-    """The logarithm of the seconds of a process's slowest steps: the mean of high quantiles."""
-    return float(np.mean(np.quantile(np.log(np.concatenate(record["steps"][side])), _TAIL)))
+def slow(record: Mapping[str, Any]) -> float:
+    """The logarithm of the seconds of the base's slowest steps."""
+    return math.log(record["slow"]["base"])
 
 
 def decide(
@@ -175,8 +177,9 @@ def decide(
                   for sample, mean, error, _, freedom in tests])
         for share in (0.0, tolerance)
     )  # fmt: skip
-    columns = zip(tests, _holm(p), _holm(beyond), strict=True)
-    return [_decision(test, float(p), float(beyond), len(tests)) for test, p, beyond in columns]
+    shares = _shares([test[0].base is None for test in tests])
+    columns = (column.tolist() for column in (_holm(p, shares), _holm(beyond, shares), shares))
+    return [_decision(*row) for row in zip(tests, *columns, strict=True)]
 
 
 def _tests(samples: Sequence[_Sample]) -> list[tuple[_Sample, float, float, float, float]]:
@@ -222,13 +225,11 @@ def _timed(kind: str, timings: Mapping[str, Any], variant_of: Mapping[str, str])
     after, wanted = ("", WANTED_SHAPE) if usual else (", slowest steps", 2 * KINDS[kind].share)
     shapes = []
     for name, every in timings.items():
-        records = [record for record in every if usual or "steps" in record]
-        figures = {record["process"]: figure(record) for record in records}
-        logs = {
-            side: {record["process"]: log(record, side) for record in records}
-            for side in ("base", "head")
-        }
-        ends = _ends(figures, logs)
+        records = {record["process"]: record for record in every if usual or "slow" in record}
+        figures = {process: figure(record) for process, record in records.items()}
+        base = {process: log(record) for process, record in records.items()}
+        head = {process: base[process] + figures[process].log for process in records}
+        ends = _ends(figures, {"base": base, "head": head})
         shapes.append(_Sample(name + after, variant_of[name], kind, figures, wanted, *ends))
     return [*_variants(shapes, f"on all shapes{after}", WANTED if usual else wanted), *shapes]
 
@@ -310,8 +311,8 @@ def _fit(figures: Sequence[Figure]) -> tuple[float, float, float]:
     return mean, max(among, within) * count, count
 
 
-def _decision(test: tuple[Any, ...], p: float, beyond: float, tests: int) -> Decision:
-    """What follows from p, and from p beyond the tolerance, of one test among so many."""
+def _decision(test: tuple[Any, ...], p: float, beyond: float, share: float) -> Decision:
+    """What follows from p, and from p beyond the tolerance, of one test with such a share."""
     sample, mean, error, count, freedom = test
     kind, figures = KINDS[sample.kind], sample.figures.values()
     agreement = float(np.mean([np.sign(figure.log) == np.sign(mean) for figure in figures]))
@@ -323,7 +324,7 @@ def _decision(test: tuple[Any, ...], p: float, beyond: float, tests: int) -> Dec
     enough = len(figures) >= LOOKS[0]
     alarm = p <= threshold and large and agreement >= AGREEMENT and enough
     # Seen alone among all: the first step of Holm's procedure.
-    critical = -float(special.stdtrit(freedom, threshold / tests / 2))
+    critical = -float(special.stdtrit(freedom, threshold * share / 2))
     # The error may come out larger, by the benchmark's own scatter: Johnson and Welch's
     # approximation of the noncentral t distribution.
     spread = math.sqrt(1 + critical**2 / (2 * (count - 1)))
@@ -341,16 +342,29 @@ def _decision(test: tuple[Any, ...], p: float, beyond: float, tests: int) -> Dec
     )  # fmt: skip
 
 
-def _holm(p: np.ndarray) -> np.ndarray:
+def _shares(whole: Sequence[bool]) -> np.ndarray:
+    """What part of all false alarms each test may raise; whole: whether it is of a variant.
+
+    Half of it is left to the variants, which are few: most changes slow all shapes.
+    """
+    of = np.array(whole)
+    if of.all() or not of.any():
+        return np.full(len(of), 1 / len(of))
+    return np.where(of, 0.5 / of.sum(), 0.5 / (~of).sum())
+
+
+def _holm(p: np.ndarray, shares: np.ndarray) -> np.ndarray:
     """The p-values (tests,), adjusted so that any false alarm is rare, whatever else is found.
 
     To control the share of false ones among all alarms, as Benjamini and Hochberg do, would let
     real changes make false alarms beside them more likely. Source: Holm, A simple sequentially
     rejective multiple test procedure (1979).
     """
-    order = np.argsort(p)
+    each = p / shares
+    order = np.argsort(each)
+    left = np.cumsum(shares[order][::-1])[::-1]  # of this one and those of larger p-values
     adjusted = np.empty_like(p)
-    adjusted[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    adjusted[order] = np.maximum.accumulate(each[order] * left)
     return np.minimum(adjusted, 1)
 
 

@@ -22,8 +22,10 @@ from .worker import FAR, LIMIT, unpaired
 
 _PACKAGES = ("numpy", "numba", "scipy", "threadpoolctl", "psutil", "platformdirs")
 _TURN = 0.03  # seconds of blocks in a turn
+_BLOCK = 0.003  # seconds of calls that are timed together, at least one call
 _WARM_UP = 0.05  # seconds before them: after a pause threads come back slowly
 _ORDER = ("base", "head", "head", "base")
+_ROUNDS = 2  # in that order at least
 
 
 def environment(name: str, version: str, side: str) -> Path:
@@ -80,7 +82,7 @@ class Turns(Run):
         self, pair: dict[str, subprocess.Popen[str]], benchmark: Benchmark, number: int
     ) -> dict[str, Any]:
         """Blocks of both sides on one benchmark, or why there are none."""
-        found: dict[str, list[float]] = {"base": [], "head": []}
+        found: dict[str, list[list[float]]] = {"base": [], "head": []}
         if number < 0:
             limits = {"base": LIMIT, "head": FAR * LIMIT}
             first = {
@@ -95,19 +97,22 @@ class Turns(Run):
             return {"kind": "right", "error": error}
         order = _ORDER if number % 2 == 0 else _ORDER[::-1]
         end = time.perf_counter() + 2 * self.seconds
-        while time.perf_counter() < end or len(found["base"]) < 4:
+        while time.perf_counter() < end or len(found["base"]) < _ROUNDS:
+            for turns in found.values():
+                turns.append([])
             for side in order:
                 answer = _tell(pair[side], ["time", benchmark.name, 0.0], self.patience)
                 if "blocks" not in answer:
                     return answer
                 blocks = sorted(answer["blocks"])
-                found[side].append(blocks[len(blocks) // 4])
+                found[side][-1].append(blocks[len(blocks) // 4])
         return {"kind": "timing"} | found
 
     def _start(self, side: str, todo: Sequence[Benchmark]) -> subprocess.Popen[str]:
         revision: Revision = self.base if side == "base" else self.head
         request = self._request("turns", todo) | {
             "side": side, side: str(revision.folder), "seconds": _TURN, "warm_up": _WARM_UP,
+            "block": _BLOCK,
         }  # fmt: skip
         worker = subprocess.Popen(
             [str(self.pythons[side]), str(WORKER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,

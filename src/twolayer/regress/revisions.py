@@ -44,6 +44,10 @@ class Revision(NamedTuple):
     tree: str
     folder: Path
 
+    def compiled(self) -> bool:
+        """Whether compiled code lies in the folder."""
+        return any(path.suffix in (".code", ".nbi") for path in self.folder.rglob("*"))
+
 
 def cache_folder() -> Path:
     """Where revisions and results are kept: $TWOLAYER_REGRESS, else in the user's cache."""

@@ -9,40 +9,28 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import IO, Any, TypeVar
 
 from ..machine import lines
 from ..machine.calm import Calm, watched, worst
 from . import costs
-from .costs import Cost
+from .costs import Cost, Note
 from .decide import LOOKS, Decision, decide, decided
 from .revisions import Revision
 from .suite import Benchmark
+from .worker import SIDES
 
 SECONDS = 0.3  # of blocks for a benchmark in a process
 LIMIT = 270.0  # seconds for all that is measured; four processes are run in any case
+PAIRS = 4  # of processes that make first steps
 TRIAL = -1  # the process in which nothing is timed
 DONE = ("right", "timing")  # kinds of records after which a benchmark is measured further
 TOO_LITTLE = 0.05  # of an epoch: a run whose median smallest visible change is larger says nothing
 Found = TypeVar("Found", Decision, Cost)
 WORKER = Path(__file__).with_name("worker.py")
-
-
-class Note(NamedTuple):
-    """What is told of a benchmark that was not timed; seconds: of an epoch in the head, if known.
-
-    kind: "failed"; "repaired", where only the base does; "lost", what only the base has, and "new",
-    what only the head has; "far", a head too slow to be timed; "absent", left out.
-    """
-
-    kind: str
-    benchmark: str
-    sentence: str
-    seconds: float | None = None
-    accepted: bool = False
 
 
 @dataclass
@@ -116,10 +104,11 @@ class Run:
         costly: whether compiling, first calls and memory are compared, too.
         """
         start = time.perf_counter()
-        self._missing(TRIAL, self.suite)
-        if costly:
-            with watched(self._keep_calm):
+        with watched(self._keep_calm):
+            if costly:
                 self._compile_times()
+            self._missing(TRIAL, self.suite)
+            if costly:
                 self._starts()
         limit = start + self.limit
         longest = 0.0
@@ -215,12 +204,14 @@ class Run:
                 "process": number, "seconds": self.seconds, "broken": broken, "died": died,
                 "base": str(self.base.folder), "head": str(self.head.folder),
             }  # fmt: skip
-            at, side, done = "", "", set()
+            at, side, done, death = "", "", set(), "ended"
             try:
-                for message in self._worker(request):
-                    at, side = message.get("begin", at), message.get("at", side)
-                    done |= {message["done"]} if "done" in message else set()
-                    self.progress(at, total - len(todo) + len(done), total)
+                with self._worker(request) as messages:
+                    for message in messages:
+                        at, side = message.get("begin", at), message.get("at", side)
+                        death = message.get("died", death)
+                        done |= {message["done"]} if "done" in message else set()
+                        self.progress(at, total - len(todo) + len(done), total)
             except Unusable as reason:
                 if not str(reason).startswith("base: ") or broken:
                     raise
@@ -228,7 +219,6 @@ class Run:
                 continue
             todo = [benchmark for benchmark in todo if benchmark.name not in done]
             if todo:
-                death = self._death or "ended"
                 sentence = f"{'the trial' if number < 0 else f'process {number}'} {death}"
                 if not at or at in done:
                     raise RuntimeError(f"{sentence} before it measured anything")
@@ -242,32 +232,25 @@ class Run:
     def _starts(self) -> None:
         """Pairs of processes, one a side, for the first calls and the memory of each variant."""
         largest = self._largest()
-        had = {(r["pair"], r["side"], r["variant"]) for r in self._read("pair")}
-        for pair in range(LOOKS[0]):
-            for side in ("base", "head") if pair % 2 == 0 else ("head", "base"):
-                todo = [b for name, b in largest.items() if (pair, side, name) not in had]
-                if todo:
-                    revision = self.base if side == "base" else self.head
-                    request = self._request("start", todo) | {
-                        "pair": pair, "side": side, side: str(revision.folder),
-                    }  # fmt: skip
-                    self._follow(request, "", 2 * pair, 2 * LOOKS[0])
+        for pair in range(PAIRS):
+            had = {(r["side"], r["variant"]) for r in self._read("pair") if r["pair"] == pair}
+            todo = [b for name, b in largest.items() if not {(s, name) for s in SIDES} <= had]
+            if todo:
+                self._at_once(self._request("start", todo) | {"pair": pair}, f"pair {pair}, ")
 
     def _compile_times(self) -> None:
-        """What compiling takes on both sides; a suspicion is measured again, in the other order."""
-        wanted = self._largest()
+        """What compiling takes on both sides at once; a suspicion is measured again."""
+        wanted = list(self.suite)
         for number in range(costs.ROUNDS):
+            records = self._read("round")
             if number:
-                earlier = [r for r in self._read("round") if r["round"] < number]
+                earlier = [r for r in records if r["round"] < number]
                 suspects = {c.variant for c in costs.compiled(earlier) if c.verdict != "same"}
-                wanted = {name: b for name, b in wanted.items() if name in suspects}
-            sides = ("base", "head") if number % 2 == 0 else ("head", "base")
-            for side in sides:
-                known = {r["variant"] for r in self._read("round")
-                         if (r["side"], r["round"]) == (side, number)}  # fmt: skip
-                todo = [b for name, b in wanted.items() if name not in known]
-                if todo:
-                    self._cold(side, number, todo)
+                wanted = [b for b in wanted if b.variant in suspects]
+            known = {(r["problem"], r["side"]) for r in records if r["round"] == number}
+            todo = [b for b in wanted if not {(b.name, s) for s in SIDES} <= known]
+            if todo:
+                self._cold(number, todo)
 
     def _largest(self) -> dict[str, Benchmark]:
         """The variants that are right, each on its largest problem."""
@@ -275,28 +258,49 @@ class Run:
         largest = sorted(self.suite, key=lambda b: b.shape.n * b.shape.d)
         return {b.variant: b for b in largest if b.name in right}
 
-    def _cold(self, side: str, number: int, todo: Sequence[Benchmark]) -> None:
-        """Seconds of plan and first step by variant, where no compiled code is."""
-        revision = self.base if side == "base" else self.head
-        with tempfile.TemporaryDirectory() as empty:
-            request = self._request("cold", todo) | {
-                "side": side, side: str(revision.folder), "round": number, "cache": empty,
-            }  # fmt: skip
-            self._follow(request, f"{side} compiles ", 0, len(todo))
+    def _cold(self, number: int, todo: Sequence[Benchmark]) -> None:
+        """Seconds of plan and first step where no compiled code is.
 
-    def _follow(self, request: dict[str, Any], title: str, done: int, total: int) -> None:
+        What a side compiles for the first time is kept, for the other processes.
+        """
+        request = self._request("cold", todo) | {"round": number}
+        sides = zip(SIDES, (self.base, self.head), strict=True)
+        with contextlib.ExitStack() as stack:
+            empty = {
+                name: stack.enter_context(tempfile.TemporaryDirectory())
+                for name, revision in sides if revision.compiled()
+            }  # fmt: skip
+            self._at_once(request, "compiling, ", empty)
+
+    def _at_once(
+        self, request: dict[str, Any], title: str, caches: Mapping[str, str] | None = None
+    ) -> None:
+        """A process for each side, both at the same time: what else runs slows both alike."""
+        total = len(request["benchmarks"])
+        with contextlib.ExitStack() as stack:
+            workers = {}
+            for side, revision in zip(SIDES, (self.base, self.head), strict=True):
+                own = {"side": side, side: str(revision.folder), "cache": (caches or {}).get(side)}
+                workers[side] = stack.enter_context(self._worker(request | own))
+            for side, messages in workers.items():
+                with contextlib.suppress(Unusable):  # the trial tells of it
+                    self._follow(side, messages, f"{title}{side}: ", total)
+
+    def _follow(
+        self, side: str, messages: Iterator[dict[str, Any]], title: str, total: int
+    ) -> None:
         """Show a worker's progress; a death is told, and is a failure of the head."""
-        at = ""
-        for message in self._worker(request):
+        at, done = "", 0
+        for message in messages:
             at = message.get("begin", at)
             done += "done" in message
-            self.progress(f"{title}{at}", min(done, total), total)
-        if self._death:
-            sentence = f"a process {self._death}"
-            self.complain(f"{request['side']}: {sentence} at {at or 'its start'}")
-            if at and request["side"] == "head":
-                about = {"benchmark": at, "process": TRIAL, "kind": "failed"}
-                lines.append(self.path, about | {"sentence": sentence})
+            self.progress(f"{title}{at}", done, total)
+            if "died" in message:
+                sentence = f"a process {message['died']}"
+                self.complain(f"{side}: {sentence} at {at or 'its start'}")
+                if at and side == "head":
+                    about = {"benchmark": at, "process": TRIAL, "kind": "failed"}
+                    lines.append(self.path, about | {"sentence": sentence})
 
     def _request(self, what: str, benchmarks: Sequence[Benchmark]) -> dict[str, Any]:
         return {
@@ -316,54 +320,61 @@ class Run:
         for side, revision in (("head", self.head), ("base", self.base)):
             try:
                 request = self._request("names", ()) | {"side": side, side: str(revision.folder)}
-                for message in self._worker(request):
-                    found = dict(message.get("names", ())) | found
-                    known |= dict.fromkeys(message.get("known", ()))
+                with self._worker(request) as messages:
+                    for message in messages:
+                        found = dict(message.get("names", ())) | found
+                        known |= dict.fromkeys(message.get("known", ()))
             except Unusable as error:  # of one side it is told where epochs are compared
                 reason = str(error)
         if self.files and not found:
             raise Unusable(reason)
         return [*found.items()], [*known]
 
-    def _worker(self, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """The messages of a worker. Raises Unusable where a revision cannot be imported."""
+    @contextlib.contextmanager
+    def _worker(self, request: dict[str, Any]) -> Iterator[Iterator[dict[str, Any]]]:
+        """A worker's messages; it is ended with the context."""
         with tempfile.TemporaryFile("w+", errors="replace") as errors:
             worker = subprocess.Popen(
                 [sys.executable, str(WORKER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 stderr=errors, text=True,
             )  # fmt: skip
             assert worker.stdin is not None and worker.stdout is not None
-            hung = False
             try:
                 with contextlib.suppress(BrokenPipeError):  # it died: no line comes
                     worker.stdin.write(json.dumps(request) + "\n")
                     worker.stdin.flush()
-                while True:
-                    line, hung = reply(worker, self.patience)
-                    if not line:
-                        break
-                    message = json.loads(line)
-                    if "side" in message:
-                        revision = self.base if message["side"] == "base" else self.head
-                        raise Unusable(
-                            f"{message['side']}: {revision.label} cannot be imported: "
-                            f"{message['sentence']}"
-                        )
-                    yield message
-                worker.wait()
+                yield self._messages(worker, errors)
             finally:
                 worker.kill()
                 worker.wait()
                 with contextlib.suppress(BrokenPipeError):
                     worker.stdin.close()
                 worker.stdout.close()
+
+    def _messages(self, worker: subprocess.Popen[str], errors: IO[str]) -> Iterator[dict[str, Any]]:
+        """What a worker says, and as the last message what it died of.
+
+        Raises Unusable where a revision cannot be imported.
+        """
+        while True:
+            line, hung = reply(worker, self.patience)
+            if not line:
+                break
+            message = json.loads(line)
+            if "side" in message:
+                revision = self.base if message["side"] == "base" else self.head
+                raise Unusable(
+                    f"{message['side']}: {revision.label} cannot be imported: {message['sentence']}"
+                )
+            yield message
+        code = worker.wait()
+        if hung:
+            yield {"died": f"did nothing for {self.patience:g} s"}
+        elif code:
             errors.seek(0)
             last = (errors.read().strip().splitlines() or [""])[-1]
-            code = worker.returncode
             death = f"signal {-code}" if code < 0 else f"exit code {code} {last}".strip()
-            self._death = "" if code == 0 else f"died of {death}"
-            if hung:
-                self._death = f"did nothing for {self.patience:g} s"
+            yield {"died": f"died of {death}"}
 
 
 def reply(worker: subprocess.Popen[str], patience: float) -> tuple[str, bool]:

@@ -1,4 +1,4 @@
-"""Two plans that take turns in one process: blocks of steps, and single ones.
+"""Two plans that take turns in one process, step by step.
 
 A side has a name, and step(benchmark), a plan's step after its first.
 """
@@ -10,80 +10,95 @@ import ctypes
 import gc
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import numpy as np
 
 from ..measuring import timing
 
-WARM_UP = 0.05  # seconds until threads that were idle are back at full speed
-STAY = 0.003  # seconds between two changes of side, at least one block
-BLOCK = 0.0001  # seconds of calls that are timed together, at least one call
-ENOUGH = 8  # rounds in the order ABBA, though they take longer than was asked for
+WARM_UP = 0.02  # seconds until threads that were idle are back at full speed
+STAY = 0.0005  # seconds between two changes of side, at least one block
+BLOCK = 0.00001  # seconds of calls that are timed together, at least one call
+LIVE = 0.04  # seconds of turns of the same two plans
+ROUNDS = 2  # in the order ABBA of the same two plans at least
+ENOUGH = 6  # pairs of plans, though they take longer than was asked for
 LONGER = 4  # times as long as was asked for at most, if only there are
-FEWEST = 3  # rounds
-TURN = 40  # single steps in a turn of those whose tail is compared, of at most so many seconds
-TURN_SECONDS = 0.03
+FEWEST = 3  # pairs of plans
+TAIL = (0.88, 0.92, 0.96)  # quantiles of the single blocks
 
 
-def blocks(
+def measured(
     sides: Sequence[Any], benchmark: dict[str, Any], seconds: float, number: int
 ) -> dict[str, Any]:
-    """Seconds a step, a figure a block, in the order ABBA; as many calls on either side.
+    """Seconds a step in turns of both sides, in the order ABBA, and of each side's slowest blocks.
 
-    Where its buffers lie makes a step some percent faster or slower, so that two plans kept side by
-    side differ by as much. Each block makes its plan anew, where that of the last block lay; a pad
-    moves all plans of a round.
+    What else runs on the machine changes a step's time by tens of percent within a tenth of a
+    second, for both sides alike if only their turns are short. Where its buffers lie makes a step
+    some percent faster or slower, so both plans are made anew, elsewhere, again and again.
     """
     fastest = min(timing.warm_up(side.step(benchmark), WARM_UP, 2) for side in sides)
     calls = max(1, round(BLOCK / fastest))
-    stay = max(1, round(STAY / (calls * fastest)))
-    found: tuple[list[float], list[float]] = ([], [])
-    pads = random.Random(number)
+    turns: tuple[list[list[float]], list[list[float]]] = ([], [])
+    blocks: tuple[list[float], list[float]] = ([], [])
+    places = random.Random(number)
     gc.collect()
+    gc.freeze()  # or each collection would search all that was loaded
     gc.disable()
     try:
         start = time.perf_counter()
-        while not over(len(found[0]) // 2, (time.perf_counter() - start) / seconds):
-            pad = bytearray(64 * pads.randrange(1, 1024))
-            for which in (0, 1, 1, 0):
-                step = sides[which].step(benchmark)
-                timing.warm_up(step, min(STAY, fastest) / 4, 2)
-                found[which].append(min(timing.each(step, calls) for _ in range(stay)))
-                del step
-            del pad
+        while not over(len(turns[0]), (time.perf_counter() - start) / seconds):
+            steps, pads = {}, []
+            for which in (0, 1) if len(turns[0]) % 2 == 0 else (1, 0):
+                pads.append(bytearray(64 * places.randrange(1, 1024)))
+                steps[which] = sides[which].step(benchmark)
+            for step in steps.values():
+                timing.warm_up(step, min(STAY, fastest))
+            for side in turns:
+                side.append([])
+            rounds, end = 0, time.perf_counter() + LIVE
+            while rounds < ROUNDS or time.perf_counter() < end:
+                for which in (0, 1, 1, 0):
+                    found = turn(steps[which], calls)
+                    turns[which][-1].append(float(f"{min(found):.5g}"))
+                    blocks[which].extend(found)
+                rounds += 1
+            steps.clear()
+            del step, pads
     finally:
         gc.enable()
-    return {
-        side.name: [float(f"{x:.5g}") for x in values]
-        for side, values in zip(sides, found, strict=True)
-    } | {"calls": calls}
+    names = [side.name for side in sides]
+    slow = dict(zip(names, map(slowest, blocks), strict=True))
+    return {**dict(zip(names, turns, strict=True)), "slow": slow, "calls": calls}
 
 
-def tails(sides: Sequence[Any], benchmark: dict[str, Any]) -> dict[str, Any]:
-    """Seconds of single steps of one plan, a list a turn: what only some of the steps pay for."""
-    found: dict[str, Any] = {side.name: [] for side in sides}
-    gc.collect()
-    gc.disable()
-    try:
-        for which in (0, 1, 1, 0):
-            step = sides[which].step(benchmark)
-            seconds = timing.warm_up(step, STAY, 2)
-            count = max(5, min(TURN, round(TURN_SECONDS / seconds)))
-            turn = [float(f"{timing.each(step, 1):.4g}") for _ in range(count)]
-            found[sides[which].name].append(turn)
-            del step
-    finally:
-        gc.enable()
-    return found
+def turn(step: Callable[[], Any], calls: int) -> list[float]:
+    """Seconds a step in one block after the other, until a turn is over."""
+    clock, found = time.perf_counter, []
+    now = clock()
+    end = now + STAY
+    while True:
+        start = now
+        for _ in range(calls):
+            step()
+        now = clock()
+        found.append((now - start) / calls)
+        if now >= end:
+            return found
 
 
-def over(rounds: int, share: float) -> bool:
-    """Whether so many rounds are enough after that share of the time that was asked for."""
-    return (share >= 1 and rounds >= ENOUGH) or (share >= LONGER and rounds >= FEWEST)
+def slowest(blocks: Sequence[float]) -> float:
+    """Seconds a step in the slowest blocks but the very slowest, which are another program's."""
+    return float(np.exp(np.mean(np.quantile(np.log(blocks), TAIL))))
+
+
+def over(pairs: int, share: float) -> bool:
+    """Whether so many pairs of plans are enough after that share of the time that was asked for."""
+    return (share >= 1 and pairs >= ENOUGH) or (share >= LONGER and pairs >= FEWEST)
 
 
 def keep_memory() -> None:
-    """Let malloc keep what is freed, so that the next plan gets the same addresses."""
+    """Let malloc keep what is freed: fresh pages would cost the first steps of each plan."""
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(-4, 0)  # M_MMAP_MAX: nothing in a mapping of its own

@@ -175,14 +175,13 @@ def unpaired(base: dict[str, Any], head: dict[str, Any]) -> dict[str, Any] | Non
     return None
 
 
-def answers(tool: Any, benchmark: dict[str, Any], rows: int | None = None) -> Any:
-    """What both sides must find on the problem, or on its first rows, made once."""
-    key = benchmark["activation"], benchmark["loss"], *benchmark["shape"], benchmark["dtype"], rows
+def answers(tool: Any, benchmark: dict[str, Any]) -> Any:
+    """What both sides must find on the problem, made once."""
+    key = benchmark["activation"], benchmark["loss"], *benchmark["shape"], benchmark["dtype"]
     if _answers.get("key") != key:
         X, Y, V, W = problem(benchmark)
         net = tool.Network(benchmark["activation"], benchmark["loss"])
-        theta, of = tool.Parameters(V, W), drawn(len(X))
-        found = tool.checking.answers.Answers(net, X[:rows], Y[:rows], theta, of[:rows])
+        found = tool.checking.answers.Answers(net, X, Y, tool.Parameters(V, W), drawn(len(X)))
         _answers.update(key=key, answers=found)
     return _answers["answers"]
 
@@ -190,13 +189,11 @@ def answers(tool: Any, benchmark: dict[str, Any], rows: int | None = None) -> An
 _answers: dict[str, Any] = {}
 
 
-def checked(
-    tool: Any, side: Side, plan: Any, benchmark: dict[str, Any], rows: int | None = None
-) -> float:
+def checked(tool: Any, side: Side, plan: Any, benchmark: dict[str, Any]) -> float:
     """The root mean square error of ∇L in units of ε. Raises RuntimeError for a wrong plan."""
     import numpy as np
 
-    right = answers(tool, benchmark, rows)
+    right = answers(tool, benchmark)
     try:
         right.hold(plan)
     except tool.checking.answers.Disagreement as wrong:
@@ -231,11 +228,13 @@ def trial(
 def measure(
     tool: Any, sides: dict[str, Side], benchmark: dict[str, Any], request: dict[str, Any]
 ) -> dict[str, Any]:
-    """Blocks and single steps of both sides in turns."""
+    """Steps of both sides in turns."""
     turns, pair = tool.regress.turns, [*sides.values()]
     turns.keep_memory()
-    blocks = turns.blocks(pair, benchmark, request["seconds"], request["process"])
-    return {"kind": "timing", "steps": turns.tails(pair, benchmark)} | blocks
+    return {
+        "kind": "timing",
+        **turns.measured(pair, benchmark, request["seconds"], request["process"]),
+    }
 
 
 def compare(request: dict[str, Any]) -> None:
@@ -299,11 +298,9 @@ def turns(request: dict[str, Any]) -> None:
             say(**tried(tool, side, benchmark, limit))
             continue
         try:
-            pad = bytearray(64 * pads.randrange(1, 1024))  # where buffers lie matters: see blocks
+            pad = bytearray(64 * pads.randrange(1, 1024))  # where buffers lie matters: see measured
             step = side.step(benchmark)
-            calls = max(
-                1, round(tool.regress.turns.STAY / timing.warm_up(step, request["warm_up"], 2))
-            )
+            calls = max(1, round(request["block"] / timing.warm_up(step, request["warm_up"], 2)))
             end = time.perf_counter() + request["seconds"]
             found = [timing.each(step, calls)]
             while time.perf_counter() < end:
@@ -315,25 +312,25 @@ def turns(request: dict[str, Any]) -> None:
 
 
 def cold(request: dict[str, Any]) -> None:
-    """Seconds of plan and first step of every variant, in a process and folder without its code."""
+    """Seconds of plan and first step of every benchmark, where no compiled code is."""
     side = started(request["side"], request)
     tool = None
     for benchmark in request["benchmarks"]:
         say(begin=benchmark["name"])
-        about = {"variant": benchmark["variant"], "side": side.name, "round": request["round"]}
-        start = time.perf_counter()
-        try:
+        X = problem(benchmark)[0]
+        with contextlib.suppress(Exception):  # the trial tells of what is wrong
+            start = time.perf_counter()
             plan = side.plan(benchmark, _ROWS)
             seconds = time.perf_counter() - start
-            tool = tool or load_tool()  # now that nothing of it was timed
-            checked(tool, side, plan, benchmark, _ROWS)
-            about |= {"kind": "cold", "seconds": seconds}
-        except Exception as failure:
-            about |= {"benchmark": benchmark["name"], "process": -1, **failed(failure)}
-            if side.name == "base":
-                about |= {"kind": "repaired", "sentence": f"in the base: {about['sentence']}"}
-        tool = tool or load_tool()
-        tool.machine.lines.append(request["results"], about)
+            if not request["cache"]:  # what the trial needs as well is compiled here, at once
+                plan.gradient()
+                plan.predict(X[:_ROWS])
+            tool = tool or load_tool()  # now that none of what it loads was timed
+            about = {"kind": "cold", "variant": benchmark["variant"], "problem": benchmark["name"]}
+            tool.machine.lines.append(
+                request["results"],
+                about | {"side": side.name, "round": request["round"], "seconds": seconds},
+            )
         say(done=benchmark["name"])
 
 

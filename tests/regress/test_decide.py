@@ -284,11 +284,30 @@ def stepped(number, *, tenth=1.0, noise=0.01):
 
 
 def test_what_one_step_of_ten_pays_is_found_and_only_that():
-    found = judged({"b": [stepped(p, tenth=2.0) for p in range(4)]})
-    assert found["b"].verdict != "slower"
-    assert found["b, slowest steps"].verdict == "slower"
-    calm = judged({"b": [stepped(p) for p in range(4)]})
-    assert not any(decision.changed for decision in calm.values())
+    time, tail = judged({"b": [stepped(p, tenth=2.0) for p in range(4)]}).values()
+    assert (time.changed, tail.verdict) == (False, "slower")
+    calm = judged({"b": [stepped(p) for p in range(4)]}).values()
+    assert not any(decision.changed for decision in calm)
+
+
+@pytest.mark.parametrize(
+    ("usual", "slowest", "verdict"),
+    [
+        (1.3, 1.3, None),  # as all others
+        (1.3, 1.0, None),  # what disturbs them takes no longer than before
+        (0.7, 1.0, None),
+        (1.3, 2.6, "slower"),
+        (0.7, 1.5, "slower"),
+        (0.7, 0.4, "faster"),
+    ],
+)
+def test_slowest_steps_that_follow_the_usual_ones_are_no_news(usual, slowest, verdict):
+    records = [timing("b", p, np.log(usual) + 0.001 * (-1) ** p) for p in range(7)]
+    for p, record in enumerate(records):
+        record["slow"] = {"base": 1.0, "head": slowest * (1 + 0.002 * (-1) ** p)}
+    time, tail = judged({"b": records}).values()
+    assert time.verdict == ("slower" if usual > 1 else "faster")
+    assert tail.verdict == verdict if verdict else not tail.changed
 
 
 def starts(kind, base, head, pairs=4):

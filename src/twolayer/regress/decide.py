@@ -20,6 +20,7 @@ import numpy as np
 from scipy import optimize, special
 
 from ..deferred import html
+from .turns import middle
 
 ALARMS = 0.01  # of the runs without any change may raise an alarm
 LOOKS = (4, 7, 10, 13)  # processes after which the figures are looked at
@@ -28,8 +29,8 @@ WANTED_SHAPE = 0.02  # the same for one shape of several
 AGREEMENT = 0.75  # of the processes have the sign of the effect
 POWER = 0.95  # with which the smallest visible change would be seen
 BETWEEN = 0.0015  # what processes differ by, however many turns they have
+SLOWEST = ", slowest steps"  # of a name, after that of what the usual steps are tested by
 _QUANTILES = (0.05, 0.15, 0.25)  # of the turns' times, for the seconds that are shown
-_CUT = 0.25  # of what neighbouring turns differ by, at either end
 _PARTS = 4  # of a process's pairs of plans, whose effects tell how far its own may be off
 _FARTHEST = 20.0  # of a logarithm that is reported; beyond it nothing was measured
 _MOST_PRIOR = 8.0  # degrees of freedom that the other benchmarks' scatter may lend
@@ -131,13 +132,6 @@ def effect(record: Mapping[str, Any]) -> Figure:
     return Figure(middle(np.concatenate(pairs)), variance)
 
 
-def middle(values: np.ndarray) -> float:
-    """The mean of the middle half: what lies far off is no matter, however far."""
-    values = np.sort(values)
-    cut = int(_CUT * len(values))
-    return float(values[cut : len(values) - cut].mean())
-
-
 def tail(record: Mapping[str, Any]) -> Figure:
     """The same of the slowest single steps."""
     slow = record["slow"]
@@ -172,14 +166,15 @@ def decide(
         tests += _tests([s for s in samples if len(s.figures) >= 2])
     if not tests:
         return []
-    p, beyond = (
-        np.array([_p(mean - _room(sample, mean, share), error, freedom)
-                  for sample, mean, error, _, freedom in tests])
-        for share in (0.0, tolerance)
-    )  # fmt: skip
+    usual = {sample.name: mean for sample, mean, *_ in tests if sample.kind == "time"}
     shares = _shares([test[0].base is None for test in tests])
-    columns = (column.tolist() for column in (_holm(p, shares), _holm(beyond, shares), shares))
-    return [_decision(*row) for row in zip(tests, *columns, strict=True)]
+    columns = []
+    for share in (0.0, tolerance):
+        news = [_news(test, usual, share) for test in tests]
+        p = [_p(one, test[2], test[4]) for one, test in zip(news, tests, strict=True)]
+        columns.append((news, _holm(np.array(p), shares).tolist()))
+    (news, p), (_, beyond) = columns
+    return [_decision(*row) for row in zip(tests, news, p, beyond, shares.tolist(), strict=True)]
 
 
 def _tests(samples: Sequence[_Sample]) -> list[tuple[_Sample, float, float, float, float]]:
@@ -197,11 +192,16 @@ def _tests(samples: Sequence[_Sample]) -> list[tuple[_Sample, float, float, floa
     return [*zip(samples, *columns, strict=True)]
 
 
-def _room(sample: _Sample, mean: float, tolerance: float) -> float:
-    """What of a mean is within the tolerance, which is one of times that got longer."""
-    if sample.kind not in ("time", "tail") or mean <= 0:
-        return 0.0
-    return min(math.log1p(tolerance), mean)
+def _news(test: tuple[Any, ...], usual: Mapping[str, float], tolerance: float) -> float:
+    """What of a mean is beyond the tolerance, which is one of times that got longer.
+
+    That the slowest steps follow the usual ones, or do not, is no news either.
+    """
+    sample, mean = test[:2]
+    if sample.kind not in ("time", "tail"):
+        return float(mean)
+    follow = usual.get(sample.name.removesuffix(SLOWEST), 0.0) if sample.kind == "tail" else 0.0
+    return float(mean - np.clip(mean, min(follow, 0.0), max(follow, math.log1p(tolerance))))
 
 
 def _p(effect: float, error: float, freedom: float) -> float:
@@ -222,7 +222,7 @@ def _timed(kind: str, timings: Mapping[str, Any], variant_of: Mapping[str, str])
     """Times, or those of the slowest single steps: of each variant, and of each shape."""
     usual = kind == "time"
     figure, log = (effect, usually) if usual else (tail, slow)
-    after, wanted = ("", WANTED_SHAPE) if usual else (", slowest steps", 2 * KINDS[kind].share)
+    after, wanted = ("", WANTED_SHAPE) if usual else (SLOWEST, 2 * KINDS[kind].share)
     shapes = []
     for name, every in timings.items():
         records = {record["process"]: record for record in every if usual or "slow" in record}
@@ -311,15 +311,19 @@ def _fit(figures: Sequence[Figure]) -> tuple[float, float, float]:
     return mean, max(among, within) * count, count
 
 
-def _decision(test: tuple[Any, ...], p: float, beyond: float, share: float) -> Decision:
+def _decision(
+    test: tuple[Any, ...], news: float, p: float, beyond: float, share: float
+) -> Decision:
     """What follows from p, and from p beyond the tolerance, of one test with such a share."""
     sample, mean, error, count, freedom = test
     kind, figures = KINDS[sample.kind], sample.figures.values()
-    agreement = float(np.mean([np.sign(figure.log) == np.sign(mean) for figure in figures]))
+    agreement = float(
+        np.mean([np.sign(figure.log - mean + news) == np.sign(news) for figure in figures])
+    )
     threshold = ALARMS / len(LOOKS)
     # Nothing is known of a variant's seconds, and its share alone counts.
     size = math.inf if sample.base is None else sample.base + _slack(sample.kind)
-    change = abs(math.expm1(mean))
+    change = abs(math.expm1(news))
     large = change >= kind.share and change * size >= kind.least
     enough = len(figures) >= LOOKS[0]
     alarm = p <= threshold and large and agreement >= AGREEMENT and enough
@@ -331,10 +335,10 @@ def _decision(test: tuple[Any, ...], p: float, beyond: float, share: float) -> D
     room = critical + float(special.ndtri(POWER)) * spread
     visible = max(math.expm1(min(room * error, _FARTHEST)), kind.share, kind.least / size)
     width = min(error * float(special.stdtrit(freedom, 0.975)), _FARTHEST)
-    calm = visible <= sample.wanted and abs(mean) + width < sample.wanted
+    calm = visible <= sample.wanted and abs(news) + width < sample.wanted
     words = ("more", "less") if sample.kind == "memory" else ("slower", "faster")
-    verdict = words[mean < 0] if alarm else "same" if calm else "unclear"
-    excuse = "within tolerance" if alarm and mean > 0 and beyond > threshold else ""
+    verdict = words[news < 0] if alarm else "same" if calm else "unclear"
+    excuse = "within tolerance" if alarm and news > 0 and beyond > threshold else ""
     return Decision(
         sample.name, sample.variant, sample.kind, len(figures), sample.base, sample.head,
         math.exp(mean), math.exp(mean - width), math.exp(mean + width),

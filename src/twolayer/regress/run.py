@@ -18,7 +18,7 @@ from ..machine import lines
 from ..machine.calm import Calm, watched, worst
 from . import costs
 from .costs import Cost, Note
-from .decide import LOOKS, Decision, decide, decided
+from .decide import LOOKS, SLOWEST, Decision, decide, decided
 from .revisions import Revision
 from .suite import Benchmark
 from .worker import SIDES
@@ -156,7 +156,7 @@ class Run:
     def _excused(self, found: Found) -> Found:
         names = {found.variant}
         if isinstance(found, Decision):
-            names |= {found.name, found.name.partition(", slowest")[0]}
+            names |= {found.name, found.name.removesuffix(SLOWEST)}
         wanted = found.regression and not names.isdisjoint(self.accepted)
         return replace(found, excuse="accepted") if wanted else found
 

@@ -92,6 +92,13 @@ def slowest(blocks: Sequence[float]) -> float:
     return float(np.exp(np.mean(np.quantile(np.log(blocks), TAIL))))
 
 
+def middle(values: np.ndarray) -> float:
+    """The mean of the middle half: what lies far off is no matter, however far."""
+    values = np.sort(values)
+    cut = len(values) // 4
+    return float(values[cut : len(values) - cut].mean())
+
+
 def over(pairs: int, share: float) -> bool:
     """Whether so many pairs of plans are enough after that share of the time that was asked for."""
     return (share >= 1 and pairs >= ENOUGH) or (share >= LONGER and pairs >= FEWEST)

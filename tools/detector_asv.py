@@ -11,6 +11,7 @@ results file as they end, and the same command goes on after an interruption.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import re
@@ -49,7 +50,8 @@ def main() -> None:
     path, common = Path(arguments.results), here()
     MachineCollection.save(asv_machine.NAME, asv_machine.fields())
     base = export(None, "base")
-    folder = Path(arguments.folder).resolve() / base.tree[:16]
+    name = f"{base.tree[:16]}-{common['plants']}-{arguments.slowed}"
+    folder = Path(arguments.folder).resolve() / name
     if not (folder / "complete").exists():
         make_repository(base.folder, folder, arguments.slowed)
     for number in range(arguments.runs):
@@ -73,8 +75,9 @@ def main() -> None:
 
 
 def here() -> dict[str, str]:
-    """What runs of one table have in common: the machine with its libraries, and asv."""
-    return {"machine": detector.machine()["machine"], "asv": asv.__version__}
+    """What runs of one table have in common: the machine with its libraries, asv, the plants."""
+    plants = hashlib.sha256(detector.SLOWED.encode()).hexdigest()[:16]
+    return {"machine": detector.machine()["machine"], "asv": asv.__version__, "plants": plants}
 
 
 def make_repository(tree: Path, folder: Path, slowed: str) -> None:

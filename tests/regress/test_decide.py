@@ -125,8 +125,6 @@ def test_what_disturbs_both_sides_in_turn_or_a_fifth_of_the_turns_changes_nothin
     torn = np.where(random.random((8, 10)) < 0.2, 3.0, 1.0)
     record = {"base": (slower * torn).tolist(), "head": (1.01 * slower).tolist()}
     assert decide.effect(record).log == pytest.approx(np.log(1.01), abs=1e-9)
-    seconds = {side: np.quantile(record[side], 0.15) for side in record}
-    assert abs(np.log(seconds["head"] / seconds["base"])) > 0.02
 
 
 @pytest.fixture
@@ -230,48 +228,6 @@ def test_the_variants_have_half_of_all_false_alarms(seed):
     assert shares == pytest.approx([1 / 4, 1 / 6, 1 / 6, 1 / 6, 1 / 4])
     p = np.array([1.0, 1e-3, 1.0, 1.0, 1.0])
     assert decide._holm(p, shares) == pytest.approx([1.0, 6e-3, 1.0, 1.0, 1.0])
-
-
-@pytest.mark.parametrize("kind", costs.RULES)
-def test_costs_have_a_factor_and_a_least_difference(kind):
-    rule = costs.RULES[kind]
-    far = 100 * rule.least
-    assert costs.judge(kind, "v", far, far * rule.factor * 0.99).verdict == "same"
-    assert costs.judge(kind, "v", far, far * rule.factor * 1.01).verdict == "worse"
-    assert costs.judge(kind, "v", far * rule.factor * 1.01, far).verdict == "better"
-    assert costs.judge(kind, "v", rule.least / 100, rule.least).verdict == "same"
-
-
-def cold(*rounds):
-    """Records of compile times: (base, head) of each round."""
-    return [
-        {"variant": "v", "round": number, "side": side, "problem": problem, "seconds": seconds / 2}
-        for number, pair in enumerate(rounds)
-        for side, seconds in zip(("base", "head"), pair, strict=True)
-        for problem in "ab"
-    ]
-
-
-@pytest.mark.parametrize(
-    ("rounds", "figures", "verdict"),
-    [
-        ([(10, 10.5)], (10, 10.5), "same"),
-        ([(10, 20), (10, 10)], (10, 10), "same"),  # a suspicion that the next round does not share
-        ([(10, 20), (12, 20), (10, 10.5), (10, 20)], (10, 10.5), "same"),
-        ([(10, 21), (12, 20), (10, 20), (11, 21)], (10, 20), "worse"),
-        ([(20, 10), (20, 12), (21, 10), (20, 11)], (20, 10), "better"),
-    ],
-)
-def test_compiling_is_slower_where_every_round_says_so(rounds, figures, verdict):
-    (found,) = costs.compiled(cold(*rounds))
-    assert (found.base, found.head, found.verdict) == (*figures, verdict)
-
-
-def test_compiling_what_one_side_alone_has_is_no_cost():
-    records = cold((10, 30))
-    assert costs.compiled(records[:2]) == []  # nothing of the head
-    (found,) = costs.compiled(records[:3])  # of the head, one of two problems
-    assert (found.base, found.head) == (5, 15)
 
 
 def stepped(number, *, tenth=1.0, noise=0.01):
@@ -398,3 +354,25 @@ def test_every_kind_of_outcome_is_written_and_read_back(tmp_path):
     revisions.show(console, outcome, sides)
     for word in ("slower", "faster", "more", "same", "worse", "better", "accepted", "is lost"):
         assert word in console.file.getvalue()
+
+
+def test_what_is_ruled_out_is_told_where_each_shape_changed():
+    """One got as much slower as the other got faster, and the variant is as it was."""
+    logs = {"b0": 0.1, "b1": -0.1}
+    timings = {
+        name: [timing(name, p, log + 0.001 * (-1) ** p) for p in range(13)]
+        for name, log in logs.items()
+    }
+    found = judged(timings, dict.fromkeys(timings, "v"))
+    assert [d.verdict for d in found.values()] == ["same", "slower", "faster"]
+    assert "the least is known of v on all shapes" in revisions.summary(
+        run.Outcome([*found.values()])
+    )
+
+
+def test_a_tolerance_is_one_of_times():
+    """What needs more memory is no less of an alarm beside steps within the tolerance."""
+    records = starts("memory", 4 << 20, 8 << 20)
+    found = decide.decide(many({3: 0.03}, 12), {f"b{i}": f"b{i}" for i in range(20)}, records, 0.1)
+    excuses = {d.kind: d.excuse for d in found if d.changed}
+    assert excuses == {"time": "within tolerance", "memory": ""}

@@ -2,7 +2,7 @@
 
 import pytest
 from histories import commit, git
-from planted import MEASURED, made_run, regress
+from planted import MEASURED, regress
 
 MINE = """import numpy as np
 import twolayer as tl
@@ -75,14 +75,3 @@ def test_a_variant_of_an_installed_package_is_compared(here, brief, tmp_path, mo
     said = regress("sound", "--variants=mine", code=MEASURED)
     assert "mine on" not in said
     assert "left out" not in said
-
-
-@pytest.mark.parametrize(("side", "code"), [("head", 2), ("base", 3)])
-def test_a_process_that_dies_while_costs_are_taken_is_told(here, tmp_path, side, code):
-    told = []
-    made = made_run(here, tmp_path / "results", "sound", complain=told.append)
-
-    messages = iter([{"begin": made.suite[0].name}, {"died": "died of signal 9"}])
-    made._follow(side, messages, "", 1)
-    assert told == [f"{side}: a process died of signal 9 at {made.suite[0].name}"]
-    assert made.outcome().exit_code == code

@@ -1,5 +1,6 @@
 """Two revisions against each other: kept apart, compared, and interrupted without loss."""
 
+import gc
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from histories import git
 from planted import (
@@ -24,7 +26,7 @@ from planted import (
 )  # fmt: skip
 
 from twolayer.machine import lines
-from twolayer.regress import decide, dependency, revisions, run, worker
+from twolayer.regress import decide, dependency, revisions, run, turns, worker
 
 # Compiled code
 
@@ -60,6 +62,88 @@ def test_compiled_code_of_one_revision_is_never_used_for_the_other(here, run_pyt
         printed = run_python(LOSSES, worker.__file__, about, *(s.folder for s in sides))
         base, head = json.loads(printed)
         assert head == pytest.approx(3 * base, rel=1e-5)
+
+
+# Turns
+
+
+class Steps:
+    """A side whose steps take so many seconds each by the clock of `turns`."""
+
+    def __init__(self, name, clock, seconds, told):
+        self.name, self.clock, self.seconds, self.told = name, clock, seconds, told
+
+    def step(self, benchmark):
+        self.told.append(f"plan {self.name}")
+
+        def step():
+            self.told.append(self.name)
+            self.clock[0] += self.seconds(self.clock[0])
+
+        return step
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """measured(base, head): the record of two sides, and what they did in which order."""
+
+    def make(*seconds, wanted=0.1):
+        clock, told = [0.0], []
+        monkeypatch.setattr(turns.time, "perf_counter", lambda: clock[0])
+        sides = [
+            Steps(*about, told) for about in zip(worker.SIDES, (clock,) * 2, seconds, strict=True)
+        ]
+        return turns.measured(sides, {}, wanted, 0), told
+
+    yield make
+    gc.unfreeze()
+
+
+@pytest.mark.parametrize("step", [1e-6, 2e-5, 4.99e-4, 3e-3, 2e-2])
+@pytest.mark.parametrize("change", [0.97, 1.0, 1.03])
+def test_neighbouring_turns_tell_the_change_and_nothing_of_the_machine(measured, step, change):
+    """Its speed swings by a factor of two within a second; the head's steps take `change`."""
+
+    def taking(seconds):
+        return lambda now: seconds * (1.5 + 0.5 * np.sin(2 * np.pi * now))
+
+    record, told = measured(taking(step), taking(change * step))
+    assert decide.effect(record).log == pytest.approx(np.log(change), abs=3e-3)
+    assert len(record["base"]) >= turns.FEWEST
+    assert all(len(turn) >= 2 * turns.ROUNDS for side in worker.SIDES for turn in record[side])
+    plans = [name for name in told if name.startswith("plan")][2:]
+    assert plans[:4] == ["plan base", "plan head", "plan head", "plan base"]
+    assert gc.isenabled()
+
+
+def test_the_least_of_a_turn_is_of_as_many_blocks_on_either_side(measured):
+    """The head's steps need 1% more, which is one block less in half a millisecond."""
+    random = np.random.default_rng(0)
+    record, _ = measured(
+        lambda now: 0.000249 * (1 + random.exponential(0.1)),
+        lambda now: 0.0002515 * (1 + random.exponential(0.1)), wanted=3.0,
+    )  # fmt: skip
+    assert decide.effect(record).log == pytest.approx(np.log(2515 / 2490), abs=5e-3)
+
+
+def test_the_first_steps_after_the_other_side_are_no_slow_steps(measured):
+    """A step right after one of the other side takes twice as long."""
+    last = [None]
+
+    def after(name):
+        def seconds(now):
+            switched, last[0] = last[0] != name, name
+            return 1e-4 * (1 + switched)
+
+        return seconds
+
+    record, _ = measured(after("base"), after("head"))
+    assert record["slow"] == pytest.approx({"base": 1e-4, "head": 1e-4})
+
+
+def test_long_steps_end_after_a_few_pairs_of_plans(measured):
+    record, _ = measured(lambda now: 0.08, lambda now: 0.08)
+    assert len(record["base"]) == turns.FEWEST
 
 
 # Whole runs
@@ -232,7 +316,7 @@ def test_processes_that_take_turns_give_a_decision(here, tmp_path):
     pythons = dict.fromkeys(worker.SIDES, Path(sys.executable))
     make = partial(dependency.Turns, pythons=pythons)
     names = ("numpy", "no-such")
-    turns = made_run(here, tmp_path / "results", "sound", names=names, make=make)
-    found = turns.measure(costly=False)
+    found = made_run(here, tmp_path / "results", "sound", names=names, make=make)
+    found = found.measure(costly=False)
     assert {decision.processes for decision in found.decisions} == {2}
     assert [(n.benchmark, n.kind) for n in found.notes] == [(f"no-such {SHAPE}", "absent")]

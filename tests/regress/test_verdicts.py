@@ -1,5 +1,6 @@
 """What is planted in one of two revisions gets the right verdict and exit code."""
 
+import dataclasses
 import itertools
 import json
 import sys
@@ -13,7 +14,7 @@ import twolayer as tl
 from twolayer.kernels.formulas.losses import LOSSES
 from twolayer.machine import lines
 from twolayer.network import DTYPES, Shape
-from twolayer.regress import dependency, run, worker
+from twolayer.regress import costs, dependency, run, worker
 
 WRONG = SQUARE + " * 3"
 
@@ -120,9 +121,11 @@ def test_what_hangs_is_ended_and_named(here, tmp_path):
 
 def test_an_accepted_variant_may_compile_longer(here, tmp_path):
     made = made_run(here, tmp_path / "results", "sound", accepted=("numpy",))
-    for side, seconds in (("base", 1.0), ("head", 9.0)):
-        about = {"kind": "cold", "variant": "numpy", "problem": "any", "round": 0}
-        lines.append(made.path, about | {"side": side, "seconds": seconds})
+    for number in range(costs.ROUNDS):
+        assert made.outcome().exit_code != 1  # fewer rounds are a suspicion
+        for side, seconds in (("base", 1.0), ("head", 9.0)):
+            about = {"kind": "cold", "variant": "numpy", "problem": "any", "round": number}
+            lines.append(made.path, about | {"side": side, "seconds": seconds})
     (cost,) = made.outcome().costs
     assert (cost.verdict, cost.excuse) == ("worse", "accepted")
 
@@ -141,11 +144,49 @@ def test_an_interrupted_pair_goes_on_with_what_it_lacks(here, tmp_path, monkeypa
     monkeypatch.setattr(run, "PAIRS", 1)
     made = made_run(here, tmp_path / "results", "sound", names=("numpy", "numpy-samples"))
     made._missing(run.TRIAL, made.suite)
-    about = {"kind": "start", "variant": "numpy", "load": 1.0, "memory": 1}
-    lines.append(made.path, about | {"pair": 0, "side": "base"})
+    about = {"kind": "start", "load": 1.0, "memory": 1, "pair": 0}
+    for variant, side in (("numpy", "base"), ("numpy", "head"), ("numpy-samples", "base")):
+        lines.append(made.path, about | {"variant": variant, "side": side})
     made._starts()
-    found = {(r["side"], r["variant"]) for r in made._read("pair")}
-    assert found == {*itertools.product(("base", "head"), ("numpy", "numpy-samples"))}
+    found = sorted((r["variant"], r["side"]) for r in made._read("pair")[3:])
+    assert found == [("numpy-samples", "base"), ("numpy-samples", "head")]
+
+
+@pytest.mark.parametrize(("side", "tried", "code"), [
+    ("head", True, 2),
+    ("base", True, 3),
+    ("head", False, 3),  # while it compiles: the trial says what is wrong, or that it is left out
+])  # fmt: skip
+def test_a_process_that_dies_while_costs_are_taken_is_told(here, tmp_path, side, tried, code):
+    told = []
+    made = made_run(here, tmp_path / "results", "sound", complain=told.append)
+    name = made.suite[0].name
+    if tried:
+        about = {"benchmark": name, "process": run.TRIAL, "kind": "right"}
+        lines.append(made.path, about | {"error": dict.fromkeys(("base", "head"), 1.0)})
+    messages = iter([{"begin": name}, {"died": "died of signal 9"}])
+    made._follow(side, messages, "", 1)
+    lost = "costs of 1 of 1 benchmarks are not compared"
+    assert told == [f"{side}: a process died of signal 9 at {name}: {lost}"]
+    assert made.outcome().exit_code == code
+
+
+@pytest.mark.compiled
+def test_a_suspicion_of_slow_compiling_is_measured_again_without_code(here, tmp_path, monkeypatch):
+    plant(here, "import time", "time.sleep(0.3)")
+    rule = dataclasses.replace(costs.RULES["compile"], least=0.1)
+    monkeypatch.setitem(costs.RULES, "compile", rule)
+    monkeypatch.setattr(costs, "ROUNDS", 2)
+    made = made_run(here, tmp_path / "results", "sound")
+    said = []
+    made.progress = lambda name, done, total: said.append(name)
+    made._compile_times()
+    rounds = sorted((r["round"], r["side"]) for r in made._read("round"))
+    assert rounds == [*itertools.product((0, 1), ("base", "head"))]
+    before = made.path.read_bytes()
+    made._compile_times()
+    assert made.path.read_bytes() == before
+    assert said[-1] == f"compiling, base: numpy {SHAPE}"
 
 
 @pytest.mark.slow
@@ -153,8 +194,8 @@ def test_costs_of_both_sides_are_measured_in_pairs(here, tmp_path, monkeypatch):
     monkeypatch.setattr(run, "PAIRS", 2)
     made = made_run(here, tmp_path / "results", "sound")
     outcome = made.measure()
-    starts = {(r["pair"], r["side"]) for r in made._read("pair") if r["variant"] == "numpy"}
-    assert starts == {*itertools.product((0, 1), ("base", "head"))}
+    starts = sorted((r["pair"], r["side"]) for r in made._read("pair"))
+    assert starts == [*itertools.product((0, 1), ("base", "head"))]
     assert {r["side"] for r in made._read("round")} == {"base", "head"}
     assert {d.kind for d in outcome.decisions} == {"time", "tail", "load", "memory"}
     again = made_run(here, tmp_path / "results", "sound")
@@ -204,3 +245,48 @@ def test_a_slow_base_is_left_out_whatever_the_head_takes(here):
     said = regress("sound", "--variants=python-loops", code=3, shape=shape)
     assert "left out: python-loops" in said
     assert "the limit is 0.08 s" in said
+
+
+# Costs that go by a rule
+
+
+@pytest.mark.parametrize("kind", costs.RULES)
+def test_costs_have_a_factor_and_a_least_difference(kind):
+    rule = costs.RULES[kind]
+    far = 100 * rule.least
+    assert costs.judge(kind, "v", far, far * rule.factor * 0.99).verdict == "same"
+    assert costs.judge(kind, "v", far, far * rule.factor * 1.01).verdict == "worse"
+    assert costs.judge(kind, "v", far * rule.factor * 1.01, far).verdict == "better"
+    assert costs.judge(kind, "v", rule.least / 100, rule.least).verdict == "same"
+
+
+def cold(*rounds):
+    """Records of compile times: (base, head) of each round."""
+    return [
+        {"variant": "v", "round": number, "side": side, "problem": problem, "seconds": seconds / 2}
+        for number, pair in enumerate(rounds)
+        for side, seconds in zip(("base", "head"), pair, strict=True)
+        for problem in "ab"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rounds", "figures", "verdict"),
+    [
+        ([(10, 10.5)], (10, 10.5), "same"),
+        ([(10, 20), (10, 10)], (10, 10), "same"),  # a suspicion that the next round does not share
+        ([(10, 20), (12, 20), (10, 10.5), (10, 20)], (10, 10.5), "same"),
+        ([(10, 21), (12, 20), (10, 20), (11, 21)], (10, 20), "worse"),
+        ([(20, 10), (20, 12), (21, 10), (20, 11)], (20, 10), "better"),
+    ],
+)
+def test_compiling_is_slower_where_every_round_says_so(rounds, figures, verdict):
+    (found,) = costs.compiled(cold(*rounds))
+    assert (found.base, found.head, found.verdict) == (*figures, verdict)
+
+
+def test_compiling_what_one_side_alone_has_is_no_cost():
+    records = cold((10, 30))
+    assert costs.compiled(records[:2]) == []  # nothing of the head
+    (found,) = costs.compiled(records[:3])  # of the head, one of two problems
+    assert (found.base, found.head) == (5, 15)

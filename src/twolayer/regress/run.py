@@ -25,7 +25,7 @@ from .worker import SIDES
 
 SECONDS = 0.3  # of blocks for a benchmark in a process
 LIMIT = 270.0  # seconds for all that is measured; four processes are run in any case
-PAIRS = 4  # of processes that make first steps
+PAIRS = LOOKS[0]  # of processes that make first steps; an alarm needs as many
 TRIAL = -1  # the process in which nothing is timed
 DONE = ("right", "timing")  # kinds of records after which a benchmark is measured further
 TOO_LITTLE = 0.05  # of an epoch: a run whose median smallest visible change is larger says nothing
@@ -245,7 +245,8 @@ class Run:
             records = self._read("round")
             if number:
                 earlier = [r for r in records if r["round"] < number]
-                suspects = {c.variant for c in costs.compiled(earlier) if c.verdict != "same"}
+                found = costs.compiled(earlier, least=number)
+                suspects = {c.variant for c in found if c.verdict != "same"}
                 wanted = [b for b in wanted if b.variant in suspects]
             known = {(r["problem"], r["side"]) for r in records if r["round"] == number}
             todo = [b for b in wanted if not {(b.name, s) for s in SIDES} <= known]
@@ -254,9 +255,12 @@ class Run:
 
     def _largest(self) -> dict[str, Benchmark]:
         """The variants that are right, each on its largest problem."""
-        right = {r["benchmark"] for r in self._read("benchmark") if r["kind"] == "right"}
+        right = self._right()
         largest = sorted(self.suite, key=lambda b: b.shape.n * b.shape.d)
         return {b.variant: b for b in largest if b.name in right}
+
+    def _right(self) -> set[str]:
+        return {r["benchmark"] for r in self._read("benchmark") if r["kind"] == "right"}
 
     def _cold(self, number: int, todo: Sequence[Benchmark]) -> None:
         """Seconds of plan and first step where no compiled code is.
@@ -282,14 +286,14 @@ class Run:
             for side, revision in zip(SIDES, (self.base, self.head), strict=True):
                 own = {"side": side, side: str(revision.folder), "cache": (caches or {}).get(side)}
                 workers[side] = stack.enter_context(self._worker(request | own))
-            for side, messages in workers.items():
-                with contextlib.suppress(Unusable):  # the trial tells of it
-                    self._follow(side, messages, f"{title}{side}: ", total)
+            self._follow("head", workers["head"], f"{title}head: ", total)
+            with contextlib.suppress(Unusable):  # the trial tells of it
+                self._follow("base", workers["base"], f"{title}base: ", total)
 
     def _follow(
         self, side: str, messages: Iterator[dict[str, Any]], title: str, total: int
     ) -> None:
-        """Show a worker's progress; a death is told, and is a failure of the head."""
+        """Show a worker's progress and tell of a death; of a head found right, it is a failure."""
         at, done = "", 0
         for message in messages:
             at = message.get("begin", at)
@@ -297,8 +301,9 @@ class Run:
             self.progress(f"{title}{at}", done, total)
             if "died" in message:
                 sentence = f"a process {message['died']}"
-                self.complain(f"{side}: {sentence} at {at or 'its start'}")
-                if at and side == "head":
+                lost = f"costs of {total - done} of {total} benchmarks are not compared"
+                self.complain(f"{side}: {sentence} at {at or 'its start'}: {lost}")
+                if at in self._right() and side == "head":
                     about = {"benchmark": at, "process": TRIAL, "kind": "failed"}
                     lines.append(self.path, about | {"sentence": sentence})
 

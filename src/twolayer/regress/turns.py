@@ -18,14 +18,17 @@ import numpy as np
 from ..measuring import timing
 
 WARM_UP = 0.02  # seconds until threads that were idle are back at full speed
-STAY = 0.0005  # seconds between two changes of side, at least one block
+STAY = 0.0005  # seconds of the blocks of a turn, at least one
+SHORT = (
+    0.005  # seconds of a block; before shorter ones, an untimed one ends what the other side left
+)
 BLOCK = 0.00001  # seconds of calls that are timed together, at least one call
 LIVE = 0.04  # seconds of turns of the same two plans
 ROUNDS = 2  # in the order ABBA of the same two plans at least
 ENOUGH = 6  # pairs of plans, though they take longer than was asked for
 LONGER = 4  # times as long as was asked for at most, if only there are
 FEWEST = 3  # pairs of plans
-TAIL = (0.88, 0.92, 0.96)  # quantiles of the single blocks
+TAIL = (0.88, 0.92, 0.96)  # quantiles of all blocks
 
 
 def measured(
@@ -39,11 +42,13 @@ def measured(
     """
     fastest = min(timing.warm_up(side.step(benchmark), WARM_UP, 2) for side in sides)
     calls = max(1, round(BLOCK / fastest))
+    stay = max(1, round(STAY / (calls * fastest)))
+    idle = calls if calls * fastest < SHORT else 0
     turns: tuple[list[list[float]], list[list[float]]] = ([], [])
     blocks: tuple[list[float], list[float]] = ([], [])
     places = random.Random(number)
     gc.collect()
-    gc.freeze()  # or each collection would search all that was loaded
+    gc.freeze()  # or the next benchmark's collection would search all that was loaded for this one
     gc.disable()
     try:
         start = time.perf_counter()
@@ -59,7 +64,7 @@ def measured(
             rounds, end = 0, time.perf_counter() + LIVE
             while rounds < ROUNDS or time.perf_counter() < end:
                 for which in (0, 1, 1, 0):
-                    found = turn(steps[which], calls)
+                    found = turn(steps[which], calls, stay, idle)
                     turns[which][-1].append(float(f"{min(found):.5g}"))
                     blocks[which].extend(found)
                 rounds += 1
@@ -69,22 +74,25 @@ def measured(
         gc.enable()
     names = [side.name for side in sides]
     slow = dict(zip(names, map(slowest, blocks), strict=True))
-    return {**dict(zip(names, turns, strict=True)), "slow": slow, "calls": calls}
+    return {**dict(zip(names, turns, strict=True)), "slow": slow}
 
 
-def turn(step: Callable[[], Any], calls: int) -> list[float]:
-    """Seconds a step in one block after the other, until a turn is over."""
+def turn(step: Callable[[], Any], calls: int, blocks: int, idle: int) -> list[float]:
+    """Seconds a step in so many blocks of calls, after some that are not timed.
+
+    As many for either side: the least of more blocks is less.
+    """
+    for _ in range(idle):
+        step()
     clock, found = time.perf_counter, []
     now = clock()
-    end = now + STAY
-    while True:
+    for _ in range(blocks):
         start = now
         for _ in range(calls):
             step()
         now = clock()
         found.append((now - start) / calls)
-        if now >= end:
-            return found
+    return found
 
 
 def slowest(blocks: Sequence[float]) -> float:

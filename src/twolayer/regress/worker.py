@@ -268,8 +268,8 @@ def start(request: dict[str, Any]) -> None:
     random.Random(request["pair"]).shuffle(request["benchmarks"])
     for benchmark in request["benchmarks"]:
         say(begin=benchmark["name"])
-        problem(benchmark)
         with contextlib.suppress(Exception):  # the trial tells of what is wrong
+            problem(benchmark)
             seconds, plan = timing.once(partial(side.plan, benchmark))
             del plan
             growth, plan = timing.peak_memory(partial(side.plan, benchmark))
@@ -317,20 +317,21 @@ def cold(request: dict[str, Any]) -> None:
     tool = None
     for benchmark in request["benchmarks"]:
         say(begin=benchmark["name"])
-        X = problem(benchmark)[0]
         with contextlib.suppress(Exception):  # the trial tells of what is wrong
+            n, *others = benchmark["shape"]
+            few = benchmark | {"shape": [min(n, _ROWS), *others]}
+            X = problem(few)[0]
             start = time.perf_counter()
-            plan = side.plan(benchmark, _ROWS)
+            plan = side.plan(few)
             seconds = time.perf_counter() - start
-            if not request["cache"]:  # what the trial needs as well is compiled here, at once
-                plan.gradient()
-                plan.predict(X[:_ROWS])
             tool = tool or load_tool()  # now that none of what it loads was timed
             about = {"kind": "cold", "variant": benchmark["variant"], "problem": benchmark["name"]}
             tool.machine.lines.append(
                 request["results"],
                 about | {"side": side.name, "round": request["round"], "seconds": seconds},
             )
+            plan.gradient()  # what the trial needs as well is compiled here, on both sides at once
+            plan.predict(X)
         say(done=benchmark["name"])
 
 

@@ -129,7 +129,7 @@ def shown(outcome: Outcome) -> str:
     whole = {d.variant: d for d in known if d.base is None}
     single = [d for d in known if d.variant not in whole and d.base is not None]
     least = [f"{_away(d)} of {d.variant}" for d in [*whole.values(), *single]]
-    worst = max((d for d in known if d.base is not None), key=_largest)
+    worst = max([d for d in known if d.base is not None] or known, key=_largest)
     text = f"Ruled out, with 95% each, are changes by more than {', '.join(least)}; the least is "
     text += f"known of {worst.name}: {_away(worst)}."
     return f"{text} More time (--budget) tells more." if _largest(worst) > WANTED_SHAPE else text

@@ -15,6 +15,7 @@ from ... import variants as registry
 from ...interface import check_threads
 from ...network import Network, float_type
 from ...progress import Bar
+from ...regress.decide import SLOWEST
 from ...regress.dependency import Turns, environment
 from ...regress.history import Judgement, accepted, commits, subject
 from ...regress.history import bisect as search
@@ -209,7 +210,7 @@ def _results(base: Revision, head: Revision, suite: Sequence[Benchmark], *settin
 def _bisect(run: Run, good: str, bad: str) -> None:
     """Find the first commit that is slower where the last one is, and say which."""
     outcome = run.measure(costly=False)
-    slow = {d.name for d in outcome.decisions if d.regression} | {
+    slow = {d.name.removesuffix(SLOWEST) for d in outcome.decisions if d.regression} | {
         note.benchmark for kind in ("lost", "far") for note in outcome.of(kind)
     }
     slow |= {d.variant for d in outcome.decisions if d.regression and d.base is None}

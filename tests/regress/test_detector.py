@@ -2,6 +2,8 @@
 
 import importlib.util
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -156,6 +158,24 @@ def test_what_is_planted_changes_no_result(tmp_path, plant, idle):
     # Of some ten nanoseconds each, in an epoch below a millisecond.
     assert (0 < plans[1].engine.length < 1e5) == (plant in ("50", "tenth") and not idle)
     assert (plans[0].theta.V == plans[1].theta.V).all()
+
+
+STARTS = """
+import subprocess, sys
+with subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdout=1) as neighbour:
+    sys.stdin.readline()
+    sys.exit(neighbour.poll() or 0)
+"""
+
+
+def test_what_keeps_a_core_busy_ends_with_the_run():
+    """Whoever kills a run leaves nothing that would disturb the next one."""
+    command = [sys.executable, "-c", STARTS, detector.HALF_BUSY]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as run:
+        time.sleep(0.5)
+        run.kill()
+        assert run.stdout.read() == b""  # the neighbour's end as well
 
 
 # Plain asv

@@ -62,7 +62,7 @@ def regress(
     seconds: Annotated[
         float,
         typer.Option(
-            help="Seconds of blocks for a benchmark in each process.",
+            help="Seconds of turns, with what is made for them, of a benchmark in each process.",
             rich_help_panel=options.MEASURING,
         ),
     ] = SECONDS,

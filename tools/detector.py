@@ -35,6 +35,7 @@ from twolayer.machine import lines
 from twolayer.machine.hardware import fingerprint
 from twolayer.machine.store import machine_hash
 from twolayer.network import Network
+from twolayer.regress.decide import SLOWEST
 from twolayer.regress.revisions import Revision, export
 from twolayer.regress.run import LIMIT, SECONDS, Outcome, Run
 from twolayer.regress.suite import benchmarks
@@ -230,7 +231,7 @@ def table(runs: list[dict[str, Any]]) -> str:
         some = [r for r in runs if (r["plant"], r["busy"]) == (plant, busy)]
         if not some:
             continue
-        hits = sum("slowest" not in name for r in some for name in r["found"])
+        hits = sum(len({name.removesuffix(SLOWEST) for name in r["found"]}) for r in some)
         possible = sum(r["possible"] for r in some)
         seconds = statistics.median(r["seconds"] for r in some)
         found, count = "–", sum(map(_right, some))

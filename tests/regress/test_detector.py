@@ -30,7 +30,7 @@ def made(number, plant, found=(), false=(), together=()):
 
 def test_only_runs_that_name_the_slowed_variant_and_no_other_are_right():
     runs = [
-        made(0, "2", ["numpy a", "numpy b"]),
+        made(0, "2", ["numpy a", "numpy a, slowest steps", "numpy b, slowest steps"]),
         made(1, "2", ["numpy a"], ["numba-fused a"]),
         made(2, "2"),
         made(3, "2", ["numpy a"], ["numba-fused memory"]),

@@ -2,6 +2,7 @@
 
 import io
 import json
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -111,6 +112,8 @@ def test_both_revisions_are_asked_for_names(tmp_path, monkeypatch):
               tmp_path)  # fmt: skip
     told = {"h": ["numpy", "new"], "b": ["numpy", "old"]}
     monkeypatch.setattr(
-        run, "_worker", lambda request: [{"names": [], "known": told[request[request["side"]]]}]
+        run,
+        "_worker",
+        lambda request: nullcontext([{"names": [], "known": told[request[request["side"]]]}]),
     )
     assert run.names() == ([], ["numpy", "new", "old"])

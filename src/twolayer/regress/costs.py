@@ -73,11 +73,11 @@ def judge(kind: str, variant: str, base: float, head: float) -> Cost:
     return Cost(kind, variant, base, head, verdict)
 
 
-def compiled(records: Records, least: int = ROUNDS) -> list[Cost]:
+def compiled(records: Records, least: int | None = None) -> list[Cost]:
     """The compile times of the variants, over the problems that both sides have.
 
-    records: of both sides. A verdict is that of every round, of so many at least; the figures are
-    those of the fastest one.
+    records: of both sides. A verdict is that of every round, of `ROUNDS` or so many at least; the
+    figures are those of the fastest one.
     """
     figures: dict[str, dict[int, dict[str, dict[str, float]]]] = {}
     for record in (record for record in records if "seconds" in record):
@@ -92,7 +92,7 @@ def compiled(records: Records, least: int = ROUNDS) -> list[Cost]:
                 pairs.append([sum(side[problem] for problem in both) for side in (base, head)])
         each = [judge("compile", variant, *pair) for pair in pairs]
         if each:
-            shared = len(each) >= least and len({cost.verdict for cost in each}) == 1
+            shared = len(each) >= (least or ROUNDS) and len({cost.verdict for cost in each}) == 1
             verdict = each[0].verdict if shared else "same"
             found.append(replace(min(each, key=lambda c: c.base + c.head), verdict=verdict))
     return found

@@ -325,12 +325,14 @@ def cold(request: dict[str, Any]) -> None:
             plan = side.plan(few)
             seconds = time.perf_counter() - start
             tool = tool or load_tool()  # now that none of what it loads was timed
-            checked(tool, side, plan, few)  # compiles what the trial needs as well
             about = {"kind": "cold", "variant": benchmark["variant"], "problem": benchmark["name"]}
-            tool.machine.lines.append(
-                request["results"],
-                about | {"side": side.name, "round": request["round"], "seconds": seconds},
-            )
+            about |= {"side": side.name, "round": request["round"], "seconds": seconds}
+            try:
+                checked(tool, side, plan, few)  # compiles what the trial needs as well
+            except RuntimeError as wrong:
+                about = {"benchmark": benchmark["name"], "process": -1, **failed(wrong)}
+                about |= {"kind": "repaired"} if side.name == "base" else {}
+            tool.machine.lines.append(request["results"], about)
         say(done=benchmark["name"])
 
 

@@ -239,11 +239,12 @@ def table(runs: list[dict[str, Any]]) -> str:
             found = f"{count / len(some):.0%} (≥ {_bound(count, len(some), 'greater'):.0%})"
         rows.append([
             PLANTS[plant], "yes" if busy else "no", str(len(some)), _alarms(some), found,
+            f"{statistics.median(r['slower'] for r in some):.1%}" if plant != NOTHING else "–",
             f"{hits / possible:.0%}" if plant != NOTHING and possible else "–", f"{seconds:.0f} s",
         ])  # fmt: skip
     heads = [
         "planted", "one core half busy", "runs", "with a false alarm", "found, and nothing else",
-        "benchmarks found", "median run",
+        "median change of a step", "benchmarks found", "median run",
     ]  # fmt: skip
     note = "In brackets, the bound on the rate that these runs leave with a confidence of 95%."
     cpus = "; ".join(sorted({run["cpu"] for run in runs}))
@@ -313,10 +314,13 @@ def summary(outcome: Outcome, slowed: str, planted: Collection[str]) -> dict[str
         if c.verdict != "same"
         and not (c.variant in planted and (c.kind == "compile" or c.variant != slowed))
     ]
+    times = [d for d in outcome.decisions if (d.variant, d.kind) == (slowed, "time")]
+    changes = [d.ratio - 1 for d in times if d.base is None or len(times) == 1]
     return {
         "found": found,
+        "slower": changes[0] if changes else 0.0,  # whether what was planted is as large as said
         "false": false + [f"{n.benchmark} {n.kind}" for n in outcome.notes if n.kind != "absent"],
-        "possible": sum(d.variant == slowed and d.kind == "time" for d in outcome.decisions),
+        "possible": len(times),
         "seconds": outcome.seconds, "met": [*outcome.calm.reasons],
     }  # fmt: skip
 

@@ -24,7 +24,7 @@ def made(number, plant, found=(), false=(), together=()):
     return {
         "number": number, "plant": plant, "busy": False, "slowed": "numpy", "found": [*found],
         "false": [*false], "together": [*together] or [plant], "possible": 2, "seconds": 60.0,
-        "machine": "a", "cpu": "a CPU",
+        "slower": 0.02, "machine": "a", "cpu": "a CPU",
     }  # fmt: skip
 
 
@@ -38,8 +38,8 @@ def test_only_runs_that_name_the_slowed_variant_and_no_other_are_right():
     ]
     text = detector.table(runs)
     # 1 - 0.95^(1/4) is the bound from below; 0.902 solves (1-p)⁴ + 4p(1-p)³ + 6p²(1-p)² = 0.05.
-    assert "| 2% | no | 4 | 2 (≤ 90.2%) | 25% (≥ 1%) | 50% | 60 s |" in text
-    assert "| nothing | no | 1 | 0 (≤ 95.0%) | – | – | 60 s |" in text
+    assert "| 2% | no | 4 | 2 (≤ 90.2%) | 25% (≥ 1%) | 2.0% | 50% | 60 s |" in text
+    assert "| nothing | no | 1 | 0 (≤ 95.0%) | – | – | – | 60 s |" in text
     # Here 0.811 solves (1-p)⁵ + 5p(1-p)⁴ + 10p²(1-p)³ = 0.05.
     assert "All 5 runs together: 2 (≤ 81.1%) with a false alarm" in text
     assert "1 of 4 slowdowns found, and nothing else (≥ 1%); the longest run took 60 s" in text
@@ -89,7 +89,7 @@ def test_without_runs_there_is_only_the_head():
 
 def decision(variant, kind="time", verdict="slower"):
     return decide.Decision(
-        f"{variant} {kind}", variant, kind, 4, 1e-3, 1e-3, 1.0, 1.0, 1.0, 0.0, 1.0, 0.01, verdict,
+        f"{variant} {kind}", variant, kind, 4, 1e-3, 1e-3, 1.02, 1.0, 1.1, 0.0, 1.0, 0.01, verdict,
         True,
     )  # fmt: skip
 
@@ -120,6 +120,7 @@ def test_another_planted_variant_is_no_false_alarm():
     outcome = run.Outcome([decision("numpy"), decision("numba-blas")], [COMPILES])
     numpy, fused = detector.told(outcome, {"numpy": "1", "numba-fused": "2"})
     assert (numpy["found"], numpy["false"]) == (["numpy time"], ["numba-blas time"])
+    assert (numpy["slower"], fused["slower"]) == (pytest.approx(0.02), 0.0)
     assert (fused["found"], fused["false"]) == ([], ["numba-blas time"])
     assert numpy["together"] == fused["together"] == ["1", "2"]
 

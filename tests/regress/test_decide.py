@@ -216,7 +216,7 @@ def test_the_exit_code_tells_a_failure_before_a_regression():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_variants_have_half_of_all_false_alarms(seed):
+def test_half_of_all_false_alarms_is_for_the_variants(seed):
     """With equal shares it is Holm's; the least p-value is set against its own share."""
     random = np.random.default_rng(seed)
     p, equal = random.random(6) ** 4, decide._shares([False] * 6)

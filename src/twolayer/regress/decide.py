@@ -168,7 +168,7 @@ def decide(
     if not tests:
         return []
     usual = {sample.name: mean for sample, mean, *_ in tests if sample.kind == "time"}
-    shares = _shares([test[0].base is None for test in tests])
+    shares = _shares([test[0].base is None and test[0].kind == "time" for test in tests])
     columns = []
     for share in (0.0, tolerance):
         news = [_news(test, usual, share) for test in tests]
@@ -349,9 +349,9 @@ def _decision(
 
 
 def _shares(whole: Sequence[bool]) -> np.ndarray:
-    """What part of all false alarms each test may raise; whole: whether it is of a variant.
+    """What part of all false alarms each test may raise; whole: whether of a variant's usual steps.
 
-    Half of it is left to the variants, which are few: most changes slow all shapes.
+    Half of it is left to these, which are few: most changes slow all shapes and all steps.
     """
     of = np.array(whole)
     if of.all() or not of.any():

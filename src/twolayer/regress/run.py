@@ -23,8 +23,8 @@ from .revisions import Revision
 from .suite import Benchmark
 from .worker import SIDES
 
-SECONDS = 0.3  # of blocks for a benchmark in a process
-LIMIT = 270.0  # seconds for all that is measured; four processes are run in any case
+SECONDS = 0.4  # of blocks for a benchmark in a process
+LIMIT = 285.0  # seconds for all that is measured; four processes are run in any case
 PAIRS = LOOKS[0]  # of processes that make first steps; an alarm needs as many
 TRIAL = -1  # the process in which nothing is timed
 DONE = ("right", "timing")  # kinds of records after which a benchmark is measured further

@@ -19,13 +19,12 @@ from ..measuring import timing
 
 WARM_UP = 0.02  # seconds until threads that were idle are back at full speed
 STAY = 0.0005  # seconds of the blocks of a turn, at least one
-SHORT = (
-    0.005  # seconds of a block; before shorter ones, an untimed one ends what the other side left
-)
+# Before shorter blocks, an untimed one ends what the other side left in the caches.
+SHORT = 0.001  # seconds of a block
 BLOCK = 0.00001  # seconds of calls that are timed together, at least one call
-LIVE = 0.04  # seconds of turns of the same two plans
+LIVE = 0.08  # seconds of turns of the same two plans
 ROUNDS = 2  # in the order ABBA of the same two plans at least
-ENOUGH = 6  # pairs of plans, though they take longer than was asked for
+ENOUGH = 4  # pairs of plans, though they take longer than was asked for
 LONGER = 4  # times as long as was asked for at most, if only there are
 FEWEST = 3  # pairs of plans
 TAIL = (0.88, 0.92, 0.96)  # quantiles of all blocks

@@ -15,7 +15,7 @@ from ..engines.chunked import BlockEngine
 from ..engines.packed import FlatWeights, PackedWeights
 from ..interface import Problem, Variant
 from ..interface.corners import both_sides
-from ..kernels.cpu import chunks, few_samples, few_units, fused
+from ..kernels.cpu import chunks, epochs, few_samples, few_units, fused
 from ..kernels.cpu.vectors import simd
 from ..machine.threads import numba_threads
 from ..network import Shape
@@ -42,8 +42,18 @@ class NumbaFused(BlockEngine):
         if n >= cut.few:
             return None
         if cut.plain:
-            return self.kernels.epoch(False)
-        return few_samples.update(False) if n <= cut.rows else None
+            self._need_chunks()
+            return epochs.epoch(False)
+        if n > cut.rows:
+            return None
+        self._need_halves()
+        return few_samples.update(False)
+
+    def _need_halves(self) -> None:
+        """Have the records tell what updates over few samples call."""
+        if "forward" not in self._numbers:
+            for name, address in few_samples.halves(self.dtype).items():
+                self._set(name, address)
 
     def chunks_of(self, rows: int) -> int:
         return self._cut.chunks_of(rows)
@@ -61,6 +71,7 @@ class NumbaFused(BlockEngine):
         parts = cut.parts_of(of)
         if parts == 0:
             return super()._epoch(X, Y, theta, gradient, update)
+        self._need_halves()
         if parts == 1:
             return few_samples.update(False)(self._records, X, Y, theta, gradient, update, 1)
         with numba_threads(min(parts, self.threads)):

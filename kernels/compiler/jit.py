@@ -138,7 +138,8 @@ def jit(
     options = {
         "error_model": "numpy",  # Python's division rule keeps loops from being vectorized
         "fastmath": set(flags),
-        "parallel": parallel,
+        # Numba takes loops for independent whose calls it cannot look into, and makes one of them.
+        "parallel": {"fusion": False} if parallel else False,
         "nogil": True,
         **NO_WRAPPER,
     }

@@ -119,7 +119,7 @@ def buffers(shape: Any, chunks: int, rows: int) -> dict[str, tuple[int, int]]:
     return sizes | {"gradient": (chunks - 1, M * (d + K))}
 
 
-_SIZES = ("M", "K", "rows", *epochs.FIELDS)
+_SIZES = ("d", "M", "K", "rows", *epochs.FIELDS)
 _CODE = ("gemm", "features", "values", "losses", "labels", "links")
 CHUNK = record_type((*_SIZES, *_CODE, *buffers((0, 0, 0, 0), 0, 0)))
 
@@ -166,17 +166,17 @@ def backward(gemm, x, W, block, gV, gW):
     product(gemm, G, True, x, False, one, gV)
 
 
-@jitable
-def chunk(record, X, Y, theta, gradient):
-    """Σ ℓ over the rows of X and Y; Σ ∂ℓ/∂θ to the address of the gradient."""
-    kind, d, M, K = X.dtype.type(0), X.shape[1], record["M"], record["K"]
+def _chunk(record, kind, X, Y, rows, columns, theta, gradient):
+    """Σ ℓ over the rows of X and Y; Σ ∂ℓ/∂θ."""
+    d, M, K = record["d"], record["M"], record["K"]
+    X, Y = array_at(kind, X, (rows, d)), array_at(kind, Y, (rows, columns))
     V, W = matrices(kind, theta, d, M, K)
     gV, gW = matrices(kind, gradient, d, M, K)
-    code = Code(record["gemm"], record["features"], losses_of(record, Y, K))
+    code = Code(record["gemm"], record["features"], losses_of(record, columns))
     gV[:] = 0
     gW[:] = 0
     total = 0.0
-    for start in range(0, len(X), record["rows"]):
+    for start in range(0, rows, record["rows"]):
         x, y = X[start : start + record["rows"]], Y[start : start + record["rows"]]
         block = block_of(record, kind, len(x), W)
         forward(code, x, V, W, block)
@@ -186,14 +186,14 @@ def chunk(record, X, Y, theta, gradient):
     return total
 
 
-@jitable
-def chunk_loss(record, X, Y, theta):
+def _chunk_loss(record, kind, X, Y, rows, columns, theta, gradient):
     """Σ ℓ over the rows of X and Y."""
-    kind, K = X.dtype.type(0), record["K"]
-    V, W = matrices(kind, theta, X.shape[1], record["M"], K)
-    code = Code(record["gemm"], record["values"], losses_of(record, Y, K))
+    d, M, K = record["d"], record["M"], record["K"]
+    X, Y = array_at(kind, X, (rows, d)), array_at(kind, Y, (rows, columns))
+    V, W = matrices(kind, theta, d, M, K)
+    code = Code(record["gemm"], record["values"], losses_of(record, columns))
     total = 0.0
-    for start in range(0, len(X), record["rows"]):
+    for start in range(0, rows, record["rows"]):
         x, y = X[start : start + record["rows"]], Y[start : start + record["rows"]]
         block = block_of(record, kind, len(x), W)
         forward(code, x, V, W, block)
@@ -202,18 +202,21 @@ def chunk_loss(record, X, Y, theta):
     return total
 
 
-@jitable
-def chunk_outputs(record, X, F, theta):
+def _chunk_outputs(record, kind, X, F, rows, columns, theta, gradient):
     """F = h(σ(X Vᵀ) Wᵀ) for the rows of X."""
-    kind = X.dtype.type(0)
-    V, W = matrices(kind, theta, X.shape[1], record["M"], record["K"])
+    d, M, K = record["d"], record["M"], record["K"]
+    X, F = array_at(kind, X, (rows, d)), array_at(kind, F, (rows, columns))
+    V, W = matrices(kind, theta, d, M, K)
     code = Code(record["gemm"], record["values"], record["links"])
-    for start in range(0, len(X), record["rows"]):
+    for start in range(0, rows, record["rows"]):
         x, f = X[start : start + record["rows"]], F[start : start + record["rows"]]
         block = block_of(record, kind, len(x), W)
         forward(code, x, V, W, block)
         judge(code, kind, block)
         turn(block.U, f)
+    return 0.0
 
 
-KERNELS = epochs.kernels("blas", chunk, chunk_loss, chunk_outputs)
+KERNELS = epochs.Kernels(
+    *(epochs.visitor("blas", CHUNK, one) for one in (_chunk, _chunk_outputs, _chunk_loss))
+)

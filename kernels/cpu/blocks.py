@@ -160,9 +160,9 @@ def advance(address, kind, w, g, slots, scalars, place, size):
 
 
 @jitable
-def losses_of(record, Y, K):
-    """The address of ℓ's pass for targets (rows, K), or for labels (rows, 1)."""
-    return record["losses"] if Y.shape[1] == K else record["labels"]
+def losses_of(record, columns):
+    """The address of ℓ's pass for targets (rows, columns), K of them, or for labels (rows, 1)."""
+    return record["losses"] if columns == record["K"] else record["labels"]
 
 
 @jitable

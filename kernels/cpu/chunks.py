@@ -12,7 +12,7 @@ from .vectors.panels import Panels, after, panel_size, some
 _SIZES = ("d", "M", "K", "lanes", "rows", "depth", "step", "by_dots", *epochs.FIELDS)
 _CODE = (
     "product", "scaled", "dots", "spread", "transpose", "features", "values", "losses", "labels",
-    "links",
+    "links", "forward", "backward",
 )  # fmt: skip
 _BUFFERS = ("X", "Z", "S", "U_panel", "U", "total", "Y", "sums", "gradient")
 CHUNK = record_type((*_SIZES, *_CODE, *_BUFFERS))

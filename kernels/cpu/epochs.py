@@ -1,7 +1,9 @@
 """Epochs over chunks of the samples, which threads share: the loops around what a chunk does.
 
-The gradients of the chunks are added in the order of their numbers, so that an epoch's bits do not
-depend on which thread was first. θ and ∇L are flat arrays, whatever their layout.
+What is done to a chunk, and after all of them, is called through addresses in the records: it is
+compiled once, and not again with each loop around it. The gradients of the chunks are added in the
+order of their numbers, so that an epoch's bits do not depend on which thread was first. θ and ∇L
+are flat arrays, whatever their layout.
 """
 
 from __future__ import annotations
@@ -11,10 +13,11 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import prange
+from numba import from_dtype, prange, typeof, types
 
-from ..compiler.address import array_at, item_size
+from ..compiler.address import address_of, array_at, call_address, call_interpreted, item_size
 from ..compiler.jit import SUMS, jit, jitable
+from ..compiler.lowering import lowers_to
 from ..formulas.elementary import like
 from .blocks import advance
 from .records import add, mean_loss, multiply
@@ -32,7 +35,21 @@ class Rule(NamedTuple):
     keeps_0: int  # 1 where a weight of 0 whose slope is 0 stays 0
 
 
-FIELDS = ("alone", "size", *Rule._fields)  # of the records, beside buffers: `gradient` is one
+class Kernels(NamedTuple):
+    """What gives, for a dtype, the addresses of what a variant does to a chunk.
+
+    All are called as `visit` says; predict and loss leave the gradient alone, and predict writes F
+    to where Y would lie. settle, called as `follow` says, or None, follows a change of θ.
+    """
+
+    chunk: Callable[[np.dtype], int]
+    predict: Callable[[np.dtype], int]
+    loss: Callable[[np.dtype], int] | None = None
+    settle: Callable[[np.dtype], int] | None = None
+
+
+FIELDS = ("alone", "size", "chunk", "settle", "finish", *Rule._fields)  # of the records
+_INTEGERS = (types.int64,) * 6
 
 
 @jitable
@@ -41,91 +58,130 @@ def matrices(kind, theta, d, M, K):
     return array_at(kind, theta, (M, d)), array_at(kind, theta + item_size(kind) * M * d, (K, M))
 
 
-@jitable
-def as_it_is(record, kind, theta):
-    """What follows a change of θ where it lies plain: nothing."""
+def visitor(name: str, record: np.dtype, function: Any) -> Callable[[np.dtype], int]:
+    """What gives the address of a function of a chunk, compiled for a dtype; name, of its recipe.
 
-
-class Kernels(NamedTuple):
-    """Functions of `parallel` that give a compiled kernel each.
-
-    epoch(records, X, Y, theta, gradient, update, chunks) -> L writes ∇L into gradient and, where
-    `update` is 1, not 0, changes theta by the records' `Rule`. loss(records, X, Y, theta, chunks)
-    -> L. predict(records, X, F, theta, chunks) writes F. All in so many chunks of the samples, as
-    there are records or fewer.
+    function(record, kind, X, Y, rows, columns, theta, gradient) takes the chunk's rows of X and Y
+    (rows, columns) and all of θ; returns Σ ℓ and writes Σ ∂ℓ/∂θ. Arrays are addresses.
     """
+    compiled = jit(name, fastmath=SUMS)(function)
+    return cache(
+        lambda dtype: address_of(compiled, (from_dtype(record), from_dtype(dtype), *_INTEGERS))
+    )
 
-    epoch: Callable[[bool], Any]
-    loss: Callable[[bool], Any]
-    predict: Callable[[bool], Any]
+
+def follower(name: str, record: np.dtype, function: Any) -> Callable[[np.dtype], int]:
+    """The same of function(record, kind, theta), which follows a change of θ."""
+    compiled = jit(name, fastmath=SUMS)(function)
+    return cache(
+        lambda dtype: address_of(compiled, (from_dtype(record), from_dtype(dtype), types.int64))
+    )
 
 
-@jitable
-def add_up(records, gradient, first, last, chunks, scale):
-    """Elements first to last of the gradient: the sum over the chunks, times scale."""
-    total = gradient[first:last]
+def _visit(address, record, kind, *_):
+    return types.float64(types.int64, record, kind, *_INTEGERS), call_address
+
+
+@lowers_to(_visit)
+def visit(address, record, kind, X, Y, rows, columns, theta, gradient):
+    """Call the function of a chunk at an address: see `visitor`."""
+    return call_interpreted(address, record, kind, X, Y, rows, columns, theta, gradient)
+
+
+def _follow(address, record, kind, theta):
+    return types.none(types.int64, record, kind, types.int64), call_address
+
+
+@lowers_to(_follow)
+def follow(address, record, kind, theta):
+    """Call what follows a change of θ at an address: see `follower`."""
+    call_interpreted(address, record, kind, theta)
+
+
+def _finish(records, kind, theta, gradient, first, last, chunks, n, update):
+    """Elements first to last of ∇L from the chunks' sums; of θ, by the rule of the records."""
+    record, size, shift = records[0], last - first, item_size(kind) * first
+    total = array_at(kind, gradient + shift, size)
     for c in range(1, chunks):
-        add(total, array_at(gradient[0], records[c]["gradient"], last)[first:])
-    multiply(total, scale)
+        add(total, array_at(kind, records[c]["gradient"] + shift, size))
+    multiply(total, like(kind, 1.0 / n))
+    if update:
+        advance(
+            record["run"], kind, theta + shift, gradient + shift, record["slots"],
+            record["scalars"], first, size,
+        )  # fmt: skip
 
 
-@jitable
-def renew(theta, gradient, record, first, last):
-    """Elements first to last of θ by the rule of a record."""
-    w, g = theta[first:last], gradient[first:last]
-    advance(
-        record["run"], theta[0], np.int64(w.ctypes.data), np.int64(g.ctypes.data),
-        record["slots"], record["scalars"], np.int64(first), np.int64(last - first),
+def _end(address, records, kind, *_):
+    return types.none(types.int64, records, kind, *_INTEGERS, types.int64), call_address
+
+
+@lowers_to(_end)
+def _end_of(address, records, kind, theta, gradient, first, last, chunks, n, update):
+    """Call `_finish` at an address."""
+    call_interpreted(address, records, kind, theta, gradient, first, last, chunks, n, update)
+
+
+@cache
+def finish(record: np.dtype, dtype: np.dtype) -> int:
+    """The address of what ends an epoch with such records."""
+    kinds = typeof(np.empty(1, record)), from_dtype(dtype), *_INTEGERS, types.int64
+    return address_of(jit("epochs", fastmath=SUMS)(_finish), kinds)
+
+
+def _epoch(records, X, Y, theta, gradient, update, chunks):
+    first, kind, n, columns = records[0], X[0, 0], len(X), Y.shape[1]
+    x, y, size = np.int64(X.ctypes.data), np.int64(Y.ctypes.data), first["size"]
+    of_theta, of_first = np.int64(theta.ctypes.data), np.int64(gradient.ctypes.data)
+    x_row, y_row = item_size(kind) * X.shape[1], item_size(kind) * columns
+    for c in prange(chunks):
+        start, stop = c * n // chunks, (c + 1) * n // chunks
+        record = records[c]
+        record["loss"] = visit(
+            record["chunk"], record, kind, x + x_row * start, y + y_row * start, stop - start,
+            columns, of_theta, record["gradient"] if c > 0 else of_first,
+        )  # fmt: skip
+    parts = 1 if first["alone"] else chunks
+    for c in prange(parts):
+        _end_of(
+            records[c]["finish"], records, kind, of_theta, of_first, c * size // parts,
+            (c + 1) * size // parts, chunks, n, update,
+        )  # fmt: skip
+    if update and first["settle"] != 0:
+        follow(first["settle"], first, kind, of_theta)
+    return mean_loss(records, chunks, n)
+
+
+def _over_chunks(records, address, X, Y, theta, chunks):
+    kind, n, columns = X[0, 0], len(X), Y.shape[1]
+    x, y, of_theta = (
+        np.int64(X.ctypes.data), np.int64(Y.ctypes.data), np.int64(theta.ctypes.data)
     )  # fmt: skip
+    x_row, y_row = item_size(kind) * X.shape[1], item_size(kind) * columns
+    for c in prange(chunks):
+        start, stop = c * n // chunks, (c + 1) * n // chunks
+        record = records[c]
+        record["loss"] = visit(
+            address, record, kind, x + x_row * start, y + y_row * start, stop - start, columns,
+            of_theta, 0,
+        )  # fmt: skip
+    return mean_loss(records, chunks, n)
 
 
-def kernels(
-    name: str, chunk: Any, chunk_loss: Any, chunk_outputs: Any, settle: Any = as_it_is
-) -> Kernels:
-    """The kernels made of what is done to a chunk, all of it compiled with them.
+@cache
+def epoch(parallel: bool) -> Any:
+    """Compiled epoch(records, X, Y, theta, gradient, update, chunks) -> L; ∇L into gradient.
 
-    chunk(record, X, Y, theta, gradient) -> Σ ℓ and chunk_loss(record, X, Y, theta) -> Σ ℓ over the
-    rows, chunk_outputs(record, X, F, theta); settle(record, kind, theta), after a change of θ.
-    theta and gradient are addresses; a record has `FIELDS`, `gradient` and `loss`.
+    Where `update` is 1, not 0, it changes theta by the records' `Rule`. In so many chunks of the
+    samples, as there are records or fewer.
     """
+    return jit("epochs", fastmath=SUMS, parallel=parallel)(_epoch)
 
-    def epoch(records, X, Y, theta, gradient, update, chunks):
-        n = len(X)
-        at, of_first = np.int64(theta.ctypes.data), np.int64(gradient.ctypes.data)
-        for c in prange(chunks):
-            start, stop = c * n // chunks, (c + 1) * n // chunks
-            own = records[c]["gradient"] if c > 0 else of_first
-            records[c]["loss"] = chunk(records[c], X[start:stop], Y[start:stop], at, own)
-        scale, size = like(X[0, 0], 1.0 / n), records[0]["size"]
-        parts = 1 if records[0]["alone"] else chunks
-        if parts == 1:
-            add_up(records, gradient, 0, size, chunks, scale)
-            if update:
-                renew(theta, gradient, records[0], 0, size)
-        else:
-            for c in prange(parts):
-                first, last = c * size // parts, (c + 1) * size // parts
-                add_up(records, gradient, first, last, chunks, scale)
-                if update:
-                    renew(theta, gradient, records[0], first, last)
-        if update:
-            settle(records[0], X[0, 0], at)
-        return mean_loss(records, chunks, n)
 
-    def loss(records, X, Y, theta, chunks):
-        n, at = len(X), np.int64(theta.ctypes.data)
-        for c in prange(chunks):
-            start, stop = c * n // chunks, (c + 1) * n // chunks
-            records[c]["loss"] = chunk_loss(records[c], X[start:stop], Y[start:stop], at)
-        return mean_loss(records, chunks, n)
+@cache
+def over_chunks(parallel: bool) -> Any:
+    """Compiled over_chunks(records, address, X, Y, theta, chunks): call what is at the address.
 
-    def predict(records, X, F, theta, chunks):
-        n, at = len(X), np.int64(theta.ctypes.data)
-        for c in prange(chunks):
-            start, stop = c * n // chunks, (c + 1) * n // chunks
-            chunk_outputs(records[c], X[start:stop], F[start:stop], at)
-
-    def compiled(function):
-        return cache(lambda parallel: jit(name, fastmath=SUMS, parallel=parallel)(function))
-
-    return Kernels(*map(compiled, (epoch, loss, predict)))
+    The function is called for each chunk; returns its sum over the chunks, divided by n.
+    """
+    return jit("epochs", fastmath=SUMS, parallel=parallel)(_over_chunks)

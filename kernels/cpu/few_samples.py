@@ -10,14 +10,15 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import prange
+from numba import from_dtype, prange, typeof, types
 
-from ..compiler.address import array_at, item_size
+from ..compiler.address import address_of, array_at, call_address, call_interpreted, item_size
 from ..compiler.jit import SUMS, jit, jitable
+from ..compiler.lowering import lowers_to
 from ..compiler.target import TARGET
 from ..formulas.elementary import like
 from .blocks import advance, evaluate, losses_of
-from .chunks import code_of, cut_of, part_of, room_of, weights_at
+from .chunks import CHUNK, code_of, cut_of, part_of, room_of, weights_at
 from .fused import block_of, forward, lying, settle_part
 from .records import add, multiply
 from .vectors.panels import Panel, clear, from_row, panel, panel_count
@@ -48,7 +49,7 @@ def judge(records, kind, y, part, parts):
             add(total, array_at(kind, records[other]["U"], K * rows))
     y_at = np.int64(y.ctypes.data)
     transpose(record["transpose"], kind, record["Y"], rows, y_at, columns, rows, columns)
-    loss = evaluate(losses_of(record, y, K), kind, U, record["Y"], record["sums"], K, rows)
+    loss = evaluate(losses_of(record, columns), kind, U, record["Y"], record["sums"], K, rows)
     multiply(array_at(kind, U, K * rows), like(kind, 1.0 / rows))
     return loss, U
 
@@ -89,27 +90,75 @@ def renew(kind, w, g, rows, record, base):
     )  # fmt: skip
 
 
+def _forward(records, kind, X, Y, rows, columns, theta, gradient, update, part, parts):
+    """Z, S and U of a part of the hidden units."""
+    record = records[part]
+    code = code_of(record, kind, record["features"], 0)
+    x = array_at(kind, X, (rows, record["d"]))
+    mine = share(record, kind, theta, part, parts)
+    forward(code, x, mine, room_of(record), cut_of(record))
+
+
+def _backward(records, kind, X, Y, rows, columns, theta, gradient, update, part, parts):
+    """Σ ℓ, and the gradient or the new weights of a part of the hidden units."""
+    record = records[part]
+    room, code = room_of(record), code_of(record, kind, record["features"], 0)
+    x, y = array_at(kind, X, (rows, record["d"])), array_at(kind, Y, (rows, columns))
+    record["loss"], Delta = judge(records, kind, y, part, parts)
+    mine, slopes = (
+        share(record, kind, theta, part, parts), share(record, kind, gradient, part, parts)
+    )  # fmt: skip
+    block = block_of(lying(x, room, record["step"]), rows, mine.V, room)
+    Delta = as_it_lies(Delta, rows)
+    backward(code, block, Delta, mine, slopes, record, update, theta)
+    if update:
+        settle_part(record, mine)
+
+
+def _call(address, records, kind, *_):
+    return types.none(types.int64, records, kind, *_INTEGERS), call_address
+
+
+@lowers_to(_call)
+def of_part(address, records, kind, X, Y, rows, columns, theta, gradient, update, part, parts):
+    """Call what is done to a part of the hidden units at an address."""
+    call_interpreted(
+        address, records, kind, X, Y, rows, columns, theta, gradient, update, part, parts
+    )  # fmt: skip
+
+
+_INTEGERS = (types.int64,) * 9
+_NAME = f"few-samples-{TARGET.name}"
+
+
+@cache
+def halves(dtype: np.dtype) -> dict[str, int]:
+    """The addresses of both halves of an update, by their names in the records."""
+    kinds = typeof(np.empty(1, CHUNK)), from_dtype(dtype), *_INTEGERS
+    both = {"forward": _forward, "backward": _backward}
+    return {
+        name: address_of(jit(_NAME, fastmath=SUMS)(function), kinds)
+        for name, function in both.items()
+    }
+
+
 def _update(records, X, Y, theta, gradient, update, parts):
-    kind, step = X[0, 0], records[0]["step"]
-    base, of_gradient = np.int64(theta.ctypes.data), np.int64(gradient.ctypes.data)
+    kind, rows, columns, first = X[0, 0], len(X), Y.shape[1], records[0]
+    x, y, of_theta, of_gradient = (
+        np.int64(X.ctypes.data), np.int64(Y.ctypes.data), np.int64(theta.ctypes.data),
+        np.int64(gradient.ctypes.data),
+    )  # fmt: skip
     for t in prange(parts):
-        record = records[t]
-        code = code_of(record, kind, record["features"], 0)
-        forward(code, X, share(record, kind, base, t, parts), room_of(record), cut_of(record))
-    for t in prange(parts):
-        record = records[t]
-        room = room_of(record)
-        record["loss"], Delta = judge(records, kind, Y, t, parts)
-        mine = share(record, kind, base, t, parts)
-        block = block_of(lying(X, room, step), len(X), mine.V, room)
-        backward(
-            code_of(record, kind, record["features"], 0), block,
-            as_it_lies(Delta, len(X)), mine, share(record, kind, of_gradient, t, parts),
-            record, update, base,
+        of_part(
+            records[t]["forward"], records, kind, x, y, rows, columns, of_theta, of_gradient,
+            update, t, parts,
         )  # fmt: skip
-        if update:
-            settle_part(record, mine)
-    return records[0]["loss"] / len(X)
+    for t in prange(parts):
+        of_part(
+            records[t]["backward"], records, kind, x, y, rows, columns, of_theta, of_gradient,
+            update, t, parts,
+        )  # fmt: skip
+    return first["loss"] / rows
 
 
 @cache
@@ -117,6 +166,7 @@ def update(parallel: bool) -> Any:
     """Compiled update(records, X, Y, theta, gradient, update, parts) -> L, over one block of rows.
 
     Where `update` is 1, not 0, it changes theta by the records' `Rule`, else it writes ∇L into
-    gradient, which is written to in any case. In so many parts of the hidden units.
+    gradient, which is written to in any case. In so many parts of the hidden units. The records
+    hold `halves`.
     """
-    return jit(f"few-samples-{TARGET.name}", fastmath=SUMS, parallel=parallel)(_update)
+    return jit(_NAME, fastmath=SUMS, parallel=parallel)(_update)

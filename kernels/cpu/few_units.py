@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..compiler.address import item_size
+from ..compiler.address import array_at, item_size
 from ..compiler.jit import jitable
 from ..compiler.target import TARGET
 from . import epochs
@@ -100,40 +100,44 @@ def backward(record, x, theta, gradient, add):
     along(record["product"], kind, Matrix(gradient, d), G, X, (M, rows, d), add)
 
 
-@jitable
-def chunk(record, X, Y, theta, gradient):
-    """Σ ℓ over the rows of X and Y; Σ ∂ℓ/∂θ to the address of the gradient."""
-    total, rows = 0.0, record["rows"]
-    for start in range(0, len(X), rows):
-        x, y = X[start : start + rows], Y[start : start + rows]
+def _chunk(record, kind, X, Y, rows, columns, theta, gradient):
+    """Σ ℓ over the rows of X and Y; Σ ∂ℓ/∂θ."""
+    total, most = 0.0, record["rows"]
+    X, Y = array_at(kind, X, (rows, record["d"])), array_at(kind, Y, (rows, columns))
+    for start in range(0, rows, most):
+        x, y = X[start : start + most], Y[start : start + most]
         forward(record, x, theta, record["features"])
-        total += judge(record, y, losses_of(record, y, record["K"]))
+        total += judge(record, y, losses_of(record, columns))
         backward(record, x, theta, gradient, start > 0)
     return total
 
 
-@jitable
-def chunk_loss(record, X, Y, theta):
+def _chunk_loss(record, kind, X, Y, rows, columns, theta, gradient):
     """Σ ℓ over the rows of X and Y."""
-    total, rows = 0.0, record["rows"]
-    for start in range(0, len(X), rows):
-        x, y = X[start : start + rows], Y[start : start + rows]
+    total, most = 0.0, record["rows"]
+    X, Y = array_at(kind, X, (rows, record["d"])), array_at(kind, Y, (rows, columns))
+    for start in range(0, rows, most):
+        x, y = X[start : start + most], Y[start : start + most]
         forward(record, x, theta, record["values"])
-        total += judge(record, y, losses_of(record, y, record["K"]))
+        total += judge(record, y, losses_of(record, columns))
     return total
 
 
-@jitable
-def chunk_outputs(record, X, F, theta):
+def _chunk_outputs(record, kind, X, F, rows, columns, theta, gradient):
     """F = h(σ(X Vᵀ) Wᵀ) for the rows of X."""
     most = record["rows"]
-    for start in range(0, len(X), most):
+    X, F = array_at(kind, X, (rows, record["d"])), array_at(kind, F, (rows, columns))
+    for start in range(0, rows, most):
         x, f = X[start : start + most], F[start : start + most]
         forward(record, x, theta, record["values"])
-        kind, (rows, K) = f[0, 0], f.shape
-        evaluate(record["links"], kind, record["U"], record["Y"], record["sums"], K, rows)
+        of_f, K = f.shape
+        evaluate(record["links"], kind, record["U"], record["Y"], record["sums"], K, of_f)
         f_at = np.int64(f.ctypes.data)
-        transpose(record["transpose"], kind, f_at, K, record["U"], rows, K, rows)
+        transpose(record["transpose"], kind, f_at, K, record["U"], of_f, K, of_f)
+    return 0.0
 
 
-KERNELS = epochs.kernels(f"few-units-{TARGET.name}", chunk, chunk_loss, chunk_outputs)
+_NAME = f"few-units-{TARGET.name}"
+KERNELS = epochs.Kernels(
+    *(epochs.visitor(_NAME, CHUNK, one) for one in (_chunk, _chunk_outputs, _chunk_loss))
+)

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..compiler.address import item_size
+from ..compiler.address import array_at, item_size
 from ..compiler.jit import jit, jitable
 from ..compiler.target import TARGET
 from . import epochs
 from .blocks import apply, evaluate, losses_of
-from .chunks import code_of, cut_of, room_of, weights_at
+from .chunks import CHUNK, code_of, cut_of, room_of, weights_at
 from .vectors.panels import Panel, Panels, clear, from_row, panel, panel_count
 from .vectors.simd import (
     Operand,
@@ -141,14 +141,14 @@ def backward(code, block, Delta, W, gradient, depth, add):
             product(code.product, kind, gV, x, s, inputs, Z.rows, add)
 
 
-@jitable
-def chunk(record, X, Y, theta, gradient):
-    """Σ ℓ over the rows of X and Y; Σ ∂ℓ/∂θ to the address of the gradient."""
-    kind, room, cut = X[0, 0], room_of(record), cut_of(record)
-    code = code_of(record, kind, record["features"], losses_of(record, Y, record["K"]))
+def _chunk(record, kind, X, Y, rows, columns, theta, gradient):
+    """Σ ℓ over the rows of X and Y; Σ ∂ℓ/∂θ."""
+    room, cut = room_of(record), cut_of(record)
+    code = code_of(record, kind, record["features"], losses_of(record, columns))
     weights, slopes = weights_at(record, kind, theta), weights_at(record, kind, gradient)
+    X, Y = array_at(kind, X, (rows, weights.V.rows)), array_at(kind, Y, (rows, columns))
     total = 0.0
-    for start in range(0, len(X), cut.rows):
+    for start in range(0, rows, cut.rows):
         x, y = X[start : start + cut.rows], Y[start : start + cut.rows]
         block = forward(code, x, weights, room, cut)
         total += judge(code, y, room, weights.W.rows)
@@ -158,29 +158,30 @@ def chunk(record, X, Y, theta, gradient):
     return total
 
 
-@jitable
-def chunk_loss(record, X, Y, theta):
+def _chunk_loss(record, kind, X, Y, rows, columns, theta, gradient):
     """Σ ℓ over the rows of X and Y."""
-    kind, room, cut = X[0, 0], room_of(record), cut_of(record)
-    code = code_of(record, kind, record["values"], losses_of(record, Y, record["K"]))
+    room, cut = room_of(record), cut_of(record)
+    code = code_of(record, kind, record["values"], losses_of(record, columns))
     weights = weights_at(record, kind, theta)
+    X, Y = array_at(kind, X, (rows, weights.V.rows)), array_at(kind, Y, (rows, columns))
     total = 0.0
-    for start in range(0, len(X), cut.rows):
+    for start in range(0, rows, cut.rows):
         forward(code, X[start : start + cut.rows], weights, room, cut)
         total += judge(code, Y[start : start + cut.rows], room, weights.W.rows)
     return total
 
 
-@jitable
-def chunk_outputs(record, X, F, theta):
+def _chunk_outputs(record, kind, X, F, rows, columns, theta, gradient):
     """F = h(σ(X Vᵀ) Wᵀ) for the rows of X."""
-    kind, room, cut = X[0, 0], room_of(record), cut_of(record)
+    room, cut = room_of(record), cut_of(record)
     code = code_of(record, kind, record["values"], record["links"])
     weights = weights_at(record, kind, theta)
-    for start in range(0, len(X), cut.rows):
+    X, F = array_at(kind, X, (rows, weights.V.rows)), array_at(kind, F, (rows, columns))
+    for start in range(0, rows, cut.rows):
         f = F[start : start + cut.rows]
         forward(code, X[start : start + cut.rows], weights, room, cut)
         answer(code, f, room)
+    return 0.0
 
 
 @jitable
@@ -212,8 +213,7 @@ def settle_part(record, weights):
             )  # fmt: skip
 
 
-@jitable
-def settle(record, kind, theta):
+def _settle(record, kind, theta):
     """Padding is 0 again and Wᵀ up to date after a change of θ, which lies at an address."""
     settle_part(record, weights_at(record, kind, theta))
 
@@ -233,4 +233,10 @@ def restore() -> Any:
     return jit(f"fused-{TARGET.name}")(_restore)
 
 
-KERNELS = epochs.kernels(f"fused-{TARGET.name}", chunk, chunk_loss, chunk_outputs, settle)
+_NAME = f"fused-{TARGET.name}"
+KERNELS = epochs.Kernels(
+    epochs.visitor(_NAME, CHUNK, _chunk),
+    epochs.visitor(_NAME, CHUNK, _chunk_outputs),
+    epochs.visitor(_NAME, CHUNK, _chunk_loss),
+    epochs.follower(_NAME, CHUNK, _settle),
+)

@@ -9,12 +9,8 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-import numpy as np
-from numba import from_dtype, types
-
-from ..compiler.address import address_of, array_at, call_address, call_interpreted
-from ..compiler.jit import SUMS, jit, jitable
-from ..compiler.lowering import lowers_to
+from ..compiler.address import array_at
+from ..compiler.jit import jitable
 from ..formulas.activations import Activation
 from ..formulas.elementary import like
 from ..formulas.losses import Forms
@@ -73,74 +69,6 @@ def split(kind, work, M, K):
     return w[:M], w[M : 2 * M], w[2 * M : 3 * M], w[3 * M :]
 
 
-@cache
-def _gradient_rows(activation: Activation, loss: Forms) -> Any:
-    value, slope, loss_row = activation.value, activation.slope, loss.loss_row
-
-    @jit("loops", fastmath=SUMS)
-    def loop_over_rows(kind, addresses, sizes):
-        X, Y, theta, work, gradient = addresses
-        n, d, M, K = sizes
-        x, y = array_at(kind, X, (n, d)), array_at(kind, Y, (n, K))
-        V, W = matrices(kind, theta, d, M, K)
-        gV, gW = matrices(kind, gradient, d, M, K)
-        a, z, g, u = split(kind, work, M, K)
-        gV[:] = 0
-        gW[:] = 0
-        total = 0.0
-        for i in range(n):
-            forward_sample(x[i], V, W, a, z, u, value)
-            total += loss_row(u, y[i], u)  # u holds δ from here on
-            backward_sample(x[i], u, W, a, z, g, gV, gW, slope)
-        return total
-
-    return loop_over_rows
-
-
-@cache
-def _predict_rows(activation: Activation, loss: Forms) -> Any:
-    value, link_row = activation.value, loss.link_row
-
-    @jit("loops", fastmath=SUMS)
-    def loop_over_rows(kind, addresses, sizes):
-        X, F, theta, work, _ = addresses
-        n, d, M, K = sizes
-        x, f = array_at(kind, X, (n, d)), array_at(kind, F, (n, K))
-        V, W = matrices(kind, theta, d, M, K)
-        a, _, _, _ = split(kind, work, M, K)
-        for i in range(n):
-            forward_sample(x[i], V, W, a, a, f[i], value)
-            link_row(f[i], f[i])
-        return 0.0
-
-    return loop_over_rows
-
-
-_ADDRESSES, _SIZES = types.UniTuple(types.int64, 5), types.UniTuple(types.int64, 4)
-
-
-@cache
-def gradient_rows(activation: Activation, loss: Forms, dtype: np.dtype) -> int:
-    """The address of a network's backpropagation over samples, which `step` and `gradient` call."""
-    return address_of(_gradient_rows(activation, loss), (from_dtype(dtype), _ADDRESSES, _SIZES))
-
-
-@cache
-def predict_rows(activation: Activation, loss: Forms, dtype: np.dtype) -> int:
-    """The address of a network's forward pass over samples, which `predict` calls."""
-    return address_of(_predict_rows(activation, loss), (from_dtype(dtype), _ADDRESSES, _SIZES))
-
-
-def _loop(address, kind, addresses, sizes):
-    return types.float64(types.int64, kind, _ADDRESSES, _SIZES), call_address
-
-
-@lowers_to(_loop)
-def loop(address, kind, addresses, sizes):
-    """Call `gradient_rows` or `predict_rows` with (X, Y or F, θ, work, ∇L) and (n, d, M, K)."""
-    return call_interpreted(address, kind, addresses, sizes)
-
-
 def buffers(shape: Any, chunks: int) -> dict[str, tuple[int, int]]:
     """How many chunks have each buffer, and its elements.
 
@@ -150,31 +78,42 @@ def buffers(shape: Any, chunks: int) -> dict[str, tuple[int, int]]:
     return {"work": (chunks, 3 * M + K), "gradient": (chunks - 1, M * (d + K))}
 
 
-CHUNK = record_type(
-    ("M", "gradient_rows", "predict_rows", *epochs.FIELDS, *buffers((0, 0, 0, 0), 0))
-)
+CHUNK = record_type(("d", "M", *epochs.FIELDS, *buffers((0, 0, 0, 0), 0)))
 
 
-@jitable
-def run(record, rows, X, Y, theta, gradient):
-    """Call a loop over the rows of X and Y; theta and gradient, addresses."""
-    addresses = np.int64(X.ctypes.data), np.int64(Y.ctypes.data), theta, record["work"], gradient
-    return loop(rows, X[0, 0], addresses, (len(X), X.shape[1], record["M"], Y.shape[1]))
+@cache
+def kernels(activation: Activation, loss: Forms) -> epochs.Kernels:
+    """The loops over the rows of a chunk for a network."""
+    value, slope, loss_row, link_row = (
+        activation.value, activation.slope, loss.loss_row, loss.link_row
+    )  # fmt: skip
 
+    def chunk(record, kind, X, Y, rows, K, theta, gradient):
+        d, M = record["d"], record["M"]
+        x, y = array_at(kind, X, (rows, d)), array_at(kind, Y, (rows, K))
+        V, W = matrices(kind, theta, d, M, K)
+        gV, gW = matrices(kind, gradient, d, M, K)
+        a, z, g, u = split(kind, record["work"], M, K)
+        gV[:] = 0
+        gW[:] = 0
+        total = 0.0
+        for i in range(rows):
+            forward_sample(x[i], V, W, a, z, u, value)
+            total += loss_row(u, y[i], u)  # u holds δ from here on
+            backward_sample(x[i], u, W, a, z, g, gV, gW, slope)
+        return total
 
-@jitable
-def chunk(record, X, Y, theta, gradient):
-    """Σ ℓ over the rows of X and Y; Σ ∂ℓ/∂θ to the address of the gradient."""
-    return run(record, record["gradient_rows"], X, Y, theta, gradient)
+    def chunk_outputs(record, kind, X, F, rows, K, theta, gradient):
+        d, M = record["d"], record["M"]
+        x, f = array_at(kind, X, (rows, d)), array_at(kind, F, (rows, K))
+        V, W = matrices(kind, theta, d, M, K)
+        a, _, _, _ = split(kind, record["work"], M, K)
+        for i in range(rows):
+            forward_sample(x[i], V, W, a, a, f[i], value)
+            link_row(f[i], f[i])
+        return 0.0
 
-
-@jitable
-def chunk_outputs(record, X, F, theta):
-    """F = h(σ(X Vᵀ) Wᵀ) for the rows of X."""
-    run(record, record["predict_rows"], X, F, theta, np.int64(0))
-
-
-KERNELS = epochs.kernels("loops", chunk, None, chunk_outputs)
+    return epochs.Kernels(*(epochs.visitor("loops", CHUNK, one) for one in (chunk, chunk_outputs)))
 
 
 def chunk_count(n: int, threads: int) -> int:

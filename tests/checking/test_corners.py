@@ -180,18 +180,21 @@ MUTANTS = {
     "the last elements not updated": (
         "epochs", "(c + 1) * size // parts", "(c + 1) * (size - 8) // parts",
     ),
-    "an update of one thread one element short": (
-        "epochs", "records[0], 0, size)", "records[0], 0, size - 1)",
+    "an update of a part one element short": (
+        "epochs", 'record["scalars"], first, size', 'record["scalars"], first, size - 1',
     ),
     "chunks one row short": (
         "epochs", "(c + 1) * n // chunks", "(c + 1) * n // chunks - (chunks > 1)",
     ),
-    "nothing settled after an update": ("epochs", "settle(records[0], X[0, 0], at)", "pass"),
+    "the first chunk's targets for all": ("epochs", "y + y_row * start", "y"),
+    "nothing settled after an update": (
+        "epochs", 'follow(first["settle"], first, kind, of_theta)', "pass",
+    ),
     "a second part of U not added": ("few_samples", "range(1, parts)", "range(2, parts)"),
     "a third part of U not added": ("few_samples", "range(1, parts)", "range(1, min(2, parts))"),
     "a part of the units not updated": (
-        "few_samples", "for t in prange(parts):\n        record = records[t]\n        room",
-        "for t in prange(max(1, parts - 1)):\n        record = records[t]\n        room",
+        "few_samples", 'prange(parts):\n        of_part(\n            records[t]["backward"]',
+        'prange(max(1, parts - 1)):\n        of_part(\n            records[t]["backward"]',
     ),
     "a panel of a part left out": (
         "few_samples", "(part + 1) * panels // parts", "part * panels // parts + 1",
@@ -214,9 +217,10 @@ MUTANTS = {
     ),
     "a label off by one": ("blocks", "y, array_at(kind, work", "(y + 1) % K, array_at(kind, work"),
     "chunks of loops one row short": (
-        "loops", "(len(X), X.shape[1]", "(len(X) - (len(X) > 8), X.shape[1]",
+        "loops", "range(rows):\n            forward_sample(x[i], V, W, a, z",
+        "range(rows - (rows > 8)):\n            forward_sample(x[i], V, W, a, z",
     ),
-    "a second block for blas lost": ("blas", "range(0, len(X), record", "range(0, 1, record"),
+    "a second block for blas lost": ("blas", "range(0, rows, record", "range(0, 1, record"),
 }  # fmt: skip
 
 # Each change is made in the module itself, interpreted, and what verify finds first is printed.
@@ -224,7 +228,6 @@ PROGRAM = """
 import inspect, json, sys
 import twolayer as tl
 from twolayer.checking import cases, exact, verify
-from twolayer.engines.chunked import LoopEngine
 from twolayer.kernels.cpu import (
     blas, blocks, epochs, few_samples, few_units, fused, loops, records
 )
@@ -254,13 +257,13 @@ def run(changed, old, new):
         exec(compile(source, module.__file__, "exec"), module.__dict__)
     loops._LEAST_ROWS = 4
     loops.chunk_count = lambda n, threads: max(1, min(7, n // 4))
-    LoopEngine.kernels, numba_blas.NumbaBlas.kernels = loops.KERNELS, blas.KERNELS
+    numba_blas.NumbaBlas.kernels = blas.KERNELS
 
 def results(name):
     variant = tl.variants.get(name)
     net = tl.Network("tanh", "softmax")  # integers have no labels; these are quick, too
-    for n, M in ((9, 17), (30, 17), (30, 3)):
-        case = cases.problem(net, tl.Shape(n, 3, M, 3), "float64")
+    for n, M, K in ((9, 17, 3), (30, 17, 3), (30, 3, 3), (9, 17, 16), (30, 17, 16)):
+        case = cases.problem(net, tl.Shape(n, 3, M, K), "float64")
         yield verify.agreement(variant, cases.labelled(case), 1)
     yield from exact.exact(variant, "float64", 1)
 

@@ -10,6 +10,7 @@ from threadpoolctl import ThreadpoolController
 
 import twolayer as tl
 from twolayer.checking import cases
+from twolayer.kernels.cpu import epochs
 from twolayer.machine import threads
 from twolayer.machine.hardware import cpu_count
 
@@ -152,28 +153,29 @@ def test_settings_of_blas_are_put_back_by_threads_that_overlap(run_python):
     run_python(OVERLAP, OPENBLAS_NUM_THREADS="2")
 
 
-def watch(plan, look):
+def watch(monkeypatch, look):
     """Have that done at every call of a kernel."""
 
-    def watched(compiled):
+    def watched(kernel):
         def run(*arguments):
             look()
-            return compiled(*arguments)
+            return kernel(*arguments)
 
         return run
 
-    kernels = plan.engine.kernels
-    plan.engine.kernels = kernels._replace(
-        epoch=lambda parallel: watched(kernels.epoch(parallel)),
-        predict=lambda parallel: watched(kernels.predict(parallel)),
-    )
+    for name in ("epoch", "over_chunks"):
+        made = getattr(epochs, name)
+        monkeypatch.setattr(epochs, name, lambda parallel, made=made: watched(made(parallel)))
 
 
 @two_cpus
-def test_blas_has_one_thread_while_numba_has_several():
+def test_blas_has_one_thread_while_numba_has_several(monkeypatch):
     plan = make_plan(tl.variants.get("numba-blas"), 2)
     seen = []
-    watch(plan, lambda: seen.extend(pool.num_threads for pool in threads._blas_pools()))
+    watch(
+        monkeypatch,
+        lambda: seen.extend(pool.num_threads for pool in threads._blas_pools()),
+    )
     plan.gradient()
     plan.predict(X)
     assert len(seen) >= 2
@@ -181,12 +183,12 @@ def test_blas_has_one_thread_while_numba_has_several():
 
 
 @two_cpus
-def test_a_plan_asks_numba_for_its_threads():
+def test_a_plan_asks_numba_for_its_threads(monkeypatch):
     """Where Numba was set to fewer before."""
     _, net, X, Y, theta = cases.problem(NET, tl.Shape(4000, 7, 9, 3), "float32")
     plan = tl.variants.get("numba-fused").plan(net, X, Y, theta, 2)
     seen = []
-    watch(plan, lambda: seen.append(numba.get_num_threads()))
+    watch(monkeypatch, lambda: seen.append(numba.get_num_threads()))
     before = numba.get_num_threads()
     numba.set_num_threads(1)
     try:
@@ -249,14 +251,14 @@ import gc
 import twolayer as tl
 from numba.core.registry import CPUDispatcher
 from twolayer.checking import cases
-from twolayer.kernels.cpu import fused
+from twolayer.kernels.cpu import epochs
 
 case = cases.problem(tl.Network("tanh", "squared"), tl.Shape(4000, 7, 90, 3), "float32")
 plan = tl.variants.get("numba-fused").plan(*case[1:], threads=2)
 def compiled():
     kernels = [k for k in gc.get_objects() if type(k) is CPUDispatcher]
-    epochs = [len(fused.KERNELS.epoch(parallel).signatures) for parallel in (True, False)]
-    return *epochs, sum(len(k.signatures) for k in kernels)
+    found = [len(epochs.epoch(parallel).signatures) for parallel in (True, False)]
+    return *found, sum(len(k.signatures) for k in kernels)
 before = compiled()
 plan.step(0.1)
 assert compiled() == before, (before, compiled())

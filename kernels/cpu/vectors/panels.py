@@ -7,13 +7,12 @@ columns that are left. What lies beyond the last column is padding.
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ...compiler.address import array_at, item_size
-from ...compiler.jit import jit, jitable
+from ...compiler.jit import jitable
 from ...formulas.elementary import like
 
 
@@ -96,28 +95,6 @@ def some(P, first, last):
 
 
 @jitable
-def pack(matrix, P):
-    """Write matrix (rows, columns) into panels; padding becomes 0."""
-    for p in range(panel_count(P.columns, P.lanes)):
-        out, first = view(P, p), p * P.lanes
-        for r in range(P.rows):
-            for lane in range(out.shape[1]):
-                c = first + lane
-                out[r, lane] = matrix[r, c] if c < P.columns else like(P.kind, 0.0)
-
-
-@jitable
-def unpack(P, matrix):
-    """Write panels into matrix (rows, columns)."""
-    for p in range(panel_count(P.columns, P.lanes)):
-        source, first = view(P, p), p * P.lanes
-        width = min(source.shape[1], P.columns - first)
-        for r in range(P.rows):
-            for lane in range(width):
-                matrix[r, first + lane] = source[r, lane]
-
-
-@jitable
 def clear(P):
     """Make the padding 0."""
     last = panel_count(P.columns, P.lanes) - 1
@@ -128,15 +105,22 @@ def clear(P):
             out[r, lane] = like(P.kind, 0.0)
 
 
-def _pack(matrix, panels, lanes):
-    pack(matrix, panels_of(panels, *matrix.shape, lanes))
+def pack(matrix: np.ndarray, flat: np.ndarray, lanes: int) -> None:
+    """Write a matrix (rows, columns) into panels, a flat array; padding becomes 0."""
+    full, last, before = _parts(flat, len(matrix), matrix.shape[1], lanes)
+    full[...] = matrix[:, :before].reshape(len(matrix), -1, lanes).swapaxes(0, 1)
+    left = matrix.shape[1] - before
+    last[:, :left], last[:, left:] = matrix[:, before:], 0
 
 
-def _unpack(panels, matrix, lanes):
-    unpack(panels_of(panels, *matrix.shape, lanes), matrix)
+def unpack(flat: np.ndarray, rows: int, columns: int, lanes: int) -> np.ndarray:
+    """The matrix (rows, columns) that panels, a flat array, hold."""
+    full, last, before = _parts(flat, rows, columns, lanes)
+    return np.hstack([full.swapaxes(0, 1).reshape(rows, before), last[:, : columns - before]])
 
 
-@cache
-def packers() -> tuple[Any, Any]:
-    """Compiled pack(matrix, panels, lanes) and unpack(panels, matrix, lanes) on flat arrays."""
-    return jit("panels")(_pack), jit("panels")(_unpack)
+def _parts(flat: np.ndarray, rows: int, columns: int, lanes: int) -> tuple[Any, Any, int]:
+    """All panels but the last (panels, rows, lanes), the last, and the columns before it."""
+    count = panel_count(columns, lanes) - 1
+    full, last = np.split(flat, [count * rows * lanes])
+    return full.reshape(count, rows, lanes), last.reshape(rows, -1), count * lanes

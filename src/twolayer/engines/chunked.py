@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..interface import Engine, Problem
-from ..kernels.cpu import blocks, loops
+from ..kernels.cpu import blocks, epochs, loops
 from ..kernels.cpu.epochs import Kernels, Rule
 from ..kernels.cpu.records import records
 from ..kernels.formulas.updates import UPDATES, Update, part
@@ -97,27 +97,31 @@ class ChunkedEngine(Engine):
 
     def _epoch(self, X: np.ndarray, Y: np.ndarray, theta: Any, gradient: Any, update: int) -> float:
         """L and ∇L; where `update` is 1, θ is changed by the rule of the records."""
-        return self._call(self.kernels.epoch, len(X), X, Y, theta, gradient, update)
+        self._need_chunks()
+        return self._call(epochs.epoch, len(X), X, Y, theta, gradient, update)
+
+    def _need_chunks(self) -> None:
+        """Have the records tell what an epoch calls."""
+        kernels, dtype = self.kernels, self.dtype
+        self._need("chunk", lambda: kernels.chunk(dtype))
+        self._need("finish", lambda: epochs.finish(self.record, dtype))
+        self._need("settle", lambda: kernels.settle(dtype) if kernels.settle else 0)
 
     def forward(self, X: np.ndarray, theta: Any, F: np.ndarray) -> None:
-        self._call(self.kernels.predict, len(X), X, F, theta)
+        address = self.kernels.predict(self.dtype)
+        self._call(epochs.over_chunks, len(X), address, X, F, theta)
 
 
 class LoopEngine(ChunkedEngine):
     """Goes through the samples one by one."""
 
-    kernels, record = loops.KERNELS, loops.CHUNK
+    record = loops.CHUNK
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
+        self.kernels = loops.kernels(self.net.sigma, self.net.objective)
         chunks = loops.chunk_count(self.shape.n, self.threads) if self.parallel else 1
-        rows = loops.gradient_rows(self.net.sigma, self.net.objective, self.dtype)
-        self._allocate(chunks, loops.buffers(self.shape, chunks), {"gradient_rows": rows})
-
-    def forward(self, X: np.ndarray, theta: Any, F: np.ndarray) -> None:
-        net, dtype = self.net, self.dtype
-        self._need("predict_rows", lambda: loops.predict_rows(net.sigma, net.objective, dtype))
-        super().forward(X, theta, F)
+        self._allocate(chunks, loops.buffers(self.shape, chunks), {})
 
 
 class BlockEngine(ChunkedEngine):
@@ -139,7 +143,9 @@ class BlockEngine(ChunkedEngine):
 
     def loss(self, X: np.ndarray, Y: np.ndarray, theta: Any, gradient: Any) -> float:
         self._need("values", lambda: blocks.values(self.net.sigma, self.dtype))
-        return self._call(self.kernels.loss, len(X), X, Y, theta)
+        assert self.kernels.loss is not None
+        address = self.kernels.loss(self.dtype)
+        return self._call(epochs.over_chunks, len(X), address, X, Y, theta)
 
     def forward(self, X: np.ndarray, theta: Any, F: np.ndarray) -> None:
         self._need("values", lambda: blocks.values(self.net.sigma, self.dtype))

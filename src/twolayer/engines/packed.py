@@ -7,7 +7,7 @@ import numpy as np
 from ..interface.weights import Weights
 from ..kernels.cpu import chunks, fused
 from ..kernels.cpu.epochs import Rule
-from ..kernels.cpu.vectors.panels import packers, panel_size
+from ..kernels.cpu.vectors.panels import pack, panel_size, unpack
 from ..kernels.formulas import updates
 from ..kernels.formulas.updates import Update
 from ..machine.buffers import per_chunk
@@ -76,25 +76,21 @@ class PackedWeights(FlatWeights):
     def __init__(self, shape: Shape, dtype: np.dtype, cut: Blocking, records: np.ndarray) -> None:
         self._cut, self._records = cut, records
         self._of_V = panel_size(shape.d, shape.M, cut.lanes)
-        self._pack, self._unpack = packers()
-        self._restore = fused.restore()
         super().__init__(shape, dtype, cut.size, chunks.weights_size(shape, cut))
 
     def put(self, values: Parameters, arrays: np.ndarray) -> None:
-        lanes = self._cut.lanes
-        self._pack(values.V.T, arrays[: self._of_V], lanes)
-        W = np.asfortranarray(values.W)  # as V.T is: one layout is compiled
-        self._pack(W, arrays[self._of_V : self.size], lanes)
-        self._restore(self._records, arrays)
+        (V, W), lanes = values, self._cut.lanes
+        pack(V.T, arrays[: self._of_V], lanes)
+        pack(W, arrays[self._of_V : self.size], lanes)
+        if self.all > self.size:
+            pack(W.T, arrays[self.size :], lanes)
 
     def get(self, arrays: np.ndarray) -> Parameters:
-        values, lanes = Weights.room(self), self._cut.lanes
-        W = np.asfortranarray(values.W)
-        self._unpack(arrays[: self._of_V], values.V.T, lanes)
-        self._unpack(arrays[self._of_V : self.size], W, lanes)
-        values.W[...] = W
-        return values
+        (_, d, M, K), lanes = self.shape, self._cut.lanes
+        V = unpack(arrays[: self._of_V], d, M, lanes)
+        W = unpack(arrays[self._of_V : self.size], K, M, lanes)
+        return Parameters(np.ascontiguousarray(V.T), W)
 
     def apply(self, update: Update, scalars: tuple[float, ...]) -> None:
         super().apply(update, scalars)
-        self._restore(self._records, self.theta)
+        fused.restore()(self._records, self.theta)

@@ -7,7 +7,7 @@ from numba import njit
 from twolayer.kernels.compiler.address import item_size
 from twolayer.kernels.compiler.target import TARGET
 from twolayer.kernels.cpu.vectors import simd
-from twolayer.kernels.cpu.vectors.panels import packers, panel_size, panels_of
+from twolayer.kernels.cpu.vectors.panels import pack, panel_size, panels_of
 from twolayer.network import DTYPES
 
 pytestmark = pytest.mark.compiled
@@ -75,7 +75,7 @@ def lying(matrix):
 def packed(matrix):
     lanes = 2 * TARGET.lanes(matrix.itemsize)
     flat = np.full(panel_size(*matrix.shape, lanes), np.nan, matrix.dtype)
-    packers()[0](matrix, flat, lanes)
+    pack(matrix, flat, lanes)
     return lying(flat)
 
 

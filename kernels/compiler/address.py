@@ -67,7 +67,7 @@ def in_whole_registers():
     """
 
 
-_interpreted: list[Any] = []  # the functions whose numbers stand for addresses without a compiler
+_interpreted: list[Any] = [None]  # whose numbers stand for addresses without a compiler; 0 is none
 
 
 def call_interpreted(address: int, *arguments: Any) -> Any:

@@ -141,12 +141,15 @@ def _epoch(records, X, Y, theta, gradient, update, chunks):
             record["chunk"], record, kind, x + x_row * start, y + y_row * start, stop - start,
             columns, of_theta, record["gradient"] if c > 0 else of_first,
         )  # fmt: skip
-    parts = 1 if first["alone"] else chunks
-    for c in prange(parts):
-        _end_of(
-            records[c]["finish"], records, kind, of_theta, of_first, c * size // parts,
-            (c + 1) * size // parts, chunks, n, update,
-        )  # fmt: skip
+    end = first["finish"]
+    if first["alone"]:
+        _end_of(end, records, kind, of_theta, of_first, 0, size, chunks, n, update)
+    else:
+        for c in prange(chunks):
+            _end_of(
+                end, records, kind, of_theta, of_first, c * size // chunks,
+                (c + 1) * size // chunks, chunks, n, update,
+            )  # fmt: skip
     if update and first["settle"] != 0:
         follow(first["settle"], first, kind, of_theta)
     return mean_loss(records, chunks, n)

@@ -175,10 +175,10 @@ MUTANTS = {
         "records", "for c in range(chunks)", "for c in range(min(2, chunks))",
     ),
     "an update one element short": (
-        "epochs", "(c + 1) * size // parts", "(c + 1) * size // parts - 1",
+        "epochs", "(c + 1) * size // chunks", "(c + 1) * size // chunks - 1",
     ),
     "the last elements not updated": (
-        "epochs", "(c + 1) * size // parts", "(c + 1) * (size - 8) // parts",
+        "epochs", "(c + 1) * size // chunks", "(c + 1) * (size - 8) // chunks",
     ),
     "an update of a part one element short": (
         "epochs", 'record["scalars"], first, size', 'record["scalars"], first, size - 1',

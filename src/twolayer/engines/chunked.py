@@ -102,10 +102,11 @@ class ChunkedEngine(Engine):
 
     def _need_chunks(self) -> None:
         """Have the records tell what an epoch calls."""
-        kernels, dtype = self.kernels, self.dtype
-        self._need("chunk", lambda: kernels.chunk(dtype))
-        self._need("finish", lambda: epochs.finish(self.record, dtype))
-        self._need("settle", lambda: kernels.settle(dtype) if kernels.settle else 0)
+        if "chunk" not in self._numbers:
+            kernels, dtype = self.kernels, self.dtype
+            self._set("finish", epochs.finish(self.record, dtype))
+            self._set("settle", kernels.settle(dtype) if kernels.settle else 0)
+            self._set("chunk", kernels.chunk(dtype))
 
     def forward(self, X: np.ndarray, theta: Any, F: np.ndarray) -> None:
         address = self.kernels.predict(self.dtype)

@@ -30,6 +30,7 @@ import platformdirs
 from numba.core import config
 from numba.core.caching import FunctionCache
 from numba.core.compiler import CompileResult
+from numba.core.cpu import ParallelOptions
 from numba.core.serialize import dumps
 from numba.extending import register_jitable
 
@@ -139,7 +140,8 @@ def jit(
         "error_model": "numpy",  # Python's division rule keeps loops from being vectorized
         "fastmath": set(flags),
         # Numba takes loops for independent whose calls it cannot look into, and makes one of them.
-        "parallel": {"fusion": False} if parallel else False,
+        # No dict: Numba empties it, and would do so again for a second signature.
+        "parallel": ParallelOptions({"fusion": False}) if parallel else False,
         "nogil": True,
         **NO_WRAPPER,
     }

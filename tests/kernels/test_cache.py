@@ -72,6 +72,23 @@ def test_recipes_that_share_a_function(folder):
     assert codes["strict"] != codes["sums"]
 
 
+def two_loops(x):
+    for i in numba.prange(x.size):
+        x[i] += 1
+    for i in numba.prange(x.size):
+        x[i] *= 2
+
+
+def test_loops_are_not_fused_for_any_signature(folder):
+    """What a loop calls through an address may depend on all of the loop before."""
+    kernel = jit.jit("loops", parallel=True)(two_loops)
+    for dtype in ("float32", "float64", "int64"):
+        kernel(np.ones(8, dtype))
+        metadata = kernel.get_metadata(kernel.signatures[-1])
+        assert not metadata["parfor_diagnostics"].fusion_enabled
+        assert not metadata["parfor_diagnostics"].fusion_info
+
+
 def test_options_under_one_name_are_told_apart(folder):
     x = np.ones(64, "float32")
     for options in ({"fastmath": jit.STRICT}, {"fastmath": jit.SUMS}, {"fastmath": ()}):

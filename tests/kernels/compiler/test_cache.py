@@ -22,15 +22,6 @@ pytestmark = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="nothing is com
 PACKAGE = Path(tl.__file__).parent
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """An empty folder in which compiled code is kept."""
-    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path / "cache"))
-    jit.cache_folders.cache_clear()
-    yield tmp_path / "cache" / "twolayer"
-    jit.cache_folders.cache_clear()
-
-
 def copy_of_the_package(parent, name="twolayer"):
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(PACKAGE, parent / name, ignore=ignored)  # follows the links
@@ -70,23 +61,6 @@ def test_recipes_that_share_a_function(folder):
                 (codes[recipe],) = kernel.inspect_asm().values()
     assert results["strict"] != results["sums"]
     assert codes["strict"] != codes["sums"]
-
-
-def two_loops(x):
-    for i in numba.prange(x.size):
-        x[i] += 1
-    for i in numba.prange(x.size):
-        x[i] *= 2
-
-
-def test_loops_are_not_fused_for_any_signature(folder):
-    """What a loop calls through an address may depend on all of the loop before."""
-    kernel = jit.jit("loops", parallel=True)(two_loops)
-    for dtype in ("float32", "float64", "int64"):
-        kernel(np.ones(8, dtype))
-        metadata = kernel.get_metadata(kernel.signatures[-1])
-        assert not metadata["parfor_diagnostics"].fusion_enabled
-        assert not metadata["parfor_diagnostics"].fusion_info
 
 
 def test_options_under_one_name_are_told_apart(folder):

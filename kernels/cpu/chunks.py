@@ -11,7 +11,7 @@ from .vectors.panels import Panels, after, panel_size, some
 
 _SIZES = ("d", "M", "K", "lanes", "rows", "depth", "step", "by_dots", *epochs.FIELDS)
 _CODE = (
-    "product", "scaled", "dots", "spread", "transpose", "features", "values", "losses", "labels",
+    "product", "dots", "spread", "transpose", "features", "values", "losses", "labels",
     "links", "forward", "backward",
 )  # fmt: skip
 _BUFFERS = ("X", "Z", "S", "U_panel", "U", "total", "Y", "sums", "gradient")
@@ -23,7 +23,6 @@ class Code(NamedTuple):
 
     kind: Any
     product: int
-    scaled: int
     dots: int
     spread: int
     transpose: int
@@ -105,7 +104,7 @@ def cut_of(record):
 def code_of(record, kind, features, losses):
     """The chunk's `Code`, with these passes over a block."""
     return Code(
-        kind, record["product"], record["scaled"], record["dots"], record["spread"],
+        kind, record["product"], record["dots"], record["spread"],
         record["transpose"], features, losses,
     )  # fmt: skip
 

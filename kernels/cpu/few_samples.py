@@ -23,6 +23,7 @@ from .fused import block_of, forward, lying, settle_part
 from .records import add, multiply
 from .vectors.panels import Panel, clear, from_row, panel, panel_count
 from .vectors.simd import as_it_lies, from_column, product, transpose, turned
+from .vectors.tiles import SCALE, WRITE
 
 
 @jitable
@@ -67,12 +68,12 @@ def backward(code, block, Delta, theta, gradient, record, update, base):
         place = p if keep else 0
         gW = Panel(panel(gradient.W, place).address, w.lanes, w.lanes)
         gV = Panel(panel(gradient.V, place).address, v.lanes, v.lanes)
-        product(code.product, kind, gW, Delta, z, W.rows, Z.rows, False)
-        product(code.scaled, kind, s, turned(Delta), w, Z.rows, W.rows, False)
+        product(code.product, kind, gW, Delta, z, W.rows, Z.rows, WRITE)
+        product(code.product, kind, s, turned(Delta), w, Z.rows, W.rows, SCALE)
         for start in range(0, d, depth):
             inputs = min(depth, d - start)
             x = turned(from_column(kind, block.x, start))
-            product(code.product, kind, from_row(kind, gV, start), x, s, inputs, Z.rows, False)
+            product(code.product, kind, from_row(kind, gV, start), x, s, inputs, Z.rows, WRITE)
         if not keep:
             renew(kind, v, gV, d, record, base)
             renew(kind, w, gW, W.rows, record, base)

@@ -18,10 +18,11 @@ from .blocks import apply, evaluate, losses_of
 from .records import record_type
 from .vectors.panels import Panel
 from .vectors.simd import as_it_lies, dots, lying_rows, product, transpose, turned
+from .vectors.tiles import ADD, SCALE, WRITE
 
 _SIZES = ("d", "M", "K", "rows", *epochs.FIELDS)
 _CODE = (
-    "product", "scaled", "dots", "transpose", "features", "values", "losses", "labels", "links",
+    "product", "dots", "transpose", "features", "values", "losses", "labels", "links",
 )  # fmt: skip
 _BUFFERS = ("Z", "S", "U", "Y", "sums", "gradient")
 CHUNK = record_type((*_SIZES, *_CODE, *_BUFFERS))
@@ -43,8 +44,8 @@ def buffers(shape: Any, chunks: int, rows: int) -> dict[str, tuple[int, int]]:
 
 
 @jitable
-def along(address, kind, C, a, b, shape, add):
-    """C [+]= a b, or C ⊙= a b, for shape (rows, length, columns), along the columns."""
+def along(address, kind, C, a, b, shape, how):
+    """C =, += or ⊙= a b, for shape (rows, length, columns), along the columns."""
     rows, length, columns = shape
     width = TARGET.vector_bytes // item_size(kind)
     start = 0
@@ -54,7 +55,7 @@ def along(address, kind, C, a, b, shape, add):
         shift = item_size(kind) * start
         product(
             address, kind, Panel(C.address + shift, C.step, lanes), a,
-            Panel(b.address + shift, b.step, lanes), rows, length, add,
+            Panel(b.address + shift, b.step, lanes), rows, length, how,
         )  # fmt: skip
         start += lanes
 
@@ -71,7 +72,7 @@ def forward(record, x, theta, features):
     apply(features, kind, record["Z"], record["S"], M * rows)
     W = as_it_lies(theta + item_size(kind) * (M * d), M)
     U, Z = Matrix(record["U"], rows), Matrix(record["Z"], rows)
-    along(record["product"], kind, U, W, Z, (K, M, rows), False)
+    along(record["product"], kind, U, W, Z, (K, M, rows), WRITE)
 
 
 @jitable
@@ -95,9 +96,9 @@ def backward(record, x, theta, gradient, add):
     dots(record["dots"], kind, (gradient + skip, M), of_Z, of_Delta, length, (M, K), add)
     S, Delta = Matrix(record["S"], rows), Matrix(record["U"], rows)
     W = turned(as_it_lies(theta + skip, M))
-    along(record["scaled"], kind, S, W, Delta, (M, K, rows), False)
+    along(record["product"], kind, S, W, Delta, (M, K, rows), SCALE)
     X, G = Matrix(np.int64(x.ctypes.data), d), as_it_lies(record["S"], rows)
-    along(record["product"], kind, Matrix(gradient, d), G, X, (M, rows, d), add)
+    along(record["product"], kind, Matrix(gradient, d), G, X, (M, rows, d), ADD if add else WRITE)
 
 
 def _chunk(record, kind, X, Y, rows, columns, theta, gradient):

@@ -32,6 +32,7 @@ from .vectors.simd import (
     transpose,
     turned,
 )  # fmt: skip
+from .vectors.tiles import ADD, SCALE, WRITE
 
 
 class Block(NamedTuple):
@@ -72,7 +73,7 @@ def features(code, block, V, depth):
         x = from_column(kind, block.x, start)
         for p in range(panel_count(Z.columns, Z.lanes)):
             z, v = panel(Z, p), from_row(kind, panel(V, p), start)
-            product(code.product, kind, z, x, v, Z.rows, inputs, start > 0)
+            product(code.product, kind, z, x, v, Z.rows, inputs, ADD if start > 0 else WRITE)
             if start + inputs == d:
                 s = panel(block.S, p)
                 apply(code.features, kind, z.address, s.address, Z.rows * z.lanes)
@@ -93,7 +94,7 @@ def outputs(code, Z, theta, room, by_dots):
             z, start = panel(Z, p), p * Z.lanes
             units = min(Z.lanes, Z.columns - start)
             of_z, of_w = as_it_lies(z.address, z.lanes), from_row(kind, w, theta.start + start)
-            product(code.product, kind, u, of_z, of_w, Z.rows, units, p > 0)
+            product(code.product, kind, u, of_z, of_w, Z.rows, units, ADD if p > 0 else WRITE)
         columns = room.U + item_size(kind) * (first * Z.rows)
         count = min(w.lanes, W.rows - first)
         transpose(code.transpose, kind, columns, Z.rows, u.address, u.step, Z.rows, count)
@@ -128,6 +129,7 @@ def judge(code, y, room, K):
 def backward(code, block, Delta, W, gradient, depth, add):
     """gW [+]= Δᵀ Z, S becomes G = (Δ W) ⊙ S, gV [+]= Gᵀ X, for Δ (K, rows)."""
     Z, kind, d = block.Z, code.kind, gradient.V.rows
+    how = ADD if add else WRITE
     for start in range(0, d, depth):
         inputs = min(depth, d - start)
         x = turned(from_column(kind, block.x, start))
@@ -135,10 +137,10 @@ def backward(code, block, Delta, W, gradient, depth, add):
             s = panel(block.S, p)
             if start == 0:
                 gW, z = panel(gradient.W, p), panel(Z, p)
-                product(code.product, kind, gW, Delta, z, W.rows, Z.rows, add)
-                product(code.scaled, kind, s, turned(Delta), panel(W, p), Z.rows, W.rows, False)
+                product(code.product, kind, gW, Delta, z, W.rows, Z.rows, how)
+                product(code.product, kind, s, turned(Delta), panel(W, p), Z.rows, W.rows, SCALE)
             gV = from_row(kind, panel(gradient.V, p), start)
-            product(code.product, kind, gV, x, s, inputs, Z.rows, add)
+            product(code.product, kind, gV, x, s, inputs, Z.rows, how)
 
 
 def _chunk(record, kind, X, Y, rows, columns, theta, gradient):

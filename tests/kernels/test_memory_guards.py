@@ -161,17 +161,18 @@ from numba import njit
 from twolayer.kernels.compiler.target import TARGET
 from twolayer.kernels.cpu.vectors import simd
 from twolayer.kernels.cpu.vectors.panels import Panel
+from twolayer.kernels.cpu.vectors.tiles import ADD, SCALE, WRITE
 
 dtype = np.dtype(sys.argv[1])
 width, H, code = TARGET.lanes(dtype.itemsize), TARGET.height, simd.addresses(dtype)
 
 @njit
-def product(address, C, a, b):
+def product(how, C, a, b):
     (rows, lanes), length = C.shape, len(b)
     to, left, right = np.int64(C.ctypes.data), np.int64(a.ctypes.data), np.int64(b.ctypes.data)
     simd.product(
-        address, C[0, 0], Panel(to, lanes, lanes), simd.as_it_lies(left, length),
-        Panel(right, lanes, lanes), rows, length, True,
+        code.product, C[0, 0], Panel(to, lanes, lanes), simd.as_it_lies(left, length),
+        Panel(right, lanes, lanes), rows, length, how,
     )
 
 @njit
@@ -194,8 +195,8 @@ def call(function, address, *shapes):
 
 for lanes in (*range(1, width + 1), 2 * width):
     for rows in (1, 2, H - 1, H + 1):
-        for address in (code.product, code.scaled):
-            call(product, address, (rows, lanes), (rows, 5), (5, lanes))
+        for how in (WRITE, ADD, SCALE):
+            call(product, how, (rows, lanes), (rows, 5), (5, lanes))
 for length in range(1, 3 * width + 2):
     for rows, columns in ((1, 1), (3, 2), (5, 3), (8, 4), (9, 5)):
         call(dots, code.dots, (columns, rows), (rows, length), (columns, length))
@@ -220,6 +221,7 @@ from numba import njit
 from twolayer.kernels.cpu.vectors import simd
 from twolayer.kernels.cpu.vectors.panels import Panel
 from twolayer.kernels.cpu.vectors.simd import Length, Operand, Rows
+from twolayer.kernels.cpu.vectors.tiles import WRITE
 from twolayer.kernels.compiler.target import TARGET
 
 H = TARGET.height
@@ -231,7 +233,7 @@ def multiply(address, C, cs, a, at, ar, ac, ak, b, bs, rows, lanes, length):
     simd.product(
         address, C[0], Panel(np.int64(C.ctypes.data), cs, lanes),
         Operand(np.int64(a.ctypes.data), at, ar, ac, ak),
-        Panel(np.int64(b.ctypes.data), bs, lanes), rows, length, False,
+        Panel(np.int64(b.ctypes.data), bs, lanes), rows, length, WRITE,
     )
 
 
@@ -260,7 +262,7 @@ random = np.random.default_rng(0)
 numbers = lambda *shape: random.integers(-8, 9, shape).astype(dtype)
 dtype = np.dtype(sys.argv[1])
 lanes = 2 * TARGET.lanes(dtype.itemsize)
-product, _, dot, copy, turn = simd.addresses(dtype)
+product, dot, copy, turn = simd.addresses(dtype)
 with tempfile.NamedTemporaryFile() as file:
     size = (2 * H + 4) * STRIDE
     file.truncate(size * dtype.itemsize)

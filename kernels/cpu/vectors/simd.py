@@ -2,7 +2,7 @@
 
 `product` computes
 
-    C[r, :] = [C[r, :] +] Σₖ a(r, k) b[k, :]        or        C[r, :] *= Σₖ …
+    C[r, :] = Σₖ a(r, k) b[k, :],        C[r, :] += Σₖ …        or        C[r, :] *= Σₖ …
 
 for panels C and b (see `panels`): a is broadcast with any strides, b is read as it lies. `dots`
 sums along the lanes. Addresses are integers (`array.ctypes.data`), strides count elements. Nothing
@@ -29,17 +29,16 @@ from ...compiler.target import TARGET
 from .emit import FLAG, INDEX
 from .lanes import dots_function, spread_function, transpose_function
 from .panels import panel, panel_count
-from .tiles import product_function
+from .tiles import ADD, WRITE, product_function
 
 HEIGHT = TARGET.height  # rows of a tile, and of a group of what was spread
-_PLAIN, _SCALED = 0, 1  # what stands for the addresses of products where nothing is compiled
+_PLAIN = 0  # what stands for the addresses where nothing is compiled
 
 
 class Addresses(NamedTuple):
     """Where the machine code of the calls below lies, for one dtype."""
 
     product: int
-    scaled: int  # of the product that C is multiplied by
     dots: int
     spread: int
     transpose: int
@@ -52,8 +51,7 @@ def _addresses(typingctx, kind):
     def codegen(context, builder, signature, args):
         real = context.get_value_type(kind)
         functions = (
-            product_function(builder.module, real, TARGET, False),
-            product_function(builder.module, real, TARGET, True),
+            product_function(builder.module, real, TARGET),
             dots_function(builder.module, real, TARGET),
             spread_function(builder.module, real, TARGET),
             transpose_function(builder.module, real, TARGET),
@@ -61,7 +59,7 @@ def _addresses(typingctx, kind):
         values = [builder.ptrtoint(function, INDEX) for function in functions]
         return context.make_tuple(builder, signature.return_type, values)
 
-    return types.UniTuple(types.int64, 5)(kind), codegen
+    return types.UniTuple(types.int64, 4)(kind), codegen
 
 
 @cache
@@ -80,7 +78,7 @@ def addresses(dtype: np.dtype) -> Addresses:
     Kernels call it through these addresses: tiles are long to compile, and serve every network.
     """
     if config.DISABLE_JIT:
-        return Addresses(_PLAIN, _SCALED, _PLAIN, _PLAIN, _PLAIN)
+        return Addresses(_PLAIN, _PLAIN, _PLAIN, _PLAIN)
     return Addresses(*_compiled_addresses()(dtype.type(0)))
 
 
@@ -167,27 +165,27 @@ def from_column(kind, a, column):
     return Operand(address, a.row_group, a.row, a.column_group, a.column)
 
 
-def _product(C, a, b, rows, length, accumulate):
-    return C[0], C[1], *a, b[0], b[1], length, accumulate, rows, C[2]
+def _product(C, a, b, rows, length, how):
+    return C[0], C[1], *a, b[0], b[1], length, how, rows, C[2]
 
 
-@lowers_to(_call("pipiiiipiifii", _product))
-def product(address, kind, C, a, b, rows, length, accumulate):
-    """C[r, :] = [C[r, :] if accumulate] + Σₖ a(r, k) b[k, :], r < rows, k < length.
+@lowers_to(_call("pipiiiipiiiii", _product))
+def product(address, kind, C, a, b, rows, length, how):
+    """C[r, :] = Σₖ a(r, k) b[k, :], r < rows, k < length; or C[r, :] += …, or C[r, :] *= ….
 
-    address, of product; or of scaled, C[r, :] *= Σₖ …; kind, any number of the dtype; C and
-    b panels of as many lanes; a, an operand.
+    address, of product; kind, any number of the dtype; C and b panels of as many lanes; a, an
+    operand; how, WRITE, ADD or SCALE.
     """
     out = _strided(kind, C.address, (rows, C.lanes), (C.step, 1))
     total = _grouped(kind, a, (rows, length)) @ _strided(
         kind, b.address, (length, C.lanes), (b.step, 1)
     )
-    if address == _SCALED:
-        out *= total
-    elif accumulate:
+    if how == WRITE:
+        out[...] = total
+    elif how == ADD:
         out += total
     else:
-        out[...] = total
+        out *= total
 
 
 class Rows(NamedTuple):

@@ -12,8 +12,9 @@ from llvmlite import ir
 from numba.core import cgutils
 
 from ...compiler.target import Target
-from .emit import FLAG, INDEX, Emit, new_function, number
+from .emit import INDEX, Emit, new_function, number
 
+WRITE, ADD, SCALE = 0, 1, 2  # how a product goes into C: C = …, C += …, C *= …
 _INDEPENDENT = 8  # sums needed to keep two units of latency 4 busy
 
 
@@ -26,12 +27,10 @@ class _Form(NamedTuple):
     ahead: bool  # the next tile's numbers are fetched: no processor foresees where they lie
 
 
-def _tile(
-    emit: Emit, height: int, vectors: int, scaled: bool, a: Any, arguments: Any, form: _Form
-) -> None:
+def _tile(emit: Emit, height: int, vectors: int, a: Any, arguments: Any, form: _Form) -> None:
     """Emit C[:height] = … for the tile at c and a; several sums an entry where it is small."""
     builder = emit.builder
-    c, cs, at, ac, b, bs, length, accumulate = arguments
+    c, cs, at, ac, b, bs, length, how = arguments
     unroll = max(1, _INDEPENDENT // (height * vectors))
     sums = [
         [[cgutils.alloca_once(builder, emit.vector) for _ in range(vectors)] for _ in range(height)]
@@ -85,20 +84,23 @@ def _tile(
             for part in range(1, unroll):
                 total = builder.fadd(total, builder.load(sums[part][i][v]))
             totals.append((total, emit.address(c_rows[i], v * emit.width)))
-    if scaled:
-        for total, place in totals:
-            emit.store(builder.fmul(total, emit.load(place)), place)
-        return
-    with builder.if_else(accumulate) as (add, overwrite):
-        with add:
-            for total, place in totals:
-                emit.store(builder.fadd(total, emit.load(place)), place)
-        with overwrite:
+    with builder.if_else(builder.icmp_unsigned("==", how, number(WRITE))) as (write, others):
+        with write:
             for total, place in totals:
                 emit.store(total, place)
+        with (
+            others,
+            builder.if_else(builder.icmp_unsigned("==", how, number(ADD))) as (add, scale),
+        ):
+            with add:
+                for total, place in totals:
+                    emit.store(builder.fadd(total, emit.load(place)), place)
+            with scale:
+                for total, place in totals:
+                    emit.store(builder.fmul(total, emit.load(place)), place)
 
 
-def _forms(target: Target, ar: ir.Value, ak: ir.Value, scaled: bool) -> list[_Form]:
+def _forms(target: Target, ar: ir.Value, ak: ir.Value) -> list[_Form]:
     """What tiles of the full height are made for, before that for any strides.
 
     Where one stride is known to be 1, or both are known, hardly an instruction goes into addresses.
@@ -108,19 +110,21 @@ def _forms(target: Target, ar: ir.Value, ak: ir.Value, scaled: bool) -> list[_Fo
     one = number(1)
     spread, turned = _Form(number(target.height), one, True, True), _Form(one, ak, True, False)
     by_row = _Form(ar, one, True, False)  # of 12 rows, the addresses would not fit the registers
-    return [
-        *([] if scaled else [spread]), turned, *([by_row] if target.registers < 32 else [])
-    ]  # fmt: skip
+    return [spread, turned, *([by_row] if target.registers < 32 else [])]
 
 
-def _panel_product(
-    module: ir.Module, real: ir.Type, target: Target, vectors: int, scaled: bool
-) -> ir.Function:
-    """The product for panels of two vectors, one, or, for 0, a part of one."""
+def _parameters(real: ir.Type) -> list[ir.Type]:
+    """C and its stride, a and its four, b and its own, length, how, rows, lanes."""
     pointer = real.as_pointer()
-    parameters = [pointer, INDEX, pointer, *[INDEX] * 4, pointer, INDEX, INDEX, FLAG, INDEX, INDEX]
-    name = f"{'scaled' if scaled else 'product'}_{vectors}"
-    function, builder = new_function(module, real, target, name, parameters, [0, 2, 7])
+    return [pointer, INDEX, pointer, *[INDEX] * 4, pointer, *[INDEX] * 5]
+
+
+def _panel_product(module: ir.Module, real: ir.Type, target: Target, vectors: int) -> ir.Function:
+    """The product for panels of two vectors, one, or, for 0, a part of one."""
+    parameters = _parameters(real)
+    function, builder = new_function(
+        module, real, target, f"product_{vectors}", parameters, [0, 2, 7]
+    )
     if builder is None:
         return function
     emit = Emit(builder, real, target)
@@ -128,14 +132,14 @@ def _panel_product(
     if vectors == 0:
         emit.mask = emit.first(lanes)
         vectors = 1
-    c_place, a_place = (cgutils.alloca_once_value(builder, pointer) for pointer in (c, a))
+    c_place, a_place = (cgutils.alloca_once_value(builder, place) for place in (c, a))
 
     def tiles(height: int, form: _Form) -> None:
         """All tiles of a height that are left."""
         count = builder.udiv(builder.load(left), number(height))
         with cgutils.for_range(builder, count, intp=INDEX):
             c, a = builder.load(c_place), builder.load(a_place)
-            _tile(emit, height, vectors, scaled, a, (c, cs, at, ac, *others), form)
+            _tile(emit, height, vectors, a, (c, cs, at, ac, *others), form)
             step = at if height == target.height else builder.mul(number(height), form.row)
             builder.store(emit.address(a, step), a_place)
             builder.store(emit.address(c, builder.mul(number(height), cs)), c_place)
@@ -143,7 +147,7 @@ def _panel_product(
         builder.store(builder.sub(builder.load(left), done), left)
 
     left = cgutils.alloca_once_value(builder, rows)
-    for form in () if emit.mask is not None else _forms(target, ar, ak, scaled):
+    for form in () if emit.mask is not None else _forms(target, ar, ak):
         is_row = builder.icmp_unsigned("==", ar, form.row)
         is_column = builder.icmp_unsigned("==", ak, form.column)
         with builder.if_then(builder.and_(is_row, is_column)):
@@ -154,20 +158,15 @@ def _panel_product(
     return function
 
 
-def product_function(module: ir.Module, real: ir.Type, target: Target, scaled: bool) -> ir.Function:
-    """The product for panels of any width: the last parameter is the number of lanes."""
-    pointer = real.as_pointer()
-    parameters = [
-        pointer, INDEX, pointer, *[INDEX] * 4, pointer, INDEX, INDEX, FLAG, INDEX, INDEX
-    ]  # fmt: skip
-    name = "scaled" if scaled else "product"
-    function, builder = new_function(module, real, target, name, parameters, [])
+def product_function(module: ir.Module, real: ir.Type, target: Target) -> ir.Function:
+    """The product for panels of any width."""
+    function, builder = new_function(module, real, target, "product", _parameters(real), [])
     if builder is None:
         return function
     width, lanes = number(Emit(builder, real, target).width), function.args[-1]
 
     def call(vectors: int) -> None:
-        builder.call(_panel_product(module, real, target, vectors, scaled), function.args)
+        builder.call(_panel_product(module, real, target, vectors), function.args)
 
     with builder.if_else(builder.icmp_unsigned(">", lanes, width)) as (two, others):
         with two:

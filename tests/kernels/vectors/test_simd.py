@@ -5,7 +5,6 @@ import platform
 import re
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import llvmlite.binding as llvm
@@ -29,12 +28,12 @@ from twolayer.network import DTYPES
 pytestmark = pytest.mark.compiled
 
 
-def multiply(address, C, lanes, a, rows_apart, columns_apart, b, accumulate, length):
-    """C[:, :lanes] [+]= a b[:, :lanes] for a with these strides of groups and in them."""
+def multiply(address, C, lanes, a, rows_apart, columns_apart, b, how, length):
+    """C[:, :lanes] =, += or *= a b[:, :lanes] for a with these strides of groups and in them."""
     simd.product(
         address, C[0, 0], Panel(np.int64(C.ctypes.data), C.shape[1], lanes),
         Operand(np.int64(a.ctypes.data), *rows_apart, *columns_apart),
-        Panel(np.int64(b.ctypes.data), b.shape[1], lanes), len(C), length, accumulate,
+        Panel(np.int64(b.ctypes.data), b.shape[1], lanes), len(C), length, how,
     )  # fmt: skip
 
 
@@ -50,7 +49,7 @@ FORMS = {
     "interpreted": (
         multiply,
         spread,
-        lambda dtype: simd.Addresses(simd._PLAIN, simd._SCALED, *[simd._PLAIN] * 3),
+        lambda dtype: simd.Addresses(*[simd._PLAIN] * 4),
     ),
 }
 
@@ -91,13 +90,11 @@ def test_product_for_every_height(dtype, rows, vectors, layout, form):
                 if layout == "spread columns":
                     strides = strides[::-1]
             before, total = C[:, :lanes], a @ b[:, :lanes]
-            for address, accumulate, expected in (
-                (code.product, False, total),
-                (code.product, True, before + total),
-                (code.scaled, False, before * total),
-            ):
+            for how, expected in (
+                (tiles.WRITE, total), (tiles.ADD, before + total), (tiles.SCALE, before * total),
+            ):  # fmt: skip
                 found = C.copy()
-                multiply(address, found, lanes, held, *strides, b, accumulate, length)
+                multiply(code.product, found, lanes, held, *strides, b, how, length)
                 assert (found[:, :lanes] == expected).all(), (lanes, length)
                 assert (found[:, lanes:] == C[:, lanes:]).all(), (lanes, length)
 
@@ -160,10 +157,7 @@ def test_other_machines_keep_their_sums_in_registers_too(name, dtype):
         pytest.skip(f"this LLVM does not compile for {triple}")
     module, real = ir.Module(), ir.FloatType() if dtype == "float32" else ir.DoubleType()
     module.triple = triple
-    for emit in (
-        partial(tiles.product_function, scaled=False), partial(tiles.product_function, scaled=True),
-        dots_function, spread_function, transpose_function,
-    ):  # fmt: skip
+    for emit in (tiles.product_function, dots_function, spread_function, transpose_function):
         emit(module, real, vectors)
     for function in module.functions:
         if not function.is_declaration:
@@ -175,20 +169,19 @@ def test_other_machines_keep_their_sums_in_registers_too(name, dtype):
     passes.getModulePassManager().run(compiled, passes)
     text = machine.emit_assembly(compiled)
     code = {part.partition("_f")[0]: part for part in re.split(r"^twolayer_", text, flags=re.M)}
-    tiles_of = {"product_2": 2, "scaled_2": 2, "product_1": 1, "scaled_1": 1}
+    tiles_of = {"product_2": 2, "product_1": 1}
     if name != "neon":  # whose vectors have no masks: lanes are read one by one
-        tiles_of |= {"product_0": 1, "scaled_0": 1}
+        tiles_of["product_0"] = 1
     for function, width in tiles_of.items():
         tall = whole_tiles(code[function], multiply_add, width * vectors.height)
         # The loop over the last few k, beside the one over whole groups of them, may keep a
         # broadcast number on the stack.
         assert not all(map(on_the_stack, tall)), function
     if vectors.vector_bytes > 16:  # the steps of a group one after another
-        for function, forms in {"product_2": 2, "scaled_2": 1}.items():
-            sums = 2 * vectors.height
-            unrolled = whole_tiles(code[function], multiply_add, sums, sums * vectors.height)
-            assert len(unrolled) == forms + (vectors.registers < 32), function
-            assert not any(re.search(VECTOR_ON_THE_STACK, body) for body in unrolled), function
+        sums = 2 * vectors.height
+        unrolled = whole_tiles(code["product_2"], multiply_add, sums, sums * vectors.height)
+        assert len(unrolled) == 2 + (vectors.registers < 32)  # forms
+        assert not any(re.search(VECTOR_ON_THE_STACK, body) for body in unrolled)
     sums = 8 if vectors.registers < 32 else 16
     of_dots = whole_tiles(code["dots"], multiply_add, sums, additions=16)
     assert len(of_dots) == 3  # for one column, two and four

@@ -88,8 +88,9 @@ def row(workload: Workload) -> list[str]:
     sigma = activation_seconds(net, dtype) * shape.n * shape.M
     # A multiply-add of a vector is two operations a number.
     least = 2 * multiplications(net, dtype) * shape.n * shape.M / roof.flops
-    reading = shape.bytes(dtype) / roof.bandwidth
-    parts = products, sigma, least, epoch - products - sigma, reading
+    theta = shape.M * (shape.d + shape.K) * np.dtype(dtype).itemsize
+    moved = (shape.bytes(dtype) + 3 * theta) / roof.bandwidth  # θ for f, for its update, and back
+    parts = products, sigma, least, epoch - products - sigma, moved
     shares = ["–" if math.isnan(part) else f"{part / epoch:.0%}" for part in parts]
     return [*map(str, shape), net.activation, *shares]
 
@@ -101,7 +102,7 @@ def main() -> None:
     write = parser.parse_args().write
     header = [
         "n", "d", "M", "K", "σ", "products at the peak", "σ and σ′", "their multiplications",
-        "the rest", "X and Y",
+        "the rest", "X, Y, θ",
     ]  # fmt: skip
     lines = []
     for dtype in ("float32", "float64"):

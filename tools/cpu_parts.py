@@ -89,7 +89,8 @@ def row(workload: Workload) -> list[str]:
     # A multiply-add of a vector is two operations a number.
     least = 2 * multiplications(net, dtype) * shape.n * shape.M / roof.flops
     theta = shape.M * (shape.d + shape.K) * np.dtype(dtype).itemsize
-    moved = (shape.bytes(dtype) + 3 * theta) / roof.bandwidth  # θ for f, for its update, and back
+    # θ is read for f and for its update, which writes it.
+    moved = (shape.bytes(dtype) + 3 * theta) / roof.bandwidth
     parts = products, sigma, least, epoch - products - sigma, moved
     shares = ["–" if math.isnan(part) else f"{part / epoch:.0%}" for part in parts]
     return [*map(str, shape), net.activation, *shares]

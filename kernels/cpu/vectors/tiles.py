@@ -28,7 +28,7 @@ class _Form(NamedTuple):
 
 
 def _tile(emit: Emit, height: int, vectors: int, a: Any, arguments: Any, form: _Form) -> None:
-    """Emit C[:height] = … for the tile at c and a; several sums an entry where it is small."""
+    """Emit C[:height] =, += or *= … for the tile at c and a; a small one has several sums each."""
     builder = emit.builder
     c, cs, at, ac, b, bs, length, how = arguments
     unroll = max(1, _INDEPENDENT // (height * vectors))
@@ -121,9 +121,8 @@ def _parameters(real: ir.Type) -> list[ir.Type]:
 
 def _panel_product(module: ir.Module, real: ir.Type, target: Target, vectors: int) -> ir.Function:
     """The product for panels of two vectors, one, or, for 0, a part of one."""
-    parameters = _parameters(real)
     function, builder = new_function(
-        module, real, target, f"product_{vectors}", parameters, [0, 2, 7]
+        module, real, target, f"product_{vectors}", _parameters(real), [0, 2, 7]
     )
     if builder is None:
         return function

@@ -1,4 +1,4 @@
-"""What several tests of the kernels stand on."""
+"""What the tests of the compiler stand on."""
 
 import pytest
 from numba import config

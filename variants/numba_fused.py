@@ -44,7 +44,7 @@ class NumbaFused(BlockEngine):
         if cut.plain:
             self._need_chunks()
             return epochs.epoch(False)
-        if n > cut.rows:
+        if n > cut.most:
             return None
         self._need_halves()
         return few_samples.update(False)
@@ -113,15 +113,15 @@ def _corners(itemsize: int, threads: int) -> Iterator[Shape]:
 
     many, few = range(1, 1 << 20), 16  # too few for two chunks; a power of two keeps means exact
     several = 1000  # more than the rows of any two blocks
-    panels = 2 * lanes + 1  # hidden units that never lie plain; twice as many have X spread
+    panels = 2 * lanes + 1  # hidden units that never lie plain; five times as many have X spread
     yield from sides("few_units", few, 3, range(1, lanes), 3, ends=True)
     yield from sides("few_units_blocks", many, 1, 1, 1)
     yield from sides("few_units_lanes", few, many, 1, 3)
     yield from sides("chunks", many, 40, 120, 1)
-    yield from sides("blocks", many, 1, 400, 1)
-    yield from sides("spread", few, many, 2 * panels, 3)
-    yield from sides("spread_blocks", many, 17, 193, 3)
-    yield from sides("parts", several, many, 2 * panels, 3)
+    yield from sides("blocks", many, 100, panels, 1)
+    yield from sides("spread", few, many, 5 * panels, 3)
+    yield from sides("spread_blocks", many, 17, 5 * panels, 3)
+    yield from sides("parts", several, many, 6 * panels, 3)
     yield from sides("few_parts", few // 4, range(1, 2200), max(lanes, 32), 3)
     yield from sides("panels", few, 3, many, 3)
     outputs = range(1, lanes // 2 + 1)

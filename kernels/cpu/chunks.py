@@ -43,11 +43,11 @@ class Weights(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """How a chunk is cut: rows of a block, inputs of a part of d, the step of `simd.spread`."""
+    """How a chunk is cut: rows of a block, inputs of a part of d, whether X is spread."""
 
     rows: int
     depth: int
-    step: int  # 0 where X is read as it lies
+    spreads: bool  # or X is read as it lies
     by_dots: bool  # U by sums along the lanes, else by tiles
 
 
@@ -70,14 +70,14 @@ def buffers(shape: Any, cut: Any) -> dict[str, tuple[int, int]]:
     rows uses less of it.
     """
     _, d, M, K = shape
-    rows, lanes = cut.rows, cut.lanes
+    rows, lanes = cut.most, cut.lanes
     sizes = {
         "X": -(-d // cut.height) * cut.step,  # spread
         "Z": panel_size(rows, M, lanes),
         "S": panel_size(rows, M, lanes),  # σ′(A), then G
         "U_panel": 0 if cut.by_dots else panel_size(rows, min(K, lanes), lanes),
         "U": K * rows,  # by columns, then Δ
-        "total": K * min(rows, cut.shared),  # of U, where threads share the hidden units; then Δ
+        "total": K * cut.shared,  # of U, where threads share the hidden units; then Δ
         "Y": K * rows,  # by columns
         "sums": 4 * rows,
         "gradient": panel_size(d + K, M, lanes),  # of V and W
@@ -97,7 +97,7 @@ def weights_size(shape: Any, cut: Any) -> int:
 @jitable
 def cut_of(record):
     """The chunk's `Cut`."""
-    return Cut(record["rows"], record["depth"], record["step"], record["by_dots"] != 0)
+    return Cut(record["rows"], record["depth"], record["step"] != 0, record["by_dots"] != 0)
 
 
 @jitable

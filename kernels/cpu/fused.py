@@ -29,6 +29,7 @@ from .vectors.simd import (
     product,
     rows_of,
     spread,
+    spread_step,
     transpose,
     turned,
 )  # fmt: skip
@@ -44,24 +45,25 @@ class Block(NamedTuple):
 
 
 @jitable
-def operand(code, x, room, step):
+def operand(code, x, room, spreads):
     """A block x (rows, d) as products read it.
 
-    Where `step` is not 0, x is spread first, one group of inputs every `step` elements: a tile then
-    reads consecutive memory in both products, and x itself is read once and in order.
+    Where it is spread first, a tile reads consecutive memory in both products, and x itself is read
+    once and in order.
     """
     rows, d = x.shape
-    if step != 0:
+    if spreads:
+        step = spread_step(rows, item_size(code.kind))
         spread(code.spread, code.kind, room.X, step, np.int64(x.ctypes.data), d, rows, d)
-    return lying(x, room, step)
+    return lying(code.kind, x, room, spreads)
 
 
 @jitable
-def lying(x, room, step):
+def lying(kind, x, room, spreads):
     """A block x (rows, d) as products read it, once it is spread."""
-    if step == 0:
-        return as_it_lies(np.int64(x.ctypes.data), x.shape[1])
-    return as_spread(room.X, step)
+    if spreads:
+        return as_spread(room.X, spread_step(len(x), item_size(kind)))
+    return as_it_lies(np.int64(x.ctypes.data), x.shape[1])
 
 
 @jitable
@@ -103,7 +105,7 @@ def outputs(code, Z, theta, room, by_dots):
 @jitable
 def forward(code, x, theta, room, cut):
     """Z, S and U of the samples x (rows, d) into the room of a chunk."""
-    block = block_of(operand(code, x, room, cut.step), len(x), theta.V, room)
+    block = block_of(operand(code, x, room, cut.spreads), len(x), theta.V, room)
     features(code, block, theta.V, cut.depth)
     outputs(code, block.Z, theta, room, cut.by_dots)
     return block

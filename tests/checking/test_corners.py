@@ -12,6 +12,7 @@ from twolayer.checking import cases, exact, verify
 from twolayer.engines import blocking
 from twolayer.kernels.compiler.target import TARGET, VARIABLE
 from twolayer.kernels.cpu import loops
+from twolayer.kernels.cpu.vectors import simd
 from twolayer.kernels.cpu.vectors.panels import panel_count, panel_size
 from twolayer.machine.hardware import cpu_count
 from twolayer.network import DTYPES, Shape
@@ -100,7 +101,7 @@ def in_seven_chunks(shape, itemsize, threads):
     four hidden units lie plain.
     """
     rows, lanes = min(13, shape.n), blocking.lane_count(itemsize)
-    step = blocking.spread_step(Shape(shape.n, 16, 1000, 1), rows, itemsize)
+    step = simd.spread_step(rows, itemsize)
     plain = shape.M <= 4
     parts = 1 if plain else min(3, panel_count(shape.M, lanes))
     inputs = shape.d + shape.K
@@ -110,6 +111,7 @@ def in_seven_chunks(shape, itemsize, threads):
         parts=parts,
         shared=rows if parts > 1 else 0,
         rows=rows,
+        most=rows,
         lanes=lanes,
         height=TARGET.height,
         depth=TARGET.height,

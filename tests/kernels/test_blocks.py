@@ -1,17 +1,22 @@
 """How the block-wise variants cut a problem: as much as the caches hold, and no more."""
 
+import math
+
 import pytest
 
 import twolayer as tl
 from twolayer.engines import blocking
 from twolayer.kernels.compiler.target import TARGET
 from twolayer.kernels.cpu import blas
+from twolayer.kernels.cpu.vectors import simd
 from twolayer.variants import numba_blas
 
 CACHES = {1: 32 << 10, 2: 1 << 20, 3: 1 << 25}
 SHAPES = [tl.Shape(10**6, *sizes) for sizes in ((8, 32, 1), (784, 128, 10), (300, 1000, 90))]
+WIDE = [tl.Shape(10**6, *sizes) for sizes in ((3000, 2000, 10), (3000, 30, 1), (784, 128, 1))]
 H = TARGET.height
-FEW = 8 * TARGET.lanes(4)  # hidden units whose products take less time than to spread X
+# Hidden units that are worth a copy of X, and where its rows collide in a cache.
+FEW, LEAST = (vectors * TARGET.lanes(4) for vectors in (blocking._SPREAD, blocking._COLLIDE))
 itemsizes = pytest.mark.parametrize("itemsize", [4, 8])
 
 
@@ -37,20 +42,24 @@ def test_blocks_have_a_least_and_a_largest_size():
     assert numba_blas.block_rows(narrow, 8) == 512
     assert numba_blas.block_rows(narrow._replace(n=7), 8) == 7
     assert blocking.block_rows(wide, 8) == 96 // H * H
+    assert blocking.block_rows(wide._replace(M=1), 8) == 48 // H * H
     assert blocking.block_rows(narrow, 8) == 480 // H * H
 
 
 @itemsizes
-@pytest.mark.parametrize("shape", SHAPES)
-def test_a_fused_block_takes_three_quarters_of_the_cache(shape, itemsize):
-    rows, depth = (
-        blocking.block_rows(shape, itemsize),
-        blocking.product_depth(shape.d, itemsize),
-    )
-    row = itemsize * (depth + min(2 * shape.M, 128) + 3 * shape.K)
+@pytest.mark.parametrize("shape", [*SHAPES, *WIDE])
+def test_a_fused_block_takes_half_of_the_cache_or_a_part_three_quarters(shape, itemsize):
+    _, d, M, K = shape
+    row, share = itemsize * (d + 2 * M + 3 * K), 1 / 2
+    if 96 * row > CACHES[2]:
+        part = blocking.product_depth(d, itemsize) + min(2 * M, 128)
+        row, share = itemsize * (part + 3 * K), 3 / 4
+    pages = math.inf if blocking.spreads(shape, itemsize) else 64 * 4096 / (itemsize * d)
+    rows = blocking.block_rows(shape, itemsize)
     assert rows % H == 0
-    assert rows <= 96 or rows * row <= CACHES[2] * 3 / 4
-    assert rows + H > 480 or (rows + H) * row > CACHES[2] * 3 / 4
+    assert rows <= 96 or rows * row <= CACHES[2] * share
+    assert rows <= 48 or rows <= pages  # of the first-level TLB
+    assert rows + H > min(480, CACHES[2] * share / row, pages)
 
 
 @itemsizes
@@ -66,7 +75,7 @@ def test_parts_of_the_inputs_take_half_of_the_first_cache_and_are_as_long(d, ite
 @itemsizes
 def test_groups_of_spread_inputs_lie_an_odd_number_of_lines_apart(itemsize):
     for rows in (12, 96, 100, 480):
-        step = blocking.spread_step(tl.Shape(1000, 16, FEW, 1), rows, itemsize)
+        step = simd.spread_step(rows, itemsize)
         assert step * itemsize % 128 == 64
         assert 0 <= step * itemsize - rows * H * itemsize < 128
 
@@ -77,12 +86,14 @@ def test_groups_of_spread_inputs_lie_an_odd_number_of_lines_apart(itemsize):
         (16, FEW, True),
         (15, FEW, False),
         (16, FEW - 1, False),
-        (128, FEW - 1, True),
+        (128, max(1, LEAST), True),
+        (128, LEAST - 1, False),
         (129, FEW - 1, False),
     ],
 )
 def test_inputs_are_spread_where_many_products_read_them_or_sets_of_a_cache_collide(d, M, spread):
-    assert (blocking.spread_step(tl.Shape(1000, d, M, 1), 96, 4) > 0) is spread
+    assert blocking.spreads(tl.Shape(1000, d, M, 1), 4) is spread
+    assert not blocking.spreads(tl.Shape(H - 1, d, M, 1), 4)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +160,7 @@ def test_no_part_is_without_hidden_units(threads):
         panels = -(-M // cut.lanes)
         assert cut.parts == (1 if cut.plain else min(threads, panels))
         assert (cut.shared > 0) is (cut.parts > 1)
-        assert cut.shared <= min(cut.rows, threads * M)
+        assert cut.shared <= min(cut.most, threads * M)
         assert {cut.parts_of(rows) for rows in range(1, 1001)} <= {0, 1, cut.parts}
 
 

@@ -166,19 +166,18 @@ def ways() -> list[Any]:
     """As the variants decide themselves, then into small blocks, parts and chunks in three ways."""
     places = [
         (numba_blas, "block_rows"), (blocking, "block_rows"), (blocking, "product_depth"),
-        (blocking, "lane_count"), (blocking, "spread_step"), (blocking, "_FEW"),
-        (loops, "_LEAST_ROWS"), (blocking, "_SMALL"), (numpy.NumpyBatch, "block"),
+        (blocking, "lane_count"), (blocking, "spreads"), (blocking, "_FEW"), (blocking, "_MOST"),
+        (loops, "_LEAST_ROWS"), (blocking, "SMALL"), (numpy.NumpyBatch, "block"),
     ]  # fmt: skip
     found = [[(place, name, getattr(place, name)) for place, name in places]]
     for number, (block, lanes, spread) in enumerate(CUTS):
-        groups = -(-block // 8) * 8 * TARGET.height
         values = [
             lambda shape, itemsize, block=block: min(block, shape.n),
             lambda shape, itemsize, block=block: block,
             lambda d, itemsize: TARGET.height,
             lambda itemsize, lanes=lanes: lanes,
-            lambda shape, rows, itemsize, step=groups * spread: step,
-            0, 4, (0, 1 << 15, 0)[number], 40,
+            lambda shape, itemsize, spread=spread: spread,
+            0, block, 4, (0, 1 << 15, 0)[number], 40,
         ]  # fmt: skip
         found.append([(*place, value) for place, value in zip(places, values, strict=True)])
     return found

@@ -147,6 +147,16 @@ def as_it_lies(address, columns):
 
 
 @jitable
+def spread_step(rows, itemsize):
+    """Elements from one group of inputs to the next, where so many rows are spread.
+
+    An odd number of cache lines, so that the groups of a row do not compete for few sets.
+    """
+    line = 64 // itemsize
+    return ((rows * HEIGHT + line - 1) // line | 1) * line
+
+
+@jitable
 def as_spread(address, step):
     """A matrix that `spread` has written."""
     return Operand(address, HEIGHT * HEIGHT, HEIGHT, step, 1)

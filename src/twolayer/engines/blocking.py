@@ -7,12 +7,17 @@ from typing import NamedTuple
 from ..kernels.compiler.target import TARGET
 from ..kernels.cpu.loops import chunk_count
 from ..kernels.cpu.vectors.panels import last_lanes, panel_count, panel_size
+from ..kernels.cpu.vectors.simd import spread_step
 from ..machine.hardware import cache_sizes
 from ..network import Shape
 
 _FEW = 2e6  # operations that are over before a second thread would be of use
 SMALL = 1 << 15  # elements of θ that one thread updates before a second would have begun
 _PANELS = 128  # columns of Z and S that are in use at a time
+_PAGES = 64 * 4096  # bytes that the first-level TLBs of all processors reach
+_MOST = 480  # rows of a block
+# Vectors of hidden units from which on a copy of X pays; where its rows compete for few sets of L1.
+_SPREAD, _COLLIDE = (17, 8) if TARGET.registers >= 32 else (8, 0)
 _FORMULA = 40  # operations that σ and σ′ of a number are worth, or h and δ
 _SIGMA = 20  # cycles of σ and σ′ for a vector: 4 of relu, 11 of tanh, 22 of tanh in float64
 _LONG = 500  # inputs
@@ -25,12 +30,13 @@ class Blocking(NamedTuple):
     chunks: int  # of the samples, at most; more than one are shared among threads
     few: int  # rows fewer than these are one chunk
     parts: int  # of the hidden units, at most, which threads share where rows are few
-    shared: int  # the most rows that are few enough for that, at most those of a block
+    shared: int  # the most rows that are few enough for that
     rows: int  # of a block
+    most: int  # that the buffers have room for
     lanes: int  # of a panel
     height: int  # of a tile
     depth: int  # inputs of a part of d
-    step: int  # see `spread_step`
+    step: int  # elements that a group of inputs takes where X is spread; 0 where it is not
     by_dots: bool  # U by sums along the lanes, else by tiles
     alone: bool  # one thread adds up the gradient and updates θ
     plain: bool  # θ lies as it is: see `few_units`
@@ -42,7 +48,7 @@ class Blocking(NamedTuple):
 
     def parts_of(self, rows: int) -> int:
         """The number of parts of the hidden units for so few rows; 0 where rows are in chunks."""
-        if self.plain or rows > self.rows:
+        if self.plain or rows > self.most:
             return 0
         if rows < self.few:
             return 1
@@ -56,7 +62,8 @@ def blocking(shape: Shape, itemsize: int, threads: int) -> Blocking:
     rows = min(n, plain_rows(shape, itemsize) if plain else block_rows(shape, itemsize))
     few = few_rows(shape)
     parts = 1 if plain or n < few else min(threads, panel_count(M, lanes))
-    shared = min(rows, threads * M) if parts > 1 else 0
+    shared = min(n, _MOST, threads * M) if parts > 1 else 0
+    most = max(rows, shared)
     size = M * (d + K) if plain else panel_size(d + K, M, lanes)
     return Blocking(
         chunks=1 if n < few else chunk_count(n, threads),
@@ -64,10 +71,11 @@ def blocking(shape: Shape, itemsize: int, threads: int) -> Blocking:
         parts=parts,
         shared=shared,
         rows=rows,
+        most=most,
         lanes=lanes,
         height=TARGET.height,
         depth=product_depth(d, itemsize),
-        step=spread_step(shape, rows, itemsize),
+        step=spread_step(most, itemsize) if spreads(shape, itemsize) else 0,
         by_dots=dots_pay(shape, lanes),
         alone=size < SMALL,
         plain=plain,
@@ -105,20 +113,29 @@ def lane_count(itemsize: int) -> int:
 
 
 def block_rows(shape: Shape, itemsize: int) -> int:
-    """Rows of a block, 96 to 480: what the products go through again and again stays in L2.
+    """Rows of a block, 48 to 480: what the products go through again and again stays in L2.
 
-    That is as much of X as they take at a time, a few panels of Z and S, and the outputs: three
-    quarters of the cache. More rows only spread what is read of V over more samples.
+    That is all of a block where 96 rows of that fit. Where they do not, more rows spread what is
+    read of V over more samples, and a part of X counts, a few panels of Z and S, the outputs: of
+    three quarters of the cache. A product over rows of X as it lies touches each one's memory page.
     """
-    columns = product_depth(shape.d, itemsize) + min(2 * shape.M, _PANELS) + 3 * shape.K
-    rows = cache_sizes()[2] * 3 // 4 // (itemsize * columns)
-    return max(96, min(480, rows)) // TARGET.height * TARGET.height
+    _, d, M, K = shape
+    cache = cache_sizes()[2] // itemsize
+    columns = d + 2 * M + 3 * K
+    if 96 * columns <= cache:
+        rows = max(96, cache // 2 // columns)
+    else:
+        part = product_depth(d, itemsize) + min(2 * M, _PANELS) + 3 * K
+        rows = max(96, cache * 3 // 4 // part)
+    if not spreads(shape, itemsize):
+        rows = min(rows, max(48, _PAGES // (itemsize * d)))
+    return min(_MOST, rows) // TARGET.height * TARGET.height
 
 
 def plain_rows(shape: Shape, itemsize: int) -> int:
     """Rows of a block of few hidden units, 16 to 480: X and what is made of it stay in L2."""
     row = itemsize * (shape.d + 2 * shape.M + 2 * shape.K)
-    return max(16, min(480, cache_sizes()[2] // 2 // row))
+    return max(16, min(_MOST, cache_sizes()[2] // 2 // row))
 
 
 def product_depth(d: int, itemsize: int) -> int:
@@ -132,19 +149,15 @@ def product_depth(d: int, itemsize: int) -> int:
     return -(-d // (parts * TARGET.height)) * TARGET.height
 
 
-def spread_step(shape: Shape, rows: int, itemsize: int) -> int:
-    """Elements from one group of a block's inputs to the next; 0 where X is read as it lies.
+def spreads(shape: Shape, itemsize: int) -> bool:
+    """Whether a block of X is copied into the order in which products read it.
 
-    Spreading pays where many products read a row, and where rows are so many bytes apart that they
-    compete for few sets of a cache. The step is an odd number of cache lines for the same reason.
+    That pays where many products read a row; fewer where rows are a multiple of 512 bytes apart,
+    and so compete for few sets of a cache.
     """
-    _, d, M, _ = shape
-    few = 8 * TARGET.lanes(itemsize)  # hidden units whose products gain less than the copy takes
-    if rows < TARGET.height or d < 16 or (few > M and d * itemsize % 512):
-        return 0
-    line = 64 // itemsize
-    lines = -(-rows * TARGET.height // line)
-    return (lines + 1 - lines % 2) * line
+    n, d, M, _ = shape
+    least = _SPREAD if d * itemsize % 512 else _COLLIDE
+    return n >= TARGET.height and d >= 16 and least * TARGET.lanes(itemsize) <= M
 
 
 def dots_pay(shape: Shape, lanes: int) -> bool:
@@ -214,7 +227,7 @@ def decisions(shape: Shape, cut: Blocking) -> Decisions:
     """What is decided for a shape that is cut so."""
     n, d, M, K = shape
     plain, in_panels, lanes, parts = cut.plain, not cut.plain, cut.lanes, cut.parts_of(n)
-    blocks = -(-n // cut.chunks) > cut.rows
+    blocks = parts == 0 and -(-n // cut.chunks) > cut.rows
     spread, dots, tiles = (in_panels and b for b in (cut.step > 0, cut.by_dots, not cut.by_dots))
     one_vector = in_panels and last_lanes(M, lanes) < lanes
     return Decisions(

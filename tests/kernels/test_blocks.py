@@ -41,9 +41,18 @@ def test_blocks_have_a_least_and_a_largest_size():
     assert numba_blas.block_rows(wide, 8) == 16
     assert numba_blas.block_rows(narrow, 8) == 512
     assert numba_blas.block_rows(narrow._replace(n=7), 8) == 7
-    assert blocking.block_rows(wide, 8) == 96 // H * H
-    assert blocking.block_rows(wide._replace(M=1), 8) == 48 // H * H
-    assert blocking.block_rows(narrow, 8) == 480 // H * H
+    assert blocking.block_rows(wide, 8) == 96
+    assert blocking.block_rows(wide._replace(M=1), 8) == 48
+    assert blocking.block_rows(narrow, 8) == 480
+    assert blocking.plain_rows(wide, 8) == 16
+    assert blocking.plain_rows(narrow, 8) == 480
+
+
+@itemsizes
+@pytest.mark.parametrize("shape", [(2000, 9, 2, 350), (10**5, 30, 8, 100), (5000, 300, 300, 300)])
+def test_rows_along_which_vectors_run_are_whole_cache_lines(shape, itemsize):
+    cut = blocking.blocking(tl.Shape(*shape), itemsize, 1)
+    assert cut.rows * itemsize % 64 == 0
 
 
 @itemsizes
@@ -55,11 +64,11 @@ def test_a_fused_block_takes_half_of_the_cache_or_a_part_three_quarters(shape, i
         part = blocking.product_depth(d, itemsize) + min(2 * M, 128)
         row, share = itemsize * (part + 3 * K), 3 / 4
     pages = math.inf if blocking.spreads(shape, itemsize) else 64 * 4096 / (itemsize * d)
-    rows = blocking.block_rows(shape, itemsize)
-    assert rows % H == 0
+    rows, whole = blocking.block_rows(shape, itemsize), math.lcm(H, 16)
+    assert rows % whole == 0
     assert rows <= 96 or rows * row <= CACHES[2] * share
     assert rows <= 48 or rows <= pages  # of the first-level TLB
-    assert rows + H > min(480, CACHES[2] * share / row, pages)
+    assert rows + whole > min(480, CACHES[2] * share / row, pages)
 
 
 @itemsizes
@@ -168,7 +177,7 @@ def test_no_part_is_without_hidden_units(threads):
 def test_theta_lies_plain_where_the_hidden_units_are_few(itemsize):
     width = TARGET.lanes(itemsize)
     few = min(2, width // 2)
-    for M, plain in ((1, True), (few, True), (width, False), (4 * width, False)):
+    for M, plain in ((1, True), (few, True), (2 * width, False), (4 * width, False)):
         cut = blocking.blocking(tl.Shape(1000, 30, M, 3), itemsize, 2)
         assert cut.plain is plain
         assert cut.size == (M if plain else -(-M // width) * width) * (30 + 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from ..kernels.compiler.target import TARGET
@@ -16,6 +17,7 @@ SMALL = 1 << 15  # elements of θ that one thread updates before a second would 
 _PANELS = 128  # columns of Z and S that are in use at a time
 _PAGES = 64 * 4096  # bytes that the first-level TLBs of all processors reach
 _MOST = 480  # rows of a block
+_LINE = 16  # numbers that a cache line has at most
 # Vectors of hidden units from which on a copy of X pays; where its rows compete for few sets of L1.
 _SPREAD, _COLLIDE = (17, 8) if TARGET.registers >= 32 else (8, 0)
 _FORMULA = 40  # operations that σ and σ′ of a number are worth, or h and δ
@@ -117,7 +119,7 @@ def block_rows(shape: Shape, itemsize: int) -> int:
 
     That is all of a block where 96 rows of that fit. Where they do not, more rows spread what is
     read of V over more samples, and a part of X counts, a few panels of Z and S, the outputs: of
-    three quarters of the cache. A product over rows of X as it lies touches each one's memory page.
+    three quarters of the cache.
     """
     _, d, M, K = shape
     cache = cache_sizes()[2] // itemsize
@@ -128,14 +130,29 @@ def block_rows(shape: Shape, itemsize: int) -> int:
         part = product_depth(d, itemsize) + min(2 * M, _PANELS) + 3 * K
         rows = max(96, cache * 3 // 4 // part)
     if not spreads(shape, itemsize):
-        rows = min(rows, max(48, _PAGES // (itemsize * d)))
-    return min(_MOST, rows) // TARGET.height * TARGET.height
+        rows = min(rows, _lying_rows(d, itemsize))
+    return _whole_rows(min(_MOST, rows), TARGET.height)
 
 
 def plain_rows(shape: Shape, itemsize: int) -> int:
     """Rows of a block of few hidden units, 16 to 480: X and what is made of it stay in L2."""
-    row = itemsize * (shape.d + 2 * shape.M + 2 * shape.K)
-    return max(16, min(_MOST, cache_sizes()[2] // 2 // row))
+    _, d, M, K = shape
+    rows = max(16, cache_sizes()[2] // 2 // (itemsize * (d + 2 * M + 2 * K)))
+    return _whole_rows(min(_MOST, rows, _lying_rows(d, itemsize)))
+
+
+def _whole_rows(rows: int, height: int = 1) -> int:
+    """No more rows, a multiple of a height, as long as whole cache lines where they lie along them.
+
+    Vectors of an array of units or outputs by rows would else cross from line to line.
+    """
+    most = math.lcm(height, _LINE)
+    return rows // most * most
+
+
+def _lying_rows(d: int, itemsize: int) -> int:
+    """Rows of X as it lies that products may read at a time: each begins on another page."""
+    return max(48, _PAGES // (itemsize * d))
 
 
 def product_depth(d: int, itemsize: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from ..engines.blocking import whole_rows
 from ..engines.chunked import BlockEngine
 from ..interface import Problem, Variant
 from ..interface.corners import both_sides
@@ -17,7 +18,7 @@ from ..network import Shape
 def block_rows(shape: Shape, itemsize: int) -> int:
     """Rows of a block, 16 to 512: its X, Z, S, G, U and Y take half of the second-level cache."""
     row = itemsize * (shape.d + 3 * shape.M + 2 * shape.K)
-    return min(shape.n, max(16, min(512, cache_sizes()[2] // 2 // row)))
+    return min(shape.n, whole_rows(max(16, min(512, cache_sizes()[2] // 2 // row))))
 
 
 class Blocking(NamedTuple):

@@ -109,7 +109,7 @@ def _backward(records, kind, X, Y, rows, columns, theta, gradient, update, part,
     mine, slopes = (
         share(record, kind, theta, part, parts), share(record, kind, gradient, part, parts)
     )  # fmt: skip
-    block = block_of(lying(kind, x, room, record["step"] != 0), rows, mine.V, room)
+    block = block_of(lying(kind, x, room, cut_of(record).spreads), rows, mine.V, room)
     Delta = as_it_lies(Delta, rows)
     backward(code, block, Delta, mine, slopes, record, update, theta)
     if update:

@@ -51,11 +51,11 @@ def operand(code, x, room, spreads):
     Where it is spread first, a tile reads consecutive memory in both products, and x itself is read
     once and in order.
     """
-    rows, d = x.shape
+    kind, (rows, d) = code.kind, x.shape
+    a = lying(kind, x, room, spreads)
     if spreads:
-        step = spread_step(rows, item_size(code.kind))
-        spread(code.spread, code.kind, room.X, step, np.int64(x.ctypes.data), d, rows, d)
-    return lying(code.kind, x, room, spreads)
+        spread(code.spread, kind, a.address, a.column_group, np.int64(x.ctypes.data), d, rows, d)
+    return a
 
 
 @jitable

@@ -40,6 +40,18 @@ def mutants(monkeypatch):
         sys.modules.pop(name, None)
 
 
+def test_what_the_check_sets_is_there(mutants):
+    import mutants_check
+
+    own, *others = mutants_check.ways()
+    for way in others:
+        assert all(
+            callable(value) is callable(old)
+            for (*_, value), (*_, old) in zip(way, own, strict=True)
+        )
+    del sys.modules["mutants_check"]
+
+
 @pytest.fixture
 def planted(mutants, monkeypatch, tmp_path):
     """All mutants of `SOURCE`, by their change, in a package whose check sees 21 only."""

@@ -33,7 +33,7 @@ def test_a_block_for_blas_takes_half_of_the_cache(shape, itemsize):
     sizes = blas.buffers(shape, 1, 1)
     row = itemsize * (shape.d + sum(sizes[name][1] for name in ("Z", "S", "G", "U", "Y")))
     assert rows == 16 or rows * row <= CACHES[2] / 2
-    assert rows == 512 or (rows + 1) * row > CACHES[2] / 2
+    assert rows == 512 or (rows + 16) * row > CACHES[2] / 2
 
 
 def test_blocks_have_a_least_and_a_largest_size():
@@ -51,8 +51,9 @@ def test_blocks_have_a_least_and_a_largest_size():
 @itemsizes
 @pytest.mark.parametrize("shape", [(2000, 9, 2, 350), (10**5, 30, 8, 100), (5000, 300, 300, 300)])
 def test_rows_along_which_vectors_run_are_whole_cache_lines(shape, itemsize):
-    cut = blocking.blocking(tl.Shape(*shape), itemsize, 1)
-    assert cut.rows * itemsize % 64 == 0
+    for module in (numba_blas, blocking):
+        cut = module.blocking(tl.Shape(*shape), itemsize, 1)
+        assert cut.rows * itemsize % 64 == 0
 
 
 @itemsizes
@@ -96,7 +97,7 @@ def test_groups_of_spread_inputs_lie_an_odd_number_of_lines_apart(itemsize):
         (15, FEW, False),
         (16, FEW - 1, False),
         (128, max(1, LEAST), True),
-        (128, LEAST - 1, False),
+        *([(128, LEAST - 1, False)] if LEAST else []),
         (129, FEW - 1, False),
     ],
 )

@@ -15,9 +15,9 @@ from ..network import Shape
 _FEW = 2e6  # operations that are over before a second thread would be of use
 SMALL = 1 << 15  # elements of θ that one thread updates before a second would have begun
 _PANELS = 128  # columns of Z and S that are in use at a time
-_PAGES = 64 * 4096  # bytes that the first-level TLBs of all processors reach
+_PAGES = 64 * 4096  # bytes that a first-level TLB reaches
 _MOST = 480  # rows of a block
-_LINE = 16  # numbers that a cache line has at most
+_LINE = 16  # numbers that fill a cache line, or two
 # Vectors of hidden units from which on a copy of X pays; where its rows compete for few sets of L1.
 _SPREAD, _COLLIDE = (17, 8) if TARGET.registers >= 32 else (8, 0)
 _FORMULA = 40  # operations that σ and σ′ of a number are worth, or h and δ
@@ -131,27 +131,27 @@ def block_rows(shape: Shape, itemsize: int) -> int:
         rows = max(96, cache * 3 // 4 // part)
     if not spreads(shape, itemsize):
         rows = min(rows, _lying_rows(d, itemsize))
-    return _whole_rows(min(_MOST, rows), TARGET.height)
+    return whole_rows(min(_MOST, rows), TARGET.height)
 
 
 def plain_rows(shape: Shape, itemsize: int) -> int:
     """Rows of a block of few hidden units, 16 to 480: X and what is made of it stay in L2."""
     _, d, M, K = shape
     rows = max(16, cache_sizes()[2] // 2 // (itemsize * (d + 2 * M + 2 * K)))
-    return _whole_rows(min(_MOST, rows, _lying_rows(d, itemsize)))
+    return whole_rows(min(_MOST, rows, _lying_rows(d, itemsize)))
 
 
-def _whole_rows(rows: int, height: int = 1) -> int:
-    """No more rows, a multiple of a height, as long as whole cache lines where they lie along them.
+def whole_rows(rows: int, height: int = 1) -> int:
+    """The most of so many rows, 16 or more, that fill whole cache lines, and tiles of a height.
 
-    Vectors of an array of units or outputs by rows would else cross from line to line.
+    Where arrays have a row for each output, or unit, vectors of samples then cross no line.
     """
-    most = math.lcm(height, _LINE)
-    return rows // most * most
+    whole = math.lcm(height, _LINE)
+    return rows // whole * whole
 
 
 def _lying_rows(d: int, itemsize: int) -> int:
-    """Rows of X as it lies that products may read at a time: each begins on another page."""
+    """Rows of a block of X as it lies, 48 or more: no more memory pages than a TLB holds."""
     return max(48, _PAGES // (itemsize * d))
 
 

@@ -183,6 +183,62 @@ class every_update_is_descent(Batch):
 
 
 @fault
+class updates_share_their_scalars(Batch):
+    """The step size of the first holds for all."""
+
+    def updates(self, X, Y, weights, update, scalars, bounds):
+        return super().updates(X, Y, weights, update, scalars[:1].repeat(len(bounds), 0), bounds)
+
+
+@fault
+class updates_leave_out_the_last(Batch):
+    def updates(self, X, Y, weights, update, scalars, bounds):
+        losses = [super().updates(X, Y, weights, update, scalars[:-1], bounds[:-1])]
+        start, stop = bounds[-1]
+        last = self.loss(X[start:stop], Y[start:stop], weights.theta, weights.room())
+        return np.append(losses, last)
+
+
+@fault
+class updates_give_the_loss_after(Batch):
+    """L at the new θ, which reads like a training that goes a little better."""
+
+    def updates(self, X, Y, weights, update, scalars, bounds):
+        losses = super().updates(X, Y, weights, update, scalars, bounds)
+        start, stop = bounds[-1]
+        last = self.loss(X[start:stop], Y[start:stop], weights.theta, weights.room())
+        return np.append(losses[1:], last)
+
+
+@fault
+class updates_are_all_as_long_as_the_first(Batch):
+    """What a compiled loop is made for: batches of one size."""
+
+    def updates(self, X, Y, weights, update, scalars, bounds):
+        rows = bounds[0, 1] - bounds[0, 0]
+        ends = np.minimum(bounds[:, 0] + rows, len(X))
+        return super().updates(X, Y, weights, update, scalars, np.stack([bounds[:, 0], ends], 1))
+
+
+@fault
+class updates_leave_their_scalars(Batch):
+    """The next update of the same formula takes them."""
+
+    left = None
+
+    def updates(self, X, Y, weights, update, scalars, bounds):
+        self.left = None
+        losses = super().updates(X, Y, weights, update, scalars, bounds)
+        self.left = update, scalars[-1]
+        return losses
+
+    def update(self, X, Y, weights, update, scalars):
+        if self.left is not None and self.left[0] is update:
+            scalars = tuple(self.left[1])
+        return super().update(X, Y, weights, update, scalars)
+
+
+@fault
 class slots_are_no_copies(Batch):
     class layout(Weights):
         def get(self, arrays):

@@ -35,6 +35,7 @@ from twolayer.measuring.roofline import Roofline
 from twolayer.showing import tables
 from twolayer.showing.output import complain
 from twolayer.showing.units import duration
+from twolayer.training.loop import updates_a_call
 
 MARKER = "regret"
 LIMIT = 2.0  # seconds an epoch
@@ -148,8 +149,8 @@ def timed(
         answers.hold(plan)
         running.append((Entry(variant), plan))
     far = [math.inf] * ROUNDS
-    side_by_side(running, answers, threads, far, call=batches(batch, shape.n),
-                 wake_up=timing.WAKE_UP)  # fmt: skip
+    side_by_side(running, answers, threads, far, call=batches(batch, shape),
+                 each=updates_a_call(shape, batch), wake_up=timing.WAKE_UP)  # fmt: skip
     updates = shape.n / batch
     return {entry.variant.name: updates * entry.seconds.median for entry, _ in running}
 

@@ -57,9 +57,9 @@ class NumbaBlas(BlockEngine):
         numbers = {"rows": cut.rows, "gemm": blas.gemm_address(self.dtype)}
         self._allocate(cut.chunks, blas.buffers(self.shape, *cut), numbers)
 
-    def _call(self, kernel: Any, rows: int, *arguments: Any) -> Any:
+    def _run(self, threads: int, kernel: Any, *arguments: Any) -> Any:
         with blas_threads(1):
-            return super()._call(kernel, rows, *arguments)
+            return super()._run(threads, kernel, *arguments)
 
 
 def _workspace(shape, itemsize, threads):

@@ -15,9 +15,8 @@ from ..engines.chunked import BlockEngine
 from ..engines.packed import FlatWeights, PackedWeights
 from ..interface import Problem, Variant
 from ..interface.corners import both_sides
-from ..kernels.cpu import chunks, epochs, few_samples, few_units, fused
+from ..kernels.cpu import chunks, few_samples, few_units, fused
 from ..kernels.cpu.vectors import simd
-from ..machine.threads import numba_threads
 from ..network import Shape
 
 
@@ -34,20 +33,9 @@ class NumbaFused(BlockEngine):
         self.record = few_units.CHUNK if cut.plain else chunks.CHUNK
         numbers = cut._asdict() | simd.addresses(self.dtype)._asdict()
         self._allocate(cut.chunks, _buffers(self.shape, cut), numbers)
-        self._only = self._only_kernel()
-
-    def _only_kernel(self) -> Any:
-        """The kernel of all epochs and updates where there is one only, else None."""
-        cut, n = self._cut, self.shape.n
-        if n >= cut.few:
-            return None
-        if cut.plain:
-            self._need_chunks()
-            return epochs.epoch(False)
-        if n > cut.most:
-            return None
-        self._need_halves()
-        return few_samples.update(False)
+        self._only: tuple[Any, int, int] | None = None  # the way of all rows, where there is one
+        if self.shape.n < cut.few and (cut.plain or self.shape.n <= cut.most):
+            self._only = self._way(self.shape.n)
 
     def _need_halves(self) -> None:
         """Have the records tell what updates over few samples call."""
@@ -63,19 +51,15 @@ class NumbaFused(BlockEngine):
             return super().weights()
         return PackedWeights(self.shape, self.dtype, self._cut, self._records)
 
-    def _epoch(self, X: np.ndarray, Y: np.ndarray, theta: Any, gradient: Any, update: int) -> float:
+    def _way(self, rows: int) -> tuple[Any, int, int]:
         if self._only is not None:
-            return self._only(self._records, X, Y, theta, gradient, update, 1)
-        rows, cut = len(X), self._cut
-        of = rows if rows > 1 or self._tried else self.shape.n
-        parts = cut.parts_of(of)
+            return self._only
+        parts = self._cut.parts_of(rows if rows > 1 or self._tried else self.shape.n)
         if parts == 0:
-            return super()._epoch(X, Y, theta, gradient, update)
+            return super()._way(rows)
         self._need_halves()
-        if parts == 1:
-            return few_samples.update(False)(self._records, X, Y, theta, gradient, update, 1)
-        with numba_threads(min(parts, self.threads)):
-            return few_samples.update(True)(self._records, X, Y, theta, gradient, update, parts)
+        threads = min(parts, self.threads) if parts > 1 else 0
+        return few_samples.update(threads > 0), parts, threads
 
     def forward(self, X: np.ndarray, theta: Any, F: np.ndarray) -> None:
         if len(X) <= self.shape.n or self._cut.chunks == self.threads:

@@ -181,6 +181,47 @@ def epoch(parallel: bool) -> Any:
     return jit("epochs", fastmath=SUMS, parallel=parallel)(_epoch)
 
 
+def _run_at(address, records, X, Y, theta, gradient, update, chunks):
+    whole = types.int64
+    kinds = whole, records, X, Y, theta, gradient, whole, whole
+    return types.float64(*kinds), call_address
+
+
+@lowers_to(_run_at)
+def run_at(address, records, X, Y, theta, gradient, update, chunks):
+    """Call an epoch at an address."""
+    return call_interpreted(address, records, X, Y, theta, gradient, update, chunks)
+
+
+@cache
+def epoch_address(kernel: Any, record: np.dtype, dtype: np.dtype) -> int:
+    """The address of `epoch(…)`, or of what is called like it, for `updates`."""
+    kind = from_dtype(dtype)
+    rows, flat = types.Array(kind, 2, "C"), types.Array(kind, 1, "C")
+    sizes = types.int64, types.int64
+    return address_of(kernel, (typeof(np.empty(1, record)), rows, rows, flat, flat, *sizes))
+
+
+def _updates(records, address, X, Y, theta, gradient, scalars, bounds, chunks, losses):
+    now = array_at(losses[0], records[0]["scalars"], scalars.shape[1])
+    for i in range(len(bounds)):
+        for j in range(len(now)):
+            now[j] = scalars[i, j]
+        x, y = X[bounds[i, 0] : bounds[i, 1]], Y[bounds[i, 0] : bounds[i, 1]]
+        losses[i] = run_at(address, records, x, y, theta, gradient, 1, chunks)
+
+
+@cache
+def updates() -> Any:
+    """Compiled updates(records, address, X, Y, theta, gradient, scalars, bounds, chunks, losses).
+
+    An update after the other: the i-th over the rows from bounds[i, 0] to bounds[i, 1] in so many
+    chunks, with scalars[i], which the records' `Rule` then has; L goes into losses[i]. address, an
+    `epoch_address`.
+    """
+    return jit("epochs")(_updates)
+
+
 @cache
 def over_chunks(parallel: bool) -> Any:
     """Compiled over_chunks(records, address, X, Y, theta, chunks): call what is at the address.

@@ -82,12 +82,14 @@ def rmsprop(w, g, s, mu, rho, rest, epsilon):
 
 
 @jitable
-def adam(w, g, m, s, mu, beta1, rest1, beta2, rest2, root, epsilon, keep):
-    """m ← β₁ m + (1 − β₁) g, s ← β₂ s + (1 − β₂) g², w ← keep w − μ m / (√s / root + ε)."""
+def adam(w, g, m, s, mu, beta1, rest1, beta2, rest2, epsilon, keep):
+    """m ← β₁ m + (1 − β₁) g, s ← β₂ s + (1 − β₂) g², w ← keep w − μ m / (√s + ε).
+
+    μ and ε have the corrections of m and s in them, which saves a division for each weight.
+    """
     m = like(w, beta1) * m + like(w, rest1) * g
     s = like(w, beta2) * s + like(w, rest2) * (g * g)
-    scale = sqrt(s) / like(w, root) + like(w, epsilon)
-    return like(w, keep) * w - like(w, mu) * m / scale, m, s
+    return like(w, keep) * w - like(w, mu) * m / (sqrt(s) + like(w, epsilon)), m, s
 
 
 UPDATES: dict[str, Update] = {

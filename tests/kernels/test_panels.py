@@ -153,7 +153,7 @@ def test_updates_leave_the_padding_at_0_and_both_forms_of_w_alike(shape):
     weights, zeros = plan.weights, tl.Parameters(*(0 * w for w in plan.theta))
     plan.slots = [zeros, zeros]
     for update, scalars in (
-        (UPDATES["adam"], (0.01, 0.9, 0.1, 0.99, 0.01, 0.5, 0.0, 1.0)),
+        (UPDATES["adam"], (0.01, 0.9, 0.1, 0.99, 0.01, 0.0, 1.0)),
         (UPDATES["descend"], (0.01,)),
     ):
         plan.update(update, scalars)
@@ -171,7 +171,7 @@ def test_updates_in_panels_are_those_of_arrays(name):
     update = UPDATES[name]
     shape = (1100, 20, 35, 6)
     count = len(signature(update.formula).parameters) - 2 - update.slots
-    scalars = (0.01, 0.9, 0.1, 0.99, 0.01, 0.5, 1e-3, 1.0)[:count]
+    scalars = (0.01, 0.9, 0.1, 0.99, 0.01, 1e-3, 1.0)[:count]
     plan = plan_of(shape, "float64")
     plain = Weights(plan.shape, plan.dtype)
     plain.put(plan.theta, plain.theta)

@@ -341,11 +341,11 @@ print(len(UPDATES))
             "scalars: expected 1 for descend, got 0",
         ),
         (
-            lambda: make_plan().update(UPDATES["adam"], (1.0,) * 7),
-            "scalars: expected 8 for adam, got 7",
+            lambda: make_plan().update(UPDATES["adam"], (1.0,) * 6),
+            "scalars: expected 7 for adam, got 6",
         ),
         (
-            lambda: make_plan().update(UPDATES["adam"], (1.0,) * 8),
+            lambda: make_plan().update(UPDATES["adam"], (1.0,) * 7),
             "slots: expected 2 for adam, got 0",
         ),
         (

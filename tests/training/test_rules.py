@@ -10,6 +10,7 @@ from twolayer.checking import cases
 from twolayer.interface.weights import Weights
 from twolayer.kernels.formulas.updates import UPDATES
 from twolayer.machine.hardware import cpu_count
+from twolayer.network import DTYPES
 
 pytestmark = pytest.mark.compiled
 
@@ -19,7 +20,7 @@ SHAPES = {
     "parts": tl.Shape(1100, 150, 260, 3),
     "few units": tl.Shape(1100, 20, 3, 6),
 }
-SCALARS = (0.01, 0.9, 0.1, 0.99, 0.01, 0.5, 1e-3, 1.0)
+SCALARS = (0.01, 0.9, 0.1, 0.99, 0.01, 1e-3, 1.0)
 BATCHES = [slice(start, start + size) for start, size in ((3, 1), (9, 7), (20, 32), (600, 500))]
 
 
@@ -49,3 +50,28 @@ def test_updates_are_those_of_the_host(name, shape, threads):
                     np.testing.assert_allclose(
                         one, other, rtol=1e-12, atol=1e-14, err_msg=f"{update.name}, {rows}"
                     )
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", [n for n in tl.variants.names() if n.startswith("numba")])
+def test_updates_in_one_call_have_the_bits_of_several(name, dtype, shape, threads):
+    """Over batches that are cut in different ways, each way twice and again later."""
+    if threads > cpu_count():
+        pytest.skip("needs two CPUs")
+    case = cases.problem(tl.Network("tanh", "softmax"), SHAPES[shape], dtype)
+    one, together = (tl.variants.get(name).plan(*case[1:], threads) for _ in range(2))
+    update = UPDATES["descend_with_momentum"]
+    one.slots = together.slots = [tl.Parameters(*(0 * w for w in case.theta))]
+    batches = [rows for rows in (*BATCHES, slice(0, 1100), *BATCHES) for _ in range(2)]
+    scalars = [(0.1 / k, 0.9 - 0.01 * k) for k in range(1, len(batches) + 1)]
+    expected = [one.update(update, *each) for each in zip(scalars, batches, strict=True)]
+    rows = [(run.start, run.stop) for run in batches]
+    assert together.updates(update, scalars, rows).tolist() == expected
+    for mine, other in zip((one.theta, *one.slots), (together.theta, *together.slots), strict=True):
+        assert all(map(np.array_equal, mine, other))
+    assert together.updates(update, [], []).shape == (0,)
+    last = scalars[0], batches[0]  # not with what the last call left behind
+    assert together.update(update, *last) == one.update(update, *last)
+    assert all(map(np.array_equal, together.theta, one.theta))

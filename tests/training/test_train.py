@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 import twolayer as tl
 from twolayer.checking import cases
 from twolayer.cli import app
-from twolayer.training import optimizers
+from twolayer.training import loop, optimizers
 from twolayer.training.loop import Diverged, Training, train
 from twolayer.training.optimizers import gradient_descent
 
@@ -47,13 +47,13 @@ def test_a_caller_may_stop_and_go_on():
 
 def test_an_epoch_takes_each_row_once_in_a_new_order():
     plan, seen = make_plan(), []
-    update = plan.update
+    updates = plan.updates
 
     def recorded(formula, scalars, rows):
-        seen.append(rows)
-        return update(formula, scalars, rows)
+        seen.extend(slice(*run) for run in rows.tolist())
+        return updates(formula, scalars, rows)
 
-    plan.update = recorded
+    plan.updates = recorded
     training = Training(plan, optimizers.sgd(), batch=12, seed=3)
     for _ in range(3):
         training.epoch()
@@ -69,6 +69,20 @@ def test_the_loss_of_batches_is_the_mean_over_rows():
     plan, other = make_plan(), make_plan()
     training = Training(plan, optimizers.sgd(1e-12), batch=12)
     assert training.epoch().loss == pytest.approx(other.gradient()[0], rel=1e-9)
+
+
+@pytest.mark.parametrize("name", optimizers.names())
+def test_updates_of_one_call_are_those_of_several(variant, name, monkeypatch):
+    """Of an epoch's five, the shorter last batch among them."""
+
+    def trained(together):
+        monkeypatch.setattr(loop, "_TOGETHER", together)
+        training = Training(make_plan(variant=variant.name), optimizers.get(name)(), 12)
+        return [training.epoch().loss for _ in range(3)], training.theta
+
+    (losses, theta), (one_by_one, expected) = trained(3), trained(1)
+    assert losses == one_by_one
+    assert same(theta, expected)
 
 
 def validated(patience_after):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Sequence
-from itertools import cycle
+from itertools import count
+
+import numpy as np
 
 from ..checking.answers import Answers
 from ..interface import Plan, Variant
@@ -24,6 +26,7 @@ from ..measuring.race import (
 )
 from ..measuring.roofline import Roofline
 from ..network import Network, Shape
+from ..training.loop import updates_a_call
 from .choice import Question
 
 # Of each round, how many times the fastest a variant may have taken so far and still take part.
@@ -34,6 +37,7 @@ _ELEMENT = 20  # operations that a number of A or U is worth
 _BATCHES = 32  # that are timed in turn
 _WAKE_UP = 0.1  # seconds of steps before it is believed that a variant is left behind
 _ROUSE = 0.5  # the same before blocks
+_CALL = 5e-6  # seconds that a call costs, which updates share
 _A_LOOK = 0.02  # seconds of steps for an estimate
 _AWAKE = 0.3  # the same of the first plan, for threads of CPUs that were idle
 # Seconds of an operation at least, of what would take minutes to find out about.
@@ -55,9 +59,11 @@ def contest(
     shape = Shape(rows, q.d, q.M, q.K)
     answers = Answers.drawn(net, shape, q.dtype)
     result = Result(Workload(net, shape, q.dtype), q.threads, Roofline(math.inf, math.inf))
-    call = batches(q.batch, rows) if q.batch else epoch
+    each = updates_a_call(shape, q.batch) if q.batch else 1
+    call = batches(q.batch, shape) if q.batch else epoch
     taken = min(q.batch or rows, rows)  # rows of what is timed
     running: list[tuple[Entry, Plan]] = []
+    alone = _CALL if each > 1 else 0.0  # which `start` times a step with
     best = math.inf
     for variant in field:
         entry = Entry(variant)
@@ -68,16 +74,17 @@ def contest(
         if least > _BEHIND * best:
             entry.estimate, entry.skipped = least, TOO_SLOW
         else:
-            plan = start(entry, result, answers, _BEHIND * best, taken, wake_up=_WAKE_UP)
+            limit = _BEHIND * (best + alone)
+            plan = start(entry, result, answers, limit, taken, wake_up=_WAKE_UP)
         if plan is not None:
             asleep = variant.parallel and q.threads > 1 and not running
-            entry.estimate = timing.warm_up(call(plan), _AWAKE if asleep else _A_LOOK, 2)
+            entry.estimate = timing.warm_up(call(plan), _AWAKE if asleep else _A_LOOK, 2) / each
             best = min(best, entry.estimate)
             running.append((entry, plan))
         progress(variant.name, 1)
     running = [(entry, plan) for entry, plan in running if (entry.estimate or 0) <= _BEHIND * best]
     side_by_side(running, answers, q.threads, FAR, progress=progress, call=call,
-                 seed=str(result.workload), wake_up=_ROUSE)  # fmt: skip
+                 seed=str(result.workload), each=each, wake_up=_ROUSE)  # fmt: skip
     entries = {entry.variant.name: entry for entry in result.entries}
     again = _misjudged(result.entries)
     if 0 < len(again) < len(field):
@@ -115,11 +122,20 @@ def rows_of(q: Question) -> int:
     return max(1, min(q.n, rows, room))
 
 
-def batches(size: int, n: int) -> Callable[[Plan], Callable[[], float]]:
-    """What makes a plan's updates over batches of so many rows, one after the other."""
+def batches(size: int, shape: Shape) -> Callable[[Plan], Callable[[], object]]:
+    """What makes a plan's updates over batches of so many rows, `updates_a_call` at a time."""
+    together = updates_a_call(shape, size)
+    starts = size * np.arange(max(1, shape.n // size))
+    rows = np.stack([starts, np.minimum(starts + size, shape.n)], axis=1)
+    scalars = np.full((together, 1), STEP_SIZE)
 
-    def call(plan: Plan) -> Callable[[], float]:
-        every = cycle([slice(at, at + min(size, n)) for at in range(0, n - min(size, n) + 1, size)])
-        return lambda: plan.update(UPDATES["descend"], (STEP_SIZE,), next(every))
+    def call(plan: Plan) -> Callable[[], object]:
+        every = count()
+
+        def several() -> object:
+            of_call = rows[(next(every) * together + np.arange(together)) % len(rows)]
+            return plan.updates(UPDATES["descend"], scalars, of_call)
+
+        return several
 
     return call

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -69,15 +70,35 @@ class ChunkedEngine(Engine):
         """The number of chunks that so many rows are cut into."""
         return loops.chunk_count(rows, self._chunks)
 
-    def _call(self, kernel: Callable[[bool], Any], rows: int, *arguments: Any) -> Any:
-        """Call a kernel in as many chunks as so many rows are worth."""
-        if self._chunks == 1:
-            return kernel(False)(self._records, *arguments, 1)
-        count = self.chunks_of(rows)
-        if count == 1 and (rows > 1 or self._tried):
-            return kernel(False)(self._records, *arguments, 1)
-        with numba_threads(min(count, self.threads)):
-            return kernel(True)(self._records, *arguments, count)
+    def _shares(self, rows: int) -> tuple[int, int]:
+        """In how many chunks so many rows are taken, and by how many threads, 0 without a pool."""
+        count = 1 if self._chunks == 1 else self.chunks_of(rows)
+        if count == 1 and (self._chunks == 1 or rows > 1 or self._tried):
+            return 1, 0
+        return count, min(count, self.threads)
+
+    def _way(self, rows: int) -> tuple[Any, int, int]:
+        """The kernel of an epoch or update over so many rows, its chunks and its threads."""
+        if "chunk" not in self._numbers:
+            kernels, dtype = self.kernels, self.dtype
+            self._set("finish", epochs.finish(self.record, dtype))
+            self._set("settle", kernels.settle(dtype) if kernels.settle else 0)
+            self._set("chunk", kernels.chunk(dtype))
+        count, threads = self._shares(rows)
+        return epochs.epoch(threads > 0), count, threads
+
+    def _run(self, threads: int, kernel: Any, *arguments: Any) -> Any:
+        """Call compiled code, with so many threads of Numba's pool."""
+        if threads == 0:
+            return kernel(*arguments)
+        with numba_threads(threads):
+            return kernel(*arguments)
+
+    def _over_chunks(self, address: int, X: np.ndarray, Y: np.ndarray, theta: Any) -> float:
+        """The sum of what a kernel at an address gives for the chunks, divided by the rows."""
+        count, threads = self._shares(len(X))
+        kernel = epochs.over_chunks(threads > 0)
+        return self._run(threads, kernel, self._records, address, X, Y, theta, count)
 
     def weights(self) -> FlatWeights:
         return FlatWeights(self.shape, self.dtype)
@@ -88,29 +109,42 @@ class ChunkedEngine(Engine):
         return loss
 
     def update(self, X: Any, Y: Any, weights: Any, update: Update, scalars: Any) -> float:
+        self._follow(weights, update, scalars)
+        return self._epoch(X, Y, weights.theta, weights.gradient, 1)
+
+    def updates(
+        self, X: Any, Y: Any, weights: Any, update: Update, scalars: np.ndarray,
+        bounds: np.ndarray,
+    ) -> np.ndarray:  # fmt: skip
+        # The weights know these as the present scalars, and the last update leaves them so.
+        self._follow(weights, update, tuple(scalars[-1].tolist()))
+        losses, rows = np.empty(len(bounds)), bounds[:, 1] - bounds[:, 0]
+        ends = (rows[1:] != rows[:-1]).nonzero()[0] + 1  # of runs of batches of one size
+        for start, stop in pairwise((0, *ends.tolist(), len(rows))):
+            kernel, count, threads = self._way(int(rows[start]))
+            self._run(
+                threads, epochs.updates(), self._records,
+                epochs.epoch_address(kernel, self.record, self.dtype), X, Y, weights.theta,
+                weights.gradient, scalars[start:stop], bounds[start:stop], count,
+                losses[start:stop],
+            )  # fmt: skip
+        return losses
+
+    def _follow(self, weights: Any, update: Update, scalars: tuple[float, ...]) -> None:
+        """Have the records tell how θ changes."""
         rule = weights.rule(update, scalars)
         if rule is not self._rule:
             self._rule = rule
             for name, value in rule._asdict().items():
                 self._set(name, value)
-        return self._epoch(X, Y, weights.theta, weights.gradient, 1)
 
     def _epoch(self, X: np.ndarray, Y: np.ndarray, theta: Any, gradient: Any, update: int) -> float:
         """L and ∇L; where `update` is 1, θ is changed by the rule of the records."""
-        self._need_chunks()
-        return self._call(epochs.epoch, len(X), X, Y, theta, gradient, update)
-
-    def _need_chunks(self) -> None:
-        """Have the records tell what an epoch calls."""
-        if "chunk" not in self._numbers:
-            kernels, dtype = self.kernels, self.dtype
-            self._set("finish", epochs.finish(self.record, dtype))
-            self._set("settle", kernels.settle(dtype) if kernels.settle else 0)
-            self._set("chunk", kernels.chunk(dtype))
+        kernel, count, threads = self._way(len(X))
+        return self._run(threads, kernel, self._records, X, Y, theta, gradient, update, count)
 
     def forward(self, X: np.ndarray, theta: Any, F: np.ndarray) -> None:
-        address = self.kernels.predict(self.dtype)
-        self._call(epochs.over_chunks, len(X), address, X, F, theta)
+        self._over_chunks(self.kernels.predict(self.dtype), X, F, theta)
 
 
 class LoopEngine(ChunkedEngine):
@@ -145,8 +179,7 @@ class BlockEngine(ChunkedEngine):
     def loss(self, X: np.ndarray, Y: np.ndarray, theta: Any, gradient: Any) -> float:
         self._need("values", lambda: blocks.values(self.net.sigma, self.dtype))
         assert self.kernels.loss is not None
-        address = self.kernels.loss(self.dtype)
-        return self._call(epochs.over_chunks, len(X), address, X, Y, theta)
+        return self._over_chunks(self.kernels.loss(self.dtype), X, Y, theta)
 
     def forward(self, X: np.ndarray, theta: Any, F: np.ndarray) -> None:
         self._need("values", lambda: blocks.values(self.net.sigma, self.dtype))

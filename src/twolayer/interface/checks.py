@@ -110,6 +110,25 @@ def check_rows(rows: Any, n: int) -> slice:
     return slice(start, stop)
 
 
+def check_runs(rows: Any, n: int) -> np.ndarray:
+    """`rows` as int64 (count, 2), of each run start and stop with 0 ≤ start < stop ≤ n."""
+    runs = as_array("rows", rows)
+    if runs.size == 0:
+        return np.empty((0, 2), np.int64)
+    if runs.ndim != 2 or runs.shape[1] != 2:
+        raise ValueError(f"rows: expected shape (count, 2), from and to which, got {runs.shape}")
+    if runs.dtype.kind not in "ui":
+        raise TypeError(f"rows: expected integers as bounds, got {runs.dtype}")
+    start, stop = runs.T
+    wrong = (start < 0) | (start >= stop) | (stop > n)
+    if wrong.any():
+        i = int(wrong.argmax())
+        raise ValueError(
+            f"rows: expected 0 <= start < stop <= {n}, got {start[i]} and {stop[i]} at [{i}]"
+        )
+    return np.ascontiguousarray(runs, np.int64)
+
+
 def check_step_size(mu: Any, dtype: np.dtype) -> float:
     """μ as a float that is finite in the given dtype."""
     return _finite_number("mu", mu, dtype)
@@ -122,6 +141,29 @@ def check_scalars(scalars: Iterable[Any], dtype: np.dtype) -> tuple[float, ...]:
         if type(value) is not float or not -largest <= value <= largest:
             return tuple(_finite_number("scalars", value, dtype) for value in values)
     return values
+
+
+def check_table(scalars: Any, updates: int, count: int, dtype: np.dtype) -> np.ndarray:
+    """The scalars of so many updates, so many each, as float64 that are finite in the dtype."""
+    table = as_array("scalars", scalars)
+    if table.size == updates == 0:
+        return np.empty((0, count))
+    if table.shape != (updates, count):
+        raise ValueError(
+            f"scalars: expected shape ({updates}, {count}), a row for each pair in rows, "
+            f"got {table.shape}"
+        )
+    if table.dtype.kind not in "uif":
+        raise TypeError(f"scalars: expected real numbers, got {table.dtype}")
+    table = np.ascontiguousarray(table, np.float64)
+    wrong = ~(np.abs(table) <= _LARGEST[dtype])
+    if wrong.any():
+        i, j = (int(at[0]) for at in wrong.nonzero())
+        raise ValueError(
+            f"scalars: expected finite numbers that {dtype} can hold, got {table[i, j]} "
+            f"at [{i}, {j}]"
+        )
+    return table
 
 
 def _finite_number(argument: str, number: Any, dtype: np.dtype) -> float:

@@ -25,8 +25,8 @@ class Engine:
 
     A subclass gives `backpropagate` and `forward`, and allocates what they need in `__init__`. It
     may give `weights` where θ and ∇L have a layout of its own, `hold` where X and Y do, and
-    `update` and `loss` where it can do better than what stands here. `decisions` are flags of what
-    it does for some shapes only: the variant's corners lie on both sides of each.
+    `update`, `updates` and `loss` where it can do better than what stands here. `decisions` are
+    flags of what it does for some shapes only: the variant's corners lie on both sides of each.
     """
 
     decisions: tuple[bool, ...] = ()  # a NamedTuple where there are any
@@ -61,3 +61,18 @@ class Engine:
         loss = self.backpropagate(X, Y, weights.theta, weights.gradient)
         weights.apply(update, scalars)
         return loss
+
+    def updates(
+        self, X: Any, Y: Any, weights: Weights, update: Update, scalars: np.ndarray,
+        bounds: np.ndarray,
+    ) -> np.ndarray:  # fmt: skip
+        """Update one after the other; return L before each.
+
+        Arguments: scalars (count, …) and bounds (count, 2), float64 and int64: the scalars and the
+        rows, from which to which, of each; at least one.
+        """
+        losses = [
+            self.update(X[start:stop], Y[start:stop], weights, update, tuple(values))
+            for (start, stop), values in zip(bounds.tolist(), scalars.tolist(), strict=True)
+        ]
+        return np.array(losses)

@@ -88,12 +88,24 @@ class Plan:
         if len(values) != (count := scalar_count(update)):
             raise ValueError(f"scalars: expected {count} for {update.name}, got {len(values)}")
         with self._turn:
-            if len(self.weights.slots) != update.slots:
-                raise ValueError(
-                    f"slots: expected {update.slots} for {update.name}, "
-                    f"got {len(self.weights.slots)}"
-                )
+            self._check_slots(update)
             return float(self.engine.update(X, Y, self.weights, update, values))
+
+    def updates(self, update: Update, scalars: Any, rows: Any) -> np.ndarray:
+        """As many updates, one after the other; returns L (count,) at the θ before each.
+
+        The same as `update` for each in its turn, but compiled variants take one call for all.
+        Arguments: update; scalars (count, …), those of each; rows (count, 2), integers: the first
+        row of each and the one behind its last. Raises ValueError and TypeError as `update` does,
+        before θ changes.
+        """
+        bounds = checks.check_runs(rows, self.shape.n)
+        values = checks.check_table(scalars, len(bounds), scalar_count(update), self.dtype)
+        with self._turn:
+            self._check_slots(update)
+            if len(bounds) == 0:
+                return np.empty(0)
+            return self.engine.updates(self.X, self.Y, self.weights, update, values, bounds)
 
     def predict(self, X_new: Any) -> np.ndarray:
         """F = h(σ(X_new Vᵀ) Wᵀ) (n_new, K) for X_new (n_new, d) of the plan's dtype."""
@@ -135,6 +147,12 @@ class Plan:
             return self.X, self.Y
         rows = checks.check_rows(rows, self.shape.n)
         return self.X[rows], self.Y[rows]
+
+    def _check_slots(self, update: Update) -> None:
+        if len(self.weights.slots) != update.slots:
+            raise ValueError(
+                f"slots: expected {update.slots} for {update.name}, got {len(self.weights.slots)}"
+            )
 
     def _check_like_theta(self, theta: Parameters) -> Parameters:
         _, d, M, K = self.shape

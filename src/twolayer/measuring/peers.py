@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
-from itertools import cycle
+from itertools import cycle, islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -127,10 +127,11 @@ def torch_loop(task: Task, compiled: bool = False) -> Loop:
     return Loop(run, theta, partial(settings, task.threads))
 
 
-def jax_loop(task: Task) -> Loop:
+def jax_loop(task: Task, together: bool = False) -> Loop:
     """Gradient and update in one compiled function, to which θ and the slots are donated.
 
-    It is called with slices of NumPy's arrays: those of JAX's own would be copied.
+    It is called for each update with slices of NumPy's arrays: those of JAX's own would be copied.
+    together: `lax.scan` over the updates of a call takes them from arrays of JAX's own.
     """
     import jax
 
@@ -139,7 +140,6 @@ def jax_loop(task: Task) -> Loop:
     _, differentiate, _ = functions(task.net)
     rule, count = _rule(task.optimizer)
 
-    @partial(jax.jit, donate_argnums=0)
     def update(state: Any, x: Any, y: Any) -> Any:
         k, theta, slots = state
         k = k + 1
@@ -150,18 +150,30 @@ def jax_loop(task: Task) -> Loop:
         ]
         return k, Parameters(*(values[0] for values in new)), [values[1:] for values in new]
 
+    def updates(state: Any, X: Any, Y: Any, starts: Any) -> Any:
+        def one(state: Any, start: Any) -> Any:
+            x, y = (jax.lax.dynamic_slice_in_dim(array, start, task.batch) for array in (X, Y))
+            return update(state, x, y), None
+
+        return jax.lax.scan(one, state, starts)[0]
+
     slots = [(np.zeros_like(weights),) * count for weights in task.theta]
     begin = np.zeros((), task.X.dtype), task.theta, slots
     where = place("cpu", task.threads)
     with float64():
         state = jax.device_put(begin, where, may_alias=False)
+        X, Y = jax.device_put((task.X, task.Y), where) if together else (task.X, task.Y)
+    compiled = jax.jit(updates if together else update, donate_argnums=0)
     batches = task.batches()
 
     def run(updates: int) -> None:
         nonlocal state
-        for _ in range(updates):
-            rows = next(batches)
-            state = update(state, task.X[rows], task.Y[rows])
+        several = list(islice(batches, updates))
+        if together:
+            state = compiled(state, X, Y, np.array([rows.start for rows in several]))
+        else:
+            for rows in several:
+                state = compiled(state, X[rows], Y[rows])
         jax.block_until_ready(state)
 
     return Loop(run, lambda: Parameters(*map(np.array, state[1])), float64)
@@ -172,6 +184,7 @@ PEERS = (
     Peer("PyTorch", "torch", torch_loop),
     Peer("torch.compile", "torch-compile", partial(torch_loop, compiled=True)),
     Peer("JAX", "jax", jax_loop),
+    Peer("JAX, scan", "jax", partial(jax_loop, together=True)),
 )
 
 # σ(A) and σ′(A) as one writes them; others are the project's own.

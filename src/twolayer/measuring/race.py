@@ -233,14 +233,16 @@ def side_by_side(
     call: Callable[[Plan], Callable[[], object]] = epoch,
     seed: str = "",
     *,
+    each: int = 1,
     wake_up: float,
 ) -> None:
     """Add blocks to the entries, a block a round; a plan that ends up wrong loses its own.
 
     Arguments: running, plans that were held to the answers; threads of each; far, for each round
     how many times the fastest one's time a plan may have taken so far and still take part;
-    progress as for `race`; call(plan), what is timed; seed of the orders; wake_up,
-    seconds of steps before the first block. Who alone is left has three blocks at most.
+    progress as for `race`; call(plan), what is timed; seed of the orders; each, the epochs or
+    updates of a call; wake_up, seconds of steps before the first block. Who alone is left has three
+    blocks at most.
     """
     # A virtual machine's idle CPUs can take a second to come back at full speed, so variants
     # that use all of them and variants that use one do not alternate.
@@ -259,7 +261,7 @@ def side_by_side(
                 if alone and len(entry.blocks) >= _ALONE:
                     continue
                 progress(entry.variant.name, 0)
-                entry.blocks.append(timing.block(call(plan)))
+                entry.blocks.append(timing.block(call(plan)) / each)
                 progress(entry.variant.name, 1)
     for entry, plan in running:
         try:

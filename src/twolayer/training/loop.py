@@ -9,10 +9,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..interface import Plan
-from ..network import Parameters, positive_integer
-from .optimizers import Algorithm, advance
+from ..network import Parameters, Shape, positive_integer
+from .optimizers import Algorithm, advance, advance_over
+
+_TOGETHER = 64  # updates that share what a call costs, at most
+_WORK = 1e9  # operations of a call that no interruption waits long for
 
 Arrays = Mapping[str, np.ndarray]
+
+
+def updates_a_call(shape: Shape, batch: int) -> int:
+    """How many updates over batches of so many rows share what a call costs."""
+    return max(1, min(_TOGETHER, int(_WORK // shape._replace(n=batch).flops())))
 
 
 class Epoch(NamedTuple):
@@ -65,6 +73,7 @@ class Training:
         n = plan.shape.n
         self.plan, self.optimizer, self.seed, self.validate = plan, optimizer, seed, validate
         self.batch = n if batch is None else min(n, positive_integer("batch", batch))
+        self._together = updates_a_call(plan.shape, self.batch)
         self.history: list[Epoch] = []
         self._theta = plan.theta
         self.best = Best(0, math.inf, self._theta)
@@ -79,12 +88,11 @@ class Training:
         """
         number, start = len(self.history) + 1, self._theta
         loss = 0.0
-        for rows in self._batches(number):
-            self._k += 1
-            part = advance(self.optimizer, self.plan, self._k, rows)
-            if not math.isfinite(part):
-                self._give_up(number, f"the loss was {part}")
-            loss += part * (1.0 if rows is None else (rows.stop - rows.start) / self.plan.shape.n)
+        for rows, of_rows in self._losses(number):
+            for run, part in zip(rows, of_rows, strict=True):
+                if not math.isfinite(part):
+                    self._give_up(number, f"the loss was {part}")
+                loss += part * ((run[1] - run[0]) / self.plan.shape.n)
         theta = self.plan.theta
         if self.validate is None and loss < self.best.loss:
             self.best = Best(number - 1, loss, start)
@@ -101,14 +109,20 @@ class Training:
         self.history.append(epoch)
         return epoch
 
-    def _batches(self, number: int) -> Iterator[slice | None]:
-        n = self.plan.shape.n
-        if self.batch == n:
-            yield None
+    def _losses(self, number: int) -> Iterator[tuple[list[list[int]], list[float]]]:
+        """Make an epoch's updates, some a call; yield their rows, from and to which, and L."""
+        n, batch = self.plan.shape.n, self.batch
+        if batch == n:
+            self._k += 1
+            yield [[0, n]], [advance(self.optimizer, self.plan, self._k)]
             return
-        starts = range(0, n, self.batch)
-        for i in np.random.default_rng([self.seed, number]).permutation(len(starts)):
-            yield slice(starts[i], min(n, starts[i] + self.batch))
+        order = np.random.default_rng([self.seed, number]).permutation(-(-n // batch))
+        rows = np.stack([batch * order, np.minimum(batch * order + batch, n)], axis=1)
+        for first in range(0, len(rows), self._together):
+            of_call = rows[first : first + self._together]
+            losses = advance_over(self.optimizer, self.plan, self._k + 1, of_call)
+            self._k += len(of_call)
+            yield of_call.tolist(), losses.tolist()
 
     def _give_up(self, number: int, what: str) -> None:
         self._diverged = True

@@ -108,6 +108,19 @@ def advance(algorithm: Algorithm, plan: Plan, k: int, rows: slice | None = None)
     return plan.update(algorithm.formula, scalars, rows)
 
 
+def advance_over(algorithm: Algorithm, plan: Plan, k: int, rows: np.ndarray) -> np.ndarray:
+    """Updates k, k + 1, …, as many as rows (count, 2) has pairs; returns L (count,) before each.
+
+    The same as `advance` over each run of rows, from the first number of a pair to below the
+    second; where a plan's variant is compiled, they are one call. Errors as for `Plan.updates`.
+    """
+    if algorithm.backtracking:
+        of_each = (advance(algorithm, plan, k + i, slice(*run)) for i, run in enumerate(rows))
+        return np.fromiter(of_each, np.float64)
+    scalars = [algorithm.scalars(k + i) for i in range(len(rows))]
+    return plan.updates(algorithm.formula, scalars, rows)
+
+
 def _backtrack(
     mu: float,
     theta: Parameters,
@@ -238,10 +251,10 @@ def adamw(
         raise ValueError(f"decay: expected a number of at least 0, got {decay}")
 
     def scalars(k: int) -> tuple[float, ...]:
-        corrected = mu(k) / (1 - beta1**k)
-        root = math.sqrt(1 - beta2**k)
-        keep = 1 - mu(k) * decay
-        return corrected, beta1, 1 - beta1, beta2, 1 - beta2, root, epsilon, keep
+        mu_k, root = mu(k), math.sqrt(1 - beta2**k)
+        corrected = mu_k * root / (1 - beta1**k)
+        keep = 1 - mu_k * decay
+        return corrected, beta1, 1 - beta1, beta2, 1 - beta2, epsilon * root, keep
 
     return Algorithm(UPDATES["adam"], scalars)
 

@@ -25,12 +25,12 @@ from ..measuring.peers import Loop, Peer, Task
 from ..measuring.race import REFERENCE, ROUNDS, Workload, cause
 from ..network import Parameters
 from . import optimizers
+from .loop import updates_a_call
 
 BATCHES = (1, 32, 256, 2048)
 OPTIMIZERS = ("sgd", "adam")
 SHAPES = ((20_000, 64, 64, 10), (60_000, 784, 128, 10), (5_000, 8, 16, 1))
 STEP = 1e-4
-CALL = 16  # updates a call: what a call costs is shared among them
 HELD = 3  # updates before θ is compared
 # Of the way that θ went. A weight whose slope rounds to another sign goes another way under Adam,
 # and PyTorch counts Adam's updates in float32.
@@ -106,13 +106,14 @@ def own_loop(variant: Variant, task: Task) -> Loop:
     algorithm = optimizers.get(task.optimizer)(**task.settings)
     plan = variant.plan(task.net, task.X, task.Y, task.theta, task.threads)
     plan.slots = algorithm.init(task.theta).slots
-    batches, k = task.batches(), 0
+    starts = task.batch * np.arange(len(task.X) // task.batch)
+    rows, k = np.stack([starts, starts + task.batch], axis=1), 0
 
     def run(updates: int) -> None:
         nonlocal k
-        for _ in range(updates):
-            k += 1
-            optimizers.advance(algorithm, plan, k, next(batches))
+        of_call = rows[np.arange(k, k + updates) % len(rows)]
+        optimizers.advance_over(algorithm, plan, k + 1, of_call)
+        k += updates
 
     return Loop(run, lambda: plan.theta, nullcontext)
 
@@ -170,6 +171,7 @@ def race(
         *((Entry(p.name, True), variants.get(p.variant), p.make) for p in peers),
     ]
     shape, dtype = result.workload.shape, work.X.dtype
+    of_call = updates_a_call(shape, work.batch)
     result.entries[:] = [entry for entry, _, _ in makers]
     running: list[tuple[Entry, Loop]] = []
     for entry, variant, make in makers:
@@ -189,13 +191,13 @@ def race(
     if running and threads > 1:
         _, loop = running[0]
         with loop.settings():
-            timing.warm_up(partial(loop.run, CALL), seconds=timing.WAKE_UP)
+            timing.warm_up(partial(loop.run, of_call), seconds=timing.WAKE_UP)
     try:
         for order in timing.rounds(running, rounds, str(result.workload)):
             for entry, loop in order:
                 progress(entry.name, 0)
                 with loop.settings():
-                    entry.blocks.append(timing.block(partial(loop.run, CALL)) / CALL)
+                    entry.blocks.append(timing.block(partial(loop.run, of_call)) / of_call)
                 progress(entry.name, 1)
     finally:
         result.calm = watch.calm()

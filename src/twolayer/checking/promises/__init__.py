@@ -31,6 +31,7 @@ EVERYWHERE: dict[str, Promise] = {
     "slices": results.slices,
     "loss": state.losses,
     "update": state.updates,
+    "updates": state.several,
     "predict": results.predictions,
     "same bits": arrays.same_bits,
     "one thread": together.one_thread,

@@ -55,6 +55,12 @@ def refusals(trial: Trial) -> Iterator[Worst]:
             UPDATES["descend_with_momentum"], (0.1, 0.9))),
         ("rows", "an update beyond n", lambda: plan.update(
             UPDATES["descend"], (0.1,), slice(0, n + 1))),
+        ("rows", "the second update beyond n", lambda: plan.updates(
+            UPDATES["descend"], [(0.1,)] * 2, [(0, n), (0, n + 1)])),
+        ("scalars", "NaN in the second update", lambda: plan.updates(
+            UPDATES["descend"], [(0.1,), (np.nan,)], [(0, n)] * 2)),
+        ("scalars", "one update over two batches", lambda: plan.updates(
+            UPDATES["descend"], [(0.1,)], [(0, n)] * 2)),
     ]  # fmt: skip
     numbers: tuple[Any, ...] = (np.nan, np.inf, -np.inf, None, "1")
     for mu in numbers:

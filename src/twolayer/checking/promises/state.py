@@ -12,15 +12,16 @@ from ...interface import Plan
 from ...kernels.formulas.updates import UPDATES, Update
 from ...network import Parameters, Shape
 from .. import cases
-from ..verify import Worst
+from ..verify import Expected, Worst, worst
 from .trial import Broken, Trial
 
 _ROUNDING = 32  # units in the last place that an update may cost
+_DRIFT = 1e-3  # of the largest number, what roundings of some updates may come to
 
 # The scalars of the updates by the names of their formulas' arguments; no two are the same.
 _SCALARS = {
     "mu": 0.05, "beta": 0.9, "beta_next": 0.8, "epsilon": 1e-3, "rho": 0.7, "rest": 0.3,
-    "beta1": 0.6, "rest1": 0.4, "beta2": 0.95, "rest2": 0.05, "root": 0.55, "keep": 0.97,
+    "beta1": 0.6, "rest1": 0.4, "beta2": 0.95, "rest2": 0.05, "keep": 0.97,
 }  # fmt: skip
 
 
@@ -114,6 +115,38 @@ def updates(trial: Trial) -> Iterator[Worst]:
         yield from trial.step(f"of a step after {update.name}", plan, 0.01)
 
 
+def several(trial: Trial) -> Iterator[Worst]:
+    """Updates in one call are the same updates one after the other, of other sizes among them."""
+    n = trial.case.shape.n
+    few = n // 4
+    rows = np.array([
+        (0, few), (n // 3, n // 3 + few), (1, n), (n - 1, n), (0, 1), (few, 2 * few), (0, few)
+    ])  # fmt: skip
+    for update in [UPDATES["adam"]] if trial.long else UPDATES.values():
+        given = _scalars(update)
+        scalars = [[value * (1 - i / 16) for value in given] for i in range(len(rows))]
+        one, together = trial.plan(), trial.plan()
+        one.slots = together.slots = tuple(
+            Parameters(*map(np.zeros_like, trial.case.theta)) for _ in range(update.slots)
+        )
+        one_by_one = np.array([
+            one.update(update, values, slice(*run))
+            for values, run in zip(scalars, rows.tolist(), strict=True)
+        ])  # fmt: skip
+        losses = together.updates(update, scalars, rows)
+        pairs = [("L", one_by_one, losses)]
+        names = "θ", *(f"slot {number}" for number in range(update.slots))
+        after = (one.theta, *one.slots), (together.theta, *together.slots)
+        for name, *both in zip(names, *after, strict=True):
+            pairs += [(f"{part} of {name}", *of) for part, *of in zip("VW", *both, strict=True)]
+        for name, expected, found in pairs:
+            # What adds up in any order also rounds so, from update to update.
+            bound = 0.0 if trial.variant.reproducible else _DRIFT * abs(expected).max()
+            what = f"{name} of {len(rows)} {update.name} in one call"
+            yield worst(Expected(what, expected, bound), found, expected.dtype)
+        yield from _update(trial, together, update, slice(*rows[0].tolist()))
+
+
 def _same_slots(trial: Trial, what: str, before: Any, after: Any) -> Iterator[Worst]:
     if len(before) != len(after):
         raise Broken(f"{len(after)} slots {what} instead of {len(before)}")
@@ -122,14 +155,22 @@ def _same_slots(trial: Trial, what: str, before: Any, after: Any) -> Iterator[Wo
             yield trial.same(f"slot {number} of {name} {what}", old, new)
 
 
-def _update(trial: Trial, plan: Plan, update: Update, rows: slice | None) -> Iterator[Worst]:
+def _scalars(update: Update) -> list[float]:
+    return [_SCALARS[name] for name in [*signature(update.formula).parameters][2 + update.slots :]]
+
+
+def _update(
+    trial: Trial, plan: Plan, update: Update, rows: slice | None, in_one_call: bool = False
+) -> Iterator[Worst]:
     """One update against its formula in float64, at ∇L and at both ends of its bound."""
     what = f"of {update.name}" + (f" over rows {rows.start} to {rows.stop}" if rows else "")
-    names = [*signature(update.formula).parameters][2 + update.slots :]
-    scalars = [_SCALARS[name] for name in names]
+    scalars = _scalars(update)
     theta, slots = plan.theta, plan.slots
     right = trial.at(theta, rows or slice(None))
-    loss = plan.update(update, scalars) if rows is None else plan.update(update, scalars, rows)
+    if in_one_call and rows is not None:
+        loss = float(plan.updates(update, [scalars], [(rows.start, rows.stop)])[0])
+    else:
+        loss = plan.update(update, scalars) if rows is None else plan.update(update, scalars, rows)
     yield from trial.compare(what, right, loss)
     after = (plan.theta, *plan.slots)
     unit = _ROUNDING * float(np.finfo(trial.dtype).eps)
@@ -170,6 +211,7 @@ def any_order(trial: Trial) -> Iterator[Worst]:
         "step": lambda what: trial.step(what, plan, 0.1),
         "update": lambda what: _update(trial, plan, momentum, None),
         "update of rows": lambda what: _update(trial, plan, momentum, slice(4, 11)),
+        "updates": lambda what: _update(trial, plan, momentum, slice(2, 9), in_one_call=True),
         "theta": set_theta,
     }
     for first, use in uses.items():

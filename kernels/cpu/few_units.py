@@ -90,10 +90,15 @@ def backward(record, x, theta, gradient, add):
     kind, (rows, d) = x[0, 0], x.shape
     M, K = record["M"], record["K"]
     skip = item_size(kind) * (M * d)
-    (of_Z, length), (of_Delta, _) = (
-        lying_rows(kind, record["Z"], rows), lying_rows(kind, record["U"], rows)
-    )  # fmt: skip
-    dots(record["dots"], kind, (gradient + skip, M), of_Z, of_Delta, length, (M, K), add)
+    if rows == 1:  # a dot product would be as long as one number
+        gW, Z = Matrix(gradient + skip, M), Matrix(record["Z"], M)
+        column, how = as_it_lies(record["U"], 1), ADD if add else WRITE
+        along(record["product"], kind, gW, column, Z, (K, 1, M), how)
+    else:
+        (of_Z, length), (of_Delta, _) = (
+            lying_rows(kind, record["Z"], rows), lying_rows(kind, record["U"], rows)
+        )  # fmt: skip
+        dots(record["dots"], kind, (gradient + skip, M), of_Z, of_Delta, length, (M, K), add)
     S, Delta = Matrix(record["S"], rows), Matrix(record["U"], rows)
     W = turned(as_it_lies(theta + skip, M))
     along(record["product"], kind, S, W, Delta, (M, K, rows), SCALE)

@@ -214,6 +214,9 @@ MUTANTS = {
     "a second block of few units not added": (
         "few_units", "gradient, start > 0)", "gradient, False)",
     ),
+    "a second block of one row of few units not added": (
+        "few_units", "1), ADD if add else WRITE", "1), WRITE",
+    ),
     "W of few units at the wrong place": (
         "few_units", "turned(as_it_lies(theta + skip, M))", "turned(as_it_lies(theta, M))",
     ),

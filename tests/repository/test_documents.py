@@ -110,3 +110,9 @@ def test_public_names_are_documented():
     assert {"Shape", "Problem", "Weights"} >= {
         name for name in tl.__all__ if not re.search(rf"`[^`]*\b{name}\b", page)
     } - {"Plan"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_pages_name_no_folder_of_the_machine_they_were_written_on(page):
+    """Commands that measured a table stand below it, with all that was typed."""
+    assert re.findall(r"(?<![\w.~$}/-])/(?:tmp|home|root|work|Users)/\S*", PAGES[page]) == []

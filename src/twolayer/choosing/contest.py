@@ -26,7 +26,7 @@ from ..measuring.race import (
 )
 from ..measuring.roofline import Roofline
 from ..network import Network, Shape
-from ..training.loop import updates_a_call
+from ..training.loop import updates_a_call, whole_batches
 from .choice import Question
 
 # Of each round, how many times the fastest a variant may have taken so far and still take part.
@@ -125,8 +125,7 @@ def rows_of(q: Question) -> int:
 def batches(size: int, shape: Shape) -> Callable[[Plan], Callable[[], object]]:
     """What makes a plan's updates over batches of so many rows, `updates_a_call` at a time."""
     together = updates_a_call(shape, size)
-    starts = size * np.arange(max(1, shape.n // size))
-    rows = np.stack([starts, np.minimum(starts + size, shape.n)], axis=1)
+    rows = whole_batches(shape.n, size)
     scalars = np.full((together, 1), STEP_SIZE)
 
     def call(plan: Plan) -> Callable[[], object]:

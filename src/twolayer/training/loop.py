@@ -23,6 +23,15 @@ def updates_a_call(shape: Shape, batch: int) -> int:
     return max(1, min(_TOGETHER, int(_WORK // shape._replace(n=batch).flops())))
 
 
+def whole_batches(n: int, size: int) -> np.ndarray:
+    """The rows of neighbouring batches as `Plan.updates` takes them, (count, 2).
+
+    What fills no batch at the end is left out; fewer than `size` rows are one.
+    """
+    starts = size * np.arange(max(1, n // size))
+    return np.stack([starts, np.minimum(starts + size, n)], axis=1)
+
+
 class Epoch(NamedTuple):
     """An epoch that is done: its number, from 1 on, and L.
 

@@ -25,7 +25,7 @@ from ..measuring.peers import Loop, Peer, Task
 from ..measuring.race import REFERENCE, ROUNDS, Workload, cause
 from ..network import Parameters
 from . import optimizers
-from .loop import updates_a_call
+from .loop import updates_a_call, whole_batches
 
 BATCHES = (1, 32, 256, 2048)
 OPTIMIZERS = ("sgd", "adam")
@@ -106,8 +106,7 @@ def own_loop(variant: Variant, task: Task) -> Loop:
     algorithm = optimizers.get(task.optimizer)(**task.settings)
     plan = variant.plan(task.net, task.X, task.Y, task.theta, task.threads)
     plan.slots = algorithm.init(task.theta).slots
-    starts = task.batch * np.arange(len(task.X) // task.batch)
-    rows, k = np.stack([starts, starts + task.batch], axis=1), 0
+    rows, k = whole_batches(len(task.X), task.batch), 0
 
     def run(updates: int) -> None:
         nonlocal k

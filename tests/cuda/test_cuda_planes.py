@@ -95,10 +95,6 @@ def test_sums_of_other_shapes(columns):
     check_sums(40, 70, 190, 128, 3, columns)
 
 
-def test_columns_that_waste_least():
-    assert [mma.columns_for(d) for d in (784, 128, 100, 1024, 96)] == [112, 128, 112, 128, 96]
-
-
 def check_sums(n, M, d, share, stages, columns=128):
     random = np.random.default_rng(n)
     G, Gs, gr = scaled(random, n, M, 0)

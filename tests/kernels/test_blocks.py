@@ -23,7 +23,7 @@ itemsizes = pytest.mark.parametrize("itemsize", [4, 8])
 @pytest.fixture(autouse=True)
 def known_caches(monkeypatch):
     for module in (numba_blas, blocking):
-        monkeypatch.setattr(module, "cache_sizes", lambda: CACHES)
+        monkeypatch.setattr(module, "cache_sizes", lambda threads: CACHES)
 
 
 @itemsizes
@@ -46,6 +46,18 @@ def test_blocks_have_a_least_and_a_largest_size():
     assert blocking.block_rows(narrow, 8) == 480
     assert blocking.plain_rows(wide, 8) == 16
     assert blocking.plain_rows(narrow, 8) == 480
+
+
+@pytest.mark.parametrize("shape", SHAPES + WIDE)
+def test_threads_that_share_a_cache_have_blocks_for_their_part_of_it(monkeypatch, shape):
+    alone = {module: module.blocking(shape, 4, 2) for module in (numba_blas, blocking)}
+    for module, cut in alone.items():
+        monkeypatch.setattr(
+            module, "cache_sizes", lambda threads: {n: b // threads for n, b in CACHES.items()}
+        )
+        rows = module.blocking(shape, 4, 4).rows
+        assert rows == module.block_rows(shape, 4, 4) <= cut.rows
+    assert blocking.product_depth(3000, 4, 4) < blocking.product_depth(3000, 4, 1)
 
 
 @itemsizes

@@ -132,6 +132,31 @@ def test_machine_without_a_third_level(cache_folder):
     assert hardware.last_level_cache(2) == 8 << 20
 
 
+@pytest.mark.parametrize(
+    ("threads", "first", "second"), [(1, 48, 2048), (2, 48, 2048), (3, 24, 1024), (4, 24, 1024)]
+)
+def test_two_threads_of_a_core_have_half_of_its_caches_each(cache_folder, threads, first, second):
+    cache_folder((1, "Data", "48K", PAIRS), (2, "Unified", "2048K", PAIRS))
+    found = hardware.cache_sizes(threads)
+    assert (found[1] >> 10, found[2] >> 10) == (first, second)
+
+
+@pytest.mark.parametrize(
+    ("sharers", "of_one", "of_eight", "last"),
+    [("8 1 4 0 0", 64, 64, 8), ("8 2 2 0 0", 64, 32, 16), ("", 32, 32, None)],
+    ids=["Apple", "two threads a core", "unknown"],
+)
+def test_caches_of_macos(cache_folder, monkeypatch, sharers, of_one, of_eight, last):
+    said = {"hw.l1dcachesize": "65536", "hw.l2cachesize": str(4 << 20), "hw.cacheconfig": sharers}
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(hardware, "_allowed_cpus", lambda: list(range(8)))
+    monkeypatch.setattr(hardware, "_output", lambda *command: said.get(command[-1], ""))
+    assert [hardware.cache_sizes(count)[1] >> 10 for count in (1, 8)] == [of_one, of_eight]
+    if last:
+        assert hardware.cache_sizes()[3] == 4 << 20
+        assert hardware.last_level_cache(8) >> 20 == last
+
+
 def test_machine_that_hides_its_caches(cache_folder):
     assert sorted(hardware.cache_sizes()) == [1, 2, 3]
     assert hardware.last_level_cache(4) == hardware.cache_sizes()[3] > 0

@@ -48,11 +48,6 @@ def tiles(extent: int, columns: int = SIDE) -> int:
     return -(-extent // columns)
 
 
-def columns_for(extent: int) -> int:
-    """The columns of tiles that `sums` best cuts so many of X into."""
-    return min((128, 112, 96), key=lambda columns: tiles(extent, columns) * (columns + 8))
-
-
 @cache
 def _accumulation(along: bool, stages: int, columns: int = SIDE):
     """accumulate(sums, shared, A, B, first, strides, corner, ends, count, t): a tile's stages.

@@ -61,7 +61,7 @@ def blocking(shape: Shape, itemsize: int, threads: int) -> Blocking:
     """The sizes for a problem, with calls over up to n rows."""
     n, d, M, K = shape = Shape(*(max(1, size) for size in shape))  # what is none is refused later
     lanes, plain = lane_count(itemsize), few_units(shape, itemsize)
-    rows = min(n, plain_rows(shape, itemsize) if plain else block_rows(shape, itemsize))
+    rows = min(n, (plain_rows if plain else block_rows)(shape, itemsize, threads))
     few = few_rows(shape)
     parts = 1 if plain or n < few else min(threads, panel_count(M, lanes))
     shared = min(n, _MOST, threads * M) if parts > 1 else 0
@@ -76,7 +76,7 @@ def blocking(shape: Shape, itemsize: int, threads: int) -> Blocking:
         most=most,
         lanes=lanes,
         height=TARGET.height,
-        depth=product_depth(d, itemsize),
+        depth=product_depth(d, itemsize, threads),
         step=spread_step(most, itemsize) if spreads(shape, itemsize) else 0,
         by_dots=dots_pay(shape, lanes),
         alone=size < SMALL,
@@ -114,7 +114,7 @@ def lane_count(itemsize: int) -> int:
     return 2 * TARGET.lanes(itemsize)
 
 
-def block_rows(shape: Shape, itemsize: int) -> int:
+def block_rows(shape: Shape, itemsize: int, threads: int = 1) -> int:
     """Rows of a block, 48 to 480: what the products go through again and again stays in L2.
 
     That is all of a block where 96 rows of that fit. Where they do not, more rows spread what is
@@ -122,22 +122,22 @@ def block_rows(shape: Shape, itemsize: int) -> int:
     three quarters of the cache.
     """
     _, d, M, K = shape
-    cache = cache_sizes()[2] // itemsize
+    cache = cache_sizes(threads)[2] // itemsize
     columns = d + 2 * M + 3 * K
     if 96 * columns <= cache:
         rows = max(96, cache // 2 // columns)
     else:
-        part = product_depth(d, itemsize) + min(2 * M, _PANELS) + 3 * K
+        part = product_depth(d, itemsize, threads) + min(2 * M, _PANELS) + 3 * K
         rows = max(96, cache * 3 // 4 // part)
     if not spreads(shape, itemsize):
         rows = min(rows, _lying_rows(d, itemsize))
     return whole_rows(min(_MOST, rows), TARGET.height)
 
 
-def plain_rows(shape: Shape, itemsize: int) -> int:
+def plain_rows(shape: Shape, itemsize: int, threads: int = 1) -> int:
     """Rows of a block of few hidden units, 16 to 480: X and what is made of it stay in L2."""
     _, d, M, K = shape
-    rows = max(16, cache_sizes()[2] // 2 // (itemsize * (d + 2 * M + 2 * K)))
+    rows = max(16, cache_sizes(threads)[2] // 2 // (itemsize * (d + 2 * M + 2 * K)))
     return whole_rows(min(_MOST, rows, _lying_rows(d, itemsize)))
 
 
@@ -155,13 +155,13 @@ def _lying_rows(d: int, itemsize: int) -> int:
     return max(48, _PAGES // (itemsize * d))
 
 
-def product_depth(d: int, itemsize: int) -> int:
+def product_depth(d: int, itemsize: int, threads: int = 1) -> int:
     """Inputs that a product runs over at a time: so many rows of a panel of V take half of L1.
 
     All parts of d are about as long, for a short one would cost as many stores; a multiple of a
     tile's height.
     """
-    most = cache_sizes()[1] // 2 // (itemsize * lane_count(itemsize))
+    most = cache_sizes(threads)[1] // 2 // (itemsize * lane_count(itemsize))
     parts = -(-d // most)
     return -(-d // (parts * TARGET.height)) * TARGET.height
 

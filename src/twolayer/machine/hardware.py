@@ -86,9 +86,16 @@ def available_memory() -> int:
 
 
 @cache
-def cache_sizes() -> dict[int, int]:
-    """Bytes in one data cache of levels 1, 2 and 3; a missing level equals the one below it."""
-    levels = {level: max(sizes.values()) for level, sizes in _caches().items()}
+def cache_sizes(threads: int = 1) -> dict[int, int]:
+    """Bytes of data cache of levels 1, 2 and 3 for each of so many threads.
+
+    They share a cache where it has more CPUs than one and they are more than there are such caches,
+    as two on one core do. A missing level equals the one below it.
+    """
+    levels = {
+        level: max(sizes.values()) // -(-threads // len(sizes))
+        for level, sizes in _caches().items()
+    }
     if not levels:
         return dict(_DEFAULT_CACHES)
     found: dict[int, int] = {}
@@ -212,7 +219,12 @@ def _caches() -> dict[int, dict[str, int]]:
     if sys.platform == "darwin":
         names = {1: "hw.l1dcachesize", 2: "hw.l2cachesize", 3: "hw.l3cachesize"}
         texts = {level: _output("sysctl", "-n", name) for level, name in names.items()}
-        return {level: {"all": int(text)} for level, text in texts.items() if text.isdigit()}
+        sharers = _output("sysctl", "-n", "hw.cacheconfig").split()  # of memory, then of each level
+        return {
+            level: {str(first): int(text) for first in range(0, len(_allowed_cpus()), int(shared))}
+            for (level, text), shared in zip(texts.items(), sharers[1:], strict=False)
+            if text.isdigit() and int(shared) > 0
+        }
     found: dict[int, dict[str, int]] = {}
     units = {"K": 10, "M": 20, "G": 30}
     for cpu in _allowed_cpus():

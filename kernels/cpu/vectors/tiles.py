@@ -16,21 +16,25 @@ from .emit import INDEX, Emit, new_function, number
 
 WRITE, ADD, SCALE = 0, 1, 2  # how a product goes into C: C = …, C += …, C *= …
 _INDEPENDENT = 8  # sums needed to keep two units of latency 4 busy
+# Groups from the one whose numbers are fetched to the one in use: as far as the second-level cache
+# takes to answer; further ones would drive b out of the first.
+_AHEAD = 2
 
 
 class _Form(NamedTuple):
-    """Strides of a, from row to row and from column to column, that tiles are made for."""
+    """Strides that tiles are made for: of a, from row to row and column to column, and of b."""
 
     row: ir.Value
     column: ir.Value
+    step: ir.Value
     unrolled: bool  # the steps of a group one after another
-    ahead: bool  # the next tile's numbers are fetched: no processor foresees where they lie
+    ahead: bool  # a later group's numbers are fetched: no processor foresees where they lie
 
 
 def _tile(emit: Emit, height: int, vectors: int, a: Any, arguments: Any, form: _Form) -> None:
     """Emit C[:height] =, += or *= … for the tile at c and a; a small one has several sums each."""
     builder = emit.builder
-    c, cs, at, ac, b, bs, length, how = arguments
+    c, cs, at, ac, b, length, how = arguments
     unroll = max(1, _INDEPENDENT // (height * vectors))
     sums = [
         [[cgutils.alloca_once(builder, emit.vector) for _ in range(vectors)] for _ in range(height)]
@@ -43,7 +47,7 @@ def _tile(emit: Emit, height: int, vectors: int, a: Any, arguments: Any, form: _
     a_rows = [emit.address(a, builder.mul(number(i), form.row)) for i in range(height)]
 
     def multiply(part: int, offset: ir.Value, k: ir.Value) -> None:
-        b_row = emit.address(b, builder.mul(k, bs))
+        b_row = emit.address(b, builder.mul(k, form.step))
         b_vectors = [emit.load(emit.address(b_row, v * emit.width)) for v in range(vectors)]
         for i in range(height):
             a_i = emit.broadcast(emit.address(a_rows[i], offset))
@@ -61,7 +65,10 @@ def _tile(emit: Emit, height: int, vectors: int, a: Any, arguments: Any, form: _
         start = builder.mul(loop.index, ac)
         first = builder.mul(loop.index, group)
         if form.ahead:
-            ahead = emit.address(a, at, start)
+            later = builder.add(loop.index, number(_AHEAD))
+            of_next = builder.add(at, builder.mul(builder.sub(later, whole), ac))
+            in_next = builder.icmp_unsigned(">=", later, whole)
+            ahead = emit.address(a, builder.select(in_next, of_next, builder.mul(later, ac)))
             line = 64 // emit.size
             for i in range(-(-(height * height) // line)):
                 emit.prefetch(emit.address(ahead, i * line), False)
@@ -100,17 +107,22 @@ def _tile(emit: Emit, height: int, vectors: int, a: Any, arguments: Any, form: _
                     emit.store(builder.fmul(total, emit.load(place)), place)
 
 
-def _forms(target: Target, ar: ir.Value, ak: ir.Value) -> list[_Form]:
+def _forms(target: Target, lanes: int, ar: ir.Value, ak: ir.Value, bs: ir.Value) -> list[_Form]:
     """What tiles of the full height are made for, before that for any strides.
 
-    Where one stride is known to be 1, or both are known, hardly an instruction goes into addresses.
+    Where one stride of a is known to be 1, or both are known, and b is a panel of so many lanes,
+    hardly an instruction goes into addresses.
     """
     if target.vector_bytes <= 16:  # LLVM would gather numbers of several steps, and spill
         return []
-    one = number(1)
-    spread, turned = _Form(number(target.height), one, True, True), _Form(one, ak, True, False)
-    by_row = _Form(ar, one, True, False)  # of 12 rows, the addresses would not fit the registers
-    return [spread, turned, *([by_row] if target.registers < 32 else [])]
+    one, step = number(1), number(lanes)
+    # Of 12 rows and a stride of b, the addresses would not fit the registers.
+    any_b = step if target.registers >= 32 else bs
+    return [
+        _Form(number(target.height), one, step, True, True),  # spread
+        _Form(one, ak, step, True, False),  # turned
+        _Form(ar, one, any_b, True, False),  # as it lies
+    ]
 
 
 def _parameters(real: ir.Type) -> list[ir.Type]:
@@ -127,7 +139,7 @@ def _panel_product(module: ir.Module, real: ir.Type, target: Target, vectors: in
     if builder is None:
         return function
     emit = Emit(builder, real, target)
-    c, cs, a, at, ar, ac, ak, *others, rows, lanes = function.args
+    c, cs, a, at, ar, ac, ak, b, bs, *others, rows, lanes = function.args
     if vectors == 0:
         emit.mask = emit.first(lanes)
         vectors = 1
@@ -138,7 +150,7 @@ def _panel_product(module: ir.Module, real: ir.Type, target: Target, vectors: in
         count = builder.udiv(builder.load(left), number(height))
         with cgutils.for_range(builder, count, intp=INDEX):
             c, a = builder.load(c_place), builder.load(a_place)
-            _tile(emit, height, vectors, a, (c, cs, at, ac, *others), form)
+            _tile(emit, height, vectors, a, (c, cs, at, ac, b, *others), form)
             step = at if height == target.height else builder.mul(number(height), form.row)
             builder.store(emit.address(a, step), a_place)
             builder.store(emit.address(c, builder.mul(number(height), cs)), c_place)
@@ -146,13 +158,14 @@ def _panel_product(module: ir.Module, real: ir.Type, target: Target, vectors: in
         builder.store(builder.sub(builder.load(left), done), left)
 
     left = cgutils.alloca_once_value(builder, rows)
-    for form in () if emit.mask is not None else _forms(target, ar, ak):
+    for form in () if emit.mask is not None else _forms(target, vectors * emit.width, ar, ak, bs):
         is_row = builder.icmp_unsigned("==", ar, form.row)
         is_column = builder.icmp_unsigned("==", ak, form.column)
-        with builder.if_then(builder.and_(is_row, is_column)):
+        is_panel = builder.icmp_unsigned("==", bs, form.step)
+        with builder.if_then(builder.and_(is_panel, builder.and_(is_row, is_column))):
             tiles(target.height, form)
     for height in target.heights:
-        tiles(height, _Form(ar, ak, False, False))
+        tiles(height, _Form(ar, ak, bs, False, False))
     builder.ret_void()
     return function
 

@@ -27,7 +27,7 @@ class _Form(NamedTuple):
     row: ir.Value
     column: ir.Value
     step: ir.Value
-    unrolled: bool  # the steps of a group one after another
+    steps: int  # of a group that come one after another, without a loop
     ahead: bool  # a later group's numbers are fetched: no processor foresees where they lie
 
 
@@ -72,14 +72,12 @@ def _tile(emit: Emit, height: int, vectors: int, a: Any, arguments: Any, form: _
             line = 64 // emit.size
             for i in range(-(-(height * height) // line)):
                 emit.prefetch(emit.address(ahead, i * line), False)
-        if unroll > 1 or form.unrolled:
-            for j in range(emit.height):
-                offset = builder.add(start, builder.mul(number(j), form.column))
-                multiply(j % unroll, offset, builder.add(first, number(j)))
-        else:
-            with cgutils.for_range(builder, group, intp=INDEX) as inner:
-                offset = builder.add(start, builder.mul(inner.index, form.column))
-                multiply(0, offset, builder.add(first, inner.index))
+        steps = emit.height if unroll > 1 else form.steps
+        with cgutils.for_range(builder, number(emit.height // steps), intp=INDEX) as inner:
+            for j in range(steps):
+                k = builder.add(builder.mul(inner.index, number(steps)), number(j))
+                offset = builder.add(start, builder.mul(k, form.column))
+                multiply(j % unroll, offset, builder.add(first, k))
     start, first = builder.mul(whole, ac), builder.mul(whole, group)
     with cgutils.for_range(builder, builder.sub(length, first), intp=INDEX) as loop:
         offset = builder.add(start, builder.mul(loop.index, form.column))
@@ -110,19 +108,17 @@ def _tile(emit: Emit, height: int, vectors: int, a: Any, arguments: Any, form: _
 def _forms(target: Target, lanes: int, ar: ir.Value, ak: ir.Value, bs: ir.Value) -> list[_Form]:
     """What tiles of the full height are made for, before that for any strides.
 
-    Where one stride of a is known to be 1, or both are known, and b is a panel of so many lanes,
-    hardly an instruction goes into addresses.
+    Where one stride of a is known to be 1, or both are known, hardly an instruction goes into
+    addresses. Those of 12 rows fit the registers where b is a panel of so many lanes; of more steps
+    one after another LLVM would keep numbers of a on the stack, but for a turned one.
     """
     if target.vector_bytes <= 16:  # LLVM would gather numbers of several steps, and spill
         return []
-    one, step = number(1), number(lanes)
-    # Of 12 rows and a stride of b, the addresses would not fit the registers.
-    any_b = step if target.registers >= 32 else bs
-    return [
-        _Form(number(target.height), one, step, True, True),  # spread
-        _Form(one, ak, step, True, False),  # turned
-        _Form(ar, one, any_b, True, False),  # as it lies
-    ]
+    one, H = number(1), target.height
+    step, steps = (number(lanes), 4) if target.registers >= 32 else (bs, H)
+    spread, turned = _Form(number(H), one, step, steps, True), _Form(one, ak, bs, H, False)
+    as_it_lies = _Form(ar, one, step, steps, False)
+    return [spread, turned, as_it_lies]
 
 
 def _parameters(real: ir.Type) -> list[ir.Type]:
@@ -165,7 +161,7 @@ def _panel_product(module: ir.Module, real: ir.Type, target: Target, vectors: in
         with builder.if_then(builder.and_(is_panel, builder.and_(is_row, is_column))):
             tiles(target.height, form)
     for height in target.heights:
-        tiles(height, _Form(ar, ak, bs, False, False))
+        tiles(height, _Form(ar, ak, bs, 1, False))
     builder.ret_void()
     return function
 

@@ -5,6 +5,7 @@ import platform
 import re
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import llvmlite.binding as llvm
@@ -74,9 +75,9 @@ def test_product_for_every_height(dtype, rows, vectors, layout, form):
     random, H = np.random.default_rng(rows), TARGET.height
     code = addresses(dtype)
     for lanes in (vectors * width(dtype),) if vectors else range(1, width(dtype)):
-        for length in (1, 2, 7, 33):
+        for length, apart in product((1, 2, 7, 33), (0, 1)):
             a = small_integers(random, rows, length, dtype=dtype)
-            b = small_integers(random, length, lanes + 1, dtype=dtype)
+            b = small_integers(random, length, lanes + apart, dtype=dtype)
             C = small_integers(random, rows, lanes + 3, dtype=dtype)
             held, strides = a, ((H * length, length), (H, 1))
             if layout == "columns":
@@ -177,10 +178,14 @@ def test_other_machines_keep_their_sums_in_registers_too(name, dtype):
         # The loop over the last few k, beside the one over whole groups of them, may keep a
         # broadcast number on the stack.
         assert not all(map(on_the_stack, tall)), function
-    if vectors.vector_bytes > 16:  # the steps of a group one after another
-        sums = 2 * vectors.height
-        unrolled = whole_tiles(code["product_2"], multiply_add, sums, sums * vectors.height)
-        assert len(unrolled) == 2 + (vectors.registers < 32)  # forms
+    if vectors.vector_bytes > 16:  # steps one after another
+        sums, whole = 2 * vectors.height, vectors.height
+        forms = [4, whole, 4] if vectors.registers >= 32 else [whole] * 3
+        unrolled = []
+        for steps in set(forms):
+            found = whole_tiles(code["product_2"], multiply_add, sums, sums * steps)
+            assert len(found) == forms.count(steps)
+            unrolled += found
         assert not any(re.search(VECTOR_ON_THE_STACK, body) for body in unrolled)
     sums = 8 if vectors.registers < 32 else 16
     of_dots = whole_tiles(code["dots"], multiply_add, sums, additions=16)

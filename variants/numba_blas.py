@@ -15,7 +15,7 @@ from ..machine.threads import blas_threads
 from ..network import Shape
 
 
-def block_rows(shape: Shape, itemsize: int, threads: int = 1) -> int:
+def block_rows(shape: Shape, itemsize: int, threads: int) -> int:
     """Rows of a block, 16 to 512: its X, Z, S, G, U and Y take half of the second-level cache."""
     row = itemsize * (shape.d + 3 * shape.M + 2 * shape.K)
     return min(shape.n, whole_rows(max(16, min(512, cache_sizes(threads)[2] // 2 // row))))

@@ -29,7 +29,7 @@ def known_caches(monkeypatch):
 @itemsizes
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_block_for_blas_takes_half_of_the_cache(shape, itemsize):
-    rows = numba_blas.block_rows(shape, itemsize)
+    rows = numba_blas.block_rows(shape, itemsize, 1)
     sizes = blas.buffers(shape, 1, 1)
     row = itemsize * (shape.d + sum(sizes[name][1] for name in ("Z", "S", "G", "U", "Y")))
     assert rows == 16 or rows * row <= CACHES[2] / 2
@@ -38,26 +38,37 @@ def test_a_block_for_blas_takes_half_of_the_cache(shape, itemsize):
 
 def test_blocks_have_a_least_and_a_largest_size():
     wide, narrow = tl.Shape(10**6, 9000, 9000, 9000), tl.Shape(10**6, 1, 1, 1)
-    assert numba_blas.block_rows(wide, 8) == 16
-    assert numba_blas.block_rows(narrow, 8) == 512
-    assert numba_blas.block_rows(narrow._replace(n=7), 8) == 7
-    assert blocking.block_rows(wide, 8) == 96
-    assert blocking.block_rows(wide._replace(M=1), 8) == 48
-    assert blocking.block_rows(narrow, 8) == 480
-    assert blocking.plain_rows(wide, 8) == 16
-    assert blocking.plain_rows(narrow, 8) == 480
+    assert numba_blas.block_rows(wide, 8, 1) == 16
+    assert numba_blas.block_rows(narrow, 8, 1) == 512
+    assert numba_blas.block_rows(narrow._replace(n=7), 8, 1) == 7
+    assert blocking.block_rows(wide, 8, 1) == 96
+    assert blocking.block_rows(wide._replace(M=1), 8, 1) == 48
+    assert blocking.block_rows(narrow, 8, 1) == 480
+    assert blocking.plain_rows(wide, 8, 1) == 16
+    assert blocking.plain_rows(narrow, 8, 1) == 480
 
 
-@pytest.mark.parametrize("shape", SHAPES + WIDE)
-def test_threads_that_share_a_cache_have_blocks_for_their_part_of_it(monkeypatch, shape):
-    alone = {module: module.blocking(shape, 4, 2) for module in (numba_blas, blocking)}
-    for module, cut in alone.items():
+def test_threads_that_share_a_cache_have_blocks_for_their_part_of_it(monkeypatch):
+    shapes = [tl.Shape(10**6, *sizes) for sizes in ((300, 150, 5), (3000, 1, 1))]
+    assert [blocking.few_units(shape, 4) for shape in shapes] == [False, True]
+    cuts = [(blocking, shape) for shape in shapes] + [(numba_blas, shapes[0])]
+    before = [module.blocking(shape, 4, 4) for module, shape in cuts]
+    for module in (numba_blas, blocking):
         monkeypatch.setattr(
             module, "cache_sizes", lambda threads: {n: b // threads for n, b in CACHES.items()}
         )
-        rows = module.blocking(shape, 4, 4).rows
-        assert rows == module.block_rows(shape, 4, 4) <= cut.rows
-    assert blocking.product_depth(3000, 4, 4) < blocking.product_depth(3000, 4, 1)
+    after = [module.blocking(shape, 4, 4) for module, shape in cuts]
+    for old, new in zip(before, after, strict=True):
+        assert new.rows < old.rows
+    assert after[0].depth < before[0].depth
+
+
+def test_a_cache_that_too_many_threads_are_said_to_share_still_gives_a_depth(monkeypatch):
+    monkeypatch.setattr(blocking, "cache_sizes", lambda threads: dict.fromkeys(CACHES, 64))
+    for shape in SHAPES + WIDE:
+        cut = blocking.blocking(shape, 8, 512)
+        assert cut.depth >= min(shape.d, H)
+        assert cut.rows >= 16
 
 
 @itemsizes
@@ -74,10 +85,10 @@ def test_a_fused_block_takes_half_of_the_cache_or_a_part_three_quarters(shape, i
     _, d, M, K = shape
     row, share = itemsize * (d + 2 * M + 3 * K), 1 / 2
     if 96 * row > CACHES[2]:
-        part = blocking.product_depth(d, itemsize) + min(2 * M, 128)
+        part = blocking.product_depth(d, itemsize, 1) + min(2 * M, 128)
         row, share = itemsize * (part + 3 * K), 3 / 4
     pages = math.inf if blocking.spreads(shape, itemsize) else 64 * 4096 / (itemsize * d)
-    rows, whole = blocking.block_rows(shape, itemsize), math.lcm(H, 16)
+    rows, whole = blocking.block_rows(shape, itemsize, 1), math.lcm(H, 16)
     assert rows % whole == 0
     assert rows <= 96 or rows * row <= CACHES[2] * share
     assert rows <= 48 or rows <= pages  # of the first-level TLB
@@ -87,7 +98,7 @@ def test_a_fused_block_takes_half_of_the_cache_or_a_part_three_quarters(shape, i
 @itemsizes
 @pytest.mark.parametrize("d", [1, 16, 100, 256, 784, 3001])
 def test_parts_of_the_inputs_take_half_of_the_first_cache_and_are_as_long(d, itemsize):
-    depth, row = blocking.product_depth(d, itemsize), itemsize * blocking.lane_count(itemsize)
+    depth, row = blocking.product_depth(d, itemsize, 1), itemsize * blocking.lane_count(itemsize)
     most = CACHES[1] // 2 // row
     parts = -(-d // most)
     assert depth % H == 0

@@ -172,9 +172,9 @@ def ways() -> list[Any]:
     found = [[(place, name, getattr(place, name)) for place, name in places]]
     for number, (block, lanes, spread) in enumerate(CUTS):
         values = [
-            lambda shape, itemsize, block=block: min(block, shape.n),
-            lambda shape, itemsize, block=block: block,
-            lambda d, itemsize: TARGET.height,
+            lambda shape, itemsize, threads, block=block: min(block, shape.n),
+            lambda shape, itemsize, threads, block=block: block,
+            lambda d, itemsize, threads: TARGET.height,
             lambda itemsize, lanes=lanes: lanes,
             lambda shape, itemsize, spread=spread: spread,
             0, block, 4, (0, 1 << 15, 0)[number], 40,

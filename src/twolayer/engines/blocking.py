@@ -114,7 +114,7 @@ def lane_count(itemsize: int) -> int:
     return 2 * TARGET.lanes(itemsize)
 
 
-def block_rows(shape: Shape, itemsize: int, threads: int = 1) -> int:
+def block_rows(shape: Shape, itemsize: int, threads: int) -> int:
     """Rows of a block, 48 to 480: what the products go through again and again stays in L2.
 
     That is all of a block where 96 rows of that fit. Where they do not, more rows spread what is
@@ -134,7 +134,7 @@ def block_rows(shape: Shape, itemsize: int, threads: int = 1) -> int:
     return whole_rows(min(_MOST, rows), TARGET.height)
 
 
-def plain_rows(shape: Shape, itemsize: int, threads: int = 1) -> int:
+def plain_rows(shape: Shape, itemsize: int, threads: int) -> int:
     """Rows of a block of few hidden units, 16 to 480: X and what is made of it stay in L2."""
     _, d, M, K = shape
     rows = max(16, cache_sizes(threads)[2] // 2 // (itemsize * (d + 2 * M + 2 * K)))
@@ -155,13 +155,14 @@ def _lying_rows(d: int, itemsize: int) -> int:
     return max(48, _PAGES // (itemsize * d))
 
 
-def product_depth(d: int, itemsize: int, threads: int = 1) -> int:
+def product_depth(d: int, itemsize: int, threads: int) -> int:
     """Inputs that a product runs over at a time: so many rows of a panel of V take half of L1.
 
     All parts of d are about as long, for a short one would cost as many stores; a multiple of a
-    tile's height.
+    tile's height. No fewer than four tiles, wherever a machine says that all its CPUs share L1.
     """
     most = cache_sizes(threads)[1] // 2 // (itemsize * lane_count(itemsize))
+    most = max(most, 4 * TARGET.height)
     parts = -(-d // most)
     return -(-d // (parts * TARGET.height)) * TARGET.height
 

@@ -40,8 +40,9 @@ def _of(value: Any, seen: set[int]) -> Iterator[Any]:
         if id(value) in seen:
             return
         seen.add(id(value))
-        for cell in value.__closure__ or ():
-            yield from _of(cell.cell_contents, seen)
+        defaults = *(value.__defaults__ or ()), *sorted((value.__kwdefaults__ or {}).items())
+        for held in (*defaults, *(cell.cell_contents for cell in value.__closure__ or ())):
+            yield from _of(held, seen)
         if _is_in(_PACKAGE, value.__module__):
             yield sources(value.__module__)
         elif not _is_versioned(value.__module__):
@@ -76,8 +77,15 @@ def _names(code: CodeType) -> Iterator[str]:
 def _referred(function: FunctionType) -> Iterator[Any]:
     """What its globals hold whose names occur in it; of a module, what that has of such names."""
     names = list(_names(function.__code__))
-    for value in (function.__globals__[name] for name in names if name in function.__globals__):
+    todo = [function.__globals__[name] for name in names if name in function.__globals__]
+    modules = set()
+    for value in todo:  # which grows by what modules hold
         if not isinstance(value, ModuleType):
             yield value
-        elif not (_is_in(_PACKAGE, value.__name__) or _is_versioned(value.__name__)):
-            yield from (getattr(value, name) for name in names if hasattr(value, name))
+        elif not (
+            id(value) in modules
+            or _is_in(_PACKAGE, value.__name__)
+            or _is_versioned(value.__name__)
+        ):
+            modules.add(id(value))
+            todo += (getattr(value, name) for name in names if hasattr(value, name))

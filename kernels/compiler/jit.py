@@ -70,6 +70,8 @@ def cache_folders() -> Folders:
     for root in _roots():
         try:
             folder = root() / name
+            if folder.parts[0] == "~":
+                raise RuntimeError("nobody knows a home folder")
             if folder.is_dir():
                 read.append(folder)
             folder.mkdir(parents=True, exist_ok=True)
@@ -105,10 +107,11 @@ def _prune(folder: Path) -> None:
     """Say that the folder is used, and remove those of other versions that nobody used for long."""
     with contextlib.suppress(OSError):  # of another user
         folder.touch()
-    for other in folder.parent.iterdir():
-        with contextlib.suppress(OSError):  # another process may be removing it
-            if other.is_dir() and _is_stale(other):
-                shutil.rmtree(other, ignore_errors=True)
+    with contextlib.suppress(OSError):  # that may not be listed
+        for other in folder.parent.iterdir():
+            with contextlib.suppress(OSError):  # another process may be removing it
+                if other.is_dir() and _is_stale(other):
+                    shutil.rmtree(other, ignore_errors=True)
 
 
 def _is_stale(path: Path) -> bool:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
+from .machine.forks import renewed
 from .texts import meant, sentence
 
 
@@ -38,8 +40,9 @@ class Registry(Generic[T]):
         self.kind = kind
         self.what = kind.__name__.lower()
         self._entries: dict[str, T] = {}
-        self._later, self._group = later, group
-        self._complete = False
+        self._later, self._group = list(later), group
+        self._complete = self._adding = False
+        self._lock = renewed(self, "_lock", threading.RLock)
         for entry in entries:
             self.add(entry)
 
@@ -78,9 +81,21 @@ class Registry(Generic[T]):
         """
         if self._complete:
             return
-        self._complete = True
-        for entry in (entry for more in self._later for entry in more()):
-            self.add(entry)
+        with self._lock:  # another thread waits for the whole list
+            if self._complete or self._adding:  # what is added asks for others of the list
+                return
+            self._adding = True
+            try:
+                self._add_all()
+                self._complete = True
+            finally:
+                self._adding = False
+
+    def _add_all(self) -> None:
+        while self._later:
+            for entry in self._later[0]():
+                self.add(entry)
+            del self._later[0]  # not before: where it fails, the next use tries it again
         points = importlib.metadata.entry_points(group=self._group) if self._group else ()
         for point in points:
             try:

@@ -92,6 +92,44 @@ def test_any_real_dtype(tmp_path, stored):
     close(plan.gradient()[1], tl.loss_and_gradient(net, theta, X.astype("float32"), Y)[1])
 
 
+def test_an_array_that_differs_from_its_file_is_read_as_it_is(tmp_path):
+    net, X, Y, theta = problem()
+    np.save(tmp_path / "X.npy", X)
+    changed = np.load(tmp_path / "X.npy", mmap_mode="c")
+    changed *= 2
+    gone = np.load(tmp_path / "X.npy", mmap_mode="r")
+    numpy = tl.variants.get("numpy")
+    for array, expected in ((changed, 2 * X), (gone, X)):
+        if array is gone:
+            (tmp_path / "X.npy").unlink()
+        found = stream.plan(numpy, net, array, Y, theta).gradient()[1]
+        close(found, numpy.plan(net, expected, Y, theta).gradient()[1])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_forked_child_reads_into_memory_of_its_own(run_python):
+    program = """
+import os, warnings
+from twolayer.data import sources
+warnings.simplefilter("ignore", DeprecationWarning)
+pages = sources._pages(1)
+child = os.fork()
+if child == 0:
+    pages[0] = 1
+    os._exit(0)
+os.waitpid(child, 0)
+print(pages[0])
+"""
+    assert run_python(program).strip() == "0"
+
+
+def test_blocks_of_labels_are_as_small_as_those_of_the_rows_that_they_stand_for(tmp_path):
+    net, X, Y, theta = problem()
+    numpy = tl.variants.get("numpy")
+    plans = [stream.plan(numpy, net, X, one, theta) for one in (Y, Y.argmax(axis=1))]
+    assert plans[0].engine.reader.rows >= plans[1].engine.reader.rows > 1
+
+
 @pytest.mark.parametrize(("loss", "labels"), [("softmax", "int64"), ("logistic", "int8")])
 def test_labels(tmp_path, loss, labels):
     net, X, _, theta = problem(tl.Network("tanh", loss))

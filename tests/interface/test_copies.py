@@ -3,10 +3,12 @@
 import copy
 import pickle
 
+import numpy as np
 import pytest
 
 import twolayer as tl
 from twolayer.checking import cases
+from twolayer.interface import checks
 
 CASE = cases.problem(tl.Network("tanh", "softmax"), tl.Shape(70, 7, 9, 3), "float32")
 WAYS = {
@@ -36,3 +38,10 @@ def test_what_a_plan_is_made_of_can_be_sent(variant):
     assert found == variant.plan(*sent, 1).step(0.1)
     # As text, for two equal calls of `partial` differ.
     assert vars_of(pickle.loads(pickle.dumps(variant))) == vars_of(variant)
+
+
+def test_what_was_checked_of_updates_cannot_change_any_more():
+    rows, scalars = np.array([[0, 2]]), np.ones((1, 1))
+    assert not np.shares_memory(checks.check_runs(rows, 2), rows)
+    found = checks.check_table(scalars, 1, 1, np.dtype("float64"))
+    assert not np.shares_memory(found, scalars)

@@ -301,6 +301,15 @@ def test_compiled_code_depends_on_all_that_a_formula_refers_to():
     for module.g in (lambda x: x, lambda x: x * x):
         seen.add(found(text, helpers=module))
     assert len(seen) == 2
+    for text in ("def f(x, c=C): return c * x", "def f(x, *, c=C): return c * x"):
+        assert found(text, C=2.0) == found(text, C=2.0)
+        assert found(text, C=2.0) != found(text, C=3.0)
+    inner = ModuleType("helpers.inner")
+    module.inner = inner
+    seen = set()
+    for inner.c in (2.0, 3.0):
+        seen.add(found("def f(x): return helpers.inner.c * x", helpers=module))
+    assert len(seen) == 2
 
 
 @pytest.mark.parametrize("name", ["numba-loops", "numba-fused"])

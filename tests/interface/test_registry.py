@@ -1,6 +1,7 @@
 """The list of variants: names, single files and installed packages."""
 
 import sys
+import threading
 from importlib.metadata import EntryPoint
 
 import pytest
@@ -32,6 +33,44 @@ def test_registry_refuses_a_name_that_is_taken():
         registry.add(made_variant())
     with pytest.raises(TypeError, match=r"^variant: expected a twolayer.Variant, got str$"):
         registry.add("mine")
+
+
+def test_a_thread_that_asks_while_another_one_adds_gets_the_whole_list():
+    begun, may_end = threading.Event(), threading.Event()
+
+    def more():
+        assert registry.names() == ["first"]  # who adds may ask for what is there
+        begun.set()
+        assert may_end.wait(60)
+        return [made_variant("late")]
+
+    registry = Registry(tl.Variant, [made_variant("first")], [more])
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(registry.names())) for _ in range(2)]
+    threads[0].start()
+    assert begun.wait(60)
+    threads[1].start()
+    threads[1].join(0.1)
+    assert found == []
+    may_end.set()
+    for thread in threads:
+        thread.join()
+    assert found == [["first", "late"]] * 2
+
+
+def test_what_could_not_be_added_is_tried_again():
+    answers = [KeyboardInterrupt(), [made_variant("late")]]
+
+    def more():
+        answer = answers.pop(0)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    registry = Registry(tl.Variant, [made_variant("first")], [lambda: [made_variant("own")], more])
+    with pytest.raises(KeyboardInterrupt):
+        registry.names()
+    assert registry.names() == ["first", "own", "late"]
 
 
 FILE = """

@@ -31,6 +31,25 @@ def homes(tmp_path, monkeypatch):
         cached.cache_clear()
 
 
+def test_a_folder_that_may_not_be_listed_is_used(homes, monkeypatch):
+    def refuse(path):
+        raise PermissionError(path)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert jit.cache_folder().parent == homes / "cache" / "twolayer"
+
+
+def test_where_nobody_knows_a_home_no_folder_is_named_after_it(homes, monkeypatch):
+    monkeypatch.chdir(homes)
+    monkeypatch.setattr(jit.platformdirs, "user_cache_path", lambda name: Path("~") / "any")
+    monkeypatch.setattr(jit, "folder_of", lambda package: homes / "user" / "file")
+    monkeypatch.setattr(config, "CACHE_DIR", "")
+    (homes / "user" / "file").touch()
+    assert jit.cache_folder() is None
+    assert jit.cache_folders().why.endswith("nobody knows a home folder")
+    assert not (homes / "~").exists()
+
+
 def unwritable(monkeypatch, *places):
     """Another user's: nobody can make a file there, not even root."""
     make = tempfile.TemporaryFile

@@ -265,6 +265,24 @@ def test_backtracking_from_where_theta_overflows():
     assert losses[2] < losses[1] < losses[0]
 
 
+@pytest.mark.filterwarnings("ignore:overflow")
+@pytest.mark.parametrize("name", ["numpy", "numba-loops"])
+def test_backtracking_ends_where_the_gradient_is_not_finite(name):
+    X = np.full((4, 2), 1e20, np.float32)
+    theta = tl.Parameters(np.ones((3, 2), np.float32), np.ones((1, 3), np.float32))
+    net = tl.Network("relu", "squared")
+    plan = tl.variants.get(name).plan(net, X, np.zeros((4, 1), np.float32), theta)
+    assert np.isnan(advance(optimizers.get("gd").make(rule="backtracking"), plan, 1))
+    for before, after in zip(theta, plan.theta, strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+def test_a_step_of_0_ends_backtracking():
+    gradient = tl.Parameters(np.full((1, 1), np.inf), np.zeros((1, 1)))
+    theta = tl.Parameters(np.ones((1, 1)), np.ones((1, 1)))
+    assert optimizers._backtrack(1.0, theta, gradient, 1.0, lambda trial: np.inf) == 0.0
+
+
 def test_batches_need_no_copy_of_their_rows():
     net, X, Y, theta = problem(shape=tl.Shape(100_000, 40, 2, 1))
     plan = tl.variants.get("numba-loops").plan(net, X, Y, theta)

@@ -52,6 +52,30 @@ def test_updates_are_those_of_the_host(name, shape, threads):
                     )
 
 
+def test_after_an_interruption_an_update_has_its_own_scalars(monkeypatch):
+    case = cases.problem(tl.Network("tanh", "squared"), SHAPES["panels"], "float64")
+    descend, rows = UPDATES["descend"], np.array([[0, 32], [32, 40]])
+    plan, other = (tl.variants.get("numba-fused").plan(*case[1:], 1) for _ in range(2))
+    whole = plan.engine._run
+
+    def interrupted(*arguments):
+        monkeypatch.setattr(plan.engine, "_run", fail)
+        return whole(*arguments)
+
+    def fail(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(plan.engine, "_run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        plan.updates(descend, [[0.01], [0.5]], rows)
+    monkeypatch.setattr(plan.engine, "_run", whole)
+    for one, scalars in ((plan, ()), (other, (0.01,))):
+        for mu in (*scalars, 0.5):
+            one.update(descend, (mu,), slice(0, 32))
+    for one, expected in zip(plan.theta, other.theta, strict=True):
+        np.testing.assert_array_equal(one, expected)
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -43,7 +43,8 @@ def plan(
     X, Y = _Inputs(source(X, "X"), theta), source(Y, "Y")
     if len(Y) != len(X):
         raise ValueError(f"Y: expected one target a sample, {len(X)} rows as in X, got {Y.shape}")
-    rows = block_rows(BLOCK, (X.source, Y), theta.V.dtype.itemsize)
+    classes = len(theta.W) if Y.ndim == 1 else 0  # labels are taken as rows of as many numbers
+    rows = block_rows(BLOCK, (X.source, Y), theta.V.dtype.itemsize, classes)
     reader = _Reader(net, X, Y, theta, rows)
     X_first, Y_first = reader.read(0, rows, reader.buffers[0])
     inner = variant.plan(net, X_first, Y_first, theta, check_threads(threads), "cpu")

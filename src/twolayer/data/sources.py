@@ -152,14 +152,14 @@ class File:
             return None
         weakref.finalize(self, os.close, file)
         try:
-            os.preadv(file, [mmap.mmap(-1, _PAGE)], 0)
+            os.preadv(file, [_pages(_PAGE)], 0)
         except OSError:
             return None
         return file
 
     def buffer(self, rows: int) -> mmap.mmap | None:
         """Whole pages for `fetch`, or None where it cannot be used."""
-        return None if self._direct is None else mmap.mmap(-1, rows * self._row + 2 * _PAGE)
+        return None if self._direct is None else _pages(rows * self._row + 2 * _PAGE)
 
     def fetch(self, start: int, stop: int, buffer: mmap.mmap) -> np.ndarray:
         """Rows start to stop, inside the pages of the buffer."""
@@ -176,6 +176,11 @@ class File:
         shape = (stop - start, *self.shape[1:])
         count = int(np.prod(shape, dtype=np.int64))
         return np.frombuffer(buffer, self.dtype, count, first - low).reshape(shape)
+
+
+def _pages(nbytes: int) -> mmap.mmap:
+    """Memory in whole pages, which a forked child does not share."""
+    return mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
 class FileSource(Source):
@@ -260,8 +265,8 @@ def source(array: Any, name: str = "X") -> Source:
         return found[""]
     if isinstance(array, np.memmap) and array.flags.c_contiguous and array.filename is not None:
         whole = array.base is getattr(array, "_mmap", None)  # no slice of another map
-        if whole:
-            path = Path(array.filename)
+        path = Path(array.filename)
+        if whole and array.mode != "c" and path.is_file():  # which holds what the array does
             file = File(path, array.offset, array.shape, array.dtype, str(path))
             return FileSource(file, str(path))
     if not hasattr(array, "shape") or isinstance(array, np.ma.MaskedArray):
@@ -337,9 +342,13 @@ def check_finite(name: str, X: np.ndarray, start: int = 0) -> None:
         )
 
 
-def block_rows(nbytes: int, sources: Sequence[Source], itemsize: int) -> int:
-    """Rows of so many bytes in all, at least one; whole chunks of a Zarr array where those fit."""
-    row = sum(int(np.prod(s.shape[1:], dtype=np.int64)) * itemsize for s in sources)
+def block_rows(nbytes: int, sources: Sequence[Source], itemsize: int, more: int = 0) -> int:
+    """Rows of so many bytes in all, at least one; whole chunks of a Zarr array where those fit.
+
+    more: numbers that are made of each row besides.
+    """
+    row = more * itemsize
+    row += sum(int(np.prod(s.shape[1:], dtype=np.int64)) * itemsize for s in sources)
     rows = max(1, nbytes // max(1, row))
     chunks = getattr(sources[0]._array, "chunks", None)
     if chunks and rows > chunks[0]:

@@ -23,6 +23,8 @@ def as_labels(Y: np.ndarray) -> np.ndarray:
     """The place of the 1 in each row of Y (n, K), (n, 1); Y where other numbers are not 0."""
     if Y.shape[1] == 1 or np.count_nonzero(Y) != len(Y):
         return Y
+    if Y.shape[1] > 2 ** (np.finfo(Y.dtype).nmant + 1):
+        return Y  # a label of so many may be no number of the dtype
     labels = Y.argmax(axis=1)
     one_each = (np.take_along_axis(Y, labels[:, None], axis=1) == 1).all()
     return labels[:, None].astype(Y.dtype) if one_each else Y
@@ -118,6 +120,15 @@ class ChunkedEngine(Engine):
     ) -> np.ndarray:  # fmt: skip
         # The weights know these as the present scalars, and the last update leaves them so.
         self._follow(weights, update, tuple(scalars[-1].tolist()))
+        try:
+            return self._all_updates(X, Y, weights, scalars, bounds)
+        except BaseException:
+            weights.forget()  # the scalars are those of some update in between
+            raise
+
+    def _all_updates(
+        self, X: Any, Y: Any, weights: Any, scalars: np.ndarray, bounds: np.ndarray
+    ) -> np.ndarray:
         losses, rows = np.empty(len(bounds)), bounds[:, 1] - bounds[:, 0]
         ends = (rows[1:] != rows[:-1]).nonzero()[0] + 1  # of runs of batches of one size
         for start, stop in pairwise((0, *ends.tolist(), len(rows))):

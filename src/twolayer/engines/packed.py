@@ -62,6 +62,10 @@ class FlatWeights(Weights):
                 self._scalars[i] = value
         return self._rule
 
+    def forget(self) -> None:
+        """Have the next `rule` write its scalars, whatever was written before."""
+        self._update = None
+
     def apply(self, update: Update, scalars: tuple[float, ...]) -> None:
         arrays = (self.theta, self.gradient, *self.slots)
         updates.loop(update)(*(array[: self.size] for array in arrays), scalars)

@@ -126,7 +126,7 @@ def check_runs(rows: Any, n: int) -> np.ndarray:
         raise ValueError(
             f"rows: expected 0 <= start < stop <= {n}, got {start[i]} and {stop[i]} at [{i}]"
         )
-    return np.ascontiguousarray(runs, np.int64)
+    return np.array(runs, np.int64, order="C")  # which the caller cannot change any more
 
 
 def check_step_size(mu: Any, dtype: np.dtype) -> float:
@@ -155,7 +155,7 @@ def check_table(scalars: Any, updates: int, count: int, dtype: np.dtype) -> np.n
         )
     if table.dtype.kind not in "uif":
         raise TypeError(f"scalars: expected real numbers, got {table.dtype}")
-    table = np.ascontiguousarray(table, np.float64)
+    table = np.array(table, np.float64, order="C")
     wrong = ~(np.abs(table) <= _LARGEST[dtype])
     if wrong.any():
         i, j = (int(at[0]) for at in wrong.nonzero())

@@ -88,11 +88,14 @@ def advance(algorithm: Algorithm, plan: Plan, k: int, rows: slice | None = None)
     """The k-th update, k = 1, 2, …, of a plan's θ and slots; returns L over the rows before it.
 
     Before the first one, `plan.slots = algorithm.init(plan.theta).slots`. Backtracking takes one
-    more pass over the rows for each step size that it tries. Errors as for `Plan.update`.
+    more pass over the rows for each step size that it tries; where L or ∇L is not finite it leaves
+    θ as it is and returns NaN. Errors as for `Plan.update`.
     """
     scalars = algorithm.scalars(k)
     if algorithm.backtracking:
         loss, gradient = plan.gradient(rows)
+        if not (math.isfinite(loss) and all(np.isfinite(array).all() for array in gradient)):
+            return math.nan  # no step would help
         theta = plan.theta
 
         def value(trial: Parameters) -> float:
@@ -142,7 +145,7 @@ def _backtrack(
             trial = Parameters(*(UPDATES["descend"].formula(w, g, mu)[0] for w, g in pairs))
         if value(trial) <= loss - _SUFFICIENT * mu * square:
             return mu
-        if all((moved == w).all() for moved, w in zip(trial, theta, strict=True)):
+        if mu == 0 or all((moved == w).all() for moved, w in zip(trial, theta, strict=True)):
             return mu
         mu /= 2
 

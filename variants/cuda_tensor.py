@@ -10,14 +10,17 @@ it is not in the list, and who accepts its error adds it with
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from ..engines.cuda import CudaEngine, CudaVariant
-from ..engines.planes import PlanesEngine, pays
+from ..engines.planes import LEAST, PlanesEngine, pays
 from ..engines.tiled import TiledEngine
 from ..interface import Problem
+from ..interface.corners import both_sides
+from ..kernels.formulas.activations import ACTIVATIONS
 from ..network import Shape
 
 
@@ -51,8 +54,28 @@ class OnePass(ThreePasses):
 
 
 def three_passes(problem: Problem) -> CudaEngine:
-    """The engine of three passes that suits the problem."""
-    return (PlanesEngine if pays(problem.shape, problem.dtype) else ThreePasses)(problem)
+    """The engine of three passes that suits the problem.
+
+    The scales of G follow from how steep σ is at most, which nobody knows of a user's own.
+    """
+    known = problem.net.sigma is ACTIVATIONS.get(problem.net.activation)
+    packed = known and pays(problem.shape, problem.dtype)
+    return (PlanesEngine if packed else ThreePasses)(problem)
+
+
+def _corners(itemsize: int, threads: int) -> Iterator[Shape]:
+    from ..kernels.cuda.driver.simulated import in_simulator
+
+    if itemsize != 4 or in_simulator():  # where such an epoch takes minutes
+        return
+    n, d, M, _ = LEAST
+
+    def decide(shape: Shape) -> bool:
+        return pays(shape, np.dtype(np.float32))
+
+    yield from both_sides(decide, range(1, 2 * n), d, M, 3)
+    yield from both_sides(decide, n, range(1, 2 * d), M, 3)
+    yield from both_sides(decide, n, d, range(1, 2 * M), 3)
 
 
 def _refuses(shape: Shape, dtype: np.dtype) -> str | None:
@@ -68,6 +91,7 @@ VARIANT = CudaVariant(
     three_passes,
     parallel=False,
     refuses=_refuses,
+    corners=_corners,
 )
 
 TF32 = CudaVariant(

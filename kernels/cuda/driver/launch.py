@@ -58,7 +58,10 @@ class _Bound:
         self._alive = kernel, tuple(arguments)
 
     def __call__(self, stream: Any = None) -> None:
-        self._launch(self._default if stream is None else stream, *self._fixed)
+        try:
+            self._launch(self._default if stream is None else stream, *self._fixed)
+        except Exception as error:  # of cuda.core
+            raise RuntimeError(f"a kernel cannot be launched: {error}") from error
 
 
 def recorded(launches: Iterable[Launch]) -> Callable[[], None]:

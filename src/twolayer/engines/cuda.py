@@ -10,17 +10,27 @@ import numpy as np
 
 from ..interface import Engine, Problem, Variant, Weights
 from ..kernels.cuda.driver.launch import Launch, bound, recorded, wait
+from ..kernels.cuda.driver.simulated import in_simulator
 from ..kernels.cuda.memory.copies import padded
 from ..kernels.formulas.updates import UPDATES, Update
 from ..network import Parameters, Shape
 from . import tuning
-from .cuda_facts import device_name, elements, enough_memory, free_memory, multiprocessors
+from .cuda_facts import (
+    compute_capability,
+    device_name,
+    device_number,
+    elements,
+    enough_memory,
+    free_memory,
+    multiprocessors,
+)  # fmt: skip
 from .cuda_memory import MOST_KEPT, DeviceWeights, Rows, to_device
 
 Sums = tuple[Any, Any, Any]
 
 _DESCEND = UPDATES["descend"]
 _ROWS = 1 << 31  # rows are numbered in 32 bits
+NEEDED = (8, 0)  # compute capability: asynchronous copies, and a minimum that keeps NaN
 
 
 @dataclass(frozen=True)
@@ -33,7 +43,13 @@ class CudaVariant(Variant):
             return "needs the package numba-cuda"
         from numba import cuda
 
-        return None if cuda.is_available() else "no NVIDIA GPU"
+        if not cuda.is_available():
+            return "no NVIDIA GPU"
+        has = compute_capability()
+        if has < NEEDED and not in_simulator():
+            needed, found = (".".join(map(str, version)) for version in (NEEDED, has))
+            return f"needs compute capability {needed}, this GPU has {found}"
+        return None
 
 
 class CudaEngine(Engine):
@@ -55,7 +71,7 @@ class CudaEngine(Engine):
         n, d, _, K = self.shape
         if n >= _ROWS:
             raise ValueError(f"X: expected fewer than {_ROWS} rows on a GPU, got {n}")
-        self._cuda = cuda
+        self._cuda, self._device = cuda, device_number()
         self.parameters = tuning.chosen(
             type(self).__name__, self.shape, self.dtype.name, device_name(),
             self.candidates(self.shape, self.dtype.name),
@@ -127,6 +143,7 @@ class CudaEngine(Engine):
         return self._run("descent", X, Y, weights.theta, weights.gradient)
 
     def forward(self, X: np.ndarray, theta: Parameters, F: np.ndarray) -> None:
+        self._check_device()
         for start in range(0, len(X), self.shape.n):
             rows = slice(start, start + self.shape.n)
             self._predict_rows(to_device(X[rows]), theta, F[rows])
@@ -135,18 +152,28 @@ class CudaEngine(Engine):
         self, purpose: str, X: Rows, Y: Rows, theta: Parameters, gradient: Parameters
     ) -> float:
         """L, after ∇L is in `gradient`, θ has descended, or nothing else, as the purpose says."""
-        self._cuda.current_context()  # the calling thread may be a new one
+        self._check_device()
         arrays = X, Y, theta.V, gradient.V
         key = purpose, *map(id, arrays)  # no other's while they are kept
         kept = self._kept.get(key)
-        if kept is None:
-            if len(self._kept) >= MOST_KEPT:
-                self._kept.clear()
-            kept = recorded(self._bind(purpose, X, Y, theta, gradient)), arrays
-            self._kept[key] = kept
-        kept[0]()
+        if kept is not None:
+            kept[0]()
+        elif len(self._kept) < MOST_KEPT or len(X) == self.shape.n:
+            kept = self._kept[key] = recorded(self._bind(purpose, X, Y, theta, gradient)), arrays
+            kept[0]()
+        else:  # in turns, those that are kept would push each other out before they are used again
+            for launch in self._bind(purpose, X, Y, theta, gradient):
+                launch()
         wait()
         return float(self._loss[0])
+
+    def _check_device(self) -> None:
+        """Raise RuntimeError where the calling thread has another GPU than the plan."""
+        if (current := device_number()) != self._device:
+            raise RuntimeError(
+                f"device: expected GPU {self._device}, on which the plan was made, got {current}: "
+                f"numba.cuda.select_device({self._device}) takes it in this thread"
+            )
 
     def _bind(
         self, purpose: str, X: Rows, Y: Rows, theta: Parameters, gradient: Parameters

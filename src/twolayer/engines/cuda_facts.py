@@ -11,6 +11,13 @@ from ..network import Shape
 _MULTIPROCESSORS = 132  # where the device does not say, as in a simulator
 
 
+def device_number() -> int:
+    """Which device the calling thread has; a new thread gets the first."""
+    from numba import cuda
+
+    return int(getattr(getattr(cuda.current_context(), "device", None), "id", 0))
+
+
 def device_name() -> str:
     """The name of the current device, as in "NVIDIA H200"."""
     from numba import cuda
@@ -42,7 +49,11 @@ def free_memory() -> int:
     """Bytes of the current device's memory that are free."""
     from numba import cuda
 
-    return cuda.current_context().get_memory_info().free
+    context = cuda.current_context()
+    waiting = getattr(getattr(context, "memory_manager", None), "deallocations", None)
+    if waiting is not None:  # what nobody holds any more, but still counts as used
+        waiting.clear()
+    return context.get_memory_info().free
 
 
 def enough_memory(shape: Shape, needed: int, free: int) -> None:

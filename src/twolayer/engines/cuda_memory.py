@@ -33,9 +33,9 @@ class Rows:
             return self
         found = self._slices.get((start, stop))
         if found is None:
-            if len(self._slices) >= MOST_KEPT:
-                self._slices.clear()
-            found = self._slices[start, stop] = self._some(self.array[start:stop])
+            found = self._some(self.array[start:stop])
+            if len(self._slices) < MOST_KEPT:
+                self._slices[start, stop] = found
         return found
 
     def _some(self, array: Any) -> Rows:

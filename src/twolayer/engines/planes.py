@@ -16,7 +16,7 @@ from .cuda_facts import compute_capability, enough_memory, free_memory, multipro
 from .cuda_memory import Rows
 
 # For smaller problems tiles of 128 × 128 are too few, or too empty.
-_LEAST = Shape(1024, 48, 48, 1)
+LEAST = Shape(1024, 48, 48, 1)
 _TILE = 128
 _WIDTHS = (128, 112, 96)  # of tiles of Gᵀ X
 _MOST_WAVES = 4  # of blocks that a sum over samples is made in
@@ -72,7 +72,7 @@ def pays(shape: Shape, dtype: np.dtype) -> bool:
     """Whether a problem is made for the engine, and large enough for its tiles."""
     from ..kernels.cuda.head import OUTPUTS
 
-    large = all(size >= least for size, least in zip(shape, _LEAST, strict=True))
+    large = all(size >= least for size, least in zip(shape, LEAST, strict=True))
     return dtype == np.float32 and shape.K <= OUTPUTS and large
 
 

@@ -182,7 +182,7 @@ def tune(
                 found[name] = epochs(variant, net, shape, dtype, repetitions, warm_up).median
             except Disagreement as error:
                 found[name] = str(error)
-            except (RuntimeError, MemoryError) as error:
+            except Exception as error:  # drivers and libraries have classes of their own
                 found[name] = f"does not run: {error}"
     timed = {name: value for name, value in found.items() if isinstance(value, float)}
     if timed:

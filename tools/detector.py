@@ -29,12 +29,11 @@ from typing import Any
 
 from scipy import stats
 
-from twolayer import regress
-from twolayer.kernels.compiler.digest import digest
 from twolayer.machine import lines
 from twolayer.machine.hardware import fingerprint
 from twolayer.machine.store import machine_hash
 from twolayer.network import Network
+from twolayer.regress import costs, decide, turns
 from twolayer.regress.decide import SLOWEST
 from twolayer.regress.revisions import Revision, export
 from twolayer.regress.run import LIMIT, SECONDS, Outcome, Run
@@ -208,9 +207,11 @@ def missing(
 
 
 def sources() -> dict[str, str]:
-    """What the runs of one table have in common: the sources that decide, and what is planted."""
-    text = f"{digest([Path(regress.__file__).parent])}{SLOWED}"
-    return {"detector": hashlib.sha256(text.encode()).hexdigest()[:16]}
+    """What the runs of one table have in common: the sources that take times and decide, and what
+    is planted.
+    """
+    texts = [Path(module.__file__).read_text() for module in (costs, decide, turns)]
+    return {"detector": hashlib.sha256("".join([*texts, SLOWED]).encode()).hexdigest()[:16]}
 
 
 def machine() -> dict[str, str]:

@@ -106,6 +106,7 @@ OVER = {
     "list --variant-file own.py --json own.py": "json",
     "verify --variant-file own.py --json own.py": "json",
     "bench --variant-file own.py --json own.py": "json",
+    "regress HEAD --variant-file own.py --json own.py": "json",
     "choose data.csv --json data.csv": "json",
 }
 

@@ -16,7 +16,8 @@ from twolayer.machine.store import Store
 from twolayer.measuring import race, roofline, startup
 from twolayer.measuring.race import Entry, Result, Workload
 from twolayer.measuring.roofline import Roofline
-from twolayer.regress import suite, worker
+from twolayer.regress import suite
+from twolayer.regress.processes import sides
 
 NET = tl.Network("relu", "softmax")
 SHAPE = {"n": 3000, "d": 3, "M": 4, "K": 2}
@@ -176,7 +177,7 @@ def test_without_a_gpu_regress_says_why(monkeypatch):
     assert "cuda-tiled: no NVIDIA GPU" in wrong.stderr
 
 
-class Side(worker.Side):
+class Side(sides.Side):
     """One that is loaded already."""
 
     def __init__(self):
@@ -192,7 +193,7 @@ def benchmark(variant, shape, device):
 
 
 def test_a_worker_leaves_out_what_a_variant_is_not_made_for(stand_in, monkeypatch):
-    monkeypatch.setattr(worker, "meaning", nullcontext)  # it would take twolayer from this process
+    monkeypatch.setattr(sides, "meaning", nullcontext)  # it would take twolayer from this process
     side = Side()
     assert side.plan(benchmark(NAME, [40, 5, 6, 2], "cuda")).variant == NAME
     assert side.plan(benchmark(NAME, [40, 5, 6, 2], None)).variant == NAME
@@ -201,5 +202,5 @@ def test_a_worker_leaves_out_what_a_variant_is_not_made_for(stand_in, monkeypatc
         (NAME, [40, 5, 6, 2], "cpu", "does not run on cpu"),
         ("numpy", [40, 5, 6, 2], "cuda", "does not run on cuda"),
     ):
-        with pytest.raises(worker.Absent, match=reason):
+        with pytest.raises(sides.Absent, match=reason):
             side.plan(benchmark(name, shape, device))

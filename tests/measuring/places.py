@@ -27,7 +27,7 @@ from twolayer.measuring import device_clock as on_gpu
 from twolayer.measuring.race import Result, Workload, race
 from twolayer.measuring.roofline import Roofline
 from twolayer.regress import turns as taking_turns
-from twolayer.regress import worker
+from twolayer.regress.processes import sides, worker
 from twolayer.report import gather
 
 ROOT = Path(__file__).parents[2]
@@ -169,14 +169,14 @@ def auto(variant, monkeypatch, tmp_path):
 
 def side_of(variant, monkeypatch):
     known_as(monkeypatch, "faulty", variant)
-    monkeypatch.setattr(worker, "_problem", {})
-    monkeypatch.setattr(worker, "_answers", {})
+    monkeypatch.setattr(sides, "_problem", {})
+    monkeypatch.setattr(sides, "_answers", {})
     monkeypatch.setattr(taking_turns, "keep_memory", lambda: None)
     for name in worker.TOOL:  # its answers and its timing
         import_module(f"twolayer.{name}")
     monkeypatch.setattr(worker, "load_tool", lambda: tl)
-    side = object.__new__(worker.Side)
-    monkeypatch.setattr(worker, "meaning", nullcontext)  # it would take twolayer from this process
+    side = object.__new__(sides.Side)
+    monkeypatch.setattr(sides, "meaning", nullcontext)  # it would take twolayer from this process
     side.name, side.alias, side.threads = "head", "twolayer", 2
     side.package, side.variants = tl, tl.variants
     monkeypatch.setattr(worker, "started", lambda name, request: side)

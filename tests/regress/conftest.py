@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from histories import git, made
+from planted import git, made
 
 from twolayer.regress import run
 

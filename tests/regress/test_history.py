@@ -4,9 +4,12 @@ import math
 import random
 
 import pytest
-from histories import commit, git
+from planted import commit, git
 
-from twolayer.regress import history, revisions
+from twolayer.cli.commands import regress
+from twolayer.network import Shape
+from twolayer.regress import decide, history, revisions, run
+from twolayer.regress.costs import Cost, Note
 
 # Where a branch left its base
 
@@ -67,6 +70,20 @@ def test_costs_are_accepted_by_the_commits_of_the_head(branched):
     assert first.startswith(accepted["numba-fused"])
     assert history.accepted("main", "topic~1").keys() == {"numpy", "numba-fused"}
     assert history.accepted("topic", "main") == {}
+
+
+def test_a_line_of_the_table_can_be_accepted(branched):
+    lines = "numpy, memory, v n=1 d=2 M=3 K=4, slowest steps,w,first step"
+    commit(branched, f"more\n\nRegress-Accept: {lines}")
+    names = ["numpy, memory", "v n=1 d=2 M=3 K=4, slowest steps", "w, first step"]
+    assert list(history.accepted("main", None)) == names
+    starts = [
+        {"variant": "v", "pair": pair, "side": side, "load": 1.0, "memory": 1}
+        for pair in range(4)
+        for side in ("base", "head")
+    ]
+    found = {d.name.removeprefix("v, ") for d in decide.decide({}, {}, starts)}
+    assert {*found, decide.SLOWEST.removeprefix(", ")} == set(history.PARTS)
 
 
 # The commit that did it
@@ -140,3 +157,74 @@ def test_a_planted_commit_of_sixteen_is_found_among_some_without_a_package(small
 
     found = history.bisect(history.commits("HEAD~16", "main"), judge)
     assert found == (ids[9], [ids[9]])
+
+
+NAME = "v n=4 d=3 M=2 K=1"
+SAME = decide.Decision(NAME, "v", "time", 4, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.01, "same", True)
+OUTCOMES = {
+    "quick": run.Outcome([SAME]),
+    "inaccurate": run.Outcome([SAME], [Cost("accuracy", "v", 1.0, 9.0, "worse")]),
+    "slow": run.Outcome([], [], [Note("far", NAME, "takes long")]),
+    "lost": run.Outcome([], [], [Note("lost", NAME, "is gone")]),
+    "noisy": run.Outcome(),
+    "failed": run.Outcome([], [], [Note("failed", NAME, "raises")]),
+    "dies": RuntimeError("it died before it measured anything"),
+    "broken": run.Unusable("head: it cannot be imported"),
+}
+
+
+class Scripted(run.Run):
+    """A run that finds what the head's kernel says."""
+
+    def measure(self, costly=True):
+        found = OUTCOMES[(self.head.folder / "kernels" / "k.py").read_text()]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+def bisected(good="HEAD~1"):
+    sides = revisions.export(good, "base"), revisions.export("main", "head")
+    suite = [run.Benchmark("v", Shape(4, 3, 2, 1))]
+    made = Scripted(*sides, suite, revisions.results_file(("a test",)))
+    with pytest.raises(regress.typer.Exit) as end:
+        regress._bisect(made, good, "main")
+    return end.value.exit_code
+
+
+def test_what_says_nothing_of_the_slowdown_is_skipped(small, capsys):
+    """A noisy hour, a variant that is lost, or dies, or a package that is gone for a while."""
+    first = git(small, "rev-parse", "HEAD")
+    for kernel in ("quick", "inaccurate"):
+        made_commit(small, kernel)
+    skipped = [made_commit(small, kernel) for kernel in ("lost", "noisy", "dies", "broken")]
+    git(small, "mv", "src/twolayer/__init__.py", "moved")
+    skipped.append(commit(small, "no package"))
+    git(small, "mv", "moved", "src/twolayer/__init__.py")
+    bad = [made_commit(small, "slow") for _ in range(2)]
+    assert bisected(first) == 1
+    said = capsys.readouterr()
+    named = [line.partition(" ")[0] for line in said.out.splitlines()]
+    assert all(any(full.startswith(name) for full in (*skipped, bad[0])) for name in named)
+    assert bad[0].startswith(named[-1])
+    assert not any(bad[1].startswith(name) for name in named)
+    assert "(quick)" not in said.out
+    assert "(inaccurate)" not in said.out
+
+
+@pytest.mark.parametrize(("kernel", "code"), [("quick", 3), ("noisy", 3), ("failed", 2)])
+def test_an_end_that_is_not_slower_has_its_own_exit_code(small, kernel, code, capsys):
+    made_commit(small, kernel)
+    assert bisected() == code
+    assert "main is not slower than HEAD~1" in capsys.readouterr().err
+
+
+def test_a_history_without_a_way_is_refused_before_anything_is_measured(small):
+    with pytest.raises(ValueError, match=r"^good: expected an earlier commit than main"):
+        bisected("main")
+
+
+def made_commit(folder, kernel):
+    """One more commit, with that text as its kernel."""
+    (folder / "kernels" / "k.py").write_text(kernel)
+    return commit(folder, kernel)

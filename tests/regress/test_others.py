@@ -1,8 +1,7 @@
 """Variants that do not belong to the package are compared as its own are."""
 
 import pytest
-from histories import commit, git
-from planted import MEASURED, regress
+from planted import MEASURED, commit, git, regress
 
 MINE = """import numpy as np
 import twolayer as tl

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from histories import git
 from planted import (
     DEFINITION,
     MEASURED,
@@ -20,29 +19,29 @@ from planted import (
     SHAPE,
     SLOW,
     edit,
+    git,
     made_run,
     regress,
     shaped,
 )  # fmt: skip
 
 from twolayer.machine import lines
-from twolayer.regress import decide, dependency, revisions, run, turns, worker
+from twolayer.regress import decide, dependency, revisions, run, turns
+from twolayer.regress.processes.messages import WORKER
+from twolayer.regress.processes.sides import SIDES
 
 # Compiled code
 
 
 LOSSES = """
-import importlib.util, json, os, sys
+import json, sys
 from pathlib import Path
-sys.path.insert(0, os.path.dirname(sys.argv[1]))
-spec = importlib.util.spec_from_file_location("worker", sys.argv[1])
-worker = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(worker)
+sys.path.insert(0, sys.argv[1])
+from sides import SIDES, Side
 sys.modules["twolayer"] = None
 benchmark = json.loads(sys.argv[2])
-folders = map(Path, sys.argv[3:])
-sides = [worker.Side(side, folder, 1) for side, folder in zip(worker.SIDES, folders)]
-print([side.plan(benchmark).gradient()[0] for side in sides])
+both = [Side(name, Path(folder), 1) for name, folder in zip(SIDES, sys.argv[3:])]
+print([side.plan(benchmark).gradient()[0] for side in both])
 """
 
 
@@ -57,9 +56,9 @@ def test_compiled_code_of_one_revision_is_never_used_for_the_other(here, run_pyt
         "return (u - y) * (u - y) * 3",
     )
     about = json.dumps(run.Benchmark("numba-loops", SHAPE).request())
-    sides = [revisions.export(*pair) for pair in zip(("sound", None), worker.SIDES, strict=True)]
+    sides = [revisions.export(*pair) for pair in zip(("sound", None), SIDES, strict=True)]
     for _ in range(2):  # compiled, then loaded
-        printed = run_python(LOSSES, worker.__file__, about, *(s.folder for s in sides))
+        printed = run_python(LOSSES, WORKER.parent, about, *(s.folder for s in sides))
         base, head = json.loads(printed)
         assert head == pytest.approx(3 * base, rel=1e-5)
 
@@ -90,9 +89,7 @@ def measured(monkeypatch):
     def make(*seconds, wanted=0.1):
         clock, told = [0.0], []
         monkeypatch.setattr(turns.time, "perf_counter", lambda: clock[0])
-        sides = [
-            Steps(*about, told) for about in zip(worker.SIDES, (clock,) * 2, seconds, strict=True)
-        ]
+        sides = [Steps(*about, told) for about in zip(SIDES, (clock,) * 2, seconds, strict=True)]
         return turns.measured(sides, {}, wanted, 0), told
 
     yield make
@@ -110,7 +107,7 @@ def test_neighbouring_turns_tell_the_change_and_nothing_of_the_machine(measured,
     record, told = measured(taking(step), taking(change * step))
     assert decide.effect(record).log == pytest.approx(np.log(change), abs=3e-3)
     assert len(record["base"]) >= turns.FEWEST
-    assert all(len(turn) >= 2 * turns.ROUNDS for side in worker.SIDES for turn in record[side])
+    assert all(len(turn) >= 2 * turns.ROUNDS for side in SIDES for turn in record[side])
     plans = [name for name in told if name.startswith("plan")][2:]
     assert plans[:4] == ["plan base", "plan head", "plan head", "plan base"]
     assert gc.isenabled()
@@ -313,7 +310,7 @@ def test_a_bad_dependency_is_one_sentence(here, arguments, sentence):
 
 
 def test_processes_that_take_turns_give_a_decision(here, tmp_path):
-    pythons = dict.fromkeys(worker.SIDES, Path(sys.executable))
+    pythons = dict.fromkeys(SIDES, Path(sys.executable))
     make = partial(dependency.Turns, pythons=pythons)
     names = ("numpy", "no-such")
     found = made_run(here, tmp_path / "results", "sound", names=names, make=make)

@@ -4,7 +4,7 @@ import os
 import shutil
 
 import pytest
-from histories import commit, git, made, write
+from planted import commit, git, made, write
 
 from twolayer.regress import revisions
 

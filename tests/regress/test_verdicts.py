@@ -8,28 +8,26 @@ from functools import partial
 
 import numpy as np
 import pytest
-from planted import DEFINITION, LOSSES_FILE, MEASURED, SHAPE, SQUARE, edit, made_run, regress
+from planted import (
+    DEFINITION,
+    LOSSES_FILE,
+    MEASURED,
+    SHAPE,
+    SQUARE,
+    WRONG,
+    body,
+    edit,
+    made_run,
+    plant,
+    regress,
+)  # fmt: skip
 
 import twolayer as tl
 from twolayer.kernels.formulas.losses import LOSSES
 from twolayer.machine import lines
 from twolayer.network import DTYPES, Shape
-from twolayer.regress import costs, dependency, run, worker
-
-WRONG = SQUARE + " * 3"
-
-
-def body(*lines):
-    """A `backpropagate` of numpy that begins with these lines."""
-    text = "".join(f"        {line}\n" for line in lines)
-    return (
-        "    def backpropagate(self, *arguments):\n"
-        f"{text}        return self._once(*arguments)\n\n    def _once(\n        self, X"
-    )
-
-
-def plant(folder, *lines):
-    edit(folder, "variants/numpy.py", DEFINITION, body(*lines))
+from twolayer.regress import costs, dependency, run
+from twolayer.regress.processes import sides
 
 
 @pytest.fixture
@@ -133,7 +131,7 @@ def test_an_accepted_variant_may_compile_longer(here, tmp_path):
 @pytest.mark.slow
 def test_of_processes_that_take_turns_what_hangs_is_ended_too(here, tmp_path):
     plant(here, "import time", "time.sleep(1000)")
-    make = partial(dependency.Turns, pythons=dict.fromkeys(worker.SIDES, sys.executable))
+    make = partial(dependency.Turns, pythons=dict.fromkeys(sides.SIDES, sys.executable))
     made = made_run(here, tmp_path / "results", "sound", make=make, patience=5.0)
     (note,) = made.measure(costly=False).notes
     assert (note.kind, note.sentence) == ("failed", "a process did nothing for 5 s")
@@ -218,9 +216,9 @@ def test_every_loss_can_be_compared(loss, dtype):
     """The problem that both sides get fits the loss."""
     shape = SHAPE._replace(K=1) if loss == "logistic" else SHAPE
     benchmark = run.Benchmark("numpy", shape, "tanh", loss, dtype)
-    X, Y, V, W = worker.problem(benchmark.request())
+    X, Y, V, W = sides.problem(benchmark.request())
     net, theta = tl.Network("tanh", loss), tl.Parameters(V, W)
-    assert np.isfinite(tl.variants.get("numpy").plan(net, X, Y, theta).step(worker.MU))
+    assert np.isfinite(tl.variants.get("numpy").plan(net, X, Y, theta).step(sides.MU))
 
 
 @pytest.mark.parametrize("text", ["-1%", "x", "100%", "2", ""])

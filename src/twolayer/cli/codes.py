@@ -63,7 +63,7 @@ EXAMPLES = {
     },
     "regress": {
         "regress main": "the working tree against where it left main",
-        "regress v0.1 main --bisect": "which commit made it slower",
+        "regress HEAD~20 main --bisect": "which commit made it slower",
     },
     "history": {
         "history --variants numba-fused": "a variant over commits and machines",

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from ..machine import lines
+from .processes.messages import begun, end, reply
+from .processes.sides import FAR, LIMIT, unpaired
 from .revisions import Revision, cache_folder
-from .run import WORKER, Run, Unusable, reply
+from .run import Run, Unusable
 from .suite import Benchmark
-from .worker import FAR, LIMIT, unpaired
 
 _PACKAGES = ("numpy", "numba", "scipy", "threadpoolctl", "psutil", "platformdirs")
 _TURN = 0.03  # seconds of blocks in a turn
@@ -57,6 +58,9 @@ class Turns(Run):
 
     pythons: dict[str, Path] = field(default_factory=dict)
 
+    def _alone(self) -> None:
+        """Each side is."""
+
     def _process(self, number: int, todo: list[Benchmark]) -> None:
         """Measure in a fresh pair of processes; where one dies, the benchmark it was at failed."""
         total = len(todo)
@@ -75,8 +79,7 @@ class Turns(Run):
                         break
             finally:
                 for worker in pair.values():
-                    worker.kill()
-                    worker.communicate()
+                    end(worker)
 
     def _turns(
         self, pair: dict[str, subprocess.Popen[str]], benchmark: Benchmark, number: int
@@ -96,8 +99,8 @@ class Turns(Run):
             error = {side: answer["error"] for side, answer in first.items()}
             return {"kind": "right", "error": error}
         order = _ORDER if number % 2 == 0 else _ORDER[::-1]
-        end = time.perf_counter() + 2 * self.seconds
-        while time.perf_counter() < end or len(found["base"]) < _ROUNDS:
+        over = time.perf_counter() + 2 * self.seconds
+        while time.perf_counter() < over or len(found["base"]) < _ROUNDS:
             for turns in found.values():
                 turns.append([])
             for side in order:
@@ -114,14 +117,10 @@ class Turns(Run):
             "side": side, side: str(revision.folder), "seconds": _TURN, "warm_up": _WARM_UP,
             "block": _BLOCK,
         }  # fmt: skip
-        worker = subprocess.Popen(
-            [str(self.pythons[side]), str(WORKER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, text=True,
-        )  # fmt: skip
+        worker = begun(subprocess.DEVNULL, str(self.pythons[side]))
         answer = _tell(worker, request, self.patience)
         if "ready" not in answer:
-            worker.kill()
-            worker.communicate()
+            end(worker)
             raise Unusable(f"{side}: {revision.label} cannot be imported: {answer['sentence']}")
         return worker
 

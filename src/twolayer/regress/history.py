@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
+from .decide import SLOWEST
 from .revisions import commit, git, top
 
 TRAILER = "Regress-Accept"  # in a commit's message, with names: what it makes slower on purpose
+# What a table's lines may be named after, besides a variant or a benchmark and a comma.
+PARTS = ("memory", "first step", SLOWEST.removeprefix(", "))
 
 Judgement = Literal["good", "bad", "skip"]
 
@@ -26,8 +29,19 @@ def accepted(base: str, head: str | None) -> dict[str, str]:
     found: dict[str, str] = {}
     for line in git("log", f"--format=%h%x09{trailers}", span, cwd=top("head")).splitlines():
         short, _, names = line.decode(errors="replace").partition("\t")
-        for name in filter(None, map(str.strip, names.split(","))):
+        for name in _listed(names):
             found.setdefault(name, short)
+    return found
+
+
+def _listed(names: str) -> list[str]:
+    """Names with commas between; "numpy, memory" is one, as a table has it."""
+    found: list[str] = []
+    for name in filter(None, map(str.strip, names.split(","))):
+        if name in PARTS and found:
+            found[-1] += f", {name}"
+        else:
+            found.append(name)
     return found
 
 

@@ -23,7 +23,7 @@ from ..kernels.compiler.digest import digest, folder_of
 from ..machine import lines
 from ..machine.revision import MEASURED
 from ..machine.store import machine_hash
-from .loading import NAME
+from .processes.loading import NAME
 
 WORKING_TREE = "the working tree"
 _PACKAGE = __name__.partition(".")[0]
@@ -114,7 +114,7 @@ def inside(file: Path) -> Path:
     """A file's path in the repository. Raises ValueError for one elsewhere: it has no revisions."""
     root = top("--variant-file")
     try:
-        return file.absolute().relative_to(root)
+        return (file.parent.resolve() / file.name).relative_to(root.resolve())
     except ValueError:
         raise ValueError(
             f"--variant-file: expected a file in the repository {root}, got {str(file)!r}"
@@ -263,7 +263,8 @@ def _remove_stale(parent: Path) -> None:
     for folder in parent.iterdir():
         with contextlib.suppress(OSError):
             if time.time() - folder.stat().st_mtime > _STALE:
-                shutil.rmtree(folder, ignore_errors=True)
+                gone = folder.rename(folder.with_name(f"{folder.name}-gone"))  # no half of one
+                shutil.rmtree(gone, ignore_errors=True)
 
 
 def results_file(run: Sequence[object], folder: Path | None = None) -> Path:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
-import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -19,9 +17,10 @@ from ..machine.calm import Calm, watched, worst
 from . import costs
 from .costs import Cost, Note
 from .decide import LOOKS, SLOWEST, Decision, decide, decided
+from .processes.messages import begun, end, reply
+from .processes.sides import SIDES
 from .revisions import Revision
 from .suite import Benchmark
-from .worker import SIDES
 
 SECONDS = 0.4  # of blocks for a benchmark in a process
 LIMIT = 285.0  # seconds for all that is measured; four processes are run in any case
@@ -30,7 +29,6 @@ TRIAL = -1  # the process in which nothing is timed
 DONE = ("right", "timing")  # kinds of records after which a benchmark is measured further
 TOO_LITTLE = 0.05  # of an epoch: a run whose median smallest visible change is larger says nothing
 Found = TypeVar("Found", Decision, Cost)
-WORKER = Path(__file__).with_name("worker.py")
 
 
 @dataclass
@@ -97,6 +95,7 @@ class Run:
 
     def __post_init__(self) -> None:
         self._told = False
+        self.patience = max(self.patience, 6 * self.seconds)  # turns last up to four times as long
 
     def measure(self, costly: bool = True) -> Outcome:
         """Go on from what the file holds, to the end; the same file then gives the same outcome.
@@ -108,6 +107,7 @@ class Run:
             if costly:
                 self._compile_times()
             self._missing(TRIAL, self.suite)
+            self._alone()
             if costly:
                 self._starts()
         limit = start + self.limit
@@ -229,6 +229,23 @@ class Run:
                 lines.append(self.path, about | {"sentence": sentence})
                 todo = [benchmark for benchmark in todo if benchmark.name != at]
 
+    def _alone(self) -> None:
+        """What the base fails at beside the head, but not alone, is the head's failure."""
+        records = self._read("benchmark")
+        failed = {r["benchmark"] for r in records if r["kind"] == "failed"}
+        doubted = {r["benchmark"] for r in records if r.get("fails") == "base"} - failed
+        for benchmark in (b for b in self.suite if b.name in doubted):
+            request = self._request("alone", [benchmark])
+            request |= {"side": "base", "base": str(self.base.folder)}
+            kind = "failed"  # what says nothing died of it
+            with contextlib.suppress(Unusable), self._worker(request) as messages:
+                for message in messages:
+                    kind = message.get("kind", kind)
+            if kind != "failed":
+                about = {"benchmark": benchmark.name, "process": TRIAL, "kind": "failed"}
+                sentence = "the base fails beside the head, and does not alone"
+                lines.append(self.path, about | {"sentence": sentence})
+
     def _starts(self) -> None:
         """Pairs of processes, one a side, for the first calls and the memory of each variant."""
         largest = self._largest()
@@ -294,16 +311,17 @@ class Run:
         self, side: str, messages: Iterator[dict[str, Any]], title: str, total: int
     ) -> None:
         """Show a worker's progress and tell of a death; of a head found right, it is a failure."""
-        at, done = "", 0
+        at, finished = "", set()
         for message in messages:
             at = message.get("begin", at)
-            done += "done" in message
-            self.progress(f"{title}{at}", done, total)
+            finished |= {message["done"]} if "done" in message else set()
+            self.progress(f"{title}{at}", len(finished), total)
             if "died" in message:
                 sentence = f"a process {message['died']}"
-                lost = f"costs of {total - done} of {total} benchmarks are not compared"
-                self.complain(f"{side}: {sentence} at {at or 'its start'}: {lost}")
-                if at in self._right() and side == "head":
+                lost = f"costs of {total - len(finished)} of {total} benchmarks are not compared"
+                where = "its end" if at in finished else at or "its start"
+                self.complain(f"{side}: {sentence} at {where}: {lost}")
+                if at in self._right() - finished and side == "head":
                     about = {"benchmark": at, "process": TRIAL, "kind": "failed"}
                     lines.append(self.path, about | {"sentence": sentence})
 
@@ -314,12 +332,12 @@ class Run:
             "files": [str(file) for file in self.files],
         }  # fmt: skip
 
-    def names(self) -> tuple[list[tuple[str, str]], list[str]]:
-        """The variants that either side brings along, each with its device, and all it knows.
+    def names(self) -> tuple[list[tuple[str, list[list[str]]]], list[str]]:
+        """The variants that either side brings along, with their devices there, and all it knows.
 
         Raises Unusable where the files, in neither revision, have any.
         """
-        found: dict[str, str] = {}
+        found: dict[str, list[list[str]]] = {}
         known: dict[str, None] = {}
         reason = "--variant-file: expected variants in one of the revisions, got none"
         for side, revision in (("head", self.head), ("base", self.base)):
@@ -327,7 +345,8 @@ class Run:
                 request = self._request("names", ()) | {"side": side, side: str(revision.folder)}
                 with self._worker(request) as messages:
                     for message in messages:
-                        found = dict(message.get("names", ())) | found
+                        for name, devices in message.get("names", ()):
+                            found.setdefault(name, []).append(devices)
                         known |= dict.fromkeys(message.get("known", ()))
             except Unusable as error:  # of one side it is told where epochs are compared
                 reason = str(error)
@@ -339,22 +358,15 @@ class Run:
     def _worker(self, request: dict[str, Any]) -> Iterator[Iterator[dict[str, Any]]]:
         """A worker's messages; it is ended with the context."""
         with tempfile.TemporaryFile("w+", errors="replace") as errors:
-            worker = subprocess.Popen(
-                [sys.executable, str(WORKER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                stderr=errors, text=True,
-            )  # fmt: skip
-            assert worker.stdin is not None and worker.stdout is not None
+            worker = begun(errors)
+            assert worker.stdin is not None
             try:
                 with contextlib.suppress(BrokenPipeError):  # it died: no line comes
                     worker.stdin.write(json.dumps(request) + "\n")
                     worker.stdin.flush()
                 yield self._messages(worker, errors)
             finally:
-                worker.kill()
-                worker.wait()
-                with contextlib.suppress(BrokenPipeError):
-                    worker.stdin.close()
-                worker.stdout.close()
+                end(worker)
 
     def _messages(self, worker: subprocess.Popen[str], errors: IO[str]) -> Iterator[dict[str, Any]]:
         """What a worker says, and as the last message what it died of.
@@ -380,21 +392,3 @@ class Run:
             last = (errors.read().strip().splitlines() or [""])[-1]
             death = f"signal {-code}" if code < 0 else f"exit code {code} {last}".strip()
             yield {"died": f"died of {death}"}
-
-
-def reply(worker: subprocess.Popen[str], patience: float) -> tuple[str, bool]:
-    """The next line of a worker, none where it ended; and whether its silence was why it ended."""
-    assert worker.stdout is not None
-    hung = threading.Event()
-
-    def end() -> None:
-        hung.set()
-        worker.kill()
-
-    watchdog = threading.Timer(patience, end)
-    watchdog.start()
-    try:
-        line = worker.stdout.readline()
-    finally:
-        watchdog.cancel()
-    return line, hung.is_set()

@@ -34,13 +34,15 @@ class Benchmark(NamedTuple):
 
 def benchmarks(
     net: Network, dtype: str, shapes: Sequence[str] = (), names: Sequence[str] | None = None,
-    device: str | None = None, known: Sequence[tuple[str, str]] = (),
+    device: str | None = None, known: Sequence[tuple[str, Sequence[Sequence[str]]]] = (),
+    of_files: bool = False,
 ) -> list[Benchmark]:  # fmt: skip
     """Our own compiled variants and numpy, or those named, on the quick profile's shapes or others.
 
     What is made for reading is left out: it takes the interpreter's time, which none here changes,
     or, on a GPU, that of atomic additions. known: the variants of either revision, each with its
-    device; those of this package where there are none.
+    devices in those that have it; those of this package where there are none. of_files: whether
+    they are a user's, which count wherever they run.
     Raises ValueError where none of those by default runs on the device here.
     """
     if device is not None:
@@ -57,10 +59,17 @@ def benchmarks(
         if all(reasons.values()):
             why = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
             raise ValueError(f"device: expected a device that is here, got {device!r}: {why}")
-        elsewhere = [
-            n for n, where in known if where == (device or "cpu") and n not in _FOR_READING
-        ]
-        chosen = elsewhere or list(reasons)
+        chosen = list(reasons)
+        if known:
+            chosen = [
+                name
+                for name, there in known
+                if of_files or name not in _FOR_READING
+                if _is_compared(there, device, of_files)
+            ]
+        if not chosen:
+            have = ", ".join(f"{name} on {' and '.join(there[0])}" for name, there in known)
+            raise ValueError(f"device: expected one that variants run on, got {device!r}: {have}")
     else:
         # Only one of the revisions may know a variant, so the names are not looked up here.
         chosen = list(dict.fromkeys(names))
@@ -74,3 +83,10 @@ def benchmarks(
         for name in chosen
         for size in dict.fromkeys(sizes)
     ]
+
+
+def _is_compared(there: Sequence[Sequence[str]], device: str | None, of_files: bool) -> bool:
+    """Whether a variant that nobody named is, by its devices in each revision that has it."""
+    if device is None:
+        return of_files or any(devices[0] == "cpu" for devices in there)
+    return any(device in devices for devices in there)

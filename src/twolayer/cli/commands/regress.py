@@ -17,10 +17,10 @@ from ...network import Network, float_type
 from ...progress import Bar
 from ...regress.decide import SLOWEST
 from ...regress.dependency import Turns, environment
-from ...regress.history import Judgement, accepted, commits, subject
+from ...regress.history import PARTS, Judgement, accepted, commits, subject
 from ...regress.history import bisect as search
 from ...regress.revisions import Revision, export, export_base, inside, results_file
-from ...regress.run import LIMIT, SECONDS, Run, Unusable
+from ...regress.run import LIMIT, SECONDS, Outcome, Run
 from ...regress.suite import Benchmark, benchmarks
 from ...showing import output, revisions
 from ...texts import meant, parts
@@ -138,6 +138,7 @@ def regress(
     share = _share(tolerance)
     waiting = Waiting(wait_calm)
     output.check_writable(markdown=markdown, json=json)
+    output.check_unread(*(variant_file or ()))
     options.positive_seconds("seconds", seconds)
     options.positive_seconds("budget", budget)
     net = Network(activation, loss)
@@ -162,6 +163,8 @@ def regress(
             export(head, "head", complain, files),
         )
         wanted |= accepted(base, head)
+        if sides[0].tree == sides[1].tree:
+            complain("base and head have the same files: whatever differs is the machine's")
     elif head is None:
         raise ValueError("--dep: expected two versions, BASE and HEAD")
     else:
@@ -174,8 +177,10 @@ def regress(
     asked = Run(*sides, (), Path(), threads, files=files)
     if names is not None:
         _check_names(names, asked)
-    elif not pythons:
-        suite = benchmarks(net, kind, shape or (), None, device, asked.names()[0])
+    elif files or not pythons:
+        known, _ = asked.names()
+        suite = benchmarks(net, kind, shape or (), None, device, known, bool(files))
+    _check_accepted(accept or (), suite)
     path = _results(*sides, suite, threads, seconds, share, *pythons.values())
     waiting()
     with Bar(lines=True) as bar:
@@ -203,41 +208,68 @@ def _check_names(names: Sequence[str], run: Run) -> None:
             )
 
 
+def _check_accepted(names: Sequence[str], suite: Sequence[Benchmark]) -> None:
+    """Raise ValueError for a name by which no line of the table can go."""
+    known = {name for b in suite for name in (b.variant, b.name, f"{b.variant} on all shapes")}
+    ends = ("", *(f", {what}" for what in PARTS))
+    for name in names:
+        if name not in {start + end for start in known for end in ends}:
+            raise ValueError(
+                f"--accept: expected a variant, a benchmark or a line of the table, got {name!r}"
+                f"{meant(name, known)}"
+            )
+
+
 def _results(base: Revision, head: Revision, suite: Sequence[Benchmark], *settings: object) -> Path:
     return results_file((base.tree, head.tree, *suite, *settings))
 
 
 def _bisect(run: Run, good: str, bad: str) -> None:
     """Find the first commit that is slower where the last one is, and say which."""
+    history = commits(good, bad)
     outcome = run.measure(costly=False)
-    slow = {d.name.removesuffix(SLOWEST) for d in outcome.decisions if d.regression} | {
-        note.benchmark for kind in ("lost", "far") for note in outcome.of(kind)
-    }
-    slow |= {d.variant for d in outcome.decisions if d.regression and d.base is None}
-    suite = [b for b in run.suite if not slow.isdisjoint((b.name, b.variant))]
-    if not suite:
-        output.complain(f"{bad} is not slower than {good}: {revisions.summary(outcome)}")
-        raise typer.Exit(codes.TOO_LITTLE)
+    runs, wrong = [run], _worse(run, outcome)
+    suite = [b for b in run.suite if {b.name, b.variant} & {name for _, name in wrong}]
 
     def judge(commit: str) -> Judgement:
-        head = export(commit, "head", files=run.files)
-        path = _results(run.base, head, suite, run.threads, run.seconds, run.tolerance)
-        one = replace(run, head=head, suite=suite, path=path)
         try:
-            found = one.measure(costly=False)
-        except Unusable as reason:
-            output.complain(f"{head.label} is skipped: {reason}")
+            head = export(commit, "head", files=run.files)
+            path = _results(run.base, head, suite, run.threads, run.seconds, run.tolerance)
+            runs.append(replace(run, head=head, suite=suite, path=path))
+            found = runs[-1].measure(costly=False)
+        except (ValueError, RuntimeError) as reason:  # it has no package, or cannot be imported
+            output.complain(f"{subject(commit)} is skipped: {reason}")
             return "skip"
-        one.end()
-        verdict: dict[int, Judgement] = {0: "good", 1: "bad", 3: "good"}
-        judgement = verdict.get(found.exit_code, "skip")
+        judgement: Judgement = "skip"
+        if wrong & _worse(runs[-1], found):
+            judgement = "bad"
+        elif replace(found, costs=[]).exit_code == 0:  # what else is worse is not looked for
+            judgement = "good"
         output.complain(f"{head.label} is {judgement}: {revisions.summary(found)}")
         return judgement
 
-    first = search(commits(good, bad), judge)
-    for commit in first.candidates:
-        what = "is the first" if len(first.candidates) == 1 else "may be the first"
-        output.stdout().print(f"{subject(commit)} {what} that is slower.", soft_wrap=True)
+    if suite:
+        first = search(history, judge)
+        for commit in first.candidates:
+            what = "is the first" if len(first.candidates) == 1 else "may be the first"
+            output.stdout().print(f"{subject(commit)} {what} that is slower.", soft_wrap=True)
+    else:
+        output.complain(f"{bad} is not slower than {good}: {revisions.summary(outcome)}")
+    for one in runs:  # not before: what was interrupted goes on
+        one.end()
+    failed = codes.FAILED if outcome.of("failed") else codes.TOO_LITTLE
+    raise typer.Exit(codes.WRONG if suite else failed)
+
+
+def _worse(run: Run, outcome: Outcome) -> set[tuple[str, str]]:
+    """What a run shows to be slower, or lost: which of both, and the benchmark or the variant."""
+    worse = {
+        ("slower", d.variant if d.base is None else d.name.removesuffix(SLOWEST))
+        for d in outcome.decisions
+        if d.regression
+    }
+    kinds = {"far": "slower", "lost": "lost"}
+    return worse | {(kinds[n.kind], n.benchmark) for n in outcome.notes if n.kind in kinds}
 
 
 def _share(text: str) -> float:

@@ -78,6 +78,18 @@ def add(name: str, files: Sequence[Path]) -> list[Any]:
         for point in importlib.metadata.entry_points(group=f"{NAME}.variants")
     }
     for module in set(sys.modules) - before:
-        if module.partition(".")[0] in offered:
+        if module.partition(".")[0] in offered or _knows(sys.modules[module], name):
             del sys.modules[module]  # the other revision imports it with its own package
     return added
+
+
+def _knows(module: ModuleType, name: str) -> bool:
+    """Whether a module that is none of the package has something of it."""
+    if module.__name__.partition(".")[0] in (name, NAME):
+        return False
+    held = [getattr(v, "__module__", None) or getattr(v, "__name__", "") for v in _values(module)]
+    return any(isinstance(at, str) and at.partition(".")[0] == name for at in held)
+
+
+def _values(module: ModuleType) -> list[Any]:
+    return list(getattr(module, "__dict__", {}).values())

@@ -1,7 +1,7 @@
 # Each target sets up .venv by itself: a Python from 3.11 on and `make` are all it takes.
 # PYTHON=python3.13  the interpreter that .venv is made with
 # ARGS="-k softmax"  further arguments for pytest, asv or the command of `twolayer`
-# BASE=v0.1 HEAD=    what `make regress` compares; without HEAD the working tree is judged
+# BASE=main HEAD=    what `make regress` compares; without HEAD the working tree is judged
 # DEP=numba          BASE and HEAD are versions of that package, on the working tree
 # GPU=               leaves the CUDA packages out where an NVIDIA driver was found
 # PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu

@@ -62,7 +62,7 @@ def test_every_kind_of_check_is_made(tmp_path):
     made = {record["case"] for record in json.loads(figures.read_text())["results"]}
     kinds = {f"promise: {name}" for name in (*promises.EVERYWHERE, *promises.ONCE)}
     kinds |= {case.name for case in cases.all_cases(Network("tanh", "squared"), "float32")}
-    assert made == kinds | {"exact integers", "a corner"}
+    assert made == kinds | {"exact integers", "exact integers of many bits", "a corner"}
 
 
 def test_a_wrong_variant_is_named_and_the_exit_code_is_1(tmp_path):

@@ -5,7 +5,7 @@ from itertools import chain
 import numpy as np
 import pytest
 from batch import Batch
-from loss_faults import FAULTS
+from size_faults import FAULTS
 
 import twolayer as tl
 from twolayer.checking.exact import exact

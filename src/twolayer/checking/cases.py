@@ -25,13 +25,15 @@ class Case(NamedTuple):
         return Shape(*self.X.shape, *self.theta.W.shape[::-1])
 
 
-# 1s, primes, one more and one less than powers of two; the last has more rows than any block.
+# 1s, primes, one more and one less than powers of two; then what fills vectors and warps exactly;
+# the last has more rows than any block.
 SHAPES = (
     Shape(1, 1, 1, 1),
     Shape(2, 1, 3, 2),
     Shape(7, 5, 1, 3),
     Shape(33, 17, 13, 1),
     Shape(61, 7, 31, 9),
+    Shape(32, 32, 64, 16),
     Shape(1031, 3, 5, 2),
 )
 
@@ -57,6 +59,9 @@ EXACT_SHAPES = {
         Shape((1 << 17) + 1, 2, 3, 2),
     ),
 }
+# Numbers that half of the bits cannot hold, and the largest integer below which all are held.
+WIDE = {"float32": (1 << 11) + 1, "float64": (1 << 25) + 1}
+HELD = {"float32": 1 << 24, "float64": 1 << 53}
 
 
 def problem(net: Network, shape: Shape, dtype: str, seed: int = 0, name: str = "") -> Case:
@@ -71,9 +76,9 @@ def problem(net: Network, shape: Shape, dtype: str, seed: int = 0, name: str = "
 
 
 def shaped(net: Network, dtype: str) -> Iterator[Case]:
-    """A random problem for each of `SHAPES`, that with many rows once an activation and a loss."""
+    """A random problem for each of `SHAPES`, the last two once an activation and a loss."""
     usual = net.activation == "tanh" or net.loss == "squared"
-    for seed, shape in enumerate(SHAPES if usual else SHAPES[:-1]):
+    for seed, shape in enumerate(SHAPES if usual else SHAPES[:-2]):
         yield problem(net, shape, dtype, seed)
 
 
@@ -136,19 +141,23 @@ def _logits_of(case: Case, size: float) -> Parameters:
 
 
 def exact(dtype: str) -> Iterator[Case]:
-    """Networks of `EXACT` and small integers: all sums are integers that float32 holds exactly.
+    """Networks of `EXACT` and integers: all sums are integers that the dtype holds exactly.
 
-    One row, lane, part, panel or chunk that is lost shows as an inequality, at any n. With relu
-    many pre-activations are 0 exactly, where its slope is 0.
+    One row, lane, part, panel or chunk that is lost shows as an inequality, at any n; so does a
+    product of fewer bits, where X is wide. With relu many pre-activations are 0 exactly, where its
+    slope is 0.
     """
     identity, relu = EXACT
     for seed, shape in enumerate(EXACT_SHAPES[dtype]):
         yield integers(shape, dtype, seed)._replace(net=identity)
+        wide = integers(shape, dtype, seed, WIDE[dtype])
+        if is_exact(wide, HELD[dtype]):
+            yield wide._replace(net=identity, name="exact integers of many bits")
     yield integers(Shape(64, 7, 9, 3), dtype, 9)._replace(net=relu)
 
 
-def integers(shape: Shape, dtype: str, seed: int) -> Case:
-    """A problem of that shape in which all numbers are small integers.
+def integers(shape: Shape, dtype: str, seed: int, unit: int = 1) -> Case:
+    """A problem of that shape in which all numbers are small integers, and X multiples of a unit.
 
     With σ(a) = a no residual is 0, and they are of either sign: each row counts, and the sums over
     rows stay so small that float32 hardly rounds them, where each term was divided by n before.
@@ -159,19 +168,19 @@ def integers(shape: Shape, dtype: str, seed: int) -> Case:
         return random.integers(-1, 2, (rows, columns)).astype(dtype)
 
     n, d, M, K = shape
-    X, V, W = draw(n, d), draw(M, d), draw(K, M)
+    X, V, W = draw(n, d) * np.asarray(unit, dtype), draw(M, d), draw(K, M)
     noise = random.choice([-2, -1, 1, 2], (n, K)).astype(dtype)
     return Case("exact integers", EXACT[0], X, X @ V.T @ W.T + noise, Parameters(V, W))
 
 
-def is_exact(case: Case) -> bool:
-    """Whether float32 holds every sum of an epoch of integers, in any order of its terms."""
+def is_exact(case: Case, held: int = HELD["float32"]) -> bool:
+    """Whether every sum of an epoch of integers is below `held`, in any order of its terms."""
     X, Y, V, W = (np.asarray(array, np.float64) for array in (case.X, case.Y, *case.theta))
     A = X @ V.T
     Delta = 2 * (A @ W.T - Y)
     G = Delta @ W
     products = ((X, V.T), (A, W.T), (Delta, W), (Delta.T, A), (G.T, X))
-    return all((abs(left) @ abs(right)).max() < 1 << 24 for left, right in products)
+    return all((abs(left) @ abs(right)).max() < held for left, right in products)
 
 
 def all_cases(net: Network, dtype: str) -> Iterator[Case]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ...kernels.formulas.updates import UPDATES
 from ...network import Parameters
+from .. import cases
 from ..verify import Worst
 from .trial import Broken, Trial
 
@@ -96,6 +97,19 @@ def apart(trial: Trial) -> Iterator[Worst]:
         array[...] = 7
     yield from trial.gradient("after results were written to", plan)
     yield from trial.predict("after results were written to", plan, X)
+
+
+def refilled(trial: Trial) -> Iterator[Worst]:
+    """A plan takes X and Y as they are, though one before it was made of the same arrays."""
+    X, Y = trial.case.X.copy(), trial.Y.copy()
+    other = cases.problem(trial.case.net, trial.case.shape, trial.dtype.name, seed=65)
+    for case in (trial.case, other, trial.case):
+        there = trial.on(case)
+        X[...], Y[...] = there.case.X, there.Y
+        plan = there.plan(X=X, Y=Y)
+        yield from there.gradient("of X and Y filled anew", plan)
+        yield from there.step("of a step over X and Y filled anew", plan, 0.1)
+        del plan
 
 
 def same_bits(trial: Trial) -> Iterator[Worst]:

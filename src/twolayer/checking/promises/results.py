@@ -6,15 +6,18 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ...kernels.formulas.updates import UPDATES
 from ...network import Parameters, Shape
 from .. import cases
 from ..verify import ORACLE, Worst
 from .arrays import in_other_layouts
+from .state import one_update
 from .trial import Broken, Trial
 
 STEP_SIZES = (1e-6, 1e-3, 1, 10.0, 0.0, -0.1, 0.1)
 STEPS = 130  # of the oracle, which is slow, fewer
 MANY = Shape(1 << 15, 1, 1, 2)
+SIZES = (Shape(64, 32, 64, 16), Shape(32, 64, 32, 64), Shape(33, 3, 5, 300))
 
 
 def after_steps(trial: Trial) -> Iterator[Worst]:
@@ -76,6 +79,23 @@ def predictions(trial: Trial) -> Iterator[Worst]:
     buffer[...] = new[n : 2 * n]
     yield from trial.predict("of other numbers in the same X_new", plan, buffer)
     yield from trial.gradient("after predict", plan)
+
+
+def sizes(trial: Trial) -> Iterator[Worst]:
+    """All of a plan at sizes that fill vectors, warps and blocks exactly, and with many outputs."""
+    for seed, shape in enumerate(SIZES):
+        case = cases.problem(trial.case.net, shape, trial.dtype.name, seed=66 + seed)
+        forms = [case, cases.labelled(case)] if case.net.objective.targets.labels else [case]
+        if trial.variant.refusal(case.net, case.shape, trial.dtype):
+            continue
+        for there in map(trial.on, forms):
+            plan = there.plan()
+            yield from there.gradient("", plan)
+            yield from there.loss("", plan, slice(16, 32))
+            yield from there.predict("", plan, there.case.X)
+            yield from there.step("of a step", plan, 0.1)
+            plan.slots = (there.theta(1), Parameters(*map(abs, there.theta(2))))
+            yield from one_update(there, plan, UPDATES["adam"], None)
 
 
 def labels(trial: Trial) -> Iterator[Worst]:

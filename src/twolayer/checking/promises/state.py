@@ -12,10 +12,12 @@ from ...interface import Plan
 from ...kernels.formulas.updates import UPDATES, Update
 from ...network import Parameters, Shape
 from .. import cases
-from ..verify import Expected, Worst, worst
+from ..verify import ORACLE, Expected, Worst, worst
 from .trial import Broken, Trial
 
 _ROUNDING = 32  # units in the last place that an update may cost
+MANY = 130  # updates in one call, more than a training makes
+WEIGHTS = Shape(700, 40, 900, 4)  # more than a block of threads, a part or a panel has
 _DRIFT = 1e-3  # of the largest number, what roundings of some updates may come to
 
 # The scalars of the updates by the names of their formulas' arguments; no two are the same.
@@ -82,7 +84,7 @@ def losses(trial: Trial) -> Iterator[Worst]:
         yield from _same_slots(trial, f"after L {what}", slots, plan.slots)
         yield from trial.gradient(f"after L {what}", plan)
         plan.loss()
-        yield from _update(trial, plan, momentum, None)
+        yield from one_update(trial, plan, momentum, None)
         plan.loss(slice(0, n - 1))
         yield from trial.step(f"of a step after L {what}", plan, 0.1)
     plan.theta = trial.theta(2)
@@ -110,41 +112,83 @@ def updates(trial: Trial) -> Iterator[Worst]:
                     array[...] = 7
         yield from _same_slots(trial, f"set for {update.name}", slots, plan.slots)
         for rows in (None, slice(n // 3, n - 2), slice(n - 1, n)):
-            yield from _update(trial, plan, update, rows)
+            yield from one_update(trial, plan, update, rows)
         yield from trial.gradient(f"after {update.name}", plan)
         yield from trial.step(f"of a step after {update.name}", plan, 0.01)
+    if trial.long:
+        case = cases.problem(trial.case.net, WEIGHTS, trial.dtype.name, seed=63)
+        if not trial.variant.refusal(case.net, case.shape, trial.dtype):
+            large, adam = trial.on(case), UPDATES["adam"]
+            plan = large.plan()
+            plan.slots = tuple(_filled(large, 0.5) for _ in range(adam.slots))
+            yield from one_update(large, plan, adam, None)
+            yield from one_update(large, plan, adam, slice(100, 200))
+
+
+def first_updates(trial: Trial) -> Iterator[Worst]:
+    """update from slots of 0, also of weights whose slope is 0 exactly."""
+    X = trial.case.X.copy()
+    X[:, 0] = 0
+    trial = trial.on(trial.case._replace(X=X))
+    for update in UPDATES.values():
+        plan = trial.plan()
+        plan.slots = tuple(_filled(trial, 0.0) for _ in range(update.slots))
+        yield from one_update(trial, plan, update, None)
+        yield from one_update(trial, plan, update, slice(1, trial.case.shape.n))
 
 
 def several(trial: Trial) -> Iterator[Worst]:
     """Updates in one call are the same updates one after the other, of other sizes among them."""
     n = trial.case.shape.n
     few = n // 4
-    rows = np.array([
+    mixed = np.array([
         (0, few), (n // 3, n // 3 + few), (1, n), (n - 1, n), (0, 1), (few, 2 * few), (0, few)
     ])  # fmt: skip
     for update in [UPDATES["adam"]] if trial.long else UPDATES.values():
         given = _scalars(update)
-        scalars = [[value * (1 - i / 16) for value in given] for i in range(len(rows))]
-        one, together = trial.plan(), trial.plan()
-        one.slots = together.slots = tuple(
-            Parameters(*map(np.zeros_like, trial.case.theta)) for _ in range(update.slots)
-        )
-        one_by_one = np.array([
-            one.update(update, values, slice(*run))
-            for values, run in zip(scalars, rows.tolist(), strict=True)
-        ])  # fmt: skip
-        losses = together.updates(update, scalars, rows)
-        pairs = [("L", one_by_one, losses)]
-        names = "θ", *(f"slot {number}" for number in range(update.slots))
-        after = (one.theta, *one.slots), (together.theta, *together.slots)
-        for name, *both in zip(names, *after, strict=True):
-            pairs += [(f"{part} of {name}", *of) for part, *of in zip("VW", *both, strict=True)]
-        for name, expected, found in pairs:
-            # What adds up in any order also rounds so, from update to update.
-            bound = 0.0 if trial.variant.reproducible else _DRIFT * abs(expected).max()
-            what = f"{name} of {len(rows)} {update.name} in one call"
-            yield worst(Expected(what, expected, bound), found, expected.dtype)
-        yield from _update(trial, together, update, slice(*rows[0].tolist()))
+        scalars = [[value * (1 - i / 16) for value in given] for i in range(len(mixed))]
+        plans = trial.plan(), trial.plan()
+        for start in (0.0, 0.5):  # the second time as where a training goes on
+            yield from _alike(trial, plans, update, scalars, mixed, start)
+        yield from one_update(trial, plans[1], update, slice(*mixed[0].tolist()))
+    if trial.long:
+        return
+    # As training makes them: many, of one size, in any order, with the same scalars.
+    starts = np.resize(np.arange(0, n - 1, 2), MANY if trial.variant.name != ORACLE else MANY // 8)
+    starts = np.random.default_rng(62).permutation(starts)
+    even = np.stack([starts, starts + 2], axis=1)
+    for update in (UPDATES["descend"], UPDATES["adam"]):
+        for rows in (even, np.vstack([even, [(n - 1, n)]])):
+            scalars = [[value / 8 for value in _scalars(update)]] * len(rows)
+            yield from _alike(trial, (trial.plan(), trial.plan()), update, scalars, rows, 0.0)
+
+
+def _filled(trial: Trial, value: float) -> Parameters:
+    """As θ, with one number throughout."""
+    return Parameters(*(np.full_like(array, value) for array in trial.case.theta))
+
+
+def _alike(
+    trial: Trial, plans: tuple[Plan, Plan], update: Update, scalars: Any, rows: np.ndarray,
+    start: float,
+) -> Iterator[Worst]:  # fmt: skip
+    """Of two plans one makes each update by itself, one all in one call, from slots of `start`."""
+    one, together = plans
+    one.slots = together.slots = tuple(_filled(trial, start) for _ in range(update.slots))
+    one_by_one = np.array([
+        one.update(update, values, slice(*run))
+        for values, run in zip(scalars, rows.tolist(), strict=True)
+    ])  # fmt: skip
+    pairs = [("L", one_by_one, together.updates(update, scalars, rows))]
+    names = "θ", *(f"slot {number}" for number in range(update.slots))
+    after = (one.theta, *one.slots), (together.theta, *together.slots)
+    for name, *both in zip(names, *after, strict=True):
+        pairs += [(f"{part} of {name}", *of) for part, *of in zip("VW", *both, strict=True)]
+    for name, expected, found in pairs:
+        # What adds up in any order also rounds so, from update to update.
+        bound = 0.0 if trial.variant.reproducible else _DRIFT * abs(expected).max()
+        what = f"{name} of {len(rows)} {update.name} in one call"
+        yield worst(Expected(what, expected, bound), found, expected.dtype)
 
 
 def _same_slots(trial: Trial, what: str, before: Any, after: Any) -> Iterator[Worst]:
@@ -159,7 +203,7 @@ def _scalars(update: Update) -> list[float]:
     return [_SCALARS[name] for name in [*signature(update.formula).parameters][2 + update.slots :]]
 
 
-def _update(
+def one_update(
     trial: Trial, plan: Plan, update: Update, rows: slice | None, in_one_call: bool = False
 ) -> Iterator[Worst]:
     """One update against its formula in float64, at ∇L and at both ends of its bound."""
@@ -209,9 +253,9 @@ def any_order(trial: Trial) -> Iterator[Worst]:
         "predict": lambda what: trial.predict(what, plan, case.X[2:7]),
         "predict of more rows": lambda what: trial.predict(what, plan, case.X.repeat(3, axis=0)),
         "step": lambda what: trial.step(what, plan, 0.1),
-        "update": lambda what: _update(trial, plan, momentum, None),
-        "update of rows": lambda what: _update(trial, plan, momentum, slice(4, 11)),
-        "updates": lambda what: _update(trial, plan, momentum, slice(2, 9), in_one_call=True),
+        "update": lambda what: one_update(trial, plan, momentum, None),
+        "update of rows": lambda what: one_update(trial, plan, momentum, slice(4, 11)),
+        "updates": lambda what: one_update(trial, plan, momentum, slice(2, 9), in_one_call=True),
         "theta": set_theta,
     }
     for first, use in uses.items():

@@ -9,20 +9,57 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from ...network import Parameters
+from ...interface import check_threads
+from ...kernels.formulas.updates import UPDATES
+from ...network import DTYPES, Network, Parameters, Shape
+from ...texts import counted
+from .. import cases
 from ..verify import ORACLE, Worst
+from .state import one_update
 from .trial import Trial
 
 _CALLS = 20
 
 
-def one_thread(trial: Trial) -> Iterator[Worst]:
-    """A plan of one thread gives the same answers."""
-    if trial.variant.parallel:
-        plan = trial.plan(threads=1)
-        yield from trial.gradient("on one thread", plan)
-        yield from trial.predict("on one thread", plan, trial.case.X)
-        yield from trial.step("of a step on one thread", plan, 0.1)
+def fewer_threads(trial: Trial) -> Iterator[Worst]:
+    """Plans of one and of other numbers of threads give the same answers."""
+    if not trial.variant.parallel:
+        return
+    most, n, adam = check_threads(trial.threads), trial.case.shape.n, UPDATES["adam"]
+    for threads in sorted({1} | {2, 3, most - 1} & {*range(1, most)}):
+        plan, what = trial.plan(threads=threads), f"on {counted(threads, 'thread')}"
+        plan.slots = (trial.theta(1), Parameters(*map(abs, trial.theta(2))))
+        yield from trial.gradient(what, plan)
+        yield from trial.gradient(f"of rows {what}", plan, slice(n // 3, n - 2))
+        yield from trial.loss(what, plan)
+        yield from trial.predict(what, plan, trial.case.X)
+        yield from trial.step(f"of a step {what}", plan, 0.1)
+        yield from one_update(trial, plan, adam, None)
+        for in_one_call in (False, True):
+            yield from one_update(trial, plan, adam, slice(n // 3, n - 2), in_one_call)
+
+
+def other_plans(trial: Trial) -> Iterator[Worst]:
+    """A plan knows nothing of one that is made after it for another problem."""
+    loss = "squared" if trial.case.net.loss != "squared" else "logistic"
+    net, shape = Network("sigmoid", loss), Shape(23, 6, 8, 2)
+    other = next(name for name in DTYPES if name != trial.dtype.name)
+    names = [
+        n for n in (other, trial.dtype.name) if not trial.variant.refusal(net, shape, np.dtype(n))
+    ]
+    if not names:
+        return
+    trials = trial, trial.on(cases.problem(net, shape, names[0], seed=64))
+    plans = [one.plan() for one in trials]
+    for number in (0, 1, 0):
+        one, plan = trials[number], plans[number]
+        what = "beside a plan of another problem"
+        yield from one.gradient(what, plan)
+        yield from one.loss(what, plan, slice(1, 9))
+        yield from one.predict(what, plan, one.case.X)
+        yield from one.step(f"of a step {what}", plan, 0.1)
+        plan.slots = (one.theta(1),)
+        yield from one_update(one, plan, UPDATES["descend_with_momentum"], None)
 
 
 def several_plans(trial: Trial) -> Iterator[Worst]:

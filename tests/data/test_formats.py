@@ -324,7 +324,9 @@ def test_predict_reads_in_blocks(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("model")
-@pytest.mark.parametrize("option", [("--drop", "1"), ("--header",), ("--no-header",)])
+@pytest.mark.parametrize(
+    "option", [("--drop", "1"), ("--header",), ("--no-header",), ("--target", "3")]
+)
 @pytest.mark.parametrize("command", ["train", "predict"])
 @pytest.mark.parametrize("name", ["npz", "npy", "zarr 3", "digits"])
 def test_columns_are_those_of_text(tmp_path, name, command, option):
@@ -333,7 +335,7 @@ def test_columns_are_those_of_text(tmp_path, name, command, option):
         given = ["plain_m.npz", given[-1] if len(given) == 1 else given[1], "--save", "f.npy"]
     result = twolayer(command, *given, *option)
     assert result.exit_code == 2
-    assert result.stderr.startswith(("drop: expected ", "header: expected "))
+    assert result.stderr.startswith(tuple(f"{n}: expected " for n in ("drop", "header", "target")))
     assert "a file named .csv or .tsv, got " in result.stderr
 
 

@@ -27,7 +27,8 @@ RIGHT = {
     "names": ("a,b,label\n" + ROWS, X, []),
     "names twice": ("a,a,a\n" + ROWS, X, []),
     "quoted names with commas": ('"a, b","c;d",label\n' + ROWS, X, []),
-    "years among names": ("2019,2020,label\n" + ROWS, X, []),
+    "years among names": ("2019,region,label\n" + ROWS, X, []),
+    "years beside a name": ("2019,2020,label\n" + ROWS, X, ["is taken for names"]),
     "a mark of UTF-8": ("\ufeffa,b,c\n" + ROWS, X, []),
     "Windows": (ROWS.replace("\n", "\r\n"), X, []),
     "old Macintosh": ("a,b,c\n".replace("\n", "\r") + ROWS.replace("\n", "\r"), X, []),
@@ -78,6 +79,67 @@ def test_no_row_is_lost_in_silence(tmp_path, cell, line):
     """What begins as numbers do may be data that nobody can read."""
     *_, told = read(tmp_path / "a.csv", "\n".join([line.format(cell), "3,4", "5,6"]))
     assert "is taken for names of columns: --no-header if it is data" in told[0]
+
+
+@pytest.mark.parametrize(
+    ("first", "columns"),
+    [
+        ("5.1,.,1.4", text.LAST),
+        ("5.1,None,1.4", text.LAST),
+        ("7,missing,2", text.LAST),
+        ("0.1,0.2,A", text.Columns(words=True)),
+    ],
+)
+def test_a_first_row_with_one_word_is_told_of(tmp_path, first, columns):
+    *_, told = read(tmp_path / "a.csv", f"{first}\n0.3,0.4,7\n0.5,0.6,8\n", columns)
+    assert "is taken for names of columns: --no-header if it is data" in told[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        ("1,2,3\n#N/A,2,3\n4,5,6\n", "'#N/A' in column 1"),
+        ('1,2,3\n"#DIV/0!",2,3\n4,5,6\n', "'#DIV/0!' in column 1"),
+        ("1\t2\t3\n\t\t\n4\t5\t6\n", "column 1"),
+    ],
+)
+def test_a_row_of_failures_is_no_comment(tmp_path, content, what):
+    with pytest.raises(ValueError, match=what):
+        read(tmp_path / "a.csv", content)
+
+
+@pytest.mark.parametrize("columns", [{"drop": "3"}, {"words": True}])
+def test_a_quoted_cell_is_one_cell(tmp_path, columns):
+    content = '"1,5","2,7",1\n"3,5","4,7",2\n'
+    columns = text.Columns(targets=0 if "drop" in columns else 1, **columns)
+    with pytest.raises(ValueError, match="'1,5' in column 1"):
+        read(tmp_path / "a.csv", content, columns)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ['"a","b","y"\n"1",5,6,7\n"2",8,9,10\n', "a b y\n1 5 6 7\n2 8 9 10\n"],
+)
+def test_names_without_that_of_the_row_names_are_those_of_their_columns(tmp_path, content):
+    X, Y, _ = read(tmp_path / "a.csv", content, text.Columns(drop="1,b"))
+    np.testing.assert_array_equal(X, [[5], [8]])
+    np.testing.assert_array_equal(Y, [[7], [10]])
+
+
+def test_names_that_fit_no_columns_can_drop_none(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"^drop: expected as many names as columns in .*, 4, got 2"
+    ):
+        read(tmp_path / "a.csv", "a,b\n1,5,6,7\n2,8,9,10\n", text.Columns(drop="b"))
+
+
+@pytest.mark.parametrize(
+    "labels", [["1_1", "11"], ["12345678901234567890", "12345678901234567891"]]
+)
+def test_different_words_stay_different_labels(tmp_path, labels):
+    content = "".join(f"1,{label}\n" for label in labels)
+    _, found, _ = read(tmp_path / "a.csv", content, text.Columns(words=True))
+    assert found[:, 0].tolist() == labels
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from twolayer.cli import app
+from twolayer.cli import data as datas
+from twolayer.data import sources
 from twolayer.machine.hardware import cpu_count
 from twolayer.training.checkpoint import Checkpoint
 
@@ -46,6 +48,9 @@ def start(place):
         os._exit(code)
 
 
+checkpoints = []  # epochs in those that were there after a kill
+
+
 def contents(place):
     return {path.name: path.read_bytes() for path in place.iterdir()}
 
@@ -61,6 +66,8 @@ def run(name, moments=()):
         for path in place.glob("[!.]*.npz"):
             with np.load(path) as archive:
                 assert all(archive[array].size for array in archive.files), path
+                if path.name == "state.npz":
+                    checkpoints.append(len(archive["history"]))
     begun = time.monotonic()
     assert os.waitpid(start(place), 0)[1] == 0
     return contents(place), time.monotonic() - begun
@@ -84,6 +91,7 @@ for i in range(kills):
     with states[0] as one, states[1] as two:
         for name in one.files:
             np.testing.assert_array_equal(one[name], two[name])
+assert any(0 < epochs < max(checkpoints) for epochs in checkpoints), checkpoints
 print(kills, "killed,", resumed, "went on from a checkpoint,", f"{seconds:.2f} s a run")
 """
 
@@ -295,3 +303,46 @@ def test_a_run_that_diverged_diverges_again(data):
         outcomes.append((data / "m.npz").read_bytes())
         assert json.loads((data / "r.json").read_text())["stopped"] == "diverged"
     assert outcomes[0] == outcomes[1]
+
+
+def test_a_checkpoint_that_cannot_be_written_costs_no_training(data, monkeypatch):
+    def fail(self, training):
+        raise OSError("no space left")
+
+    for name in ("save", "save_in_time"):
+        monkeypatch.setattr(Checkpoint, name, fail)
+    result = twolayer("a.npz", "--save", "m.npz", *STATE)
+    assert result.exit_code == 2
+    assert result.stderr.count("checkpoint: no space left: it is not written from now on") == 1
+    assert (data / "m.npz").exists()
+
+
+def test_an_interruption_while_the_last_checkpoint_is_written_loses_no_network(data, monkeypatch):
+    def interrupt(self, training):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoint, "save", interrupt)
+    monkeypatch.setattr(Checkpoint, "save_in_time", lambda self, training: None)
+    assert twolayer("a.npz", "--save", "m.npz", *STATE).exit_code == 130
+    assert (data / "m.npz").exists()
+
+
+def test_a_checksum_reads_blocks(tmp_path, monkeypatch):
+    X = np.arange(6000.0).reshape(1000, 6)
+    np.save(tmp_path / "X.npy", X)
+    found = [
+        datas.checksum(datas.Data(array, np.ones(1000), "name"))
+        for array in (sources.source(tmp_path / "X.npy"), X)
+    ]
+    asked = []
+    read = sources.FileSource.read
+
+    def counted(self, start, stop, out):
+        asked.append(stop - start)
+        return read(self, start, stop, out)
+
+    monkeypatch.setattr(sources.FileSource, "read", counted)
+    monkeypatch.setattr(datas, "BLOCK", 7 * 48)
+    again = datas.checksum(datas.Data(sources.source(tmp_path / "X.npy"), np.ones(1000), "name"))
+    assert found == [again] * 2
+    assert max(asked) <= 7

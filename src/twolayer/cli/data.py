@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,8 +12,8 @@ import numpy as np
 from ..composed import stream
 from ..data import datasets, files
 from ..data.bundled import BUNDLED
-from ..data.sources import Source, changed
-from ..data.text import Columns
+from ..data.sources import BLOCK, Source, block_rows, changed
+from ..data.text import LAST, Columns
 from ..interface import Plan, Variant, check_threads
 from ..machine.hardware import available_memory
 from ..network import Network, Parameters, Shape
@@ -92,8 +92,11 @@ def load_validation(
         X, both, Y = validation.partition(",")
         output.check_unread(validation, X, Y)
         if both and not Path(validation).exists():
-            held = Data(*files.open_pair(X, Y, columns, note, streamed or None), data.loss)
+            alone = columns._replace(targets=LAST.targets)  # --target is said of the data's columns
+            held = Data(*files.open_pair(X, Y, alone, note, streamed or None), data.loss)
         else:
+            if Path(validation).suffix.lower() not in files.TEXTS:
+                columns = columns._replace(targets=LAST.targets)
             held = Data(*files.open_data(validation, columns, note, streamed or None), data.loss)
         if held.X.shape[1] != data.X.shape[1]:
             raise ValueError(
@@ -224,7 +227,15 @@ def checksum(*parts: Data) -> int:
     for part in parts:
         for array in (part.X, part.Y):
             value = zlib.crc32(str(array.shape).encode(), value)
-            if isinstance(array, Source):
-                array = array.rows(0, _SAMPLE)
-            value = zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data, value)
+            for block in _sampled(array) if isinstance(array, Source) else (array,):
+                bytes_ = np.ascontiguousarray(block).reshape(-1).view(np.uint8)
+                value = zlib.crc32(bytes_.data, value)
     return value
+
+
+def _sampled(array: Source) -> Iterator[np.ndarray]:
+    """The first rows, as many at a time as a block of data on disk has."""
+    last = min(len(array), _SAMPLE)
+    rows = block_rows(BLOCK, [array], array.dtype.itemsize)
+    for start in range(0, last, rows):
+        yield array.rows(start, min(start + rows, last))

@@ -101,7 +101,7 @@ def open_pair(
 def open_inputs(path: str | Path, columns: Columns = NONE, tell: Tell = warnings.warn) -> Source:
     """X (n, d) of a file, which may have it beside other arrays; errors as for `open_data`."""
     path, kind = _existing(path)
-    check_columns(columns, kind)
+    check_columns(columns, kind, usual=NONE.targets)
     if kind == ".npz" or (kind == "" and "" not in sources.zarr_arrays(path)):
         return inputs(*_named(path, kind, ("X",), tell, None))
     return inputs(_alone(path, kind, columns._replace(words=None), tell, None))
@@ -187,9 +187,17 @@ def _existing(path: str | Path) -> tuple[Path, str]:
     return path, kind
 
 
-def check_columns(columns: Columns, X: str, Y: str = "") -> None:
-    """Refuse what is said about columns of text where there is none."""
+def check_columns(
+    columns: Columns, X: str, Y: str | None = None, usual: int | None = LAST.targets
+) -> None:
+    """Refuse what is said about columns of text where there is none.
+
+    X, Y: the kinds of the files, Y of one of its own; usual: the targets where nothing is said.
+    """
     texts = " or ".join(TEXTS)
+    if columns.targets != usual and (Y is not None or X not in TEXTS):
+        found = "X and Y in files of their own" if Y is not None else X or "a Zarr folder"
+        raise ValueError(f"target: expected a file named {texts}, got {found}")
     if columns.drop is not None and X not in TEXTS:
         raise ValueError(f"drop: expected X in a file named {texts}, got {X or 'a Zarr folder'}")
     if columns.header is not None and not {X, Y} & {*TEXTS}:

@@ -7,6 +7,7 @@ import itertools
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,8 @@ from .sources import Source, changed
 from .spilled import Tell
 
 _MISSING = ("", "NA", "N/A", "#N/A", "n/a", "<NA>", "nan", "NaN", "null", "NULL", "?")
+# What a spreadsheet writes where a formula failed; other lines that begin so are comments.
+_FAILED = ("#N/A", "#DIV/0!", "#REF!", "#VALUE!", "#NAME?", "#NUM!", "#NULL!")
 _SAMPLE = 1 << 20  # characters that tell how many numbers there are
 _LOOKED_AT = 50  # rows that the first one is compared with
 _SHOWN = 40  # characters of what is no number
@@ -68,7 +71,7 @@ def _read(path: Path, columns: Columns, tell: Tell, streamed: bool | None) -> tu
     if len(head) <= named:
         raise ValueError(f"{path}: expected numbers, got no line of them")
     width = len(head[-1])
-    dropped = _dropped(path, columns.drop, head[0] if named else [], width)
+    dropped = _dropped(path, columns.drop, _names(path, head, columns) if named else [], width)
     kept = [i for i in range(width) if i not in dropped]
     count = len(kept) if columns.targets is None else columns.targets
     d = len(kept) - count
@@ -112,7 +115,8 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """The lines that are neither empty nor comments, with their numbers."""
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
-            if line.strip() and not line.lstrip().startswith("#"):
+            begin = line.lstrip(' "')
+            if line.strip(" \r\n") and (begin[:1] != "#" or begin.startswith(_FAILED)):
                 yield number, line
 
 
@@ -139,7 +143,10 @@ def _is_named(path: Path, head: list[list[str]], header: bool | None, tell: Tell
     odd = [cell for cell, number in zip(first, numbers, strict=True) if not number]
     if not named and not _are_names(path, first, below, numbers):
         return False
-    if named or any(map(_LIKE_A_NUMBER.match, odd)):
+    # Words beside a number may be data too; years beside several words hardly are.
+    digits = all(cell.isdigit() for cell, number in zip(first, numbers, strict=True) if number)
+    doubtful = any(numbers) and (not digits or len(odd) == 1)
+    if named or doubtful or any(map(_LIKE_A_NUMBER.match, odd)):
         shown = ",".join(cell[:_SHOWN] for cell in first[:4])
         tell(
             f"{path}: the first line, {shown}, …, is taken for names of columns: "
@@ -171,6 +178,18 @@ def _look_at_the_first_row(path: Path, table: np.ndarray, tell: Tell) -> None:
     if table.shape[1] >= _RISING and len(rising) > 1 and rising[0] and not any(rising[1:]):
         shown = ",".join(f"{number:g}" for number in table[0, :4])
         tell(f"{path}: the first line, {shown}, …, is taken for data: --header if it names columns")
+
+
+def _names(path: Path, head: list[list[str]], columns: Columns) -> list[str]:
+    """The names of the columns; R and pandas may leave out that of the first, which counts."""
+    names, width = head[0], len(head[-1])
+    if len(names) == width - 1:
+        return ["", *names]
+    if len(names) != width and columns.drop is not None:
+        raise ValueError(
+            f"drop: expected as many names as columns in {path}, {width}, got {len(names)}"
+        )
+    return names
 
 
 def _dropped(path: Path, drop: str | None, names: Sequence[str], width: int) -> set[int]:
@@ -237,9 +256,14 @@ class _Rows:
     def words(self) -> np.ndarray:
         """The words by number; numbers where all of them are."""
         found = np.array([*self._codes])
-        for dtype in (np.int64, np.float64):  # integers beyond 2⁵³ are not the same in float64
-            with suppress(ValueError, OverflowError):
-                return found.astype(dtype)
+        with suppress(ArithmeticError):  # a word is no decimal number
+            # Python would read 1_1 as 11, and float64 makes one number of large integers.
+            count = len({Decimal(word.replace("_", "x")) for word in self._codes})
+            for dtype in (np.int64, np.float64):
+                with suppress(ValueError, OverflowError):
+                    numbers = found.astype(dtype)
+                    if len(np.unique(numbers)) == count:
+                        return numbers
         return found
 
     def __iter__(self) -> Iterator[str]:
@@ -268,7 +292,8 @@ class _Rows:
         for i in self._numbers:
             if not cells[i]:
                 raise ValueError(f"nothing in column {i + 1}")  # NumPy skips lines of nothing
-        return (self.separator or " ").join(cells[i] for i in self._numbers)
+        mark = self.separator or " "
+        return mark.join(f'"{cells[i]}"' if mark in cells[i] else cells[i] for i in self._numbers)
 
     def _wrong(self, what: str) -> ValueError:
         """NumPy's sentence, or that of a line, as one that names the place in the file."""

@@ -59,7 +59,7 @@ def predict(
     if datas.is_file(data):
         X = files.open_inputs(data, columns, datas.note)
     else:
-        files.check_columns(columns, "a data set")
+        files.check_columns(columns, "a data set", usual=0)
         X = Source(datasets.load(data, dtype).X, data)
     F = _outputs(trained, X)
     told = f"{counted(len(F), 'row')} of {counted(F.shape[1], 'output')} in {save}"

@@ -299,6 +299,17 @@ def _validation(plan: Plan) -> Callable[[Parameters], float]:
 
 def _run(training: Training, epochs: int, patience: int | None, kept: Checkpoint | None) -> int:
     """Make the epochs that are left, and return the exit code: 0 unless they ended early."""
+    code = 0
+
+    def keep(save: Callable[[Training], object]) -> None:
+        nonlocal code
+        try:
+            save(training)
+        except OSError as error:  # what was trained until now is delivered all the same
+            if not code:
+                output.complain(f"checkpoint: {error}: it is not written from now on")
+            code = codes.FAILED
+
     with Bar(epochs) as bar:
         bar.show("", len(training.history))
         try:
@@ -308,17 +319,17 @@ def _run(training: Training, epochs: int, patience: int | None, kept: Checkpoint
                 if training.validate is not None:
                     text += f"  validation {epoch.validation:.6g}, best {training.best.loss:.6g}"
                 bar.show(text, epoch.number)
-                if kept is not None:
-                    kept.save_in_time(training)
+                if kept is not None and not code:
+                    keep(kept.save_in_time)
+            if kept is not None and not code:
+                keep(kept.save)
         except Diverged as error:
             output.complain(str(error))
             return codes.WRONG
         except KeyboardInterrupt:
             output.complain("interrupted: the network so far follows")
             return codes.INTERRUPTED
-    if kept is not None:
-        kept.save(training)
-    return 0
+    return code
 
 
 def _tell(training: Training, final: float, fit: dict[str, float], on: str, optimizer: str) -> None:

@@ -243,6 +243,30 @@ def test_python_gets_records_or_a_data_frame(full, monkeypatch):
     assert tl.history.frame(store=full) == ("a frame", 80)
 
 
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        ({"dtype": np.float32}, r"^dtype: expected text, got <class 'numpy.float32'>$"),
+        ({"variants": [3]}, r"^variants\[0\]: expected text, got 3$"),
+        ({"threads": [2]}, r"^threads: expected integers, got \[2\]$"),
+        ({"shape": (100, 8, 16, 2.0)}, r"^shape: expected integers"),
+        ({"commit": 7}, "^commit: expected text, got 7$"),
+    ],
+)
+def test_a_wrong_question_is_one_sentence_and_the_file_stays(full, asked, sentence):
+    before = full.path.read_bytes()
+    with pytest.raises(TypeError, match=sentence):
+        tl.history.frame(store=full, **asked)
+    assert full.path.read_bytes() == before
+
+
+def test_sizes_may_be_numpys_integers(full, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    shape = np.array([100, 8, 16, 2])
+    found = tl.history.frame("numpy", shape, store=full, threads=np.int64(0))
+    assert found == tl.history.frame("numpy", shape.tolist(), store=full)
+
+
 @pytest.mark.parametrize("text", ["yesterday", "30", "-3d", "9999999d", "2026-13-01", ""])
 def test_a_moment_is_a_date_or_some_days(text):
     with pytest.raises(ValueError, match=r"since: expected a date as 2026-11-28, or days as 30d"):

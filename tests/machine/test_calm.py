@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+import types
 
 import pytest
 
@@ -89,3 +90,13 @@ def test_a_planted_load_is_noticed_each_time_and_calm_is_calm():
             assert calm.look().reasons
     finally:
         subprocess.run(["kill", started.stdout.strip()], check=True)
+
+
+def test_a_thread_that_is_bound_to_a_cpu_sees_what_others_do_on_all(monkeypatch):
+    """OpenMP binds the one that starts its threads."""
+    monkeypatch.setattr(calm, "allowed_cpus", lambda: {0, 1})
+    times = types.SimpleNamespace(user=1.0, nice=0.0, system=0.5, irq=0.0, softirq=0.0, steal=0.25)
+    monkeypatch.setattr(calm.psutil, "cpu_times", lambda percpu: [times] * 3)
+    monkeypatch.setattr(calm.os, "sched_getaffinity", lambda process: {0}, raising=False)
+    found = calm._counters()
+    assert (found.busy, found.stolen) == (3.0, 0.5)

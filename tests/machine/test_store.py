@@ -336,3 +336,25 @@ def test_what_is_no_plain_file_is_not_waited_for(tmp_path, make):
     with Store(tmp_path / "store") as store:
         store.add({"kind": "a"})
         assert len(store.select(kind="a")) == 1
+
+
+def test_a_wrong_question_leaves_the_file_alone(tmp_path):
+    store = Store(tmp_path / "store.sqlite")
+    store.add(Measurement(kind="epoch", variant="numpy"))
+    before = store.path.read_bytes()
+    for _ in range(2):
+        with pytest.raises(sqlite3.ProgrammingError):
+            store.query("SELECT * FROM measurement WHERE kind = ?", [object()])
+    assert store.path.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["store.sqlite"]
+
+
+def test_a_damaged_file_takes_no_others_place(tmp_path, monkeypatch):
+    monkeypatch.setattr("time.strftime", lambda form: "now")
+    path = tmp_path / "store.sqlite"
+    for number in range(3):
+        path.write_bytes(b"no database" * 100 + bytes([number]))
+        with pytest.warns(RuntimeWarning, match="is damaged"):
+            Store(path).select()
+    kept = sorted(p.read_bytes()[-1] for p in tmp_path.glob("*.damaged-*"))
+    assert kept == [0, 1, 2]

@@ -66,7 +66,9 @@ def _load(report: Mapping[str, Any]) -> Read:
             )  # fmt: skip
     if gpu:
         ceilings = report["ceilings"]
-        kinds = ceilings if "flops" not in ceilings else {found[0].problem.dtype: ceilings}
+        kinds = ceilings
+        if "flops" in ceilings:  # of one dtype
+            kinds = dict.fromkeys({one["dtype"] for one in report["results"]}, ceilings)
         limits = {(dtype, 0): (one["flops"], one["bandwidth"]) for dtype, one in kinds.items()}
     else:
         roof = report["roofline"]

@@ -12,6 +12,7 @@ import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from numbers import Integral
 from typing import Any, NamedTuple
 
 from ..machine.revision import CHANGED
@@ -151,6 +152,17 @@ class Wanted:
     since: float = 0.0
     before: float = 0.0
 
+    def __post_init__(self) -> None:
+        texts = {n: getattr(self, n) for n in ("activation", "loss", "dtype", "device", "data")}
+        texts |= {"machine": self.machine, "commit": self.commit}
+        texts |= {f"variants[{i}]": name for i, name in enumerate(self.variants)}
+        for name, value in texts.items():
+            if not isinstance(value, str):
+                raise TypeError(f"{name}: expected text, got {value!r}")
+        for name, sizes in (("shape", self.shape), ("threads", (self.threads,))):
+            if not all(isinstance(size, Integral) for size in sizes):
+                raise TypeError(f"{name}: expected integers, got {getattr(self, name)!r}")
+
     def conditions(self) -> Iterator[tuple[str, list[str | float]]]:
         """Conditions in SQL on the columns, and their values."""
         yield "kind = ?", ["epoch"]
@@ -159,9 +171,9 @@ class Wanted:
             yield f"variant IN ({marks})", [*self.variants]
         for name in ("activation", "loss", "dtype", "device", "threads"):
             if value := getattr(self, name):
-                yield f"{name} = ?", [value]
+                yield f"{name} = ?", [value if isinstance(value, str) else int(value)]
         for name, size in zip("ndMK", self.shape, strict=False):
-            yield f"{name} = ?", [size]
+            yield f"{name} = ?", [int(size)]
         if self.data:
             older = f'"data": {json.dumps(self.data)}'
             yield "(data = ? OR data = '' AND instr(metrics, ?))", [self.data, older]

@@ -47,6 +47,8 @@ class Measured:
     def share(self, figure: Figure) -> float | None:
         """The least time that the limits allow over the measured one; None where unknown."""
         one = figure.problem
+        if one.device != "cpu" and one.threads:  # a GPU's epoch in a race whose limits are a CPU's
+            return None
         limits = self.limits.get((one.dtype, one.threads))
         if limits is None:
             return None

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 
 import psutil
 
+from .given import allowed_cpus
+
 DISTURBED = 0.1  # CPUs that others take, or that are stolen, beyond which figures are marked
 LOOK = 0.25  # seconds, of counters that many systems keep in hundredths
 MARK = "†"  # of rows that were measured while something disturbed
@@ -162,9 +164,8 @@ def _slow_governor() -> str:
 
 def _counters() -> _Counters:
     every = psutil.cpu_times(percpu=True)
-    with contextlib.suppress(AttributeError, OSError):  # Linux alone can bind a process to CPUs
-        cpus = os.sched_getaffinity(0)
-        every = [times for number, times in enumerate(every) if number in cpus] or every
+    cpus = allowed_cpus()  # of the process: OpenMP may have bound this thread to one of them
+    every = [times for number, times in enumerate(every) if number in cpus] or every
     kinds = ("user", "nice", "system", "irq", "softirq")
     busy = sum(getattr(times, kind, 0.0) for times in every for kind in kinds)
     stolen = sum(getattr(times, "steal", 0.0) for times in every)

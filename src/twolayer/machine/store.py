@@ -1,5 +1,4 @@
-"""Measurements kept on disk: one SQLite file a user, to which several processes of one machine may
-write at once.
+"""Measurements kept on disk: one SQLite file a user, to which several processes may write at once.
 
 A damaged file is set aside under a new name; one that cannot be written, or only by another version
 of this package, is read as far as it can be. Either is said in one warning, and measuring goes on.
@@ -186,10 +185,7 @@ class Store:
         return self._transact(lambda db: db.execute(text, values).fetchall())
 
     def remove(self, ids: Iterable[int]) -> None:
-        """Remove the measurements of those "id"s, and machines of which nothing is left.
-
-        Raises OSError where the file cannot be written.
-        """
+        """Remove measurements by "id", and machines of none. Raises OSError where that fails."""
 
         def write(db: sqlite3.Connection) -> None:
             db.executemany("DELETE FROM measurement WHERE id = ?", ((one,) for one in ids))
@@ -210,12 +206,12 @@ class Store:
                     with contextlib.closing(_connect(self.path)) as db:
                         if not self._checked:
                             _commit(db, _check)
-                            with contextlib.suppress(sqlite3.OperationalError):  # in use by others
-                                db.execute("PRAGMA journal_mode = WAL")  # faster, not safer
                             self._checked = True
                         return _commit(db, work)
                 except OSError as error:
                     self._bypass(error)
+                except sqlite3.ProgrammingError:  # what is asked is no good: the file may be
+                    raise
                 except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # even in its schema
                     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
                     if code not in _DAMAGE or not self._set_aside(inode, error):
@@ -235,6 +231,8 @@ class Store:
         if self._inode() != inode:
             return True
         new = f"{self.path}.damaged-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+        while os.path.lexists(new):
+            new += "+"
         try:
             for suffix in ("-wal", "-shm", ""):  # the log first: it must not meet the next file
                 with contextlib.suppress(FileNotFoundError):

@@ -82,7 +82,7 @@ def _row(one: Measured, task: Problem, race: Sequence[Figure]) -> list[str]:
     return [
         f"{data}{task.activation}, {task.loss}, {task.dtype}",
         *(str(size) for size in (task.n, task.d, task.M, task.K)),
-        str(task.threads or "cuda"), best.problem.variant,
+        str(task.threads if task.device == "cpu" else task.device), best.problem.variant,
         f"{duration(best.seconds)} ± {spread:.1%}", "–" if share is None else _percent(share),
         rest or "–",
     ]  # fmt: skip

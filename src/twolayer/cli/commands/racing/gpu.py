@@ -14,6 +14,7 @@ from ....checking.answers import DISAGREES
 from ....interface import Variant
 from ....machine.calm import Watch
 from ....machine.hardware import fingerprint
+from ....machine.revision import revision
 from ....machine.store import Store
 from ....measuring import device_clock
 from ....network import Network, Shape, float_type
@@ -105,7 +106,9 @@ def measure(
         | {"calm": calm.report()}
         for found, calm in zip(records, met, strict=True)
     ]
-    report = {"machine": fingerprint(), "ceilings": ceilings, "results": results}
+    date, command = output.occasion()
+    report = {"date": date, "command": command, **revision()._asdict(), "machine": fingerprint()}
+    report |= {"ceilings": ceilings, "results": results}
 
     def show() -> None:
         console = output.stdout()

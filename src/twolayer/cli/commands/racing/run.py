@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import typer
 
 from ....interface import Variant
-from ....machine import calm
+from ....machine import calm, hardware
+from ....machine.revision import revision
 from ....machine.store import Store
 from ....measuring import race as races
 from ....measuring import roofline as rooflines
@@ -56,6 +57,8 @@ def run(
     waiting: Waiting, files: Files,
 ) -> None:  # fmt: skip
     """Race the field on all workloads, show and write; an interrupted run keeps what it has."""
+    for now in (hardware.signature, revision):  # files may change while it measures
+        now()
     roof = rooflines.probe(dtype, threads)
     results = {
         workload: Result(workload, threads, roof)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import importlib.util
+import os
 import sys
 import threading
 import warnings
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -106,6 +109,8 @@ class Registry(Generic[T]):
                 )
 
 
+LOADED = "__twolayer_source__"  # in a module of `add_file`: the digest of what was loaded
+
 _lists: list[Registry[Any]] = []  # that `add_file` adds to
 
 
@@ -124,10 +129,13 @@ def add_file(path: str | Path, lists: Iterable[Registry[Any]] = _lists) -> list[
     path = Path(path)
     if path.suffix != ".py" or not path.is_file():
         raise ValueError(f"variant file: expected an existing .py file, got {str(path)!r}")
-    spec = importlib.util.spec_from_file_location(f"twolayer_variant_{path.stem}", path)
+    place = zlib.crc32(os.fsencode(path.resolve()))  # two folders may have files of one name
+    name = f"twolayer_variant_{path.stem}_{place:08x}"
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    vars(module)[LOADED] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     sys.modules[spec.name] = module  # dataclasses and pickles look it up there
     try:
         spec.loader.exec_module(module)

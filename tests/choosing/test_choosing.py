@@ -264,13 +264,63 @@ def test_starts_are_timed_of_those_that_can_win_and_kept(monkeypatch):
     monkeypatch.setattr("twolayer.choosing.starts.startup.once", once)
     choice = tl.choose(NET, **LARGE, epochs=10**9)
     assert choice.variant == "numba-fused"
-    assert asked == ["numba-fused"] * 5
+    assert asked == ["numba-fused"] * 6  # the first one compiles and does not count
     assert choice.reason.endswith("every other variant takes longer for the epochs alone")
     asked.clear()
     tl.choose(NET, **LARGE, epochs=10**8)
     assert asked == []
     tl.choose(NET, **LARGE, epochs=10**9, fresh=True)
-    assert asked == ["numba-fused"] * 5
+    assert asked == ["numba-fused"] * 6
+
+
+@pytest.mark.usefixtures("store")
+def test_starts_beside_other_programs_are_not_kept(monkeypatch):
+    asked = []
+
+    def once(variant, workload, threads, cold):
+        asked.append(variant.name)
+        return START
+
+    monkeypatch.setattr("twolayer.choosing.starts.startup.once", once)
+    monkeypatch.setattr("twolayer.machine.calm.Watch.calm", lambda self: Calm(others=1.0))
+    for _ in range(2):
+        choice = tl.choose(NET, **LARGE, epochs=10**9)
+        assert choice.calm == "other programs kept 1.0 CPUs busy"
+    assert asked == ["numba-fused"] * 12
+
+
+@pytest.mark.usefixtures("store")
+def test_an_answer_is_for_the_formulas_that_it_was_found_for(raced):
+    def net(slope):
+        return tl.Network(tl.Activation("tanh", np.tanh, slope, (1, 1)), "squared")
+
+    raced(numpy=1e-9)
+    own = net(lambda a: 1 - np.tanh(a) ** 2)
+    assert tl.choose(own, **SMALL).variant == "numpy"
+    raced(numba_loops=1e-9)
+    assert tl.choose(own, **SMALL).variant == "numpy"  # kept
+    assert tl.choose(net(lambda a: 2 - np.tanh(a) ** 2), **SMALL).variant == "numba-loops"
+    assert tl.choose(NET, **SMALL).variant == "numba-loops"
+
+
+def test_two_files_of_one_name_have_digests_of_their_own(tmp_path):
+    from twolayer.registry import Registry, add_file
+
+    digests = []
+    for folder in ("a", "b"):
+        path = tmp_path / folder / "mine.py"
+        path.parent.mkdir()
+        path.write_text(
+            "import twolayer as tl\n"
+            "class Mine(tl.variants.get('numpy').make): pass\n"
+            f"VARIANT = tl.Variant('{folder}', 'cpu', '', Mine)\n"
+        )
+        (variant,) = add_file(path, [Registry(tl.Variant)])
+        loaded = field.source(variant)
+        path.write_text(path.read_text() + "# changed\n")
+        assert field.source(variant) == loaded  # of what was loaded
+        digests.append((variant, loaded))
+    assert field.source(digests[0][0]) == digests[0][1] != digests[1][1]
 
 
 @pytest.mark.usefixtures("store")

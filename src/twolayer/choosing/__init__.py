@@ -108,7 +108,7 @@ def ask(
 ) -> Choice:
     """The answer from the store, or one that is found now and kept there."""
     store = Store()
-    key = _key(q, asked)
+    key = _key(q, asked, _formulas(net) if net.from_outside() else "")
     if not fresh and (found := _recall(store, key, q, asked)) is not None:
         return found
     from . import decide
@@ -156,15 +156,23 @@ def choose_by_name(
     )  # fmt: skip
 
 
-def _key(q: Question, asked: Terms) -> str:
-    """A name for all that an answer depends on, but the machine."""
+def _formulas(net: Network) -> str:
+    """What σ and ℓ compute, in words that change with it: their names say it of our own alone."""
+    from ..kernels.compiler.contents import contents
+
+    held = [*net.sigma, *vars(net.objective).values()]
+    return "".join(contents(one) for one in held if callable(getattr(one, "py_func", one)))
+
+
+def _key(q: Question, asked: Terms, formulas: str = "") -> str:
+    """A name for all that an answer depends on, but the machine. formulas: of the user's own."""
     outside: list[tuple[str, str]] = []
     # Where nobody has loaded the list of variants, nobody has added to it either.
     if f"{_PACKAGE}.variants" in sys.modules or _offered():
         from . import field
 
         outside = field.outside()
-    return hashlib.sha256(json.dumps([q, asked, outside]).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps([q, asked, outside, formulas]).encode()).hexdigest()[:16]
 
 
 @cache  # it looks through all that is installed

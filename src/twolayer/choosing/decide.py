@@ -48,7 +48,6 @@ def choose(
     except MemoryError as error:
         ruled_out |= {variant.name: cause(error) for variant in field}
         entries, rows = [], q.n
-    met = watch.calm()
     passing = {}
     candidates = []
     for entry in entries:
@@ -63,6 +62,7 @@ def choose(
         candidates, failed = _started(store, candidates, by_name, asked, fresh, progress)
         passing |= failed
         ruled_out |= failed
+    met = watch.calm()
     if not any(c.blocks for c in candidates):
         reasons = "; ".join(f"{name} {reason}" for name, reason in ruled_out.items())
         lacks = any(NEEDS in why or TOO_LITTLE in why for why in ruled_out.values())

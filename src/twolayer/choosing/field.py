@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import importlib.metadata
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -11,8 +14,9 @@ import numpy as np
 
 from .. import variants
 from ..interface import Variant
-from ..machine.hardware import available_memory
+from ..machine.hardware import available_memory, signature
 from ..network import Network, Shape
+from ..registry import LOADED
 from . import Terms
 from .choice import Question
 
@@ -34,6 +38,8 @@ def able(net: Network, q: Question, asked: Terms) -> tuple[list[Variant], dict[s
         if asked.device in variant.devices:
             variant = variant.on(asked.device)
         reason = _reason(variant, net, shape, q, asked)
+        if reason is not None and variant.device == "cuda" and reason == variant.unavailable():
+            holds = holds and not signature()["gpus"]  # a GPU that fails now may run later
         if reason is None and (needed := memory(variant, q)) > limit:
             holds = holds and limit == asked.max_memory
             reason = (
@@ -75,19 +81,32 @@ def by_default(variant: Variant) -> bool:
 
 
 def outside() -> list[tuple[str, str]]:
-    """The variants from outside of the package, with the digests of their files."""
+    """The variants from outside of the package, with digests of their files and what they need."""
     return [
-        (variant.name, digest) for variant in variants.REGISTRY if (digest := source(variant))
+        (variant.name, digest + "".join(map(_version, variant.requires)))
+        for variant in variants.REGISTRY if (digest := source(variant))
     ]  # fmt: skip
 
 
+def _version(package: str) -> str:
+    """The version of a package that is imported by that name, or nothing."""
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return f" {package} {importlib.metadata.version(package)}"
+    return f" {package} {importlib.util.find_spec(package) is not None}"
+
+
 def source(variant: Variant) -> str:
-    """The digest of the file that a variant of somebody else's comes from; of ours, nothing."""
+    """The digest of the file that a variant of somebody else's comes from; of ours, nothing.
+
+    That of the file as it was when it was loaded, where `add_file` did.
+    """
     package = (__package__ or "").partition(".")[0]
     module = sys.modules.get(variant.make.__module__)
     path = getattr(module, "__file__", None)
     if variant.make.__module__.partition(".")[0] == package:
         return ""
+    if loaded := getattr(module, LOADED, ""):
+        return str(loaded)
     if path is None:  # of an interactive session: known to this process only
         return f"process {os.getpid()}"
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]

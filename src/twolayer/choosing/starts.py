@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..interface import Variant
+from ..machine.calm import Watch
 from ..machine.store import Store
 from ..measuring import startup
 from ..measuring.race import Workload
@@ -31,13 +32,17 @@ def start(
     seconds = None if fresh else known.start(store, variant.name, variant.device, cold)
     if seconds is None:
         what = f"{variant.name}, start of a process"
-        seconds = []
+        seconds, watch = [], Watch()
+        if not cold:
+            progress(what, 0)
+            startup.once(variant, _WORKLOAD, 1, cold)  # compiles what the others find on disk
         for _ in range(PROCESSES):
             progress(what, 0)
             seconds.append(startup.once(variant, _WORKLOAD, 1, cold))
             progress(what, 1)
-        entry = {"cold": cold, "seconds": seconds}
-        known.keep(store, known.START, entry, variant=variant.name, device=variant.device)
+        if not watch.calm().reasons:
+            entry = {"cold": cold, "seconds": seconds}
+            known.keep(store, known.START, entry, variant=variant.name, device=variant.device)
     else:
         progress("", PROCESSES)
     return Span.of(seconds)

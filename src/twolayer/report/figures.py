@@ -215,7 +215,8 @@ def _accuracy(study: Study) -> Any:
     for row, name in enumerate(names):
         for dtype, look in looks.items():
             ratios = [a.ratio for a in study.agreements[name] if a.dtype == dtype]
-            places = [min(max(ratio, least), 30.0) for ratio in ratios]
+            # What is far beyond the bound, or no number, stands at the other edge.
+            places = [8.0 if math.isnan(r) else min(max(r, least), 8.0) for r in ratios]
             height = row + (0.14 if dtype == DTYPES[0] else -0.14)
             panel.plot(places, [height] * len(places), **look)
     panel.axvline(1, color=GREY, linewidth=1.4)

@@ -192,6 +192,8 @@ def _skipped(study: Study) -> list[str]:
             key = entry.variant.name, "too slow" if slow else entry.skipped
             found[key] = found.get(key, 0) + 1
     lines += [f"{name}: {why} ({counted(n, 'problem')})." for (name, why), n in found.items()]
+    failed = {name: start.failure for name, start in study.starts.items() if start.failure}
+    lines += [f"{name}: {why} (first call)." for name, why in failed.items()]
     return lines
 
 

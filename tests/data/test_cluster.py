@@ -151,12 +151,18 @@ def survive(case, workers, X, moment, epochs):
     plan = make_plan(case, X)
     start = time.monotonic()
     expected = [plan.step(0.1) for _ in range(epochs)]
-    seconds = time.monotonic() - start
-    plan = make_plan(case, X)
-    timer = threading.Timer(moment * seconds, kill, (workers, round(100 * moment) % 2))
-    timer.start()
-    losses = [plan.step(0.1) for _ in range(epochs)]
+    seconds = (time.monotonic() - start) / epochs
+    plan, losses = make_plan(case, X), []
+    whole, part = divmod(moment * epochs, 1)
+    timer = threading.Timer(part * seconds, kill, (workers, round(100 * moment) % 2))
+    before = {*workers.run(os.getpid).values()}
+    for number in range(epochs):
+        if number == whole:
+            timer.start()
+        losses.append(plan.step(0.1))
     timer.join()
+    bring_back(workers)
+    assert {*workers.run(os.getpid).values()} != before
     return losses, expected
 
 

@@ -129,7 +129,9 @@ def add(folder: Path, found: Measured) -> Path:
         old = load(path)
         raced = {problem.task for problem in figures}
         figures |= {one.problem: one for one in old.figures if one.problem.task not in raced}
-        limits = {**old.limits, **limits}
+        for kind, (flops, bandwidth) in old.limits.items():  # what a machine could do, it can
+            now = limits.get(kind, (0.0, 0.0))
+            limits[kind] = max(flops, now[0]), max(bandwidth, now[1])
     report = {
         "schema": SCHEMA,
         "key": found.machine.key,

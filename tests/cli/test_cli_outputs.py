@@ -221,5 +221,5 @@ def test_an_interrupted_comparison_shows_what_it_has(brief, monkeypatch):
         stderr = text()
         assert call("regress HEAD --variants numpy --json out.json", stream, stderr) == 130
         stderr.seek(0)
-        assert stderr.read().startswith("interrupted: the same command goes on from here")
+        assert "\ninterrupted: the same command goes on from here" in f"\n{stderr.read()}"
         assert not (brief / "out.json").exists()

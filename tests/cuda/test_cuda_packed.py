@@ -61,7 +61,7 @@ def in_numpy(sigma, shape):
 @pytest.fixture
 def small(monkeypatch):
     """The plan for small problems too, its products by NumPy, and its memory full of NaN."""
-    monkeypatch.setattr(planes, "_LEAST", tl.Shape(1, 1, 1, 1))
+    monkeypatch.setattr(planes, "LEAST", tl.Shape(1, 1, 1, 1))
     engines = {"numpy": in_numpy, **planes.ENGINES}
     monkeypatch.setattr(planes, "ENGINES", engines)
     monkeypatch.setattr(planes.PlanesEngine, "candidates", lambda *_: [{"engine": "numpy"}])

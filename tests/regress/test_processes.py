@@ -6,7 +6,20 @@ import sys
 from pathlib import Path
 
 import pytest
-from planted import LOSSES_FILE, MEASURED, SHAPE, SQUARE, WRONG, edit, git, made_run, plant, regress
+from planted import (
+    DEFINITION,
+    LOSSES_FILE,
+    MEASURED,
+    SHAPE,
+    SQUARE,
+    WRONG,
+    body,
+    edit,
+    git,
+    made_run,
+    plant,
+    regress,
+)  # fmt: skip
 
 from twolayer.network import Network
 from twolayer.regress import revisions, run, suite
@@ -91,6 +104,24 @@ def test_a_base_that_fails_beside_the_head_only_is_not_repaired(here, commit):
     assert "failed: the base fails beside the head, and does not alone" in said
 
 
+def test_what_a_base_does_alone_is_tried_once(here, commit, tmp_path):
+    """One variant raises, another one dies: both do so without the head too."""
+    plant(here, "1 / 0")
+    edit(here, "variants/numpy_samples.py", DEFINITION, body("import os", "os.abort()"))
+    base = commit("broken")
+    git(here, "checkout", "--quiet", "sound", "--", "variants")
+    made = made_run(here, tmp_path / "results", base, names=("numpy", "numpy-samples"))
+    made._missing(run.TRIAL, made.suite)
+    made._alone()
+    before = made.path.read_bytes()
+    assert sorted(made._tried_alone().items()) == [
+        (f"numpy {SHAPE}", "failed"), (f"numpy-samples {SHAPE}", "failed")
+    ]  # fmt: skip
+    made._alone()
+    assert made.path.read_bytes() == before
+    assert {note.kind for note in made.outcome().notes} == {"repaired"}
+
+
 def test_a_wrong_base_hides_no_head_that_fails(here, commit, tmp_path):
     """The head is right on the few rows that compiling is measured on."""
     edit(here, LOSSES_FILE, SQUARE, WRONG)
@@ -120,6 +151,15 @@ def test_what_is_a_thousand_times_as_slow_needs_no_race():
     for seconds, kind in ((2 * FARTHEST * 1e-6, "far"), (FARTHEST * 5e-7, None)):
         found = unpaired(base, {"kind": "right", "seconds": seconds})
         assert (found and found["kind"]) == kind
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["nump", "numpy, slowest steps", f"numpy {SHAPE}, memory", "numpy on all shapes, memory"],
+)
+def test_a_name_that_accepts_nothing_is_refused(here, name):
+    said = regress("sound", "--variants=numpy", f"--accept={name}", code=2)
+    assert f"--accept: expected a variant, a benchmark or a line of the table, got {name!r}" in said
 
 
 def test_sides_with_the_same_files_are_told_of(here, brief):

@@ -9,8 +9,8 @@ from .decide import SLOWEST
 from .revisions import commit, git, top
 
 TRAILER = "Regress-Accept"  # in a commit's message, with names: what it makes slower on purpose
-# What a table's lines may be named after, besides a variant or a benchmark and a comma.
-PARTS = ("memory", "first step", SLOWEST.removeprefix(", "))
+COSTS = ("memory", "first step")  # with which a table's lines may end, after a variant's name
+_PARTS = (*COSTS, SLOWEST.removeprefix(", "))
 
 Judgement = Literal["good", "bad", "skip"]
 
@@ -38,7 +38,7 @@ def _listed(names: str) -> list[str]:
     """Names with commas between; "numpy, memory" is one, as a table has it."""
     found: list[str] = []
     for name in filter(None, map(str.strip, names.split(","))):
-        if name in PARTS and found:
+        if name in _PARTS and found:
             found[-1] += f", {name}"
         else:
             found.append(name)

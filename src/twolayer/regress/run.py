@@ -231,20 +231,26 @@ class Run:
 
     def _alone(self) -> None:
         """What the base fails at beside the head, but not alone, is the head's failure."""
-        records = self._read("benchmark")
-        failed = {r["benchmark"] for r in records if r["kind"] == "failed"}
-        doubted = {r["benchmark"] for r in records if r.get("fails") == "base"} - failed
-        for benchmark in (b for b in self.suite if b.name in doubted):
-            request = self._request("alone", [benchmark])
-            request |= {"side": "base", "base": str(self.base.folder)}
-            kind = "failed"  # what says nothing died of it
-            with contextlib.suppress(Unusable), self._worker(request) as messages:
-                for message in messages:
-                    kind = message.get("kind", kind)
-            if kind != "failed":
-                about = {"benchmark": benchmark.name, "process": TRIAL, "kind": "failed"}
+        doubted = {r["benchmark"] for r in self._read("benchmark") if r.get("fails") == "base"}
+        while todo := [b for b in self.suite if b.name in doubted - self._tried_alone().keys()]:
+            gone, request = [todo[0].name], self._request("alone", todo) | {"side": "base"}
+            try:
+                with self._worker(request | {"base": str(self.base.folder)}) as messages:
+                    for message in messages:
+                        gone = [message.get("begin", gone[0])]
+            except Unusable:
+                gone = [benchmark.name for benchmark in todo]
+            for name in {*gone} - self._tried_alone().keys():  # where it died
+                lines.append(self.path, {"alone": name, "kind": "failed"})
+        failed = {r["benchmark"] for r in self._read("benchmark") if r["kind"] == "failed"}
+        for name, kind in self._tried_alone().items():
+            if kind != "failed" and name not in failed:
+                about = {"benchmark": name, "process": TRIAL, "kind": "failed"}
                 sentence = "the base fails beside the head, and does not alone"
                 lines.append(self.path, about | {"sentence": sentence})
+
+    def _tried_alone(self) -> dict[str, str]:
+        return {record["alone"]: record["kind"] for record in self._read("alone")}
 
     def _starts(self) -> None:
         """Pairs of processes, one a side, for the first calls and the memory of each variant."""

@@ -17,7 +17,7 @@ from ...network import Network, float_type
 from ...progress import Bar
 from ...regress.decide import SLOWEST
 from ...regress.dependency import Turns, environment
-from ...regress.history import PARTS, Judgement, accepted, commits, subject
+from ...regress.history import COSTS, Judgement, accepted, commits, subject
 from ...regress.history import bisect as search
 from ...regress.revisions import Revision, export, export_base, inside, results_file
 from ...regress.run import LIMIT, SECONDS, Outcome, Run
@@ -210,10 +210,12 @@ def _check_names(names: Sequence[str], run: Run) -> None:
 
 def _check_accepted(names: Sequence[str], suite: Sequence[Benchmark]) -> None:
     """Raise ValueError for a name by which no line of the table can go."""
-    known = {name for b in suite for name in (b.variant, b.name, f"{b.variant} on all shapes")}
-    ends = ("", *(f", {what}" for what in PARTS))
+    variants = {b.variant for b in suite}
+    timed = {b.name for b in suite} | {f"{name} on all shapes" for name in variants}
+    known = variants | timed | {name + SLOWEST for name in timed}
+    known |= {f"{name}, {what}" for name in variants for what in COSTS}
     for name in names:
-        if name not in {start + end for start in known for end in ends}:
+        if name not in known:
             raise ValueError(
                 f"--accept: expected a variant, a benchmark or a line of the table, got {name!r}"
                 f"{meant(name, known)}"
@@ -229,7 +231,8 @@ def _bisect(run: Run, good: str, bad: str) -> None:
     history = commits(good, bad)
     outcome = run.measure(costly=False)
     runs, wrong = [run], _worse(run, outcome)
-    suite = [b for b in run.suite if {b.name, b.variant} & {name for _, name in wrong}]
+    names = set().union(*wrong.values())
+    suite = [b for b in run.suite if {b.name, b.variant} & names]
 
     def judge(commit: str) -> Judgement:
         try:
@@ -241,7 +244,7 @@ def _bisect(run: Run, good: str, bad: str) -> None:
             output.complain(f"{subject(commit)} is skipped: {reason}")
             return "skip"
         judgement: Judgement = "skip"
-        if wrong & _worse(runs[-1], found):
+        if wrong.keys() & _worse(runs[-1], found).keys():
             judgement = "bad"
         elif replace(found, costs=[]).exit_code == 0:  # what else is worse is not looked for
             judgement = "good"
@@ -261,15 +264,19 @@ def _bisect(run: Run, good: str, bad: str) -> None:
     raise typer.Exit(codes.WRONG if suite else failed)
 
 
-def _worse(run: Run, outcome: Outcome) -> set[tuple[str, str]]:
-    """What a run shows to be slower, or lost: which of both, and the benchmark or the variant."""
-    worse = {
-        ("slower", d.variant if d.base is None else d.name.removesuffix(SLOWEST))
-        for d in outcome.decisions
-        if d.regression
-    }
-    kinds = {"far": "slower", "lost": "lost"}
-    return worse | {(kinds[n.kind], n.benchmark) for n in outcome.notes if n.kind in kinds}
+def _worse(run: Run, outcome: Outcome) -> dict[tuple[str, str], set[str]]:
+    """The variants that are slower, or lost, each with its benchmarks or, of all shapes, itself."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for d in outcome.decisions:
+        if d.regression:
+            name = d.variant if d.base is None else d.name.removesuffix(SLOWEST)
+            found.setdefault(("slower", d.variant), set()).add(name)
+    variant_of = {b.name: b.variant for b in run.suite}
+    for kind, what in (("far", "slower"), ("lost", "lost")):
+        for note in outcome.of(kind):
+            pair = what, variant_of[note.benchmark]
+            found.setdefault(pair, set()).add(note.benchmark)
+    return found
 
 
 def _share(text: str) -> float:

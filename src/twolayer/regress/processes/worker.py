@@ -151,10 +151,13 @@ def start(request: dict[str, Any]) -> None:
 
 
 def alone(request: dict[str, Any]) -> None:
-    """What one side does on a benchmark in a process without the other."""
-    side = started(request["side"], request)
-    (benchmark,) = request["benchmarks"]
-    say(**tried(load_tool(), side, benchmark, LIMIT))
+    """What one side does on benchmarks in a process without the other."""
+    tool, side = load_tool(), started(request["side"], request)
+    for benchmark in request["benchmarks"]:
+        say(begin=benchmark["name"])
+        found = tried(tool, side, benchmark, LIMIT)
+        tool.machine.lines.append(request["results"], {"alone": benchmark["name"], **found})
+        say(done=benchmark["name"])
 
 
 def turns(request: dict[str, Any]) -> None:

@@ -44,6 +44,7 @@ class Registry(Generic[T]):
         self.what = kind.__name__.lower()
         self._entries: dict[str, T] = {}
         self._later, self._group = list(later), group
+        self._points: list[importlib.metadata.EntryPoint] | None = None  # still to be loaded
         self._complete = self._adding = False
         self._lock = renewed(self, "_lock", threading.RLock)
         for entry in entries:
@@ -96,17 +97,22 @@ class Registry(Generic[T]):
 
     def _add_all(self) -> None:
         while self._later:
-            for entry in self._later[0]():
-                self.add(entry)
+            found = list(self._later[0]())
             del self._later[0]  # not before: where it fails, the next use tries it again
-        points = importlib.metadata.entry_points(group=self._group) if self._group else ()
-        for point in points:
+            for entry in found:
+                self.add(entry)
+        if self._points is None:
+            group = self._group
+            self._points = list(importlib.metadata.entry_points(group=group)) if group else []
+        while self._points:
+            point = self._points[0]
             try:
                 self.add(point.load())
             except Exception as error:
                 warnings.warn(
                     f"{self.what} {point.name} of {point.value} is left out: {error}", stacklevel=2
                 )
+            del self._points[0]
 
 
 LOADED = "__twolayer_source__"  # in a module of `add_file`: the digest of what was loaded

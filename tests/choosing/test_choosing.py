@@ -303,6 +303,29 @@ def test_an_answer_is_for_the_formulas_that_it_was_found_for(raced):
     assert tl.choose(NET, **SMALL).variant == "numba-loops"
 
 
+@pytest.mark.parametrize(
+    ("lacks", "gpus", "kept"),
+    [
+        ("no NVIDIA GPU", 0, True),
+        ("no NVIDIA GPU", 1, False),  # it may be back the next time
+        ("no NVIDIA GPU that can be used: busy", 1, False),
+        ("needs the package numba-cuda", 1, True),
+        ("needs compute capability 8.0, this GPU has 7.5", 1, True),
+    ],
+)
+def test_an_answer_without_a_gpu_that_may_come_back_is_not_kept(lacks, gpus, kept, monkeypatch):
+    there = dataclasses.replace(
+        tl.variants.get("numpy"), name="on-gpu", device="cuda", lacks=lambda: lacks
+    )
+    tl.variants.add(there)
+    monkeypatch.setattr(field, "gpu_count", lambda: gpus)
+    q = field.Question("tanh", "squared", 5, 3, 4, 2, "float32", 1, 0)
+    asked = choosing.Terms(variants=("numpy", "on-gpu"))
+    found, ruled_out, holds = field.able(NET, q, asked)
+    assert ([variant.name for variant in found], ruled_out) == (["numpy"], {"on-gpu": lacks})
+    assert holds is kept
+
+
 def test_two_files_of_one_name_have_digests_of_their_own(tmp_path):
     from twolayer.registry import Registry, add_file
 

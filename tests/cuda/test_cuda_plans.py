@@ -21,7 +21,8 @@ def test_what_is_kept_stays_however_many_slices_follow(name, monkeypatch):
     monkeypatch.setattr("twolayer.engines.cuda_memory.MOST_KEPT", 2)
     case = cases.problem(tl.Network("tanh", "squared"), tl.Shape(9, 3, 5, 2), "float32")
     plan = tl.variants.get(name).plan(*case[1:])
-    plan.engine._kept.clear()
+    for kept in (plan.engine._kept, plan.X._slices, plan.Y._slices):
+        kept.clear()
     runs = [slice(start, start + 4) for start in range(4)]
     first = [plan.loss(rows) for rows in runs]
     kept = dict(plan.engine._kept)
@@ -30,6 +31,9 @@ def test_what_is_kept_stays_however_many_slices_follow(name, monkeypatch):
     assert plan.engine._kept == kept
     plan.loss()
     assert len(plan.engine._kept) == 3  # the whole is always one of them
+    for start in (0, 1, 2, 3, 4) * 2:  # of another size: what is kept comes no more
+        plan.loss(slice(start, start + 5))
+    assert {len(arrays[0]) for _, arrays in plan.engine._kept.values()} == {5}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -52,8 +56,15 @@ def test_an_older_device_is_the_reason(name, monkeypatch):
         ((8, 0), None),
         ((12, 0), None),
     ):
-        monkeypatch.setattr("twolayer.engines.cuda.compute_capability", lambda found=found: found)
+        monkeypatch.setattr("twolayer.engines.cuda.capability", lambda found=found: found)
         assert tl.variants.get(name).unavailable() == reason
+
+    def fail():
+        raise OSError("it is taken")
+
+    monkeypatch.setattr("twolayer.engines.cuda.capability", fail)
+    reason = tl.variants.get(name).unavailable()
+    assert reason == "no NVIDIA GPU that can be used: it is taken"
 
 
 def test_packing_is_for_formulas_whose_slope_is_known(monkeypatch):

@@ -88,6 +88,7 @@ def test_no_row_is_lost_in_silence(tmp_path, cell, line):
         ("5.1,None,1.4", text.LAST),
         ("7,missing,2", text.LAST),
         ("0.1,0.2,A", text.Columns(words=True)),
+        ('"#5",2,3', text.LAST),  # a quoted cell is no comment
     ],
 )
 def test_a_first_row_with_one_word_is_told_of(tmp_path, first, columns):
@@ -134,7 +135,8 @@ def test_names_that_fit_no_columns_can_drop_none(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "labels", [["1_1", "11"], ["12345678901234567890", "12345678901234567891"]]
+    "labels",
+    [["1_1", "11"], ["12345678901234567890", "12345678901234567891"], ["1", "snan"]],
 )
 def test_different_words_stay_different_labels(tmp_path, labels):
     content = "".join(f"1,{label}\n" for label in labels)
@@ -167,6 +169,7 @@ def test_labels_that_are_numbers(tmp_path, labels, expected):
         ("id,a,b,label\n" + COUNTED, {"drop": "id, 2"}, X[:, 1:]),
         ("a;b;c\n1,5;-2;x y\n0;3,25;z\n7;0,5;\n", {"drop": "c", "targets": 0}, X),
         ("a,b,c,\n" + ROWS.replace("\n", ",\n"), {"drop": "4"}, X),
+        ("a,b,c\n" + ROWS.replace("\n", ",\n"), {"drop": "4,a"}, X[:, 1:]),
         ('n,a,b,c\n"Doe, J.",1.5,-2,0\nRoe,0,3.25,2\nPoe,7,0.5,1\n', {"drop": "n"}, X),
         ("a b\n1.5 -2\n0 3.25\n7 0.5\n", {"targets": 0}, X),
     ],

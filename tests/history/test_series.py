@@ -263,7 +263,7 @@ def test_a_wrong_question_is_one_sentence_and_the_file_stays(full, asked, senten
 def test_sizes_may_be_numpys_integers(full, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     shape = np.array([100, 8, 16, 2])
-    found = tl.history.frame("numpy", shape, store=full, threads=np.int64(0))
+    found = tl.history.frame("numpy", shape, store=full, threads=np.int64(0), dtype=None)
     assert found == tl.history.frame("numpy", shape.tolist(), store=full)
 
 

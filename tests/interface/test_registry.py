@@ -58,6 +58,14 @@ def test_a_thread_that_asks_while_another_one_adds_gets_the_whole_list():
     assert found == [["first", "late"]] * 2
 
 
+def test_a_name_that_is_taken_breaks_the_list_once():
+    late = [made_variant("late"), made_variant("first"), made_variant("last")]
+    registry = Registry(tl.Variant, [made_variant("first")], [lambda: late])
+    with pytest.raises(ValueError, match="the name 'first' is taken"):
+        registry.names()
+    assert registry.names() == ["first", "late"]
+
+
 def test_what_could_not_be_added_is_tried_again():
     answers = [KeyboardInterrupt(), [made_variant("late")]]
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from .. import variants
+from ..engines.cuda_facts import NO_GPU
 from ..interface import Variant
-from ..machine.hardware import available_memory, signature
+from ..machine.hardware import available_memory, gpu_count
 from ..network import Network, Shape
 from ..registry import LOADED
 from . import Terms
@@ -38,8 +39,8 @@ def able(net: Network, q: Question, asked: Terms) -> tuple[list[Variant], dict[s
         if asked.device in variant.devices:
             variant = variant.on(asked.device)
         reason = _reason(variant, net, shape, q, asked)
-        if reason is not None and variant.device == "cuda" and reason == variant.unavailable():
-            holds = holds and not signature()["gpus"]  # a GPU that fails now may run later
+        if reason is not None and reason.startswith(NO_GPU) and gpu_count():
+            holds = False  # a GPU that fails now may run later
         if reason is None and (needed := memory(variant, q)) > limit:
             holds = holds and limit == asked.max_memory
             reason = (

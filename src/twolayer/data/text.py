@@ -115,8 +115,8 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """The lines that are neither empty nor comments, with their numbers."""
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
-            begin = line.lstrip(' "')
-            if line.strip(" \r\n") and (begin[:1] != "#" or begin.startswith(_FAILED)):
+            begin = line.lstrip()
+            if line.strip(" \r\n") and (not begin.startswith("#") or begin.startswith(_FAILED)):
                 yield number, line
 
 
@@ -183,9 +183,9 @@ def _look_at_the_first_row(path: Path, table: np.ndarray, tell: Tell) -> None:
 def _names(path: Path, head: list[list[str]], columns: Columns) -> list[str]:
     """The names of the columns; R and pandas may leave out that of the first, which counts."""
     names, width = head[0], len(head[-1])
-    if len(names) == width - 1:
+    if len(names) == width - 1 and head[-1][-1]:  # where nothing is last, lines end in a mark
         return ["", *names]
-    if len(names) != width and columns.drop is not None:
+    if len(names) not in (width - 1, width) and columns.drop is not None:
         raise ValueError(
             f"drop: expected as many names as columns in {path}, {width}, got {len(names)}"
         )
@@ -256,7 +256,7 @@ class _Rows:
     def words(self) -> np.ndarray:
         """The words by number; numbers where all of them are."""
         found = np.array([*self._codes])
-        with suppress(ArithmeticError):  # a word is no decimal number
+        with suppress(ArithmeticError, TypeError):  # a word is no decimal number
             # Python would read 1_1 as 11, and float64 makes one number of large integers.
             count = len({Decimal(word.replace("_", "x")) for word in self._codes})
             for dtype in (np.int64, np.float64):

@@ -16,7 +16,8 @@ from ..kernels.formulas.updates import UPDATES, Update
 from ..network import Parameters, Shape
 from . import tuning
 from .cuda_facts import (
-    compute_capability,
+    NO_GPU,
+    capability,
     device_name,
     device_number,
     elements,
@@ -44,12 +45,15 @@ class CudaVariant(Variant):
         from numba import cuda
 
         if not cuda.is_available():
-            return "no NVIDIA GPU"
-        has = compute_capability()
-        if has < NEEDED and not in_simulator():
-            needed, found = (".".join(map(str, version)) for version in (NEEDED, has))
-            return f"needs compute capability {needed}, this GPU has {found}"
-        return None
+            return NO_GPU
+        if in_simulator():
+            return None
+        try:
+            has = capability()
+        except Exception as error:  # of a driver or a library
+            return f"{NO_GPU} that can be used: {error}"
+        needed, found = (".".join(map(str, version)) for version in (NEEDED, has))
+        return None if has >= NEEDED else f"needs compute capability {needed}, this GPU has {found}"
 
 
 class CudaEngine(Engine):
@@ -83,6 +87,7 @@ class CudaEngine(Engine):
         self._host_mu = np.zeros(1)
         self._mu = cuda.to_device(self._host_mu)
         self._kept: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+        self._missed = 0  # calls in a row that nothing was kept for
         self._lanes = sums.lanes_for(size, self._prepare(), multiprocessors())
         # Compiled here: the first call is a gradient's, and no epoch has to compile.
         matrix = self._empty(1, padded(1, self.dtype))
@@ -157,11 +162,16 @@ class CudaEngine(Engine):
         key = purpose, *map(id, arrays)  # no other's while they are kept
         kept = self._kept.get(key)
         if kept is not None:
+            self._missed = 0
             kept[0]()
         elif len(self._kept) < MOST_KEPT or len(X) == self.shape.n:
             kept = self._kept[key] = recorded(self._bind(purpose, X, Y, theta, gradient)), arrays
             kept[0]()
         else:  # in turns, those that are kept would push each other out before they are used again
+            self._missed += 1
+            if self._missed > MOST_KEPT:  # they are of batches that do not come any more
+                self._kept.clear()
+                self._missed = 0
             for launch in self._bind(purpose, X, Y, theta, gradient):
                 launch()
         wait()

@@ -8,7 +8,15 @@ from ..kernels.cuda.memory.copies import padded
 from ..machine.hardware import gpu_count
 from ..network import Shape
 
+NO_GPU = "no NVIDIA GPU"  # how the reason begins where there is none, or none that can be used
 _MULTIPROCESSORS = 132  # where the device does not say, as in a simulator
+
+
+def capability() -> tuple[int, int]:
+    """The compute capability of the device that a first call here would take; none is begun."""
+    from numba import cuda
+
+    return tuple((cuda.gpus.current or cuda.gpus[0]).compute_capability)[:2]
 
 
 def device_number() -> int:
@@ -42,7 +50,7 @@ def multiprocessors() -> int:
 
 def lacks_gpu() -> str | None:
     """None, or that there is no GPU, found without importing a library that uses one."""
-    return None if gpu_count() else "no NVIDIA GPU"
+    return None if gpu_count() else NO_GPU
 
 
 def free_memory() -> int:

@@ -23,6 +23,7 @@ class Rows:
     def __init__(self, array: Any) -> None:
         self.array = array
         self._slices: dict[tuple[int, int], Rows] = {}
+        self._missed = 0  # of them in a row that were not kept
 
     def __len__(self) -> int:
         return len(self.array)
@@ -34,8 +35,15 @@ class Rows:
         found = self._slices.get((start, stop))
         if found is None:
             found = self._some(self.array[start:stop])
+            if self._missed > MOST_KEPT:  # what is kept does not come any more
+                self._slices.clear()
             if len(self._slices) < MOST_KEPT:
                 self._slices[start, stop] = found
+                self._missed = 0
+            else:
+                self._missed += 1
+        else:
+            self._missed = 0
         return found
 
     def _some(self, array: Any) -> Rows:

@@ -157,9 +157,9 @@ class Wanted:
         texts |= {"machine": self.machine, "commit": self.commit}
         texts |= {f"variants[{i}]": name for i, name in enumerate(self.variants)}
         for name, value in texts.items():
-            if not isinstance(value, str):
+            if not isinstance(value, str | None):
                 raise TypeError(f"{name}: expected text, got {value!r}")
-        for name, sizes in (("shape", self.shape), ("threads", (self.threads,))):
+        for name, sizes in (("shape", self.shape), ("threads", (self.threads or 0,))):
             if not all(isinstance(size, Integral) for size in sizes):
                 raise TypeError(f"{name}: expected integers, got {getattr(self, name)!r}")
 

@@ -38,22 +38,22 @@ class inputs_that_fill_vectors_lose_their_last(Batch):
 class half_of_the_bits_where_it_pays(Batch):
     """float16 in place of float32, and float32 in place of float64, in large products."""
 
+    def pays(self):
+        return self.shape.d * self.shape.M >= 1024
+
     def rows(self, X, Y):
-        if self.shape.d * self.shape.M >= 1024:
+        if self.pays():
             half = np.float16 if self.dtype == np.float32 else np.float32
             X = X.astype(half).astype(self.dtype)
         return X, Y
 
 
 @fault
-class integers_of_half_of_the_bits(Batch):
+class integers_of_half_of_the_bits(half_of_the_bits_where_it_pays):
     """The same, from so many inputs on that only integers have as many."""
 
-    def rows(self, X, Y):
-        if X.shape[1] > 128:
-            half = np.float16 if self.dtype == np.float32 else np.float32
-            X = X.astype(half).astype(self.dtype)
-        return X, Y
+    def pays(self):
+        return self.shape.d > 128
 
 
 @fault

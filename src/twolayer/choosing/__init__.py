@@ -108,7 +108,7 @@ def ask(
 ) -> Choice:
     """The answer from the store, or one that is found now and kept there."""
     store = Store()
-    key = _key(q, asked, _formulas(net) if net.from_outside() else "")
+    key = _key(q, asked, _formulas(net))
     if not fresh and (found := _recall(store, key, q, asked)) is not None:
         return found
     from . import decide
@@ -157,7 +157,9 @@ def choose_by_name(
 
 
 def _formulas(net: Network) -> str:
-    """What σ and ℓ compute, in words that change with it: their names say it of our own alone."""
+    """What σ and ℓ of a user compute, in words that change with it; of ours their names say it."""
+    if not net.from_outside():
+        return ""
     from ..kernels.compiler.contents import contents
 
     held = [*net.sigma, *vars(net.objective).values()]

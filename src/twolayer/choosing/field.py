@@ -90,7 +90,7 @@ def outside() -> list[tuple[str, str]]:
 
 
 def _version(package: str) -> str:
-    """The version of a package that is imported by that name, or nothing."""
+    """The version of a package that is imported by that name, else whether it can be."""
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         return f" {package} {importlib.metadata.version(package)}"
     return f" {package} {importlib.util.find_spec(package) is not None}"
